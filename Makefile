@@ -1,0 +1,29 @@
+# `make demo` and `make test` need Python 3.11 or newer (with venv) and make; all else they install into .venv.
+PYTHON ?= python3
+INPUT ?=
+BIN := .venv/bin
+
+.PHONY: demo test test-all lint clean
+
+.venv/ready: setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is %d.%d. Name another: make PYTHON=..." % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@
+
+demo: .venv/ready
+	@$(BIN)/agentplatform demo $(if $(INPUT),--input "$(INPUT)")
+
+test: .venv/ready lint
+	$(BIN)/pytest -n auto -m "not slow"
+
+test-all: .venv/ready lint
+	$(BIN)/pytest -n auto
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv demo-output build dist *.egg-info

@@ -1,0 +1,57 @@
+"""The one canonical encoding (MessagePack by msgspec) and the one hash (SHA-256, NIST FIPS 180-4).
+
+Nothing else in the project encodes what is signed, hashed or sent between hosts.
+"""
+
+from functools import cache
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import msgspec
+
+from ledger.errors import PeerFault
+
+T = TypeVar("T")
+DIGEST_BYTES = 32
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(kind)
+
+
+def encode(value: Any) -> bytes:
+    """Bytes of `value`: the same value always gives the same bytes (dictionaries are sorted by key)."""
+    return _encoder.encode(value)
+
+
+def decode(raw: bytes | memoryview, kind: type[T], sender: str = "sender unknown") -> T:
+    """`raw` as a `kind`. Raises PeerFault, naming `sender`, for bytes that are not one."""
+    try:
+        return _decoder(kind).decode(raw)  # type: ignore[no-any-return]
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        name = getattr(kind, "__name__", str(kind))
+        raise PeerFault(sender, f"sent bytes that are no {name}: {error}") from None
+
+
+def decode_canonical(raw: bytes, kind: type[T], sender: str = "sender unknown") -> T:
+    """Like `decode`, and refuses bytes that do not re-encode to themselves.
+
+    MessagePack allows several encodings of one value (long integers, repeated keys); for what is signed
+    or hashed, two encodings would be two identities of one thing.
+    """
+    value = decode(raw, kind, sender)
+    if encode(value) != raw:
+        raise PeerFault(sender, f"sent a {getattr(kind, '__name__', kind)} that is not canonically encoded")
+    return value
+
+
+def digest(domain: str, *parts: bytes) -> bytes:
+    """SHA-256 over the domain and the length-prefixed parts, 32 bytes: no two splits of the same bytes collide."""
+    state = sha256(domain.encode() + b"\0")
+    for part in parts:
+        state.update(len(part).to_bytes(8, "big"))
+        state.update(part)
+    return state.digest()

@@ -1,0 +1,1 @@
+"""Contracts: deterministic functions from state and action to state. Pure."""
