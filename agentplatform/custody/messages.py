@@ -1,0 +1,60 @@
+"""The messages of the handoff between two hosts (docs/custody.md), local custody."""
+
+import msgspec
+
+from agentplatform.parcel.manifest import Parcel
+
+
+class Cargo(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One agent of a transfer, and its epoch at the destination."""
+
+    agent: str
+    epoch: int
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=True):
+    transfer: bytes
+
+
+class Offer(_Message, frozen=True):
+    """Source to destination. It promises nothing. `parcels` stand in the order of `cargo`."""
+
+    cargo: tuple[Cargo, ...]
+    parcels: tuple[Parcel, ...]
+
+
+class Accept(_Message, frozen=True):
+    """Destination to source, when RECEIVED is durable: the copies are here, opened, and inert."""
+
+
+class Refuse(_Message, frozen=True):
+    """Destination to source, instead of Accept."""
+
+    reason: str
+
+
+class Notice(_Message, frozen=True):
+    """Source to destination, when COMMIT is durable: yours. `mail` is what waited for the agents meanwhile."""
+
+    mail: tuple[bytes, ...]
+
+
+class Acknowledge(_Message, frozen=True):
+    """Destination to source, when ACTIVE is durable."""
+
+
+class Inquire(_Message, frozen=True):
+    """Destination to source: it holds an inert copy and asks what became of the transfer."""
+
+
+class Abort(_Message, frozen=True):
+    """Source to destination: the transfer will never be committed; the inert copies may go."""
+
+    reason: str
+
+
+class Closed(_Message, frozen=True):
+    """Source to destination: the transfer was finished long ago; only an inert copy may go."""
+
+
+HandoffMessage = Offer | Accept | Refuse | Notice | Acknowledge | Inquire | Abort | Closed

@@ -1,0 +1,1 @@
+"""What travels: manifest, code, state."""

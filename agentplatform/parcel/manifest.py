@@ -1,0 +1,140 @@
+"""Birth certificates and manifests: who owns an agent, and what a parcel claims to be.
+
+An owner signs the birth certificate once, so no host can claim another's owner. The sending host signs a
+manifest for every handoff, which binds the parcel to its source, destination, agent, owner, epoch, code,
+state, transfer and expiry; it is verified before anything else of the parcel is looked at.
+"""
+
+import re
+
+import msgspec
+
+from ledger import codec
+from ledger.errors import Misuse, PeerFault
+from ledger.identity import KEY_BYTES, Identity, Signed
+
+BIRTH_DOMAIN = "agentplatform/birth"
+MANIFEST_DOMAIN = "agentplatform/manifest"
+TRANSFER_BYTES = 16
+NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
+class Birth(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """An agent's birth certificate. `agent` is its id for life: name, "-", and 16 hex digits bound to the owner."""
+
+    agent: str
+    name: str
+    owner: bytes  # public key
+    salt: bytes  # 16 random bytes, so that one owner may use a name again
+    code: bytes  # digest of the code bundle
+    class_name: str  # "module:Class" within the bundle
+    light: bool  # may share a worker with the owner's other light agents of the same code
+
+    def __post_init__(self) -> None:
+        if len(self.owner) != KEY_BYTES or len(self.code) != codec.DIGEST_BYTES or len(self.salt) != TRANSFER_BYTES:
+            raise ValueError("a birth certificate needs an owner's key, a salt and a code digest")
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r} is no agent name: lower case letters, digits and '-', at most 32")
+        if self.agent != agent_id(self.name, self.owner, self.salt):
+            raise ValueError("the agent's id does not belong to its name and owner")
+
+
+def agent_id(name: str, owner: bytes, salt: bytes) -> str:
+    return f"{name}-{codec.digest(BIRTH_DOMAIN, name.encode(), owner, salt)[:8].hex()}"
+
+
+def give_birth(
+    name: str, owner: Identity, salt: bytes, code: bytes, class_name: str, light: bool
+) -> bytes:
+    """An encoded, signed birth certificate. Raises Misuse for a name that is none."""
+    if not NAME.fullmatch(name):
+        raise Misuse(f"{name!r} is no agent name: use lower case letters, digits and '-', at most 32")
+    birth = Birth(agent_id(name, owner.public, salt), name, owner.public, salt, code, class_name, light)
+    return codec.encode(owner.signed(BIRTH_DOMAIN, codec.encode(birth)))
+
+
+def open_birth(raw: bytes, sender: str) -> Birth:
+    """Verifies, then parses. Raises PeerFault, naming `sender`."""
+    signed = codec.decode(raw, Signed, sender)
+    birth = codec.decode(signed.verify(BIRTH_DOMAIN, sender), Birth, sender)
+    if birth.owner != signed.signer:
+        raise PeerFault(sender, f"sent a birth certificate of {birth.agent} that its owner did not sign")
+    return birth
+
+
+class Manifest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What the source host swears about one parcel."""
+
+    chain: bytes  # the consortium's chain id
+    transfer: bytes  # 16 random bytes, never used again: the nonce
+    source: str
+    destination: str
+    agent: str
+    owner: bytes
+    epoch: int  # the agent's epoch at the destination
+    birth: bytes  # encoded, signed Birth
+    code: bytes  # digest of the code bundle
+    state: bytes  # digest of the captured state
+    luggage: bytes  # digest of what the daemon keeps for the agent (mail cursors, outbox)
+    python: str  # "3.11": by-value classes and some pickles are tied to it
+    expires: int  # milliseconds since 1970; a later OFFER is refused
+
+
+class Parcel(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One agent on its way. `code` is None when the destination is known to have it."""
+
+    manifest: bytes  # encoded Signed
+    state: bytes
+    luggage: bytes
+    code: bytes | None
+
+
+def state_digest(state: bytes) -> bytes:
+    return codec.digest("agentplatform/state", state)
+
+
+def luggage_digest(luggage: bytes) -> bytes:
+    return codec.digest("agentplatform/luggage", luggage)
+
+
+def code_digest(bundle: bytes) -> bytes:
+    return codec.digest("agentplatform/code", bundle)
+
+
+def sign_manifest(manifest: Manifest, host: Identity) -> bytes:
+    return codec.encode(host.signed(MANIFEST_DOMAIN, codec.encode(manifest)))
+
+
+def open_parcel(
+    parcel: Parcel, *, chain: bytes, source: str, source_key: bytes, destination: str, wall: int
+) -> tuple[Manifest, Birth]:
+    """Checks everything that can be checked without opening the parcel: signature first, then what it says.
+
+    `source` and `source_key` are who the link and the registry say the sender is; `wall` is in milliseconds
+    since 1970. Raises PeerFault, naming the source, with the first thing that does not hold.
+    """
+    signed = codec.decode(parcel.manifest, Signed, source)
+    if signed.signer != source_key:
+        raise PeerFault(source, "sent a parcel that another key than its own signed")
+    manifest = codec.decode(signed.verify(MANIFEST_DOMAIN, source), Manifest, source)
+    about = f"sent a parcel of {manifest.agent} that"
+    if manifest.chain != chain:
+        raise PeerFault(source, f"{about} belongs to another consortium")
+    if manifest.source != source:
+        raise PeerFault(source, f"{about} {manifest.source} signed")
+    if manifest.destination != destination:
+        raise PeerFault(source, f"{about} is meant for {manifest.destination}, not for {destination}")
+    if manifest.expires < wall:
+        raise PeerFault(source, f"{about} expired {wall - manifest.expires} ms ago")
+    if len(manifest.transfer) != TRANSFER_BYTES or manifest.epoch < 1:
+        raise PeerFault(source, f"{about} has no proper transfer id or epoch")
+    if state_digest(parcel.state) != manifest.state:
+        raise PeerFault(source, f"{about} was changed on the way: the state is not the one that was signed")
+    if luggage_digest(parcel.luggage) != manifest.luggage:
+        raise PeerFault(source, f"{about} was changed on the way: the luggage is not the one that was signed")
+    if parcel.code is not None and code_digest(parcel.code) != manifest.code:
+        raise PeerFault(source, f"{about} was changed on the way: the code is not the one that was signed")
+    birth = open_birth(manifest.birth, source)
+    if (birth.agent, birth.owner, birth.code) != (manifest.agent, manifest.owner, manifest.code):
+        raise PeerFault(source, f"{about} is not the agent of its birth certificate")
+    return manifest, birth

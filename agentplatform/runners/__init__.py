@@ -1,0 +1,1 @@
+"""What runs agents, behind one contract (base.py)."""

@@ -1,0 +1,105 @@
+"""The contract of a runner: it gives agents a place to run, and never lets the daemon unpickle (law 1).
+
+The daemon calls a Runner; what agents do on their own comes back through Upcalls. All bytes named `state`
+and `code` are opaque to the daemon. Everything runs on the daemon's event loop; no call blocks it.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+from agentplatform.parcel.manifest import Birth
+
+
+class Arrival(msgspec.Struct, frozen=True, array_like=True):
+    """What an agent learns when it starts to run somewhere."""
+
+    host: str
+    epoch: int
+    source: str | None  # the host that it left; None at creation
+
+
+class Delivery(msgspec.Struct, frozen=True, array_like=True):
+    """A message for an agent. `ticket` is the daemon's number for it; the answer comes back under it."""
+
+    ticket: int
+    sender: str  # an agent's id, or "client-..."
+    kind: str
+    body: bytes  # MessagePack of plain data
+
+
+class Outgoing(msgspec.Struct, frozen=True, array_like=True):
+    """A message that an agent sends. `call` is the agent's own number when it waits for the answer, else None."""
+
+    receiver: str  # an agent's id or name
+    kind: str
+    body: bytes
+    call: int | None
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """What came of a message: `ok` and a body of plain data, or not `ok` and an error text as body."""
+
+    ok: bool
+    body: bytes
+
+
+class Runner(Protocol):
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def create(self, birth: Birth, code: bytes, init: bytes, arrival: Arrival) -> None:
+        """Imports the class, makes the instance, calls `on_creation(init)`, then starts `run`.
+
+        Raises Misuse, with the agent's own words, when any of that fails; then nothing is left of it.
+        """
+
+    async def open(self, birth: Birth, code: bytes, state: bytes) -> None:
+        """Makes the agent from its captured state, inert: no hook runs. Raises Misuse naming the difference
+        (a missing module, another Python, a broken state)."""
+
+    def activate(self, agent: str, arrival: Arrival) -> None:
+        """An opened agent begins to live: `on_arrival(arrival)`, then `run`, then its deliveries."""
+
+    async def capture(self, agent: str, destination: str) -> bytes:
+        """Stops the agent at a message boundary, calls `on_dispatching(destination)`, and returns its state.
+
+        The agent stays frozen until `thaw` or `discard`. Raises Misuse (after thawing by itself) when a hook
+        fails or the state cannot be pickled, naming the attribute; Unavailable when no boundary comes in time.
+        """
+
+    def thaw(self, agent: str, failure: str | None) -> None:
+        """A frozen agent goes on; with a failure, `on_move_failed(failure)` is called first."""
+
+    def discard(self, agent: str) -> None:
+        """Ends an opened or frozen agent without a hook."""
+
+    async def dispose(self, agent: str) -> None:
+        """Stops the agent at a message boundary, calls `on_disposing`, and ends it."""
+
+    def deliver(self, agent: str, delivery: Delivery) -> None: ...
+
+    def answer(self, agent: str, call: int, answer: Answer) -> None:
+        """The answer to a call that the agent made."""
+
+
+class Upcalls(Protocol):
+    """What a runner tells the daemon; none of these may block."""
+
+    def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
+        """The agent called `dispatch`; it is frozen and captured already (saves a round trip to the worker)."""
+
+    def sent(self, agent: str, outgoing: Outgoing) -> None: ...
+
+    def answered(self, agent: str, ticket: int, answer: Answer) -> None:
+        """A delivery was handled."""
+
+    def printed(self, agent: str, stream: str, text: str) -> None:
+        """Output or a traceback, for the owner's eyes (`agentplatform logs AGENT`). `stream`: out | err | note."""
+
+    def died(self, agent: str, reason: str) -> None:
+        """The worker ended unasked; the agent is gone from it."""
+
+    def wants_to_end(self, agent: str) -> None:
+        """The agent called `dispose` on itself; `on_disposing` has run."""
