@@ -3,9 +3,10 @@
 Nothing else in the project encodes what is signed, hashed or sent between hosts.
 """
 
+from collections.abc import Hashable
 from functools import cache
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -30,7 +31,7 @@ def encode(value: Any) -> bytes:
 def decode(raw: bytes | memoryview, kind: type[T], sender: str = "sender unknown") -> T:
     """`raw` as a `kind`. Raises PeerFault, naming `sender`, for bytes that are not one."""
     try:
-        return _decoder(kind).decode(raw)  # type: ignore[no-any-return]
+        return cast(T, _decoder(cast(Hashable, kind)).decode(raw))
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
         name = getattr(kind, "__name__", str(kind))
         raise PeerFault(sender, f"sent bytes that are no {name}: {error}") from None
