@@ -18,7 +18,7 @@ class Letter(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     sender: str  # an agent's id, or "client-..."
     epoch: int  # the sender's; 0 for a client
     sequence: int  # counted from 1 for each (sender, receiver), across epochs
-    settled: int  # the sender has the replies of all letters up to this one
+    settled: int  # the sender has the replies of all letters up to this one, or gave up on them
     receiver: str  # an agent's id
     origin: str  # the sender's host: where a client's reply goes
     kind: str
@@ -41,7 +41,7 @@ class Memory(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """What a mailbox remembers of one sender."""
 
     handled: int = 0  # the highest sequence that was handled
-    replies: dict[int, Reply] = msgspec.field(default_factory=dict)  # those that the sender may still ask for
+    replies: list[Reply] = msgspec.field(default_factory=list)  # those that the sender may still ask for
 
 
 class Group(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -77,12 +77,13 @@ class Mailbox:
         A letter that leaves a gap is dropped: its sender sends it again, after the one that is missing.
         """
         memory = self.luggage.senders.setdefault(letter.sender, Memory())
-        for old in [sequence for sequence in memory.replies if sequence <= letter.settled]:
-            del memory.replies[old]
+        memory.replies = [reply for reply in memory.replies if reply.sequence > letter.settled]
         if letter.sequence <= memory.handled:
-            return memory.replies.get(letter.sequence)
-        ahead = sum(1 for other in self._unhandled() if other.sender == letter.sender)
-        if letter.sequence == memory.handled + ahead + 1 and len(self.waiting) < MAX_WAITING_LETTERS:
+            return next((reply for reply in memory.replies if reply.sequence == letter.sequence), None)
+        queued = (other.sequence for other in self._unhandled() if other.sender == letter.sender)
+        # What the sender settled without us it gave up on: no need to wait for it.
+        last = max(memory.handled, letter.settled, *queued)
+        if letter.sequence == last + 1 and len(self.waiting) < MAX_WAITING_LETTERS:
             self.waiting.append(letter)
         return None
 
@@ -101,7 +102,7 @@ class Mailbox:
         reply = Reply(letter.receiver, letter.sender, letter.sequence, letter.origin, ok, body)
         memory = self.luggage.senders[letter.sender]
         memory.handled = letter.sequence
-        memory.replies[letter.sequence] = reply
+        memory.replies.append(reply)
         return reply
 
     def close(self) -> None:

@@ -1,0 +1,258 @@
+"""Letters are handled once and in order, whatever the network and the hops do to them."""
+
+import asyncio
+
+import pytest
+
+from agentplatform.custody.gateway import Gateway
+from agentplatform.mail import Letter, Luggage, Mailbox
+from agentplatform.mailroom import Mailroom
+from agentplatform.runners.base import Answer, Delivery, Outgoing
+from agentplatform.whereabouts import Located, Whereabouts
+from ledger import codec
+from ledger.errors import Misuse, PeerFault, Unavailable
+
+AGENT = "counter-0000000000000001"
+OTHER = "other-0000000000000002"
+
+
+def letter(sequence: int, settled: int = 0, sender: str = "client-1") -> Letter:
+    return Letter(sender, 0, sequence, settled, AGENT, "north", "add", codec.encode(sequence))
+
+
+def open_box(luggage: Luggage | None = None) -> Mailbox:
+    box = Mailbox(luggage or Luggage())
+    box.open = True
+    return box
+
+
+def handle_all(box: Mailbox) -> list[int]:
+    handled = []
+    while (each := box.next()) is not None:
+        handled.append(each.sequence)
+        box.handled(True, b"")
+    return handled
+
+
+def test_a_repeat_is_answered_from_memory_and_not_handled():
+    box = open_box()
+    box.take(letter(1))
+    box.next()
+    reply = box.handled(True, b"one")
+    assert box.take(letter(1)) == reply
+    assert handle_all(box) == []
+
+
+def test_a_gap_is_not_taken_until_the_missing_letter_came():
+    box = open_box()
+    box.take(letter(2))
+    assert handle_all(box) == []
+    box.take(letter(1))
+    box.take(letter(2))
+    assert handle_all(box) == [1, 2]
+
+
+def test_a_letter_that_waits_already_is_not_queued_twice():
+    box = open_box()
+    for sequence in (1, 2, 2, 1):
+        box.take(letter(sequence))
+    assert handle_all(box) == [1, 2]
+
+
+def test_what_the_sender_gave_up_on_is_skipped_and_never_handled_late():
+    box = open_box()
+    box.take(letter(2, settled=1))
+    box.take(letter(2, settled=1))
+    box.take(letter(1))
+    assert handle_all(box) == [2]
+    box.take(letter(1))
+    assert handle_all(box) == []
+
+
+def test_replies_that_the_sender_has_are_forgotten():
+    box = open_box()
+    box.take(letter(1))
+    handle_all(box)
+    box.take(letter(2, settled=1))
+    assert box.luggage.senders["client-1"].replies == []
+
+
+def test_memory_travels_so_a_resend_after_the_hop_is_not_handled_again():
+    box = open_box()
+    box.take(letter(1))
+    handle_all(box)
+    box.close()
+    elsewhere = open_box(codec.decode(codec.encode(box.luggage), Luggage))
+    reply = elsewhere.take(letter(1))
+    assert reply is not None and reply.sequence == 1
+    assert handle_all(elsewhere) == []
+
+
+def test_a_letter_in_hand_at_the_freeze_is_the_first_afterwards():
+    box = open_box()
+    box.take(letter(1))
+    box.take(letter(2))
+    box.next()
+    box.close()
+    assert box.handled(True, b"late") is None
+    box.open = True
+    assert handle_all(box) == [1, 2]
+
+
+def test_the_broken_twin_without_memory_is_caught():
+    """The check above can fail: a box that forgets its senders handles the resend."""
+    box = open_box()
+    box.take(letter(1))
+    handle_all(box)
+    forgetful = open_box(Luggage())
+    forgetful.take(letter(1))
+    assert handle_all(forgetful) == [1]
+
+
+class Desk:
+    """A mailroom with its surroundings written down instead of performed."""
+
+    def __init__(self, host: str = "north") -> None:
+        self.whereabouts = Whereabouts()
+        self.gateway = Gateway()
+        self.wire: list[tuple[str, bytes]] = []
+        self.delivered: list[tuple[str, Delivery]] = []
+        self.answers: list[tuple[str, int, Answer]] = []
+        self.kept: list[tuple[asyncio.Future[None], bytes]] = []
+        self.dropped: list[tuple[str, str, int]] = []
+        self.room = Mailroom(
+            host,
+            self.whereabouts,
+            self.gateway,
+            self,
+            lambda host, raw: self.wire.append((host, raw)),
+            lambda agent, delivery: self.delivered.append((agent, delivery)),
+            lambda agent, call, answer: self.answers.append((agent, call, answer)),
+        )
+
+    def keep_letter(self, agent: str, receiver: str, sequence: int, raw: bytes) -> "asyncio.Future[None]":
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.kept.append((future, raw))
+        return future
+
+    def drop_letters(self, agent: str, receiver: str, upto: int) -> None:
+        self.dropped.append((agent, receiver, upto))
+
+
+async def turn() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_an_agents_letter_leaves_only_when_it_is_durable():
+    desk = Desk()
+    desk.whereabouts.learn(Located(OTHER, 1, "east"))
+    desk.room.admit(AGENT, 3, Luggage())
+    desk.room.sent(AGENT, Outgoing(OTHER, "hello", b"\xc0", 7))
+    await turn()
+    assert desk.wire == []
+    desk.kept[0][0].set_result(None)
+    await turn()
+    (host, raw), sent = desk.wire[0], codec.decode(desk.wire[0][1], Letter)
+    assert (host, sent.sender, sent.epoch, sent.sequence) == ("east", AGENT, 3, 1)
+    desk.room.receive("east", codec.encode(answer_to(sent)))
+    assert desk.answers == [(AGENT, 7, Answer(True, b"\x01"))]
+    assert desk.dropped == [(AGENT, OTHER, 1)]
+    assert raw
+
+
+def answer_to(sent: Letter):
+    box = Mailbox(Luggage())
+    box.open = True
+    box.take(sent)
+    box.next()
+    return box.handled(True, b"\x01")
+
+
+async def test_a_letter_whose_write_failed_never_leaves():
+    desk = Desk()
+    desk.whereabouts.learn(Located(OTHER, 1, "east"))
+    desk.room.admit(AGENT, 3, Luggage())
+    desk.room.sent(AGENT, Outgoing(OTHER, "hello", b"\xc0", None))
+    desk.kept[0][0].set_exception(Unavailable("the disk is full"))
+    await turn()
+    assert desk.wire == []
+
+
+async def test_an_answer_waits_in_the_gateway_until_the_arrival_is_durable():
+    desk = Desk()
+    durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    desk.room.admit(AGENT, 3, Luggage())
+    desk.gateway.hold(AGENT, durable)
+    asking = asyncio.ensure_future(desk.room.ask("client-1", AGENT, "add", b"\x01", 5))
+    await turn()
+    desk.room.answered(AGENT, desk.delivered[0][1].ticket, Answer(True, b"\x02"))
+    await turn()
+    assert not asking.done()
+    durable.set_result(None)
+    assert (await asking).body == b"\x02"
+
+
+async def test_a_letter_is_never_sent_back_where_it_came_from():
+    desk = Desk("east")
+    desk.whereabouts.learn(Located(AGENT, 1, "north"))
+    desk.room.receive("north", codec.encode(letter(1)))
+    assert desk.wire == []
+    desk.room.receive("south", codec.encode(letter(1)))
+    assert [host for host, _ in desk.wire] == ["north"]
+
+
+async def test_mail_for_a_dead_agent_gets_a_clear_error():
+    desk = Desk()
+    desk.whereabouts.learn(Located(AGENT, 2, ""))
+    reply = await desk.room.ask("client-1", AGENT, "add", b"\x01", 5)
+    assert not reply.ok and "disposed" in codec.decode(reply.body, str)
+
+
+async def test_an_agent_that_does_not_answer_is_named_with_its_place():
+    desk = Desk()
+    desk.whereabouts.learn(Located(AGENT, 2, "west"))
+    with pytest.raises(Unavailable, match=r"last heard of on west.*status"):
+        await desk.room.ask("client-1", AGENT, "add", b"\x01", 0.01)
+
+
+async def test_resend_tells_what_was_given_up_meanwhile():
+    desk = Desk()
+    desk.whereabouts.learn(Located(AGENT, 2, "west"))
+    first = asyncio.ensure_future(desk.room.ask("client-1", AGENT, "a", b"\x01", 60))
+    second = asyncio.ensure_future(desk.room.ask("client-1", AGENT, "b", b"\x01", 60))
+    await turn()
+    first.cancel()
+    await turn()
+    desk.wire.clear()
+    desk.room.resend()
+    assert [codec.decode(raw, Letter).settled for _, raw in desk.wire] == [1]
+    second.cancel()
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xff", b"\x91\xa5other", codec.encode(letter(0))])
+async def test_garbage_from_a_host_is_named(raw: bytes):
+    with pytest.raises(PeerFault, match="east"):
+        Desk().room.receive("east", raw)
+
+
+def test_names_resolve_to_one_agent_or_say_why_not():
+    known = Whereabouts()
+    known.learn(Located(AGENT, 1, "north"))
+    known.learn(Located("counter-0000000000000003", 1, "east"))
+    known.learn(Located(OTHER, 1, "east"))
+    assert known.resolve("other") == OTHER
+    assert known.resolve("counter-0000000000000001") == AGENT
+    with pytest.raises(Misuse, match="may be any of"):
+        known.resolve("counter")
+    with pytest.raises(Misuse, match="no agent 'nobody'"):
+        known.resolve("nobody")
+
+
+def test_whereabouts_believe_the_later_epoch_and_an_end_over_a_place():
+    known = Whereabouts()
+    assert known.learn(Located(AGENT, 2, "north"))
+    assert not known.learn(Located(AGENT, 1, "east"))
+    assert known.learn(Located(AGENT, 2, ""))
+    assert not known.learn(Located(AGENT, 2, "north"))
+    assert known.host_of(AGENT) == "" and known.alive() == []
