@@ -8,18 +8,21 @@ from ledger.errors import Misuse
 from ledger.identity import SEED_BYTES, Identity
 
 
-def create(path: Path) -> Identity:
-    """Draws a key and writes it durably. Refuses to replace a file."""
-    seed = os.urandom(SEED_BYTES)
+def draw() -> Identity:
+    """A fresh key, of which nothing is on disk yet."""
+    return Identity(os.urandom(SEED_BYTES))
+
+
+def write(path: Path, identity: Identity) -> None:
+    """Writes a key durably. Refuses to replace a file."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise Misuse(f"{path} exists; a key is never overwritten") from None
     with os.fdopen(descriptor, "wb") as file:
-        file.write(seed)
+        file.write(identity.seed)
         file.flush()
         os.fsync(file.fileno())
-    return Identity(seed)
 
 
 def load(path: Path) -> Identity:
@@ -35,4 +38,6 @@ def load(path: Path) -> Identity:
 
 
 def load_or_create(path: Path) -> Identity:
-    return load(path) if path.exists() else create(path)
+    if not path.exists():
+        write(path, draw())
+    return load(path)

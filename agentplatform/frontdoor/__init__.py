@@ -1,0 +1,1 @@
+"""The front door of a host: how people and programs on the same machine reach it (Pyro5, local socket)."""

@@ -1,0 +1,154 @@
+"""The caller's side: `connect()` gives a Host, whose agents are AgentProxy objects."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import Pyro5.api
+import Pyro5.errors
+
+from agentplatform.agent import Agent
+from agentplatform.frontdoor.server import OBJECT
+from agentplatform.parcel.code import bundle_of
+from agentplatform.parcel.manifest import code_digest, give_birth
+from agentplatform.settings import Home
+from ledger import keyfile
+from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
+from ledger.identity import Identity
+
+PATIENCE = 30.0
+
+
+def default_root() -> Path:
+    """Where this user's hosts live: $AGENTPLATFORM_ROOT, or ~/.agentplatform."""
+    return Path(os.environ.get("AGENTPLATFORM_ROOT") or Path.home() / ".agentplatform")
+
+
+def homes(root: Path) -> dict[str, Home]:
+    """The folders of the hosts that were founded under `root`, by name."""
+    return {path.parent.name: Home(path.parent) for path in sorted(root.glob("hosts/*/host.toml"))}
+
+
+def connect(host: str | None = None, *, root: Path | str | None = None) -> "Host":
+    """A host of this machine that is running: the one named, or the first that answers.
+
+    Raises Misuse for a name that is not there, Unavailable when it does not run.
+    """
+    root = Path(root) if root is not None else default_root()
+    known = homes(root)
+    if not known:
+        raise Misuse(f"no host was founded under {root}; make some with: agentplatform found")
+    if host is not None and host not in known:
+        raise Misuse(f"there is no host {host!r} under {root}; there are: {', '.join(known)}")
+    candidates = [known[host]] if host else list(known.values())
+    for home in candidates:
+        try:
+            return Host(home, root)
+        except Unavailable:
+            continue
+    if host:
+        raise Unavailable(f"{host} is not running; start it with: agentplatform start {host}")
+    raise Unavailable(f"none of {', '.join(known)} is running; start them with: agentplatform start")
+
+
+class Host:
+    """A running host. Safe to use from several threads."""
+
+    def __init__(self, home: Home, root: Path) -> None:
+        self.home, self._root = home, root
+        self._threads = threading.local()
+        self.name: str = self.call("hello")["host"]
+
+    def call(self, verb: str, *, patience: float = PATIENCE, **arguments: Any) -> Any:
+        """One verb of the daemon (see agentplatform.desk), with plain data. Raises the daemon's PlatformError."""
+        try:
+            reply = self._proxy().call(verb, arguments, patience)
+        except (Pyro5.errors.CommunicationError, Pyro5.errors.SecurityError, OSError) as error:
+            self._threads.proxy = None
+            raise Unavailable(f"{self.home.folder.name} does not answer: {error}. Is it running?") from None
+        if "error" in reply:
+            raise _as_error(reply)
+        return reply["value"]
+
+    def create(self, agent: type[Agent], name: str | None = None, init: Any = None) -> "AgentProxy":
+        """Starts an agent of this class here. `init` is plain data for `on_creation`. Raises Misuse with the reason."""
+        bundle = bundle_of(agent)
+        label = name or agent.__name__.lower()
+        birth = give_birth(label, self.owner(), os.urandom(16), code_digest(bundle.raw), bundle.class_name, agent.light)
+        created = self.call("create", birth=birth, code=bundle.raw, init=plain(init))
+        return AgentProxy(self, created["agent"])
+
+    def agent(self, name: str) -> "AgentProxy":
+        """An agent that lives anywhere in the consortium, by id, name, or the beginning of its id."""
+        return AgentProxy(self, self.call("resolve", agent=name)["agent"])
+
+    def owner(self) -> Identity:
+        """The key that owns what is created here; drawn at the first use."""
+        return keyfile.load_or_create(self._root / "owner.key")
+
+    def _proxy(self) -> Any:
+        if getattr(self._threads, "proxy", None) is None:
+            try:
+                token = self.home.token.read_text()
+            except OSError:
+                raise Unavailable(f"{self.home.folder.name} is not running") from None
+            proxy = Pyro5.api.Proxy(f"PYRO:{OBJECT}@./u:{self.home.socket}")
+            proxy._pyroSerializer = "msgpack"
+            proxy._pyroHandshake = token
+            self._threads.proxy = proxy
+        return self._threads.proxy
+
+
+class AgentProxy:
+    """An agent, wherever it is: the proxy stays valid when it moves."""
+
+    def __init__(self, host: Host, agent: str) -> None:
+        self._host, self.id = host, agent
+
+    def call(self, kind: str, body: Any = None, *, patience: float = PATIENCE) -> Any:
+        """Sends a message and waits for the answer.
+
+        Raises Misuse with the agent's own error, Unavailable after `patience` seconds.
+        """
+        question = {"agent": self.id, "kind": kind, "body": plain(body), "waiting": patience}
+        answer = self._host.call("ask", patience=patience + 5, **question)
+        return msgspec.msgpack.decode(answer["body"])
+
+    def send(self, kind: str, body: Any = None) -> None:
+        """Sends a message and does not wait."""
+        self._host.call("tell", agent=self.id, kind=kind, body=plain(body))
+
+    def dispatch(self, host: str, *, patience: float = PATIENCE) -> dict[str, Any]:
+        """Moves the agent to `host` and waits. Returns the hop; raises Unavailable with the reason if it stayed."""
+        return dict(self._host.call("dispatch", agent=self.id, host=host, patience=patience))
+
+    def dispose(self) -> None:
+        """Ends the agent, after `on_disposing`."""
+        self._host.call("dispose", agent=self.id)
+
+    @property
+    def host(self) -> str:
+        """Where the agent is now."""
+        return str(self._host.call("resolve", agent=self.id)["host"])
+
+    def __repr__(self) -> str:
+        return f"AgentProxy({self.id})"
+
+
+def plain(value: Any) -> bytes:
+    """`value` as MessagePack. Raises Misuse for what is not plain data."""
+    try:
+        return msgspec.msgpack.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise Misuse(f"messages are plain data (None, numbers, text, bytes, lists, dicts): {error}") from None
+
+
+def _as_error(reply: dict[str, Any]) -> PlatformError:
+    if reply["error"] == "Misuse":
+        return Misuse(reply["message"])
+    if reply["error"] == "PeerFault":
+        peer, _, message = reply["message"].partition(": ")
+        return PeerFault(peer, message)
+    return Unavailable(reply["message"], reply["retry_after"])

@@ -1,0 +1,106 @@
+"""The daemon's side: Pyro5 threads that hand a call to the event loop and wait for it, and do nothing else."""
+
+import asyncio
+import hmac
+import logging
+import os
+import secrets
+import threading
+from pathlib import Path
+from typing import Any, Protocol
+
+import Pyro5.api
+import Pyro5.core
+import Pyro5.serializers
+
+from agentplatform.settings import Home, private_folder
+from ledger.errors import Misuse, PlatformError, Unavailable
+
+log = logging.getLogger(__name__)
+OBJECT = "mae"
+MAX_PATIENCE = 3600.0
+
+
+class Desk(Protocol):
+    async def perform(self, verb: str, arguments: dict[str, Any]) -> Any:
+        """Runs one verb on the event loop; plain data in and out."""
+
+
+class Door:
+    """What a client sees: one method. Errors come back as data, so that no exception class crosses the socket."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, desk: Desk) -> None:
+        self._loop, self._desk = loop, desk
+
+    @Pyro5.api.expose
+    def call(self, verb: str, arguments: dict[str, Any], patience: float) -> dict[str, Any]:
+        """`{"value": ..}` or `{"error": kind, "message": text, "retry_after": seconds | None}`."""
+        future = asyncio.run_coroutine_threadsafe(self._desk.perform(verb, arguments), self._loop)
+        try:
+            return {"value": future.result(min(patience, MAX_PATIENCE))}
+        except TimeoutError:
+            future.cancel()
+            return as_data(Unavailable(f"{verb} was not done within {patience:g} s", retry_after=patience))
+        except PlatformError as error:
+            return as_data(error)
+        except Exception:
+            log.exception("%s failed", verb)
+            return as_data(Unavailable(f"{verb} failed inside the daemon; its log has the traceback"))
+
+
+def as_data(error: PlatformError) -> dict[str, Any]:
+    kind = "Misuse" if isinstance(error, Misuse) else "Unavailable" if isinstance(error, Unavailable) else "PeerFault"
+    return {"error": kind, "message": str(error), "retry_after": getattr(error, "retry_after", None)}
+
+
+class _Daemon(Pyro5.api.Daemon):
+    """Lets in who knows the token, which stands in a file that only the host's owner can read.
+
+    Agents run under the same user as the daemon, and the jail keeps them from files, not from sockets.
+    """
+
+    token: str = ""
+
+    def validateHandshake(self, conn: object, data: object) -> str:
+        if not isinstance(data, str) or not hmac.compare_digest(data.encode(), self.token.encode()):
+            raise Pyro5.errors.SecurityError("the control token is missing or wrong")
+        return "welcome"
+
+
+class Server:
+    def __init__(self, home: Home, desk: Desk) -> None:
+        self._home, self._desk = home, desk
+        self._daemon: _Daemon | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        _only_msgpack()
+        private_folder(self._home.socket.parent)
+        self._home.socket.unlink(missing_ok=True)  # the folder's lock is ours, so nobody listens there
+        _Daemon.token = _fresh_token(self._home.token)
+        Pyro5.config.SERVERTYPE = "thread"
+        Pyro5.config.DETAILED_TRACEBACK = False
+        self._daemon = _Daemon(unixsocket=str(self._home.socket))
+        self._daemon.register(Door(loop, self._desk), OBJECT)
+        threading.Thread(target=self._daemon.requestLoop, name="front door", daemon=True).start()
+
+    def stop(self) -> None:
+        if self._daemon is not None:
+            self._daemon.shutdown()
+        self._home.socket.unlink(missing_ok=True)
+        self._home.token.unlink(missing_ok=True)
+
+
+def _fresh_token(path: Path) -> str:
+    token = secrets.token_hex(32)
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(token)
+    return token
+
+
+def _only_msgpack() -> None:
+    """The handshake is decoded before the token is known, and marshal can crash an interpreter."""
+    for name, serializer in list(Pyro5.serializers.serializers.items()):
+        if name != "msgpack":
+            del Pyro5.serializers.serializers[name]
+            Pyro5.serializers.serializers_by_id.pop(serializer.serializer_id, None)

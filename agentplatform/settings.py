@@ -1,0 +1,82 @@
+"""A host's folder: its settings (host.toml), its keys, its data."""
+
+import hashlib
+import os
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from ledger.errors import Misuse
+
+
+class Handoff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Deadlines of the handoff, in seconds."""
+
+    offer_deadline: float = 10.0  # an OFFER that is not answered by then is aborted; the agent goes on
+    parcel_life: float = 60.0  # a destination refuses a manifest older than this: a stale OFFER is worth nothing
+    remind_every: float = 1.0  # between repeats of a NOTICE or an INQUIRE
+
+
+class Workers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The worker processes that agents run in."""
+
+    warm: int = 2  # workers kept ready; a parcel that finds none waits for a fork
+    preload: tuple[str, ...] = ("numpy",)  # imported once, ahead of all forks; what is not installed is skipped
+
+
+class Decisions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Falcon's parameters (section 3.3); see docs/decisions.md."""
+
+    policy: str = "falcon"
+    advert_every: float = 1.0  # seconds between two adverts of this host's resources
+    bandwidth: float = 1000.0  # Mbit/s of this host's access link, as the operator states it
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """host.toml. Times are in seconds, sizes in bytes, unless a field says otherwise."""
+
+    host: str
+    organisation: str
+    listen: str  # address of the links, "127.0.0.1:7701"
+    handoff: Handoff = Handoff()
+    workers: Workers = Workers()
+    decisions: Decisions = Decisions()
+
+
+class Home:
+    """The folder of one host. It is the host: whoever has it can be it, so it is private (mode 0700)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.settings_file = self.folder / "host.toml"
+        self.host_key = self.folder / "host.key"
+        self.organisation_key = self.folder / "organisation.key"
+        self.genesis = self.folder / "genesis.bin"
+        self.data = self.folder / "data"
+        self.log = self.folder / "mae.log"
+        self.token = self.folder / "control.token"
+
+    def settings(self) -> Settings:
+        try:
+            return msgspec.convert(tomllib.loads(self.settings_file.read_text()), Settings)
+        except FileNotFoundError:
+            raise Misuse(f"{self.folder} is no host's folder (no host.toml); make one with: agentplatform found") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+            raise Misuse(f"{self.settings_file}: {error}; mend it and start again") from None
+
+    @property
+    def socket(self) -> Path:
+        """The control socket. A socket's path has at most 108 bytes, so it lives in a short private folder."""
+        runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")  # the folder below is checked
+        short = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
+        return runtime / f"agentplatform-{os.getuid()}" / f"{short}.sock"
+
+
+def private_folder(folder: Path) -> Path:
+    """Makes `folder` with mode 0700, or checks that an existing one is ours alone."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    facts = folder.lstat()
+    if facts.st_uid != os.getuid() or facts.st_mode & 0o077 or folder.is_symlink():
+        raise Misuse(f"{folder} must belong to you alone (mode 0700); another user may have put it there")
+    return folder
