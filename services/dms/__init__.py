@@ -1,0 +1,1 @@
+"""The data management server: documents, histories and blobs of one host."""

@@ -1,0 +1,51 @@
+"""The store's twin in memory, for tests and simulations."""
+
+from services.dms.store import blob_digest, check_limit, check_names, check_value
+
+
+class MemoryStore:
+    def __init__(self) -> None:
+        self._documents: dict[str, dict[str, bytes]] = {}
+        self._histories: dict[str, list[bytes]] = {}
+        self._blobs: dict[bytes, bytes] = {}
+
+    async def put(self, collection: str, key: str, value: bytes) -> None:
+        check_names(collection, key)
+        check_value(value)
+        self._documents.setdefault(collection, {})[key] = bytes(value)
+
+    async def get(self, collection: str, key: str) -> bytes | None:
+        check_names(collection, key)
+        return self._documents.get(collection, {}).get(key)
+
+    async def keys(self, collection: str) -> list[str]:
+        check_names(collection)
+        return sorted(self._documents.get(collection, {}))
+
+    async def delete(self, collection: str, key: str) -> bool:
+        check_names(collection, key)
+        return self._documents.get(collection, {}).pop(key, None) is not None
+
+    async def append(self, history: str, entry: bytes) -> int:
+        check_names(history)
+        check_value(entry)
+        entries = self._histories.setdefault(history, [])
+        entries.append(bytes(entry))
+        return len(entries)
+
+    async def newest(self, history: str, limit: int) -> list[bytes]:
+        check_names(history)
+        check_limit(limit)
+        return self._histories.get(history, [])[: -limit - 1 : -1]
+
+    async def put_blob(self, blob: bytes) -> bytes:
+        check_value(blob)
+        digest = blob_digest(blob)
+        self._blobs[digest] = bytes(blob)
+        return digest
+
+    async def get_blob(self, digest: bytes) -> bytes | None:
+        return self._blobs.get(digest)
+
+    async def close(self) -> None:
+        """Nothing to do: what is here ends with the object."""

@@ -1,0 +1,95 @@
+"""The store on one SQLite file, through aiosqlite: its thread does the work, the event loop never waits for a disk."""
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from ledger.errors import Misuse, Unavailable
+from ledger.sqlite import Schema, connect
+from services.dms.store import blob_digest, check_limit, check_names, check_value
+
+SCHEMA = Schema(
+    name="dms",
+    version=1,
+    statements=(
+        "CREATE TABLE documents (collection TEXT, key TEXT, value BLOB, PRIMARY KEY (collection, key)) WITHOUT ROWID",
+        "CREATE TABLE entries (history TEXT, number INTEGER, entry BLOB, PRIMARY KEY (history, number)) WITHOUT ROWID",
+        "CREATE TABLE blobs (digest BLOB PRIMARY KEY, blob BLOB)",
+    ),
+)
+
+
+class SqliteStore:
+    """Made by `open`. Each statement is a transaction of its own, so none needs more than one."""
+
+    def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
+        self._connection: aiosqlite.Connection | None = connection
+        self._path = path
+
+    @classmethod
+    async def open(cls, path: Path) -> "SqliteStore":
+        """The store in `path`, made if it is missing. Raises Misuse for a file that is corrupt or another's."""
+        return cls(await aiosqlite.Connection(lambda: connect(path, SCHEMA), iter_chunk_size=64), path)
+
+    async def put(self, collection: str, key: str, value: bytes) -> None:
+        check_names(collection, key)
+        check_value(value)
+        await self._run("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (collection, key, value))
+
+    async def get(self, collection: str, key: str) -> bytes | None:
+        check_names(collection, key)
+        rows = await self._run("SELECT value FROM documents WHERE collection = ? AND key = ?", (collection, key))
+        return rows[0][0] if rows else None
+
+    async def keys(self, collection: str) -> list[str]:
+        check_names(collection)
+        # Names are compared by their code points, as Python sorts them.
+        rows = await self._run("SELECT key FROM documents WHERE collection = ? ORDER BY key", (collection,))
+        return [key for (key,) in rows]
+
+    async def delete(self, collection: str, key: str) -> bool:
+        check_names(collection, key)
+        sql = "DELETE FROM documents WHERE collection = ? AND key = ? RETURNING key"
+        return bool(await self._run(sql, (collection, key)))
+
+    async def append(self, history: str, entry: bytes) -> int:
+        check_names(history)
+        check_value(entry)
+        sql = (
+            "INSERT INTO entries SELECT ?1, 1 + COALESCE(MAX(number), 0), ?2 FROM entries WHERE history = ?1 "
+            "RETURNING number"
+        )
+        rows = await self._run(sql, (history, entry))
+        return int(rows[0][0])
+
+    async def newest(self, history: str, limit: int) -> list[bytes]:
+        check_names(history)
+        check_limit(limit)
+        sql = "SELECT entry FROM entries WHERE history = ? ORDER BY number DESC LIMIT ?"
+        return [entry for (entry,) in await self._run(sql, (history, limit))]
+
+    async def put_blob(self, blob: bytes) -> bytes:
+        check_value(blob)
+        digest = blob_digest(blob)
+        await self._run("INSERT OR IGNORE INTO blobs VALUES (?, ?)", (digest, blob))
+        return digest
+
+    async def get_blob(self, digest: bytes) -> bytes | None:
+        rows = await self._run("SELECT blob FROM blobs WHERE digest = ?", (digest,))
+        return rows[0][0] if rows else None
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await connection.close()
+
+    async def _run(self, sql: str, parameters: Iterable[Any]) -> list[Any]:
+        if self._connection is None:
+            raise Misuse(f"the store {self._path} is closed; open it again")
+        try:
+            return list(await self._connection.execute_fetchall(sql, parameters))
+        except sqlite3.Error as error:
+            raise Unavailable(f"the store {self._path} does not answer: {error}; see to its disk") from error

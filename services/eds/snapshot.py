@@ -1,0 +1,113 @@
+"""What a decision rests on: one immutable picture of hosts, links, agents and the user's access. Pure."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from services.eds.rules import Group
+from services.rms.catalogue import Advert
+from services.rms.link_probe import LinkMeasure
+from services.rms.resources import Minima, Resources
+from services.tms.verdicts import Verdict
+
+NEUTRAL_EXPERIENCE = 0.5  # of a host where nothing went yet: neither sought nor shunned
+
+
+class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the user's access point measured of one host. `source` is shown wherever the number is."""
+
+    host: str
+    rtt_ms: float
+    loss: float
+    source: Literal["measured", "emulated"]
+
+    def __post_init__(self) -> None:
+        if not (0.0 <= self.rtt_ms <= 1e6 and 0.0 <= self.loss <= 1.0):
+            raise ValueError(f"a link to {self.host} with {self.rtt_ms} ms and a loss of {self.loss} cannot be")
+
+
+class Host(msgspec.Struct, frozen=True):
+    """One host. `resources` is None when it sent no advert lately; then nothing may be moved there."""
+
+    host: str
+    verdict: Verdict
+    resources: Resources | None
+    task_weight: float  # sum of the task weights of the agents that run there: w of equation 3
+    experience: float  # how well moves there went, 0 to 1
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A link with the numbers that `source` measured."""
+
+    source: str
+    destination: str
+    rtt_ms: float  # milliseconds, there and back
+    loss: float  # 0 to 1
+
+
+class Resident(msgspec.Struct, frozen=True):
+    """One agent of the group, where it is now."""
+
+    agent: str
+    host: str
+    since: float  # seconds since 1970 at which it came to this host
+    task_weight: float = 1.0  # how much work it is, above zero; in the unit of the threshold WT
+    minima: Minima = Minima()
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Hosts, residents and access sorted by name, so that equal pictures give equal decisions."""
+
+    group: Group
+    at: float  # seconds since 1970 when the picture was taken
+    hosts: tuple[Host, ...]
+    links: tuple[Link, ...]
+    residents: tuple[Resident, ...]
+    access: tuple[Access, ...] = ()  # empty: the group follows no user, or the user was not heard yet
+
+    def host(self, name: str) -> Host | None:
+        return next((host for host in self.hosts if host.host == name), None)
+
+    def unfit(self, resident: Resident, host: Host) -> str | None:
+        """Why `resident` cannot be on `host`, whatever a policy thinks of it (None: it can). Staying needs trust only."""
+        if not host.verdict.trusted:
+            return f"not trusted: {host.verdict.reason}"
+        if host.host == resident.host:
+            return None
+        if host.resources is None:
+            return "no fresh advert of its resources"
+        return "; ".join(host.resources.shortages(resident.minima)) or None
+
+
+def assemble(
+    group: Group,
+    at: float,
+    verdicts: Mapping[str, Verdict],
+    adverts: Mapping[str, Advert],
+    links: Mapping[tuple[str, str], LinkMeasure],
+    residents: Mapping[str, Resident],
+) -> Snapshot:
+    """The picture from what TMS and RMS answer. Experience and access are added by the EDS, which keeps them.
+
+    Only hosts that the ledger names are in it, the revoked ones too: so that a decision can say why not them.
+    """
+    hosts = []
+    for name, verdict in sorted(verdicts.items()):
+        advert = adverts.get(name)
+        hosts.append(
+            Host(
+                name,
+                verdict,
+                advert.resources if advert else None,
+                advert.task_weight if advert else 0.0,
+                NEUTRAL_EXPERIENCE,
+            )
+        )
+    return Snapshot(
+        group,
+        at,
+        tuple(hosts),
+        tuple(Link(a, b, measure.rtt_ms, measure.loss) for (a, b), measure in sorted(links.items())),
+        tuple(resident for _, resident in sorted(residents.items())),
+    )

@@ -1,0 +1,114 @@
+"""Falcon's equations 1 to 4 (section 3.3), corrected. Pure; docs/decisions.md gives the reason of each correction.
+
+Words: *quality* is better when larger and lies in [0, 1]; *distance* is worse when larger and stays above zero.
+"""
+
+import math
+
+import msgspec
+
+from ledger.errors import Misuse
+
+WEIGHTS_TOLERANCE = 1e-9
+# The round-trip time (ms) at which a link that loses nothing has the quality 1/2. Falcon names no unit; at 20 ms
+# a second hop in a metropolitan network still pays, a detour over another country does not.
+REFERENCE_RTT_MS = 20.0
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What equation 1 weighs of one host; each in [0, 1] and larger when better (free, not loaded)."""
+
+    network: float  # alpha: quality of the link that matters, see link_quality
+    cpu: float  # beta: the part of the processors that is free
+    memory: float  # lambda in the text, c in Algorithm 2: the part of the memory that is free
+    experience: float  # gamma in the text, lambda in Algorithm 2: how well moves to this host went
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            _fraction(f"the term {name}", getattr(self, name))
+
+
+class Weights(msgspec.Struct, frozen=True):
+    """s1 to s4 of equation 1, by name. They sum to 1."""
+
+    network: float = 0.5
+    cpu: float = 0.2
+    memory: float = 0.2
+    experience: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            _fraction(f"the weight {name}", getattr(self, name))
+        total = math.fsum(getattr(self, name) for name in self.__struct_fields__)
+        if abs(total - 1.0) > WEIGHTS_TOLERANCE:
+            raise Misuse(f"the weights sum to {total:g}; change them until they sum to 1")
+
+
+def link_distance(rtt_ms: float, loss: float) -> float:
+    """netStat of equation 2, which the paper leaves open: 1 for a perfect link, rising in both arguments.
+
+    `rtt_ms` in milliseconds, `loss` in [0, 1]. A message over a link that loses a part p is sent 1/(1-p) times on
+    average, so the loss multiplies what the round trip costs. A link that loses everything is infinitely far.
+    """
+    _not_negative("the round-trip time", rtt_ms)
+    _fraction("the loss", loss)
+    if loss == 1.0:
+        return math.inf
+    return (1.0 + rtt_ms / REFERENCE_RTT_MS) / (1.0 - loss)
+
+
+def link_quality(rtt_ms: float, loss: float) -> float:
+    """The network term of equation 1: 1 for a perfect link, falling towards 0 as the link gets worse."""
+    return 1.0 / link_distance(rtt_ms, loss)
+
+
+def node_distance(mean_bandwidth: float, bandwidth_i: float, bandwidth_j: float, distance: float) -> float:
+    """Equation 2: (mean bandwidth / (b_i + b_j)) * link distance. Bandwidths in one unit, above zero."""
+    for name, value in (("mean", mean_bandwidth), ("source's", bandwidth_i), ("destination's", bandwidth_j)):
+        _not_negative(f"the {name} bandwidth", value)
+        if value == 0.0:
+            raise Misuse(f"the {name} bandwidth is 0; leave hosts out that cannot be reached")
+    if math.isnan(distance) or distance <= 0.0:
+        raise Misuse(f"the link distance is {distance}; it must be above zero")
+    return mean_bandwidth / (bandwidth_i + bandwidth_j) * distance
+
+
+def merit(terms: Terms, weights: Weights) -> float:
+    """Equation 1: what a host is worth by itself, in [0, 1]."""
+    return (
+        terms.network * weights.network
+        + terms.cpu * weights.cpu
+        + terms.memory * weights.memory
+        + terms.experience * weights.experience
+    )
+
+
+def update_factor(task_weight_sum: float, node_weight: float, threshold: float, distance: float) -> float:
+    """mu of equation 3: (sum + w if w >= WT else sum - w) / node distance, never below zero.
+
+    `task_weight_sum` starts at the agent's own task weight and is fixed for a snapshot; `node_weight` is w, the
+    task weight of the node that the agent leaves; `threshold` is WT. All three in the same unit, not negative.
+    """
+    _not_negative("the sum of task weights", task_weight_sum)
+    _not_negative("the node's task weight", node_weight)
+    _not_negative("the task threshold", threshold)
+    if math.isnan(distance) or distance <= 0.0:
+        raise Misuse(f"the node distance is {distance}; it must be above zero")
+    signed = node_weight if node_weight >= threshold else -node_weight
+    return max(0.0, task_weight_sum + signed) / distance
+
+
+def migration_weight(terms: Terms, weights: Weights, mu: float) -> float:
+    """Q of equation 4. Q = 0 means that there is no edge."""
+    _not_negative("mu", mu)
+    return merit(terms, weights) * mu
+
+
+def _fraction(name: str, value: float) -> None:
+    if not 0.0 <= value <= 1.0:  # also true for NaN
+        raise Misuse(f"{name} is {value}; it must be between 0 and 1")
+
+
+def _not_negative(name: str, value: float) -> None:
+    if not 0.0 <= value < math.inf:
+        raise Misuse(f"{name} is {value}; it must be a finite number, 0 or more")

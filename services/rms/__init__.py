@@ -1,0 +1,1 @@
+"""The resource management server: what this host has free, what the others say, and the links between them."""

@@ -1,0 +1,72 @@
+"""What a host has free, and what an agent needs at least. Pure.
+
+Vectors are compared entry by entry, never added up: a missing gigabyte is not made good by a free processor.
+"""
+
+import math
+
+import msgspec
+
+
+class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is free on a host now. It also comes from other hosts, so it is checked at birth."""
+
+    cpu_free: float  # part of all processors that is idle, 0 to 1
+    cores: int  # logical processors
+    memory_free: int  # bytes that can be had without swapping
+    memory_total: int  # bytes
+    disk_free: int  # bytes, where the host keeps its data
+    bandwidth: float  # Mbit/s of its connection, above zero
+    gpus: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.cpu_free <= 1.0:
+            raise ValueError(f"cpu_free is {self.cpu_free}; it must be between 0 and 1")
+        if self.cores < 1 or self.memory_total < 1 or not 0 <= self.memory_free <= self.memory_total:
+            raise ValueError("a host has at least one core, and no more memory free than there is")
+        if self.disk_free < 0 or self.gpus < 0 or not 0.0 < self.bandwidth < math.inf:
+            raise ValueError("disk and GPUs are not negative, and the bandwidth is above zero")
+
+    @property
+    def memory_free_part(self) -> float:
+        """Free memory as a part of all, 0 to 1."""
+        return self.memory_free / self.memory_total
+
+    def shortages(self, minima: "Minima") -> tuple[str, ...]:
+        """What is short for `minima`, in words; empty when they fit."""
+        short = []
+        if minima.cpu_cores > (free := self.cpu_free * self.cores):
+            short.append(f"processor: {minima.cpu_cores:g} cores needed, {free:.2f} free")
+        if minima.memory > self.memory_free:
+            short.append(f"memory: {minima.memory} bytes needed, {self.memory_free} free")
+        if minima.disk > self.disk_free:
+            short.append(f"disk: {minima.disk} bytes needed, {self.disk_free} free")
+        if minima.bandwidth > self.bandwidth:
+            short.append(f"bandwidth: {minima.bandwidth:g} Mbit/s needed, {self.bandwidth:g} there")
+        if minima.gpus > self.gpus:
+            short.append(f"GPUs: {minima.gpus} needed, {self.gpus} there")
+        return tuple(short)
+
+
+class Minima(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an agent needs at least where it runs."""
+
+    cpu_cores: float = 0.0
+    memory: int = 0  # bytes
+    disk: int = 0  # bytes
+    bandwidth: float = 0.0  # Mbit/s
+    gpus: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"the least {name} is {getattr(self, name)}; it must be 0 or more")
+
+    def __add__(self, other: "Minima") -> "Minima":
+        return Minima(
+            cpu_cores=self.cpu_cores + other.cpu_cores,
+            memory=self.memory + other.memory,
+            disk=self.disk + other.disk,
+            bandwidth=self.bandwidth + other.bandwidth,
+            gpus=self.gpus + other.gpus,
+        )

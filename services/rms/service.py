@@ -1,0 +1,115 @@
+"""The edge of the RMS: probes this host every second, tells the others, and keeps what they tell."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from ledger import codec
+from ledger.errors import PeerFault, Unavailable
+from services.rms.catalogue import Advert, Catalogue
+from services.rms.link_probe import LinkMeasure, LinkProbe
+from services.rms.probes import Probe
+
+MAX_MESSAGE_BYTES = 64 * 1024
+ROUND_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Ping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ping"):
+    number: int
+
+
+class Pong(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="pong"):
+    number: int
+
+
+Message = Advert | Ping | Pong
+
+
+class Rms:
+    """What this host and the others have free, and the links between them.
+
+    `send(host, message)` queues a message to a linked host and says whether it could; `peers()` names the linked
+    hosts; `task_weight()` sums the task weights of the agents that run here. Everything runs on the event loop.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        probe: Probe,
+        send: Callable[[str, bytes], bool],
+        peers: Callable[[], Iterable[str]],
+        *,
+        task_weight: Callable[[], float] = lambda: 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._host = host
+        self._probe = probe
+        self._send = send
+        self._peers = peers
+        self._task_weight = task_weight
+        self._clock = clock
+        self._catalogue = Catalogue()
+        self._probes: dict[str, LinkProbe] = {}
+
+    async def run(self) -> None:
+        """Rounds, one a second, until cancelled."""
+        while True:
+            try:
+                self.round()
+            except Unavailable as error:
+                log.warning("%s", error)
+            await asyncio.sleep(ROUND_S)
+
+    def round(self) -> None:
+        """Probes, advertises to every linked host, and sends each a ping. Raises Unavailable."""
+        now = self._clock()
+        peers = sorted(self._peers())
+        # A link that came back is another link: its old numbers would mislead.
+        self._probes = {peer: self._probes.get(peer) or LinkProbe() for peer in peers}
+        advert = Advert(self._probe.read(), self._task_weight(), self._own_links(now))
+        self._catalogue.take(self._host, advert, now)
+        message = codec.encode(advert)
+        for peer, probe in self._probes.items():
+            self._send(peer, message)
+            number = probe.ping(now)
+            if number is not None:
+                self._send(peer, codec.encode(Ping(number)))
+
+    def received(self, sender: str, raw: bytes) -> None:
+        """A message that the link says came from `sender`. Raises PeerFault for one that must not be sent."""
+        if len(raw) > MAX_MESSAGE_BYTES:
+            raise PeerFault(
+                sender, f"sent {len(raw)} bytes about its resources; at most {MAX_MESSAGE_BYTES} are taken"
+            )
+        message: Message = codec.decode(raw, Message, sender)  # type: ignore[arg-type]
+        now = self._clock()
+        if isinstance(message, Advert):
+            self._catalogue.take(sender, message, now)
+        elif isinstance(message, Ping):
+            self._send(sender, codec.encode(Pong(message.number)))
+        elif sender in self._probes:
+            self._probes[sender].pong(message.number, now)
+
+    def adverts(self) -> dict[str, Advert]:
+        """The newest advert of each host that still lives, this host's own among them."""
+        return self._catalogue.fresh(self._clock())
+
+    def links(self) -> dict[tuple[str, str], LinkMeasure]:
+        """Every link that a host with a living advert measured: (who measured, other end) -> measure."""
+        measures = {
+            (host, peer): measure
+            for host, advert in self.adverts().items()
+            if host != self._host
+            for peer, measure in advert.links.items()
+        }
+        measures |= {(self._host, peer): measure for peer, measure in self._own_links(self._clock()).items()}
+        return measures
+
+    def _own_links(self, now: float) -> dict[str, LinkMeasure]:
+        measures = {peer: probe.measure(now) for peer, probe in self._probes.items()}
+        return {peer: measure for peer, measure in measures.items() if measure is not None}

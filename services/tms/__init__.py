@@ -1,0 +1,1 @@
+"""The trust management server: which hosts the ledger trusts, and why not."""

@@ -1,0 +1,32 @@
+"""The edge of the TMS: asks this host's replica of the ledger, never another host's word."""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from ledger.links.base import Passport
+from services.tms.verdicts import OrganisationRecord, Verdict, unknown, verdicts
+
+
+class TrustLedger(Protocol):
+    """What the TMS reads of the ledger; `ledger.replica` offers it."""
+
+    @property
+    def height(self) -> int: ...
+
+    def registry(self) -> Mapping[str, Passport]:
+        """The hosts that are trusted now."""
+
+    def organisations(self) -> Iterable[OrganisationRecord]: ...
+
+
+class Tms:
+    def __init__(self, ledger: TrustLedger) -> None:
+        self._ledger = ledger
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """A verdict on every host that the ledger names, at its present height."""
+        return verdicts(self._ledger.registry(), self._ledger.organisations(), self._ledger.height)
+
+    def verdict(self, host: str) -> Verdict:
+        """May agents go to `host`, or come from it? Also answers for a host that nobody knows."""
+        return self.verdicts().get(host) or unknown(host, self._ledger.height)
