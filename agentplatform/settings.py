@@ -61,7 +61,7 @@ class Home:
         try:
             return msgspec.convert(tomllib.loads(self.settings_file.read_text()), Settings)
         except FileNotFoundError:
-            raise Misuse(f"{self.folder} is no host's folder (no host.toml); make one with: agentplatform found") from None
+            raise Misuse(f"{self.folder} is no host's folder: it has no host.toml. Run: agentplatform found") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
             raise Misuse(f"{self.settings_file}: {error}; mend it and start again") from None
 

@@ -1,0 +1,117 @@
+"""Commands for an agent that lives on another host: signed by its owner, performed where it is.
+
+Both commands may be performed twice without harm (an agent that is there already is there; one that is gone
+is gone), so a request is simply sent again until its response comes, after the agent if it moves meanwhile.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import msgspec
+
+from agentplatform.whereabouts import Whereabouts
+from ledger import codec
+from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
+from ledger.identity import Identity, Signed
+
+DOMAIN = "agentplatform/command"
+LIFE_MS = 60_000
+RESEND_EVERY = 0.5  # seconds
+
+
+class Command(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    agent: str
+    verb: Literal["dispatch", "dispose"]
+    host: str  # where to dispatch it; empty for dispose
+    expires: int  # milliseconds since 1970
+
+
+def sign(command: Command, owner: Identity) -> bytes:
+    return codec.encode(owner.signed(DOMAIN, codec.encode(command)))
+
+
+def open_command(raw: bytes, owner: bytes, wall: int, sender: str) -> Command:
+    """The command, if the agent's owner signed it and it is fresh; else PeerFault naming `sender`."""
+    signed = codec.decode(raw, Signed, sender)
+    if signed.signer != owner:
+        raise PeerFault(sender, "sent a command for an agent that its owner did not sign")
+    command = codec.decode(signed.verify(DOMAIN, sender), Command, sender)
+    if command.expires < wall:
+        raise PeerFault(sender, f"sent a command for {command.agent} that has expired")
+    return command
+
+
+class Request(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="request"):
+    number: int
+    origin: str  # host that waits for the response
+    agent: str
+    command: bytes
+
+
+class Response(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="response"):
+    number: int
+    error: str | None
+    outcome: dict[str, Any] | None
+
+
+_PAPER: Any = Request | Response
+Perform = Callable[[str, bytes, str], Awaitable[dict[str, Any]]]  # (agent, command, sender) -> outcome
+
+
+class Commands:
+    """One host's side: asks others, performs what others ask."""
+
+    def __init__(
+        self, host: str, whereabouts: Whereabouts, send: Callable[[str, bytes], object], perform: Perform
+    ) -> None:
+        self._host, self._whereabouts, self._send, self._perform = host, whereabouts, send, perform
+        self._waiting: dict[int, asyncio.Future[Response]] = {}
+        self._performing: dict[tuple[str, int], asyncio.Task[None]] = {}
+
+    async def ask(self, agent: str, command: bytes, patience: float) -> dict[str, Any]:
+        """Has the command performed wherever the agent is. Raises Unavailable with the reason, or when time is up."""
+        number = secrets.randbits(62)
+        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        request = codec.encode(Request(number, self._host, agent, command))
+        try:
+            async with asyncio.timeout(patience):
+                while not future.done():
+                    host = self._whereabouts.host_of(agent)
+                    if host == "":
+                        raise Misuse(f"{agent} was disposed of")
+                    if host == self._host:
+                        return await self._perform(agent, command, self._host)
+                    if host:
+                        self._send(host, request)
+                    await asyncio.wait([future], timeout=RESEND_EVERY)
+        except TimeoutError:
+            raise Unavailable(f"nothing was heard of {agent} within {patience:g} s", retry_after=patience) from None
+        finally:
+            del self._waiting[number]
+        response = future.result()
+        if response.error is not None:
+            raise Unavailable(response.error)
+        return response.outcome or {}
+
+    def receive(self, host: str, raw: bytes) -> None:
+        """From another host. Raises PeerFault for what is neither request nor response."""
+        paper: Request | Response = codec.decode(raw, _PAPER, host)
+        if isinstance(paper, Response):
+            future = self._waiting.get(paper.number)
+            if future is not None and not future.done():
+                future.set_result(paper)
+        elif (host, paper.number) not in self._performing:  # a request sent again while it is performed
+            task = asyncio.ensure_future(self._answer(host, paper))
+            self._performing[host, paper.number] = task
+            task.add_done_callback(lambda _: self._performing.pop((host, paper.number)))
+
+    async def _answer(self, host: str, request: Request) -> None:
+        if self._whereabouts.host_of(request.agent) not in (self._host, ""):
+            return  # it left: the origin hears of that, and asks there
+        try:
+            response = Response(request.number, None, await self._perform(request.agent, request.command, host))
+        except PlatformError as error:
+            response = Response(request.number, str(error), None)
+        self._send(host, codec.encode(response))
