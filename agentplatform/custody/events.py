@@ -1,0 +1,167 @@
+"""What goes into the handoff machine, and what comes out of it (agentplatform.custody.handoff). Pure.
+
+The edge (agentplatform.custody.carry) performs the effects of a step in their order, hands records to the log
+in that order, and steps Durable(record) when the log says so.
+"""
+
+import msgspec
+
+from agentplatform.custody.messages import Cargo, HandoffMessage
+from agentplatform.custody.records import Record
+
+
+class _Value(msgspec.Struct, frozen=True):
+    pass
+
+
+# Events
+
+
+class Created(_Value, frozen=True):
+    """An agent began its life here, at epoch 0."""
+
+    agent: str
+
+
+class Disposed(_Value, frozen=True):
+    """A resident agent ended."""
+
+    agent: str
+
+
+class Depart(_Value, frozen=True):
+    """Agents are frozen and captured, to go to `to` under a transfer id never used before.
+
+    `cargo` comes from Handoff.cargo. Raises Misuse when an agent is not here, or is on its way already.
+    """
+
+    transfer: bytes
+    to: str
+    cargo: tuple[Cargo, ...]
+
+
+class Message(_Value, frozen=True):
+    """A message that the link says came from `sender`. Raises PeerFault for one that must not be sent."""
+
+    sender: str
+    message: HandoffMessage
+
+
+class Examined(_Value, frozen=True):
+    """The edge's answer to Examine: None when every parcel is verified, allowed and open; else why not."""
+
+    transfer: bytes
+    refusal: str | None
+
+
+class Durable(_Value, frozen=True):
+    """A record of a Write is on disk."""
+
+    record: Record
+
+
+class GiveUp(_Value, frozen=True):
+    """The edge's deadline passed, or the link is lost: aborts, unless COMMIT was handed to the log before."""
+
+    transfer: bytes
+    reason: str
+
+
+class Remind(_Value, frozen=True):
+    """Ask again about everything that waits for another host: step it from time to time, and when a link comes up."""
+
+
+Event = Created | Disposed | Depart | Message | Examined | Durable | GiveUp | Remind
+
+
+# Effects
+
+
+class Write(_Value, frozen=True):
+    """Hand `record` to the log; beside Born, Prepare and Received with the agents' bytes, in the order of cargo."""
+
+    record: Record
+
+
+class Send(_Value, frozen=True):
+    """It may be lost. The edge puts the parcels into an Offer, and the waiting mail into a Notice.
+
+    Of one transfer, every Notice carries the same mail: what came later is forwarded by itself [L6].
+    """
+
+    to: str
+    message: HandoffMessage
+
+
+class Examine(_Value, frozen=True):
+    """Verify the offered parcels, ask policy and space, open them in workers; then step Examined."""
+
+    transfer: bytes
+    source: str
+    cargo: tuple[Cargo, ...]
+
+
+class Activate(_Value, frozen=True):
+    """The opened copies begin to run. The gateway holds what they do until Active is durable."""
+
+    transfer: bytes
+    source: str
+    cargo: tuple[Cargo, ...]
+    mail: tuple[bytes, ...]
+
+
+class Discard(_Value, frozen=True):
+    """End the inert copies; none of them ever ran. `Examined` of this transfer may be left out from now on."""
+
+    transfer: bytes
+    cargo: tuple[Cargo, ...]
+    reason: str
+
+
+class Resume(_Value, frozen=True):
+    """The frozen agents go on here, with `on_move_failed(reason)`."""
+
+    transfer: bytes
+    to: str
+    cargo: tuple[Cargo, ...]
+    reason: str
+
+
+class Release(_Value, frozen=True):
+    """COMMIT is durable: end the frozen copies here, and forward their mail to `to`."""
+
+    transfer: bytes
+    to: str
+    cargo: tuple[Cargo, ...]
+
+
+class Restore(_Value, frozen=True):
+    """After a restart, a PREPARE without COMMIT: start the agents from its parcels, with `on_move_failed(reason)`."""
+
+    transfer: bytes
+    to: str
+    cargo: tuple[Cargo, ...]
+    reason: str
+
+
+class Restart(_Value, frozen=True):
+    """After a restart, a resident agent: start it from the parcel that the journal has under (kept, agent).
+
+    `mail` came with that transfer for all its agents: give this one its own; its cursors refuse what it had.
+    """
+
+    agent: str
+    epoch: int
+    kept: bytes
+    mail: tuple[bytes, ...]
+
+
+class Reopen(_Value, frozen=True):
+    """After a restart, an inert copy: open it again from the journal; it stays inert, whatever comes of it."""
+
+    transfer: bytes
+    source: str
+    cargo: tuple[Cargo, ...]
+
+
+Effect = Write | Send | Examine | Activate | Discard | Resume | Release | Restore | Restart | Reopen

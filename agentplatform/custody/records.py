@@ -1,0 +1,104 @@
+"""What a host writes down about custody, in one order (agentplatform.custody.journal keeps it on disk).
+
+The state of the handoff machine is a fold of these records: what it does while it runs and what it finds
+after a restart come from the same few lines (Handoff.apply).
+"""
+
+from typing import Literal
+
+import msgspec
+
+from agentplatform.custody.messages import Cargo
+
+BIRTH = b""  # stands for a transfer's id where an agent did not come by one: it was created here
+Outcome = Literal["Closed", "Active", "Discarded"]  # how a transfer ended on this host; an abort leaves no trace
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=True):
+    pass
+
+
+class Born(_Record, frozen=True):
+    """An agent was created here. The journal keeps the bytes that it is restarted from beside it."""
+
+    agent: str
+    epoch: int
+
+
+class Ended(_Record, frozen=True):
+    """An agent was disposed of here."""
+
+    agent: str
+
+
+class Prepare(_Record, frozen=True):
+    """Source: the agents are captured and on offer to `to`. The parcels stand beside it."""
+
+    transfer: bytes
+    to: str
+    cargo: tuple[Cargo, ...]
+
+
+class Commit(_Record, frozen=True):
+    """Source: the agents are the destination's. From the moment this is handed to the log nothing is aborted."""
+
+    transfer: bytes
+    cargo: tuple[Cargo, ...]
+
+
+class Aborted(_Record, frozen=True):
+    """Source: the agents stay. Lazy: without it a restart aborts just the same (presumed abort)."""
+
+    transfer: bytes
+    cargo: tuple[Cargo, ...]
+
+
+class Closed(_Record, frozen=True):
+    """Source: the destination acknowledged. Lazy: without it the notice is sent again."""
+
+    transfer: bytes
+    cargo: tuple[Cargo, ...]
+
+
+class Received(_Record, frozen=True):
+    """Destination: the copies are here, opened once, and inert. The parcels stand beside it."""
+
+    transfer: bytes
+    source: str
+    cargo: tuple[Cargo, ...]
+
+
+class Discarded(_Record, frozen=True):
+    """Destination: the source will never commit; the inert copies are gone."""
+
+    transfer: bytes
+
+
+class Active(_Record, frozen=True):
+    """Destination: the agents run here, and `mail` came with the notice."""
+
+    transfer: bytes
+    mail: tuple[bytes, ...]
+
+
+class Known(_Record, frozen=True):
+    """All that is remembered for ever of one agent that ever ran here. Written by a checkpoint of the journal."""
+
+    agent: str
+    epoch: int  # the highest that was ever active on this host
+    here: bool  # it is resident: it runs, or is frozen for a handoff without a COMMIT
+    to: str | None  # where it went from here (then its epoch there is epoch + 1): the forwarding address
+    kept: bytes  # the transfer whose parcel it is restarted from, or BIRTH
+    mail: tuple[bytes, ...]  # what came with that transfer's notice
+
+
+class Past(_Record, frozen=True):
+    """A finished transfer, remembered for ever. Written by a checkpoint of the journal."""
+
+    transfer: bytes
+    outcome: Outcome
+
+
+Record = (
+    Born | Ended | Prepare | Commit | Aborted | Closed | Received | Discarded | Active | Known | Past
+)

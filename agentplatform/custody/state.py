@@ -1,0 +1,200 @@
+"""What one host knows about custody: a fold of its records (agentplatform.custody.records). Pure.
+
+What a host does while it runs and what it finds after a restart come from the same two methods: `apply`, what
+a record means from the moment it is handed to the log, and `sink`, what it means once it is durable.
+"""
+
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Self
+
+import msgspec
+
+from agentplatform.custody.messages import Cargo
+from agentplatform.custody.records import (
+    BIRTH,
+    Aborted,
+    Active,
+    Born,
+    Closed,
+    Commit,
+    Discarded,
+    Ended,
+    Known,
+    Outcome,
+    Past,
+    Prepare,
+    Received,
+    Record,
+)
+from ledger.errors import Misuse
+
+replace = msgspec.structs.replace
+
+
+class Phase(IntEnum):
+    OFFERED = 1  # source: may still abort
+    COMMITTING = 2  # source: COMMIT was handed to the log; no abort from here
+    COMMITTED = 3  # source: COMMIT is durable; the notice is repeated until it is acknowledged
+    EXAMINING = 4  # destination: nothing is promised, nothing written
+    RECEIVING = 5  # destination: RECEIVED was handed to the log
+    RECEIVED = 6  # destination: accepted, inert; it waits for the source's word
+    ACTIVATING = 7  # destination: the agents run; ACTIVE was handed to the log
+
+
+class Open(msgspec.Struct, frozen=True):
+    """A transfer that is not finished. `peer` is the other host."""
+
+    peer: str
+    cargo: tuple[Cargo, ...]
+    phase: Phase
+
+
+class Custody:
+    """It changes in place, so that a step costs the same however much is remembered; `copy` and `key` explore."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.agents: dict[str, Known] = {}  # every agent that ever ran here
+        self.leaving: dict[bytes, Open] = {}  # this host is the source
+        self.arriving: dict[bytes, Open] = {}  # this host is the destination
+        self.past: dict[bytes, Outcome] = {}  # finished transfers, for ever; an abort by the source leaves no trace
+        self.leaving_by: dict[str, bytes] = {}  # agent -> its transfer in `leaving`
+        self.arriving_by: dict[str, bytes] = {}  # agent -> its transfer in `arriving`
+
+    # What others ask
+
+    def here(self, agent: str) -> int | None:
+        """The epoch of a resident agent (running, or frozen for a handoff without a COMMIT), else None."""
+        known = self.agents.get(agent)
+        return known.epoch if known is not None and known.here else None
+
+    def went(self, agent: str) -> tuple[str, int] | None:
+        """The forwarding address of an agent that left: (host, its epoch there)."""
+        known = self.agents.get(agent)
+        return (known.to, known.epoch + 1) if known is not None and known.to is not None else None
+
+    def free(self, agent: str) -> int:
+        """The epoch of a resident agent that is not on its way. Raises Misuse for any other."""
+        epoch = self.here(agent)
+        if epoch is None:
+            went = self.went(agent)
+            where = f"it went to {went[0]}; ask there" if went else "ask where it is"
+            raise Misuse(f"{agent} is not on {self.host}: {where}")
+        if agent in self.leaving_by:
+            to = self.leaving[self.leaving_by[agent]].peer
+            raise Misuse(f"{agent} is on its way from {self.host} to {to}; wait for the outcome")
+        return epoch
+
+    def cargo(self, agents: Iterable[str]) -> tuple[Cargo, ...]:
+        """What a Depart of these agents carries. Raises Misuse when one is not here, or is on its way already."""
+        return tuple(Cargo(agent, self.free(agent) + 1) for agent in agents)
+
+    def offered(self, to: str) -> tuple[bytes, ...]:
+        """Transfers to `to` that may still be given up."""
+        return tuple(
+            transfer
+            for transfer, held in self.leaving.items()
+            if held.peer == to and held.phase is Phase.OFFERED
+        )
+
+    # The fold
+
+    def apply(self, record: Record) -> None:
+        """What `record` means from the moment it is handed to the log."""
+        match record:
+            case Born(agent, epoch):
+                self.agents[agent] = Known(agent, epoch, True, None, BIRTH, ())
+            case Ended(agent):
+                self.agents[agent] = replace(self.agents[agent], here=False, mail=())
+            case Prepare(transfer, to, cargo):
+                self.leaving[transfer] = Open(to, cargo, Phase.OFFERED)
+                for load in cargo:
+                    self.leaving_by[load.agent] = transfer
+            case Commit(transfer):
+                held = self.leaving[transfer]
+                self.leaving[transfer] = replace(held, phase=Phase.COMMITTING)
+                for load in held.cargo:
+                    known = self.agents[load.agent]
+                    self.agents[load.agent] = replace(known, here=False, to=held.peer, mail=())
+            case Aborted(transfer):
+                # The captured state is newer than the one in which they came: a restart takes it from now on.
+                for load in self._drop_leaving(transfer):
+                    self.agents[load.agent] = replace(self.agents[load.agent], kept=transfer, mail=())
+            case Closed(transfer):
+                self._drop_leaving(transfer)
+                self.past[transfer] = "Closed"
+            case Received(transfer, source, cargo):
+                self.examine(transfer, Open(source, cargo, Phase.RECEIVING))
+            case Discarded(transfer):
+                self.forget(transfer)
+                self.past[transfer] = "Discarded"
+            case Active(transfer, mail):
+                held = self.arriving[transfer]
+                self.arriving[transfer] = replace(held, phase=Phase.ACTIVATING)
+                for load in held.cargo:
+                    self.agents[load.agent] = Known(load.agent, load.epoch, True, None, transfer, mail)
+            case Known(agent):
+                self.agents[agent] = record
+            case Past(transfer, outcome):
+                self.past[transfer] = outcome
+
+    def sink(self, record: Record) -> Open | None:
+        """What `record` means once it is durable. The transfer that waited for that, as it is now, if one did."""
+        match record:
+            case Commit(transfer):
+                held = self.leaving[transfer] = replace(self.leaving[transfer], phase=Phase.COMMITTED)
+                return held
+            case Received(transfer) if transfer in self.arriving:
+                held = self.arriving[transfer] = replace(self.arriving[transfer], phase=Phase.RECEIVED)
+                return held
+            case Active(transfer):
+                self.past[transfer] = "Active"
+                return self.forget(transfer)
+        return None
+
+    def summary(self) -> list[Record]:
+        """A short log that folds to this state but for `past`, which the journal keeps by itself."""
+        records: list[Record] = list(self.agents.values())
+        for transfer, held in self.leaving.items():
+            records.append(Prepare(transfer, held.peer, held.cargo))
+            if held.phase is not Phase.OFFERED:
+                records.append(Commit(transfer, held.cargo))
+        for transfer, held in self.arriving.items():
+            if held.phase in (Phase.RECEIVING, Phase.RECEIVED):
+                records.append(Received(transfer, held.peer, held.cargo))
+        return records
+
+    # What needs no record, because nothing is promised yet
+
+    def examine(self, transfer: bytes, held: Open) -> None:
+        self.arriving[transfer] = held
+        for load in held.cargo:
+            self.arriving_by[load.agent] = transfer
+
+    def forget(self, transfer: bytes) -> Open:
+        held = self.arriving.pop(transfer)
+        for load in held.cargo:
+            del self.arriving_by[load.agent]
+        return held
+
+    def _drop_leaving(self, transfer: bytes) -> tuple[Cargo, ...]:
+        cargo = self.leaving.pop(transfer).cargo
+        for load in cargo:
+            del self.leaving_by[load.agent]
+        return cargo
+
+    # Exploration
+
+    def copy(self) -> Self:
+        """Another machine in the same state."""
+        other = type(self)(self.host)
+        other.agents, other.past = self.agents.copy(), self.past.copy()
+        other.leaving, other.leaving_by = self.leaving.copy(), self.leaving_by.copy()
+        other.arriving, other.arriving_by = self.arriving.copy(), self.arriving_by.copy()
+        return other
+
+    def key(self) -> tuple[object, ...]:
+        """Equal for machines of one host that are in the same state."""
+        parts = (self.agents, self.leaving, self.arriving, self.past)
+        return tuple(frozenset(part.items()) for part in parts)
