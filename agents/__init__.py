@@ -1,3 +1,12 @@
 """Ready-made agents. Nothing imports this package but examples and the command line's catalogue."""
 
 PART_OF = "agentplatform"
+
+# Name in the catalogue -> "module:Class", as text: to list the agents, or to make one of them, nobody needs the
+# libraries of the others.
+CATALOGUE = {
+    "counter": "agents.counter:Counter",
+    "face-recognition": "agents.face_recognition.agent:FaceRecognition",
+    "traveller": "agents.traveller:Traveller",
+    "user": "agents.user:UserAgent",
+}

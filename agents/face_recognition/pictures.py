@@ -1,0 +1,55 @@
+"""Pictures from outside: what they claim to be is checked before a decoder makes room for them."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ledger.errors import Misuse
+
+Picture = NDArray[np.uint8]  # rows x columns (grey) or rows x columns x 3 (blue, green, red)
+
+MAX_PIXELS = 40_000_000
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8"
+# Start-of-frame markers (ITU-T T.81, table B.1): C0 to CF without DHT (C4), JPG (C8) and DAC (CC).
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def open_picture(raw: bytes) -> Picture:
+    """A PNG or JPEG file as a grey picture. Raises Misuse for anything else, or more than MAX_PIXELS."""
+    size = _png_size(raw) if raw.startswith(_PNG) else _jpeg_size(raw) if raw.startswith(_JPEG) else None
+    if size is None:
+        raise Misuse(f"{len(raw)} bytes are no PNG or JPEG picture, or are cut off: send the whole file as it is")
+    width, height = size
+    if not 0 < width * height <= MAX_PIXELS:
+        raise Misuse(
+            f"a picture of {width} x {height} pixels is not taken, the limit is {MAX_PIXELS // 1_000_000} megapixels: "
+            "shrink it first"
+        )
+    try:
+        picture = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_GRAYSCALE)
+    except cv2.error:
+        picture = None
+    if picture is None:
+        raise Misuse(f"a picture of {width} x {height} pixels and {len(raw)} bytes is damaged: send it again")
+    return np.asarray(picture, np.uint8)
+
+
+def _png_size(raw: bytes) -> tuple[int, int] | None:
+    """(width, height) from the IHDR chunk, which must be the first (PNG, clause 11.2.1)."""
+    if len(raw) < 24 or raw[12:16] != b"IHDR":
+        return None
+    return int.from_bytes(raw[16:20], "big"), int.from_bytes(raw[20:24], "big")
+
+
+def _jpeg_size(raw: bytes) -> tuple[int, int] | None:
+    """(width, height) from the first frame header (ITU-T T.81, B.2.2)."""
+    at = 2
+    while at + 9 <= len(raw) and raw[at] == 0xFF:
+        if raw[at + 1] == 0xFF:  # a fill byte
+            at += 1
+        elif raw[at + 1] in _JPEG_FRAMES:
+            return int.from_bytes(raw[at + 7 : at + 9], "big"), int.from_bytes(raw[at + 5 : at + 7], "big")
+        else:
+            at += 2 + int.from_bytes(raw[at + 2 : at + 4], "big")
+    return None
