@@ -90,7 +90,7 @@ def _check(path: Path, schema: Schema) -> None:
     finally:
         connection.close()
     if health != "ok":
-        raise _corrupt(path, health)
+        raise _corrupt(path, " ".join(health.split()))
     if application != schema.application_id:
         raise Misuse(f"{path} is no {schema.name} database of this platform; nothing was changed; move it away")
     if version != schema.version:
