@@ -1,0 +1,265 @@
+"""The chain in memory: state, state tree, best block and what waits for the next one. Pure; ledger.store keeps it."""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from ledger import contracts
+from ledger.block import Block, Header, transactions_root
+from ledger.certificate import COMMIT, Certificate, Members
+from ledger.codec import DIGEST_BYTES
+from ledger.contracts import accounts, trust
+from ledger.contracts.state import Overlay, View
+from ledger.errors import Misuse, PeerFault
+from ledger.genesis import Genesis
+from ledger.mempool import Mempool
+from ledger.merkle import Tree, Update
+from ledger.proof import StateProof
+from ledger.sync import is_about
+from ledger.transaction import Transaction
+
+MAX_BLOCK_TRANSACTIONS = 1000
+MAX_BLOCK_BYTES = 1024 * 1024  # of the transactions in it; a single one always fits
+MAX_OUTCOMES = 8  # blocks at one height whose execution is remembered between `check` and `append`
+
+Changes = Mapping[bytes, bytes | None]
+OnAppend = Callable[[Block, Changes], None]
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A chain as the store had it: the state after `block`, which `certificate` decided."""
+
+    state: dict[bytes, bytes]
+    block: Block
+    certificate: Certificate
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a block makes of the state."""
+
+    block: Block
+    changes: Changes
+    update: Update
+
+
+class Chain:
+    """Implements ledger.consensus.engine.Chain."""
+
+    def __init__(
+        self, genesis: Genesis, snapshot: Snapshot | None = None, on_append: OnAppend | None = None
+    ) -> None:
+        """From genesis, or from what the store kept. Raises Misuse for a snapshot of another chain or a damaged one.
+
+        `on_append` hears of every block that is appended, with what it changes in the state.
+        """
+        self._on_append = on_append
+        self.id = genesis.chain_id()
+        self.mempool = Mempool(self.id)
+        self._tree = Tree()
+        self._outcomes: dict[bytes, Outcome] = {}
+        if snapshot is None:
+            self._state = founding_state(genesis)
+            self._tree.apply(self._tree.compute(self._state))
+            self._best = genesis_block(genesis, self._tree.root, self.members())
+            self.certificate: Certificate | None = None
+        else:
+            self._state = dict(snapshot.state)
+            self._tree.apply(self._tree.compute(self._state))
+            self._best = snapshot.block
+            self.certificate = snapshot.certificate
+            self._check_snapshot()
+
+    @property
+    def best(self) -> Block:
+        return self._best
+
+    @property
+    def state(self) -> View:
+        """The committed state; a view that follows the chain."""
+        return self._state
+
+    def members(self) -> Members:
+        return trust.members(self._state)
+
+    # What waits
+
+    def take(self, raw: bytes, sender: str) -> bytes:
+        """Takes a transaction into the mempool and returns its id.
+
+        Raises PeerFault for one that is badly made, Misuse for one that cannot run, Unavailable for want of room.
+        """
+        transaction = self.mempool.verified.open(raw, sender)
+        expected = self.nonce(transaction.account)
+        if transaction.nonce <= expected:
+            contracts.run(Overlay(self._state), transaction, self._best.header.height + 1)
+        elif trust.holder(self._state, transaction.account) is None:
+            raise Misuse("the transaction is of no trusted organisation or host; only they may transact")
+        return self.mempool.add(raw, transaction, expected)
+
+    def refusal(self, raw: bytes) -> str | None:
+        """Why a waiting transaction cannot run on the committed state; None when it can, or has its turn to come."""
+        transaction = self.mempool.verified.open(raw, "this host")
+        if transaction.nonce > self.nonce(transaction.account):
+            return None
+        return _run(Overlay(self._state), transaction, self._best.header.height + 1)
+
+    def nonce(self, account: bytes) -> int:
+        """The nonce of the account's next transaction on the committed state."""
+        return accounts.nonce(self._state, account)
+
+    # Blocks
+
+    def build(self, wall: int, proposer: str) -> Block | None:
+        """A block of what can run; what fails is left out, and with it what its account sent after it."""
+        best, members = self._best.header, self.members()
+        height = best.height + 1
+        overlay = Overlay(self._state)
+        chosen: list[bytes] = []
+        failed: set[bytes] = set()
+        size = 0
+        for waiting in self.mempool.in_turn(self.nonce):
+            account = waiting.transaction.account
+            if len(chosen) == MAX_BLOCK_TRANSACTIONS or size + len(waiting.raw) > MAX_BLOCK_BYTES:
+                break
+            if account in failed or _run(overlay, waiting.transaction, height) is not None:
+                failed.add(account)
+                continue
+            chosen.append(waiting.raw)
+            size += len(waiting.raw)
+        if not chosen:
+            return None
+        update = self._tree.compute(overlay.changes)
+        header = Header(
+            chain=self.id,
+            height=height,
+            parent=self._best.digest(),
+            transactions_root=transactions_root(tuple(chosen)),
+            state_root=update.root,
+            members_digest=members.digest(),
+            rules=best.rules,
+            timestamp=max(wall, best.timestamp + 1),
+            proposer=proposer,
+        )
+        block = Block(header, tuple(chosen))
+        self._remember(Outcome(block, overlay.changes, update))
+        return block
+
+    def check(self, block: Block) -> str | None:
+        outcome = self._execute(block)
+        return outcome if isinstance(outcome, str) else None
+
+    def append(self, block: Block, certificate: Certificate) -> None:
+        """Makes `block` the best. The engine has checked who signed the certificate; here it must be of this block."""
+        if not is_about(certificate, COMMIT, block):
+            raise Misuse(f"the certificate is not of block {block.header.height}; nothing was appended")
+        outcome = self._execute(block)
+        if isinstance(outcome, str):
+            raise Misuse(f"block {block.header.height} cannot be appended: {outcome}")
+        for key, value in outcome.changes.items():
+            if value is None:
+                self._state.pop(key, None)
+            else:
+                self._state[key] = value
+        self._tree.apply(outcome.update)
+        self._best, self.certificate = block, certificate
+        self._outcomes.clear()
+        self.mempool.forget_used(self.nonce)
+        if self._on_append is not None:
+            self._on_append(block, outcome.changes)
+
+    def prove(self, key: bytes) -> StateProof:
+        """Evidence for what the best block's state has under `key`."""
+        return StateProof(self._best.header, self.certificate, key, self._state.get(key), self._tree.prove(key))
+
+    def _execute(self, block: Block) -> Outcome | str:
+        """What `block` does on the best one, or why it is no valid successor. Each block is executed once."""
+        known = self._outcomes.get(block.digest())
+        if known is not None and known.block == block:
+            return known
+        if (reason := self._check_form(block)) is not None:
+            return reason
+        overlay = Overlay(self._state)
+        for position, raw in enumerate(block.transactions):
+            try:
+                transaction = self.mempool.verified.open(raw, f"transaction {position}")
+                contracts.run(overlay, transaction, block.header.height)
+            except (PeerFault, Misuse) as error:
+                return f"transaction {position} cannot run: {error}"
+        update = self._tree.compute(overlay.changes)
+        if block.header.state_root != update.root:
+            return "its state root is not what its transactions lead to"
+        outcome = Outcome(block, overlay.changes, update)
+        self._remember(outcome)
+        return outcome
+
+    def _check_form(self, block: Block) -> str | None:
+        """Every field of the header but the state root, and the limits. Cheap: no transaction is opened."""
+        header, best = block.header, self._best.header
+        members = self.members()
+        expected = {
+            "chain": self.id,
+            "height": best.height + 1,
+            "parent": self._best.digest(),
+            "transactions_root": transactions_root(block.transactions),
+            "members_digest": members.digest(),
+            "rules": best.rules,
+        }
+        for field, value in expected.items():
+            if getattr(header, field) != value:
+                return f"its {field.replace('_', ' ')} does not follow from the chain"
+        if header.timestamp <= best.timestamp:
+            return "its timestamp is not after its parent's"
+        if members.key_of(header.proposer) is None:
+            return f"its proposer {header.proposer} is no member"
+        if not 1 <= len(block.transactions) <= MAX_BLOCK_TRANSACTIONS:
+            return f"it has {len(block.transactions)} transactions; 1 to {MAX_BLOCK_TRANSACTIONS} are allowed"
+        if sum(map(len, block.transactions)) > MAX_BLOCK_BYTES:
+            return f"its transactions have more than {MAX_BLOCK_BYTES} bytes"
+        return None
+
+    def _remember(self, outcome: Outcome) -> None:
+        if len(self._outcomes) == MAX_OUTCOMES:
+            del self._outcomes[next(iter(self._outcomes))]
+        self._outcomes[outcome.block.digest()] = outcome
+
+    def _check_snapshot(self) -> None:
+        header = self._best.header
+        if header.chain != self.id:
+            raise Misuse("the stored chain has another genesis than the one given; name the folder that belongs to it")
+        if header.state_root != self._tree.root:
+            raise Misuse(
+                f"the stored state does not lead to the state root of block {header.height}: the database is damaged;"
+                " remove it, and the replica fetches the chain from the others again"
+            )
+
+
+def founding_state(genesis: Genesis) -> dict[bytes, bytes]:
+    """The state that block 0 commits to."""
+    overlay = Overlay({})
+    trust.found(overlay, genesis)
+    return {key: value for key, value in overlay.changes.items() if value is not None}
+
+
+def genesis_block(genesis: Genesis, state_root: bytes, members: Members) -> Block:
+    """Block 0. It needs no certificate: its chain id is the digest of what all founders signed."""
+    header = Header(
+        chain=genesis.chain_id(),
+        height=0,
+        parent=bytes(DIGEST_BYTES),
+        transactions_root=transactions_root(()),
+        state_root=state_root,
+        members_digest=members.digest(),
+        rules=genesis.rules,
+        timestamp=genesis.created,
+        proposer="",
+    )
+    return Block(header, ())
+
+
+def _run(overlay: Overlay, transaction: Transaction, height: int) -> str | None:
+    """Runs it, or says why it cannot run."""
+    try:
+        contracts.run(overlay, transaction, height)
+    except Misuse as refusal:
+        return str(refusal)
+    return None

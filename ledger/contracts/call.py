@@ -1,0 +1,23 @@
+"""A call as a contract sees it. Pure."""
+
+from typing import TypeVar
+
+import msgspec
+
+from ledger import codec
+from ledger.errors import Misuse, PeerFault
+
+T = TypeVar("T")
+
+
+class Call(msgspec.Struct, frozen=True):
+    account: bytes  # the caller's public key; its signature and nonce hold, and its owner is trusted
+    action: bytes  # canonical bytes, of a type that the contract knows
+    height: int  # of the block that the call is in
+
+    def decode(self, kind: type[T]) -> T:
+        """The action as a `kind`. Raises Misuse for bytes that are not one."""
+        try:
+            return codec.decode_canonical(self.action, kind, "the transaction")
+        except PeerFault as error:
+            raise Misuse(f"{error}; see the contract for what it takes") from None

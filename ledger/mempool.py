@@ -1,0 +1,123 @@
+"""Transactions that wait for a block: bounded, each verified once, in the order of nonces for each account. Pure."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from ledger.errors import Misuse, Unavailable
+from ledger.transaction import Transaction, open_signed, transaction_id
+
+MAX_WAITING = 4096  # transactions
+MAX_WAITING_BYTES = 16 * 1024 * 1024
+MAX_AHEAD = 128  # how far beyond its account's next nonce a transaction is kept: so many wait for each account
+MAX_VERIFIED_BYTES = 16 * 1024 * 1024  # of transactions whose verification is remembered
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    id: bytes
+    raw: bytes
+    transaction: Transaction
+
+
+class Verified:
+    """Opens transactions and remembers, by the hash of all signed bytes, those that were good."""
+
+    def __init__(self, chain: bytes, max_bytes: int = MAX_VERIFIED_BYTES) -> None:
+        self._chain = chain
+        self._room = max_bytes
+        self._known: OrderedDict[bytes, tuple[Transaction, int]] = OrderedDict()
+
+    def open(self, raw: bytes, sender: str) -> Transaction:
+        """Like `transaction.open_signed`, once for each transaction."""
+        digest = transaction_id(raw)
+        if digest in self._known:
+            self._known.move_to_end(digest)
+            return self._known[digest][0]
+        transaction = open_signed(raw, self._chain, sender)
+        self._known[digest] = (transaction, len(raw))
+        self._room -= len(raw)
+        while self._room < 0:
+            self._room += self._known.popitem(last=False)[1][1]
+        return transaction
+
+
+class Mempool:
+    def __init__(self, chain: bytes, max_waiting: int = MAX_WAITING, max_bytes: int = MAX_WAITING_BYTES) -> None:
+        self.verified = Verified(chain)
+        self._max_waiting = max_waiting
+        self._max_bytes = max_bytes
+        self._accounts: dict[bytes, dict[int, Waiting]] = {}
+        self._ids: set[bytes] = set()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._ids
+
+    def add(self, raw: bytes, transaction: Transaction, next_nonce: int) -> bytes:
+        """Takes a verified transaction of an account whose next nonce is `next_nonce`; returns its id.
+
+        One that comes later with the same nonce takes the place of the earlier: both are the account's will, and
+        a transaction that can never run must not hold its account up. Raises Misuse for what need not be
+        sent again, Unavailable when there is no room now.
+        """
+        digest = transaction_id(raw)
+        if digest in self._ids:
+            raise Misuse("the transaction waits already; there is nothing more to do")
+        nonce = transaction.nonce
+        if nonce < next_nonce:
+            raise Misuse(f"nonce {nonce} is used up; the account's next is {next_nonce}: sign it with that")
+        if nonce >= next_nonce + MAX_AHEAD:
+            raise Unavailable(
+                f"nonce {nonce} is too far ahead: the account's next is {next_nonce}, and {MAX_AHEAD} are kept;"
+                " send the ones before it first"
+            )
+        replaced = self._accounts.get(transaction.account, {}).get(nonce)
+        room = self._max_bytes - self._bytes + (len(replaced.raw) if replaced else 0)
+        if (len(self._ids) >= self._max_waiting and replaced is None) or len(raw) > room:
+            raise Unavailable(f"the mempool is full ({len(self._ids)} transactions wait); try again", retry_after=1.0)
+        if replaced is not None:
+            self.remove(replaced)
+        self._accounts.setdefault(transaction.account, {})[nonce] = Waiting(digest, raw, transaction)
+        self._ids.add(digest)
+        self._bytes += len(raw)
+        return digest
+
+    def remove(self, waiting: Waiting) -> None:
+        queue = self._accounts[waiting.transaction.account]
+        del queue[waiting.transaction.nonce]
+        if not queue:
+            del self._accounts[waiting.transaction.account]
+        self._ids.remove(waiting.id)
+        self._bytes -= len(waiting.raw)
+
+    def find(self, account: bytes, nonce: int) -> Waiting | None:
+        return self._accounts.get(account, {}).get(nonce)
+
+    def next_free(self, account: bytes, next_nonce: int) -> int:
+        """The first nonce from `next_nonce` on that no waiting transaction of the account has."""
+        queue = self._accounts.get(account, {})
+        while next_nonce in queue:
+            next_nonce += 1
+        return next_nonce
+
+    def forget_used(self, next_nonce: Callable[[bytes], int]) -> None:
+        """Drops what can never run again, after a block changed the accounts' nonces."""
+        for account in list(self._accounts):
+            expected = next_nonce(account)
+            for nonce in [nonce for nonce in self._accounts[account] if nonce < expected]:
+                self.remove(self._accounts[account][nonce])
+
+    def in_turn(self, next_nonce: Callable[[bytes], int]) -> Iterator[Waiting]:
+        """What can run by its nonce; one of each account in turn, so that none crowds out the others."""
+        turns = [(account, next_nonce(account)) for account in self._accounts]
+        while turns:
+            still = []
+            for account, nonce in turns:
+                if waiting := self.find(account, nonce):
+                    yield waiting
+                    still.append((account, nonce + 1))
+            turns = still
