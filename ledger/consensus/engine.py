@@ -58,7 +58,14 @@ class Accuse(msgspec.Struct, frozen=True):
     second: bytes
 
 
-Effect = Persist | Send | Decide | WakeAt | Serve | Accuse
+class Admit(msgspec.Struct, frozen=True):
+    """A peer passed on a client's transaction: the edge offers it to the mempool; if taken, it calls `command`."""
+
+    sender: str
+    transaction: bytes
+
+
+Effect = Persist | Send | Decide | WakeAt | Serve | Accuse | Admit
 
 
 class Chain(Protocol):
@@ -74,7 +81,7 @@ class Chain(Protocol):
         """A fresh block on the best one from what waits in the mempool; None when nothing can run."""
 
     def check(self, block: Block) -> str | None:
-        """Why `block` is no valid successor of the best one (None: it is valid). Times against clocks are the engine's."""
+        """Why `block` is no valid successor of the best one (None: it is valid). Clocks are the engine's matter."""
 
     def append(self, block: Block, certificate: Certificate) -> None:
         """Makes `block` the best. Raises Misuse if it does not fit."""

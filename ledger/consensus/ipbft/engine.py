@@ -1,0 +1,538 @@
+"""Improved PBFT: one height at a time, three message delays, three durable writes. Pure.
+
+Messages only add to what is known; `_advance` then takes every step that the rule allows, until none is
+left. So each step is one method that reads like its clause, and no order of arrival is special.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+from ledger import identity
+from ledger.block import Block, transactions_root
+from ledger.certificate import COMMIT, PREPARE, VOTE_DOMAIN, Certificate, Verifier
+from ledger.consensus.engine import Accuse, Admit, Chain, Decide, Effect, Send, Serve, WakeAt
+from ledger.consensus.ipbft import messages
+from ledger.consensus.ipbft.catch_up import CatchUp
+from ledger.consensus.ipbft.held import Held
+from ledger.consensus.ipbft.messages import (
+    Blocks,
+    ChangeView,
+    Content,
+    EnterView,
+    Fetch,
+    NewView,
+    Propose,
+    Relay,
+    Status,
+    Vote,
+)
+from ledger.consensus.ipbft.records import PREPARED_KEY, PROPOSAL_KEY
+from ledger.consensus.ipbft.settings import Settings
+from ledger.consensus.ipbft.standing import Signer, Standing
+from ledger.consensus.ipbft.view_change import (
+    Received,
+    check_body,
+    check_claims,
+    check_new_view,
+    open_new_view,
+    open_view_change,
+)
+from ledger.errors import PeerFault
+from ledger.sync import check_next
+
+VIEW_WINDOW = 8  # COMMITs of a view further than this from ours are ignored; it bounds what a member can make us keep
+
+
+class Ipbft:
+    """The engine of one replica; see ledger.consensus.engine.Engine.
+
+    `chain` is shared with the edge, but only the engine appends to it. `certificate` decided `chain.best` (None
+    at genesis); `recovered` is what was given to Persist and not forgotten.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        signer: Signer,
+        chain: Chain,
+        recovered: Mapping[str, bytes],
+        settings: Settings | None = None,
+        certificate: Certificate | None = None,
+        verify: Verifier = identity.verify,
+    ) -> None:
+        self._settings = settings or Settings()
+        self._verify = verify
+        self._at = Standing(host, signer, chain, certificate, recovered)
+        self._held = Held()  # messages of heights and views that are not yet ours
+        self._new_views: dict[str, tuple[NewView, EnterView]] = {}  # sender -> one that starts above our best block
+        self._catch_up = CatchUp(self._settings.resend_every)
+        self._served: dict[str, tuple[int, float]] = {}  # host -> the last Fetch that was answered, and when
+        self._waiting = True  # the chain may have transactions that can run
+        self._attempts = 0  # view changes since the last decision
+        self._deadline: float | None = None  # when the primary is suspected
+        self._relay_at: float | None = None
+        self._beat_at = 0.0  # when Status, and what is undecided, is sent again
+        self._pause = self._settings.resend_every
+        self._wake: float | None = None
+        self._now, self._wall = 0.0, 0
+        self._effects: list[Effect] = []
+
+    # The contract
+
+    def start(self, now: float, wall: int) -> list[Effect]:
+        self._begin(now, wall)
+        self._beat()
+        return self._finish()
+
+    def command(self, transaction: bytes, now: float, wall: int) -> list[Effect]:
+        self._begin(now, wall)
+        self._waiting = True
+        if self._relay_at is None and not self._at.leads:
+            self._relay_at = now + self._settings.relay_after
+        return self._finish()
+
+    def message(self, sender: str, message: bytes, now: float, wall: int) -> list[Effect]:
+        if len(message) > self._settings.max_message_bytes:
+            raise PeerFault(
+                sender, f"sent {len(message)} bytes; at most {self._settings.max_message_bytes} are taken"
+            )
+        content = messages.decode(message, sender)
+        self._begin(now, wall)
+        self._receive(sender, content)
+        return self._finish()
+
+    def tick(self, now: float, wall: int) -> list[Effect]:
+        self._begin(now, wall)
+        if self._beat_at <= now:
+            self._beat()
+        if self._relay_at is not None and self._relay_at <= now:
+            self._relay()
+        if self._catch_up.at is not None and self._catch_up.at <= now:
+            self._fetch()
+        if self._deadline is not None and self._deadline <= now:
+            self._suspect()
+        return self._finish()
+
+    def _begin(self, now: float, wall: int) -> None:
+        self._now, self._wall = now, wall
+        self._effects = []
+
+    def _finish(self) -> list[Effect]:
+        while self._advance():
+            pass
+        self._set_deadline()
+        times = (self._beat_at, self._relay_at, self._deadline, self._catch_up.at)
+        wake = min(time for time in times if time is not None)
+        if wake != self._wake:
+            self._wake = wake
+            self._effects.append(WakeAt(wake))
+        return self._effects
+
+    def _send(self, to: str | None, content: Content) -> None:
+        if to != self._at.host:
+            self._effects.append(Send(to, messages.encode(content)))
+
+    # What arrives. Each handler refuses (PeerFault) before it changes anything.
+
+    def _receive(self, sender: str, content: Content) -> None:
+        match content:
+            case Propose():
+                self._on_propose(sender, content)
+            case Vote():
+                self._on_vote(sender, content)
+            case ChangeView():
+                self._on_change_view(sender, content)
+            case EnterView():
+                self._on_enter_view(sender, content)
+            case Status():
+                self._on_status(sender, content)
+            case Fetch():
+                self._on_fetch(sender, content)
+            case Blocks():
+                self._on_blocks(sender, content)
+            case Relay():
+                self._effects += [Admit(sender, transaction) for transaction in content.transactions]
+
+    def _on_propose(self, sender: str, propose: Propose) -> None:
+        """Clause 2. The primary's signature under the proposal is its PREPARE."""
+        at, header = self._at, propose.block.header
+        if not self._is_timely(sender, propose, header.height, propose.view):
+            return
+        if sender != at.primary:
+            raise PeerFault(sender, f"proposed in view {at.view}, which {at.primary} leads")
+        digest = propose.block.digest()
+        vote = Vote(at.ballot(PREPARE, propose.view, digest), propose.signature)
+        if not self._is_first(sender, vote) or at.current is not None:
+            return
+        if at.forced is not None and digest != at.forced:
+            raise PeerFault(sender, f"proposed another block {header.height} than its NEW-VIEW chose")
+        if at.forced is None and header.proposer != sender:
+            raise PeerFault(sender, f"proposed as fresh a block that {header.proposer} built")
+        if header.parent != at.best_digest or header.timestamp <= at.best.header.timestamp:
+            raise PeerFault(sender, f"proposed block {header.height} with a wrong parent, or not after it in time")
+        if at.forced is None and header.timestamp > self._wall + self._settings.allowed_drift_ms:
+            return  # a clock is wrong, maybe ours: no vote now; it is sent again
+        if transactions_root(propose.block.transactions) != header.transactions_root:
+            raise PeerFault(sender, f"proposed block {header.height} with other transactions than its header names")
+        if reason := at.chain.check(propose.block):
+            raise PeerFault(sender, f"proposed block {header.height} that is not valid: {reason}")
+        if not at.is_member:
+            return
+        self._effects.append(at.promise_proposal(propose))
+        self._send(None, at.own_vote(PREPARE, at.view, digest))
+        self._beat_soon()
+
+    def _on_vote(self, sender: str, vote: Vote) -> None:
+        at, ballot = self._at, vote.ballot
+        if ballot.kind not in (PREPARE, COMMIT):
+            raise PeerFault(sender, f"voted {ballot.kind!r}; there are {PREPARE} and {COMMIT}")
+        if ballot.kind == COMMIT and ballot.height == at.height:  # counts in any view (clause 3)
+            if abs(ballot.view - at.view) > VIEW_WINDOW:
+                return
+        elif not self._is_timely(sender, vote, ballot.height, ballot.view):
+            return
+        if self._is_first(sender, vote):
+            at.votes.add(sender, vote)
+
+    def _is_first(self, sender: str, vote: Vote) -> bool:
+        """Whether `vote` is good and not yet counted. A different one at the same place is evidence (clause 9)."""
+        at = self._at
+        earlier = at.votes.first(sender, vote.ballot)
+        if earlier == vote:
+            return False
+        if vote.ballot != at.ballot(vote.ballot.kind, vote.ballot.view, vote.ballot.digest):
+            raise PeerFault(sender, "voted on another chain, or of another membership version")
+        key = at.members.key_of(sender)
+        if key is None:
+            raise PeerFault(sender, f"voted on height {at.height}, of which it is no member")
+        if not self._verify(key, VOTE_DOMAIN, vote.ballot.encode(), vote.signature):
+            raise PeerFault(sender, f"sent a {vote.ballot.kind} with a bad signature")
+        if earlier is None:
+            return True
+        if earlier.ballot != vote.ballot:
+            self._effects.append(Accuse(sender, messages.encode(earlier), messages.encode(vote)))
+        return False
+
+    def _on_change_view(self, sender: str, message: ChangeView) -> None:
+        """Clause 6: one is kept for each sender; again with a newer best block replaces it and is no evidence."""
+        at = self._at
+        earlier = at.changes.of(sender)
+        if at.members.key_of(sender) is None or (earlier is not None and earlier.message == message):
+            return
+        change = open_view_change(message.signed, at.members, self._verify, sender)
+        if change.host != sender or change.chain != at.best.header.chain:
+            raise PeerFault(sender, "sent a VIEW-CHANGE of another host or chain")
+        check_body(change, message.block, sender)
+        if not self._is_ahead(change.view):
+            if change.view == at.view and at.leads:
+                self._send_view(sender)  # it missed our NEW-VIEW
+            return
+        height = change.committed.height
+        if earlier is not None and (earlier.change.view, earlier.height) >= (change.view, height):
+            if (earlier.change.view, earlier.height) == (change.view, height):
+                self._effects.append(Accuse(sender, messages.encode(earlier.message), messages.encode(message)))
+            return
+        check_claims(change, at.best, at.members, self._verify, sender)
+        at.changes.put(Received(change, message))
+        self._catch_up.heard(sender, height, at.best.header.height, self._now)
+
+    def _on_enter_view(self, sender: str, message: EnterView) -> None:
+        at = self._at
+        if all(message.signed.signer != member.key for member in at.members.members):
+            return  # a former member, or a later one: once we are as high as the sender, it sends this again
+        new_view = open_new_view(message.signed, at.members, self._verify, sender)
+        if new_view.chain != at.best.header.chain:
+            raise PeerFault(sender, "sent a NEW-VIEW of another chain")
+        if not self._is_ahead(new_view.view):
+            return
+        if new_view.height > at.best.header.height:  # synchronise first (clause 8)
+            self._new_views[sender] = (new_view, message)
+            self._catch_up.heard(sender, new_view.height, at.best.header.height, self._now)
+        else:
+            self._try_to_enter(sender, new_view, message)
+
+    def _on_status(self, sender: str, status: Status) -> None:
+        best = self._at.best.header.height
+        self._catch_up.heard(sender, status.height, best, self._now)
+        if status.height < best:
+            self._send(sender, self._status())
+        if (status.view, status.active) < (self._at.view, self._at.active):
+            self._send_view(sender)
+
+    def _on_fetch(self, sender: str, fetch: Fetch) -> None:
+        best = self._at.best.header.height
+        first, at = self._served.get(sender, (0, float("-inf")))
+        again = fetch.first <= first and self._now < at + self._settings.resend_every / 2
+        if 0 < fetch.first <= best and not again:
+            self._served[sender] = (fetch.first, self._now)
+            self._effects.append(Serve(sender, fetch.first, min(best, fetch.first + self._settings.batch - 1)))
+
+    def _on_blocks(self, sender: str, blocks: Blocks) -> None:
+        """Every block is verified with the members of its own height, which the one before may have changed."""
+        at, first = self._at, self._at.height
+        fault: PeerFault | None = None
+        for block, certificate in blocks.blocks:
+            if block.header.height >= at.height:
+                try:
+                    check_next(at.best, at.members, block, certificate, sender, self._verify)
+                except PeerFault as error:
+                    fault = error
+                    break
+                self._append(block, certificate)
+        self._catch_up.answered(sender, at.best.header.height, self._now, useful=at.height > first)
+        if fault and at.height == first:
+            raise fault
+
+    def _is_timely(self, sender: str, content: Propose | Vote, height: int, view: int) -> bool:
+        """Whether it is about the height and view that we are in; what is of a later one is held back for then."""
+        at = self._at
+        if height == at.height and view == at.view and at.active:
+            return True
+        if height > at.height:
+            at_once_is_early = self._now + self._settings.fetch_after
+            self._catch_up.heard(sender, height - 1, at.best.header.height, at_once_is_early)
+        later = height > at.height or (height == at.height and self._is_ahead(view))
+        if later and at.members.key_of(sender) is not None:
+            self._held.put(sender, content, height - at.height)
+        return False
+
+    def _is_ahead(self, view: int) -> bool:
+        return view > self._at.view or (view == self._at.view and not self._at.active)
+
+    # What follows. Each step returns whether it was taken.
+
+    def _advance(self) -> bool:
+        return (
+            self._commit()
+            or self._decide()
+            or self._join_view_change()
+            or self._lead_new_view()
+            or self._follow_new_view()
+            or self._propose()
+            or self._release_held()
+        )
+
+    def _propose(self) -> bool:
+        """Clause 8: the forced block where there is one, else a fresh one if anything can run. No empty blocks."""
+        at = self._at
+        if not at.leads or not at.active or at.current is not None:
+            return False
+        if at.forced is not None:
+            block = at.body(at.forced)
+        else:
+            block = at.chain.build(self._wall, at.host) if self._waiting else None
+            self._waiting = block is not None
+        if block is None:
+            return False
+        self._effects.append(at.promise_own(block))
+        assert at.current is not None
+        self._send(None, at.current)
+        self._beat_soon()
+        return True
+
+    def _commit(self) -> bool:
+        """Clause 3: the pre-prepare and q PREPAREs are a prepared certificate; only then COMMIT."""
+        at = self._at
+        current, prepared = at.current, at.prepared
+        if current is None or (prepared is not None and prepared.certificate.ballot.view == at.view):
+            return False
+        digest = current.block.digest()
+        certificate = at.votes.certificate(at.ballot(PREPARE, at.view, digest), at.members.quorum)
+        if certificate is None:
+            return False
+        self._effects.append(at.promise_prepared(current.block, certificate))
+        self._send(None, at.own_vote(COMMIT, at.view, digest))
+        return True
+
+    def _decide(self) -> bool:
+        """Clause 3: a commit certificate of any view, and the body."""
+        at = self._at
+        certificate = at.votes.commit_certificate(at.members.quorum)
+        if certificate is None:
+            return False
+        block = at.body(certificate.ballot.digest)
+        if block is None:  # whoever voted for it will have it
+            for host, _ in certificate.signatures:
+                self._catch_up.heard(
+                    host, at.height, at.best.header.height, self._now + self._settings.fetch_after
+                )
+            return False
+        self._append(block, certificate)
+        return True
+
+    def _append(self, block: Block, certificate: Certificate) -> None:
+        at = self._at
+        at.append(block, certificate)
+        self._effects.append(Decide(block, certificate, forget=(PROPOSAL_KEY, PREPARED_KEY)))
+        self._attempts = 0
+        self._deadline = None
+        self._expect_more()
+        for received in at.changes.all():
+            host = received.change.host
+            try:
+                if at.members.key_of(host) is None:
+                    raise PeerFault(host, "is no member any more")
+                if received.height == at.best.header.height:  # its claims could not be judged from below
+                    check_claims(received.change, at.best, at.members, self._verify, host)
+            except PeerFault:
+                at.changes.remove(host)
+
+    def _join_view_change(self) -> bool:
+        """Clause 6: f+1 hosts ask for a higher view."""
+        view = self._at.changes.view_to_join(self._at.view, self._at.members.f)
+        if view is None or not self._at.is_member:
+            return False
+        self._start_view_change(view)
+        return True
+
+    def _lead_new_view(self) -> bool:
+        """Clause 7: q VIEW-CHANGEs, none of which is above our own best block, so we have synchronised."""
+        at = self._at
+        if at.active or not at.leads:
+            return False
+        others = [r for r in at.changes.for_view(at.view) if r.change.host != at.host]
+        usable = [r for r in others if r.height <= at.best.header.height][: at.members.quorum - 1]
+        if len(usable) < at.members.quorum - 1:
+            return False
+        self._renew_view_change()
+        new_view, message = at.new_view([at.own_change, *usable])
+        self._effects.append(at.enter_view(new_view, message))
+        self._send(None, message)
+        self._expect_more()
+        return True
+
+    def _follow_new_view(self) -> bool:
+        """The NEW-VIEWs that waited for us to synchronise."""
+        for sender, (new_view, message) in list(self._new_views.items()):
+            if not self._is_ahead(new_view.view):
+                del self._new_views[sender]
+            elif new_view.height <= self._at.best.header.height:
+                del self._new_views[sender]
+                try:
+                    self._try_to_enter(sender, new_view, message)
+                except PeerFault:
+                    continue
+                return True
+        return False
+
+    def _try_to_enter(self, sender: str, new_view: NewView, message: EnterView) -> None:
+        at, best = self._at, self._at.best.header.height
+        try:
+            check_new_view(new_view, at.best, at.members, self._verify, sender)
+        except PeerFault:
+            if best == new_view.height:
+                raise
+            return  # from above H* it may only look wrong, because the members have changed
+        self._effects.append(at.enter_view(new_view, message))
+        if best == new_view.height + 1:  # the new primary lacks our block
+            self._effects.append(Serve(new_view.host, best, best))
+        self._expect_more()
+
+    def _release_held(self) -> bool:
+        """Messages that have become timely."""
+        at = self._at
+        released = self._held.take(at.height, at.view if at.active else at.view - 1)
+        for sender, content in released:
+            with suppress(PeerFault):
+                self._receive(sender, content)
+        return bool(released)
+
+    # Time
+
+    def _beat(self) -> None:
+        """Everything that is undecided goes out again, with longer and longer pauses; when idle, just Status."""
+        at = self._at
+        self._send(None, self._status())
+        if at.is_member and not at.active and not self._renew_view_change():
+            self._send(None, at.own_change.message)
+        if at.current is not None and at.leads:
+            self._send(None, at.current)
+        elif at.current is not None:
+            self._send(None, at.own_vote(PREPARE, at.view, at.current.block.digest()))
+        if at.prepared is not None:
+            ballot = at.prepared.certificate.ballot
+            self._send(None, at.own_vote(COMMIT, ballot.view, ballot.digest))
+        if self._relay_at is None:
+            self._relay()
+        undecided = self._waiting or not at.active or at.current is not None
+        self._pause = min(self._pause * 2, self._settings.status_every) if undecided else self._settings.status_every
+        self._beat_at = self._now + self._pause
+
+    def _beat_soon(self) -> None:
+        """Something new is undecided; what was sent until now has had its effect."""
+        self._pause = self._settings.resend_every
+        self._beat_at = self._now + self._pause
+
+    def _expect_more(self) -> None:
+        """At a new height or view other transactions may be able to run."""
+        self._waiting = True
+        self._relay_at = self._now + self._settings.relay_after
+        self._beat_soon()
+
+    def _relay(self) -> None:
+        """Clause 10: the primary is suspected only for a transaction that can run, after it was told of it."""
+        self._relay_at = None
+        at = self._at
+        if not self._waiting or not at.active or at.leads or at.current is not None:
+            return
+        block = at.chain.build(self._wall, at.host)
+        self._waiting = block is not None
+        if block is not None:
+            self._send(at.primary, Relay(block.transactions))
+            if self._deadline is None:
+                self._deadline = self._now + self._timeout()
+
+    def _fetch(self) -> None:
+        peer = self._catch_up.ask(self._at.best.header.height, self._now)
+        if peer is not None:
+            self._send(peer, Fetch(self._at.height))
+
+    def _set_deadline(self) -> None:
+        """It runs while there is something to decide; without a view, once q hosts ask for one (clause 6)."""
+        at = self._at
+        if not at.is_member:
+            self._deadline = None
+        elif self._deadline is None:
+            if at.active:
+                due = at.current is not None or at.forced is not None
+            else:
+                due = at.changes.count_from(at.view) >= at.members.quorum
+            self._deadline = self._now + self._timeout() if due else None
+
+    def _timeout(self) -> float:
+        doubled = self._settings.view_timeout * 2.0 ** min(self._attempts, 32)
+        return min(doubled, self._settings.max_view_timeout)
+
+    def _suspect(self) -> None:
+        """The deadline has passed."""
+        at = self._at
+        self._deadline = None
+        due = not at.active or at.current is not None or at.forced is not None
+        if due or at.chain.build(self._wall, at.host) is not None:
+            self._start_view_change(at.view + 1)
+
+    def _start_view_change(self, view: int) -> None:
+        self._attempts += 1
+        self._deadline = None
+        self._effects.append(self._at.promise_view(view))
+        self._send(None, self._at.own_change.message)
+        self._beat_soon()
+
+    def _renew_view_change(self) -> bool:
+        """Our VIEW-CHANGE tells our best block; when that has changed, it is made again."""
+        at = self._at
+        own = at.changes.of(at.host)
+        if own is not None and own.height == at.best.header.height:
+            return False
+        self._effects.append(at.promise_view(at.view))
+        self._send(None, at.own_change.message)
+        return True
+
+    def _status(self) -> Status:
+        return Status(self._at.best.header.height, self._at.view, self._at.active)
+
+    def _send_view(self, to: str) -> None:
+        """What brings a replica into our view: the NEW-VIEW, or our VIEW-CHANGE while we have none."""
+        message = self._at.record.new_view if self._at.active else self._at.record.view_change
+        if message is not None:
+            self._effects.append(Send(to, message))

@@ -1,0 +1,120 @@
+"""What replicas say to each other.
+
+The link authenticates who sends. What must also convince a third replica is signed besides: a vote as a
+`Ballot` (so that votes add up to a certificate), VIEW-CHANGE and NEW-VIEW as a `Signed`. Status, Fetch and
+Blocks need no signature: they promise nothing, and a block proves itself by its certificate.
+"""
+
+import msgspec
+
+from ledger import codec
+from ledger.block import Block, Header
+from ledger.certificate import Ballot, Certificate
+from ledger.identity import Signed
+
+VIEW_CHANGE_DOMAIN = "agentplatform/view-change"
+NEW_VIEW_DOMAIN = "agentplatform/new-view"
+MAX_BLOCKS_BYTES = 4 * 1024 * 1024
+
+
+class Propose(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="propose"):
+    """PRE-PREPARE. `signature` is the primary's own PREPARE for the block, so that its vote needs no message."""
+
+    view: int
+    block: Block
+    signature: bytes
+
+
+class Vote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="vote"):
+    """PREPARE or COMMIT, as the ballot says."""
+
+    ballot: Ballot
+    signature: bytes
+
+
+class ViewChange(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """VIEW-CHANGE(view), clause 6: where its host stands, and what it has prepared above that."""
+
+    chain: bytes
+    members_version: int  # of the members that decide the height after `committed`
+    view: int
+    host: str
+    committed: Header  # the best block's
+    certificate: Certificate | None  # that decided it; None for genesis alone
+    prepared: Certificate | None  # for the next height, of the highest view
+
+
+class NewView(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """NEW-VIEW(view), clause 8. What is in `view_changes` determines the rest; every follower recomputes it."""
+
+    chain: bytes
+    view: int
+    host: str
+    height: int  # H*: the highest committed one among `view_changes`
+    digest: bytes | None  # of the block that must be proposed at H*+1; None: a fresh one
+    view_changes: tuple[Signed, ...]
+
+
+class ChangeView(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="view-change"):
+    """A signed `ViewChange`, and beside it the block that its prepared certificate is about."""
+
+    signed: Signed
+    block: Block | None
+
+
+class EnterView(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="new-view"):
+    """A signed `NewView`. Any replica may pass it on to one that missed it."""
+
+    signed: Signed
+
+
+class Status(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="status"):
+    height: int
+    view: int
+    active: bool  # False: waits for the NEW-VIEW of `view`
+
+
+class Fetch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="fetch"):
+    """Please send the decided blocks from height `first` on."""
+
+    first: int
+
+
+class Blocks(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="blocks"):
+    blocks: tuple[tuple[Block, Certificate], ...]  # by rising height, without a gap
+
+
+class Relay(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="relay"):
+    """Transactions that can run and that the primary seems not to know (clause 10)."""
+
+    transactions: tuple[bytes, ...]
+
+
+Content = Propose | Vote | ChangeView | EnterView | Status | Fetch | Blocks | Relay
+
+
+class Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    content: Content
+
+
+def encode(content: Content) -> bytes:
+    return codec.encode(Envelope(content))
+
+
+def decode(raw: bytes, sender: str) -> Content:
+    """Raises PeerFault for what is not one of the messages above in its one canonical encoding."""
+    return codec.decode_canonical(raw, Envelope, sender).content
+
+
+def encode_blocks(blocks: list[tuple[Block, Certificate]]) -> bytes:
+    """The message that answers a `Serve`: as many of `blocks`, from the first on, as fit; at least one.
+
+    The peer asks again for what did not fit.
+    """
+    size, fitting = 0, 0
+    for pair in blocks:
+        size += len(codec.encode(pair))
+        if fitting and size > MAX_BLOCKS_BYTES:
+            break
+        fitting += 1
+    return encode(Blocks(tuple(blocks[:fitting])))

@@ -1,0 +1,33 @@
+"""The votes of one height, and the certificates that they add up to. Pure."""
+
+from ledger.certificate import COMMIT, Ballot, Certificate
+from ledger.consensus.ipbft.messages import Vote
+
+
+class Votes:
+    """Of each host the first vote for each (type, view); that counts every signer once (clause 9)."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[str, int], dict[str, Vote]] = {}
+
+    def first(self, host: str, ballot: Ballot) -> Vote | None:
+        """The vote that `host` gave before at this type and view, for this digest or another one."""
+        return self._first.get((ballot.kind, ballot.view), {}).get(host)
+
+    def add(self, host: str, vote: Vote) -> None:
+        self._first.setdefault((vote.ballot.kind, vote.ballot.view), {}).setdefault(host, vote)
+
+    def certificate(self, ballot: Ballot, quorum: int) -> Certificate | None:
+        """A quorum's signatures under exactly this ballot, or None."""
+        votes = self._first.get((ballot.kind, ballot.view), {})
+        signatures = sorted((host, vote.signature) for host, vote in votes.items() if vote.ballot == ballot)
+        return Certificate(ballot, tuple(signatures[:quorum])) if len(signatures) >= quorum else None
+
+    def commit_certificate(self, quorum: int) -> Certificate | None:
+        """A commit certificate of any view (clause 3), or None."""
+        for (kind, _), votes in self._first.items():
+            if kind == COMMIT and len(votes) >= quorum:
+                for ballot in {vote.ballot for vote in votes.values()}:
+                    if certificate := self.certificate(ballot, quorum):
+                        return certificate
+        return None
