@@ -171,7 +171,7 @@ def _film(path: Path) -> Iterator[Picture]:
                 width, height = (max(2, int(side * scale) & ~1) for side in (frame.width, frame.height))
                 yield np.asarray(frame.to_ndarray(width=width, height=height, format="bgr24"), np.uint8)
     except (av.FFmpegError, OSError) as error:
-        raise Misuse(f"{path} can be read neither as a picture nor as a video ({error.strerror}): name another") from None
+        raise Misuse(f"{path} is no picture and no video that can be read ({error.strerror}): name another") from None
 
 
 def _again_and_again(video: Path) -> Iterator[Picture]:
