@@ -229,12 +229,13 @@ class Handoff(Custody):
         return self._activate(transfer, held, mail) if held.phase is Phase.RECEIVED else []
 
     def _activate(self, transfer: bytes, held: Open, mail: tuple[bytes, ...]) -> list[Effect]:
-        # A notice of a later epoch acknowledges all earlier ones: the agents went on from there.
+        # A notice of a later epoch acknowledges all earlier ones: the agents went on from there. Written first, for
+        # no log may say that an agent is here again and on its way from here.
         earlier = {self.leaving_by[load.agent] for load in held.cargo if load.agent in self.leaving_by}
         return [
+            *(self._write(Closed(left, self.leaving[left].cargo)) for left in sorted(earlier)),
             self._write(Active(transfer, mail)),
             Activate(transfer, held.peer, held.cargo, mail),
-            *(self._write(Closed(left, self.leaving[left].cargo)) for left in sorted(earlier)),
         ]
 
     def _activated(self, transfer: bytes, held: Open) -> list[Effect]:
