@@ -1,5 +1,6 @@
 """The store on one SQLite file, through aiosqlite: its thread does the work, the event loop never waits for a disk."""
 
+import asyncio
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,7 +33,9 @@ class SqliteStore:
     @classmethod
     async def open(cls, path: Path) -> "SqliteStore":
         """The store in `path`, made if it is missing. Raises Misuse for a file that is corrupt or another's."""
-        return cls(await aiosqlite.Connection(lambda: connect(path, SCHEMA), iter_chunk_size=64), path)
+        # Opened before aiosqlite starts its thread, which would outlive a connector that fails.
+        ready = await asyncio.to_thread(connect, path, SCHEMA)
+        return cls(await aiosqlite.Connection(lambda: ready, iter_chunk_size=64), path)
 
     async def put(self, collection: str, key: str, value: bytes) -> None:
         check_names(collection, key)

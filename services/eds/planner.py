@@ -13,7 +13,7 @@ from services.eds.rules import Rule
 from services.eds.snapshot import Snapshot
 from services.rms.resources import Minima
 
-WORK_LIMIT = 50_000  # places tried; about a fifth of a second
+WORK_LIMIT = 50_000  # places tried; about a tenth of a second
 MAX_OBSTACLES = 8  # kept for the explanation when no plan is found
 
 

@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -57,7 +58,8 @@ class Eds:
         self._reasons: dict[str, list[str]] = {}  # group -> why it waits for a decision
         self._tasks: dict[str, asyncio.Task[None]] = {}  # group -> the task that decides
         self._timers: dict[str, asyncio.TimerHandle] = {}  # group -> a decision that has to wait for its time
-        self._locks: dict[str, asyncio.Lock] = {}
+        # Weak: a lock is needed while somebody holds it or waits for it, and groups come and go.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def happened(self, event: Event) -> tuple[str, ...]:
         """Takes an event and returns at once. The names of the groups that it concerns: none means not held here."""
@@ -78,8 +80,8 @@ class Eds:
         """
         async with self._locks.setdefault(group.name, asyncio.Lock()):
             snapshot = await self._completed(await self._snapshot_of(group))
-            offers = self._policy.offers(snapshot)
-            # Bounded by a number of steps, but long for one turn of the loop.
+            # Both are pure and bounded, but long for one turn of the loop.
+            offers = await asyncio.to_thread(self._policy.offers, snapshot)
             found = await asyncio.to_thread(planner.search, snapshot, offers)
             explanation = explain(secrets.token_hex(8), why, self._policy_data(), snapshot, offers, found)
             raw = codec.encode(explanation)
@@ -108,8 +110,8 @@ class Eds:
 
     async def settled(self) -> None:
         """Returns when every event taken so far has led to its decision. One that waits for a time does not count."""
-        while self._tasks:
-            await asyncio.wait(self._tasks.values())
+        while running := [task for task in self._tasks.values() if not task.done()]:
+            await asyncio.wait(running)
 
     async def close(self) -> None:
         """Decides nothing more. A plan that is being carried out is cancelled."""
@@ -125,19 +127,17 @@ class Eds:
         reasons = self._reasons.setdefault(name, [])
         if why not in reasons:
             reasons.append(why)
+        self._tasks = {group: task for group, task in self._tasks.items() if not task.done()}
         if name not in self._tasks:
             self._tasks[name] = asyncio.get_running_loop().create_task(self._decide_marked(name))
 
     async def _decide_marked(self, name: str) -> None:
-        try:
-            while name in self._reasons:
-                await asyncio.sleep(self._settle)
-                why = "; ".join(self._reasons.pop(name))
-                group = next((group for group in self._groups() if group.name == name), None)
-                if group is not None:  # it may have left meanwhile
-                    await self._decide_and_log(group, why)
-        finally:
-            del self._tasks[name]
+        while name in self._reasons:
+            await asyncio.sleep(self._settle)
+            why = "; ".join(self._reasons.pop(name))
+            group = next((group for group in self._groups() if group.name == name), None)
+            if group is not None:  # it may have left meanwhile
+                await self._decide_and_log(group, why)
 
     async def _decide_and_log(self, group: Group, why: str) -> None:
         try:

@@ -70,7 +70,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         return next((host for host in self.hosts if host.host == name), None)
 
     def unfit(self, resident: Resident, host: Host) -> str | None:
-        """Why `resident` cannot be on `host`, whatever a policy thinks of it (None: it can). Staying needs trust only."""
+        """Why `resident` cannot be on `host` whatever a policy thinks of it (None: it can). Staying needs trust."""
         if not host.verdict.trusted:
             return f"not trusted: {host.verdict.reason}"
         if host.host == resident.host:

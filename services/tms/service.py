@@ -1,22 +1,24 @@
 """The edge of the TMS: asks this host's replica of the ledger, never another host's word."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
+from ledger.contracts.trust import Standing
 from ledger.links.base import Passport
-from services.tms.verdicts import OrganisationRecord, Verdict, unknown, verdicts
+from services.tms.verdicts import Verdict, unknown, verdicts
 
 
 class TrustLedger(Protocol):
-    """What the TMS reads of the ledger; `ledger.replica` offers it."""
+    """What the TMS reads of the ledger; its replica offers it."""
 
     @property
     def height(self) -> int: ...
 
     def registry(self) -> Mapping[str, Passport]:
-        """The hosts that are trusted now."""
+        """The hosts that are trusted now, by name."""
 
-    def organisations(self) -> Iterable[OrganisationRecord]: ...
+    def organisations(self) -> Mapping[str, Standing]:
+        """All organisations ever, revoked ones too, by name."""
 
 
 class Tms:
@@ -25,7 +27,7 @@ class Tms:
 
     def verdicts(self) -> dict[str, Verdict]:
         """A verdict on every host that the ledger names, at its present height."""
-        return verdicts(self._ledger.registry(), self._ledger.organisations(), self._ledger.height)
+        return verdicts(self._ledger.registry(), self._ledger.organisations().values(), self._ledger.height)
 
     def verdict(self, host: str) -> Verdict:
         """May agents go to `host`, or come from it? Also answers for a host that nobody knows."""
