@@ -1,0 +1,174 @@
+"""The base class of all agents. Start here.
+
+    from agentplatform import Agent
+
+    class Counter(Agent):
+        def on_creation(self, init):
+            self.value = init or 0
+
+        def handle_message(self, message):
+            if message.kind == "add":
+                self.value += message.body
+            return self.value
+
+        def on_arrival(self, arrival):
+            print(f"counting on at {arrival.host}")
+
+An agent is an ordinary object. Its attributes are its state: they travel with it when it moves. Its hooks are
+called one at a time; each may be a plain function or `async`. A hook that takes long should be async and await
+something now and then, since light agents share one thread.
+"""
+
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from agentplatform.runners.base import Arrival
+from ledger.errors import Misuse
+
+CALL_SECONDS = 30.0  # how long `call` waits for an answer unless told otherwise
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What an agent is told. `body` is plain data: None, numbers, text, bytes, lists, dictionaries."""
+
+    kind: str
+    body: Any
+    sender: str  # the id of the agent that sent it, or "client-..."
+
+
+class Place(Protocol):
+    """What an agent's host offers it. The platform fills it in; agents use the methods of `Agent` instead."""
+
+    id: str
+    name: str
+    host: str
+    epoch: int
+
+    def dispatch(self, host: str) -> None: ...
+
+    def send(self, receiver: str, kind: str, body: Any) -> None: ...
+
+    async def call(self, receiver: str, kind: str, body: Any, seconds: float) -> Any: ...
+
+    def dispose(self) -> None: ...
+
+
+class Agent:
+    """Something that lives on a host, answers messages, and can move to another host with its state.
+
+    Override the hooks that you need. Keep in attributes what must survive a move: everything that pickle can
+    handle travels, with NumPy arrays among the cheapest. What cannot travel (a lock, a socket, an open file)
+    is best made in `on_arrival` and dropped in `on_dispatching`; or define `__getstate__` and `__setstate__`,
+    and start them from the ones of this class.
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "_place")  # `_place` stays out of __dict__, so it is never captured
+    _place: Place | None
+
+    light: ClassVar[bool] = False
+    """True: may share a worker process with other light agents of the same owner and the same code. They start
+    faster and cost less memory; one that blocks or crashes takes the others with it."""
+
+    # Hooks
+
+    def on_creation(self, init: Any) -> Any:
+        """The first hook of an agent's life, called once. `init` is the plain data given to `create`.
+
+        An exception here refuses the creation, and its text reaches who asked for it.
+        """
+
+    def run(self) -> Any:
+        """What the agent does on its own, beside answering messages. Usually `async`, often with a loop.
+
+        It starts after `on_creation`, and anew after each arrival and each failed move. When the agent is about to
+        move it is cancelled (`asyncio.CancelledError` at its current `await`): keep progress in attributes. When it
+        returns the agent lives on and answers messages.
+        """
+
+    def handle_message(self, message: Message) -> Any:
+        """Answers one message; what it returns is the answer (plain data). Messages come one at a time, in order.
+
+        An exception becomes an error for the one who asked and a traceback in the agent's log; the agent lives on.
+        """
+        raise Misuse(f"{type(self).__name__} has no handle_message, so it cannot answer {message.kind!r}")
+
+    def on_dispatching(self, destination: str) -> Any:
+        """The agent is about to leave for `destination`: the last hook here. An exception cancels the move."""
+
+    def on_arrival(self, arrival: Arrival) -> Any:
+        """The agent has moved: `arrival.host` and `arrival.source` are host names, `arrival.epoch` counts moves."""
+
+    def on_move_failed(self, reason: str) -> Any:
+        """The agent asked to go, or was sent, and is still here. `reason` says why, for people to read."""
+
+    def on_disposing(self) -> Any:
+        """The last hook of an agent's life: it ends when this returns."""
+
+    # What an agent may ask
+
+    @property
+    def id(self) -> str:
+        """The agent's id: its name and 16 hex digits. It never changes."""
+        return self._where().id
+
+    @property
+    def name(self) -> str:
+        """The name that its owner gave it."""
+        return self._where().name
+
+    @property
+    def host(self) -> str:
+        """The name of the host that it is on."""
+        return self._where().host
+
+    @property
+    def epoch(self) -> int:
+        """How often the agent changed hosts, its creation included. It only grows."""
+        return self._where().epoch
+
+    def dispatch(self, host: str) -> None:
+        """Asks to go to `host`. Returns at once; the move begins when the present hook or handler returns.
+
+        A running `run` is cancelled then. What follows is `on_dispatching` here, and either `on_arrival` there or
+        `on_move_failed` here.
+        """
+        self._where().dispatch(host)
+
+    def send(self, receiver: str, kind: str, body: Any = None) -> None:
+        """Sends a message to an agent (id or name), wherever it is, and does not wait. `body` is plain data."""
+        self._where().send(receiver, kind, body)
+
+    async def call(
+        self,
+        receiver: str,
+        kind: str,
+        body: Any = None,
+        timeout: float = CALL_SECONDS,  # noqa: ASYNC109 - agents read easier with it than with asyncio.timeout
+    ) -> Any:
+        """Sends a message and waits for the answer, at most `timeout` seconds.
+
+        Raises PeerFault with the receiver's error, Unavailable when no answer came in time. While a handler waits
+        here the agent takes no other message: two agents that call each other from their handlers wait in vain.
+        """
+        return await self._where().call(receiver, kind, body, timeout)
+
+    def dispose(self) -> None:
+        """Asks to end. Returns at once; `on_disposing` is called when the present hook or handler returns."""
+        self._where().dispose()
+
+    def __getstate__(self) -> Any:
+        """What travels: a copy of the attributes."""
+        return dict(self.__dict__)
+
+    def __setstate__(self, state: Any) -> None:
+        self.__dict__.update(state)
+
+    def _where(self) -> Place:
+        place: Place | None = getattr(self, "_place", None)
+        if place is None:
+            raise Misuse(
+                f"this {type(self).__name__} lives on no host. Create it with connect().create({type(self).__name__}), "
+                "or in a test with Inline().create(...)"
+            )
+        return place

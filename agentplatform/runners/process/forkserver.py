@@ -1,0 +1,111 @@
+"""The daemon's side of the fork server (zygote.py): starts it, asks it for workers, hears when they end."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from agentplatform.runners.process.zygote import ENDED, FORK, FORKED, KILL, PACKET, THREADS
+from ledger.errors import Unavailable
+
+STOP_SECONDS = 5.0
+
+
+class ForkServer:
+    def __init__(self, preload: tuple[str, ...], ended: Callable[[int, str], None], lost: Callable[[], None]) -> None:
+        """`ended(pid, reason)`: a worker ended. `lost()`: the fork server itself did, and all workers with it."""
+        self._preload, self._ended, self._lost = preload, ended, lost
+        self._process: subprocess.Popen[bytes] | None = None
+        self._forks: deque[asyncio.Future[int]] = deque()
+
+    def start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        root = Path(__file__).parents[3]
+        places = [str(root), *(path for path in sys.path if path.endswith("-packages"))]
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": os.environ.get("LANG", "C.UTF-8"),
+            "PYTHONPATH": os.pathsep.join(places),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **THREADS,
+        }
+        command = [sys.executable, "-P", "-m", "agentplatform.runners.process.zygote"]
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, str(theirs.fileno()), str(os.getpid()), *self._preload],
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C in a terminal is for the daemon, which then stops us in order
+            )
+        self._socket = ours
+        asyncio.get_running_loop().add_reader(ours, self._read)
+
+    async def fork(self, worker: socket.socket) -> int:
+        """A new worker that has `worker` as its end of a socketpair. Returns its process id."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        try:
+            socket.send_fds(self._socket, [PACKET.pack(FORK, 0, 0)], [worker.fileno()])
+        except OSError as error:
+            raise Unavailable(f"the fork server takes no request: {error}", retry_after=1.0) from None
+        self._forks.append(future)
+        return await asyncio.shield(future)
+
+    def kill(self, pid: int) -> None:
+        """Ends a worker and what it started. The fork server does it, since only it knows that the number is still his."""
+        try:
+            self._socket.send(PACKET.pack(KILL, pid, 0))
+        except OSError:
+            pass  # the fork server is gone, and its workers with it
+
+    async def stop(self) -> None:
+        """Ends the fork server and all workers, and waits until they are gone."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        self._close()
+        try:
+            await asyncio.to_thread(process.wait, STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            await asyncio.to_thread(process.wait)
+
+    def _read(self) -> None:
+        while True:
+            try:
+                packet = self._socket.recv(PACKET.size)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                packet = b""
+            if not packet:
+                self._close()
+                self._lost()
+                return
+            verb, pid, status = PACKET.unpack(packet)
+            if verb == FORKED:
+                self._forks.popleft().set_result(pid)
+            elif verb == ENDED:
+                self._ended(pid, _reason(status))
+
+    def _close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+        for fork in self._forks:
+            fork.set_exception(Unavailable("the fork server ended", retry_after=1.0))
+            fork.exception()  # whoever asked may have gone
+        self._forks.clear()
+
+
+def _reason(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"its worker exited with status {code}"
+    return f"its worker was ended by {signal.Signals(-code).name}"

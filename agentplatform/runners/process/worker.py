@@ -1,0 +1,239 @@
+"""What runs in a worker process: an event loop that keeps one agent, or the light agents of one owner and one code."""
+
+import asyncio
+import io
+import socket
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+from agentplatform.agent import Agent
+from agentplatform.parcel import state as states
+from agentplatform.parcel.code import Contents, Module
+from agentplatform.parcel.importer import Code
+from agentplatform.runners.base import Answer, Outgoing
+from agentplatform.runners.process import wire
+from agentplatform.runners.resident import Resident, current, words
+from ledger import codec
+from ledger.errors import Misuse, PlatformError, Unavailable
+
+PATIENCE = 10.0  # seconds that a capture waits for a message boundary, and then for `run` and `on_dispatching`
+
+
+class Worker(asyncio.Protocol):
+    """Does what the daemon says (wire.Down), and tells it what the agents do (it is their Upcalls)."""
+
+    def __init__(self, strength: str, closed: Callable[[], None]) -> None:
+        self._strength, self._closed = strength, closed
+        self._reader = wire.down_reader()
+        self._residents: dict[str, Resident] = {}
+        self._bundle: bytes | None = None
+        self._code: Code | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # The daemon's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+        self._tell(wire.Ready(self._strength))
+
+    def data_received(self, data: bytes) -> None:
+        for frame in self._reader.feed(data):
+            self._do(frame)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._closed()
+
+    def _do(self, frame: wire.Down) -> None:
+        match frame:
+            case wire.Create():
+                self._start(frame.ask, self._create(frame))
+            case wire.Open():
+                try:
+                    self._open(frame)
+                    self._tell(wire.Done(frame.ask, b""))
+                except Exception as error:
+                    self._forget(frame.agent)
+                    self._refuse(frame.ask, error)
+            case wire.Capture():
+                self._start(frame.ask, self._capture(frame))
+            case wire.Dispose():
+                self._start(frame.ask, self._dispose(frame))
+            case _:
+                resident = self._residents.get(frame.agent)
+                if resident is not None:  # else it ended while the frame was on its way
+                    _command(resident, frame)
+
+    def _start(self, ask: int, work: Coroutine[Any, Any, bytes | None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._reply(ask, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reply(self, ask: int, work: Coroutine[Any, Any, bytes | None]) -> None:
+        try:
+            result = await work
+        except Exception as error:
+            self._refuse(ask, error)
+        else:
+            self._tell(wire.Done(ask, result or b""))
+
+    def _refuse(self, ask: int, error: Exception) -> None:
+        self._tell(wire.Refused(ask, words(error)[: wire.MAX_TEXT], isinstance(error, Unavailable)))
+
+    async def _create(self, frame: wire.Create) -> None:
+        resident = self._take_in(frame)
+        try:
+            await resident.create(self._load(frame), frame.init, frame.arrival)
+        except BaseException:
+            self._forget(frame.agent)
+            raise
+
+    async def _capture(self, frame: wire.Capture) -> bytes:
+        return await self._resident(frame.agent).capture(frame.destination)
+
+    async def _dispose(self, frame: wire.Dispose) -> None:
+        await self._resident(frame.agent).dispose()
+
+    def _open(self, frame: wire.Open) -> None:
+        resident = self._take_in(frame)
+        resident.open(self._load(frame), frame.state)
+
+    def _take_in(self, frame: wire.Create | wire.Open) -> Resident:
+        if frame.agent in self._residents:
+            raise Misuse(f"{frame.agent} is here already")
+        resident = Resident(frame.agent, frame.name, self, self._forget, PATIENCE)
+        self._residents[frame.agent] = resident
+        return resident
+
+    def _load(self, frame: wire.Create | wire.Open) -> type[Agent]:
+        self._bundle = frame.code or self._bundle
+        if self._bundle is None:
+            raise Misuse(f"{frame.agent} came without its code")
+        token = current.set(frame.agent)
+        try:
+            if self._code is None:
+                self._code = Code(self._bundle)
+            return self._code.load(frame.class_name)
+        except PlatformError:
+            raise
+        except BaseException as error:
+            raise Misuse(f"{frame.class_name} cannot be imported: {words(error)}") from error
+        finally:
+            current.reset(token)
+
+    def _resident(self, agent: str) -> Resident:
+        try:
+            return self._residents[agent]
+        except KeyError:
+            raise Misuse(f"{agent} is not here") from None
+
+    def _forget(self, agent: str) -> None:
+        self._residents.pop(agent, None)
+
+    def _tell(self, frame: wire.Up) -> None:
+        self._transport.write(wire.encode(frame))
+
+    # The agents' side: Upcalls
+
+    def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
+        self._tell(wire.WantsToGo(agent, destination, state))
+
+    def sent(self, agent: str, outgoing: Outgoing) -> None:
+        self._tell(wire.Sent(agent, outgoing.receiver, outgoing.kind, outgoing.body, outgoing.call))
+
+    def answered(self, agent: str, ticket: int, answer: Answer) -> None:
+        self._tell(wire.Handled(agent, ticket, answer.ok, answer.body))
+
+    def printed(self, agent: str, stream: str, text: str) -> None:
+        text = text.encode(errors="backslashreplace").decode()
+        for at in range(0, len(text), wire.MAX_TEXT):
+            self._tell(wire.Printed(agent, stream, text[at : at + wire.MAX_TEXT]))
+
+    def wants_to_end(self, agent: str) -> None:
+        self._tell(wire.WantsToEnd(agent))
+
+    def died(self, agent: str, reason: str) -> None:
+        """Only the daemon can say that."""
+
+    def speaker(self) -> str | None:
+        """The agent that prints now: the one whose code runs, or the only one (a thread has no context of its own)."""
+        return current.get() or (next(iter(self._residents)) if len(self._residents) == 1 else None)
+
+
+def _command(resident: Resident, frame: wire.Down) -> None:
+    match frame:
+        case wire.Deliver():
+            resident.deliver(frame.delivery)
+        case wire.Answered():
+            resident.answer(frame.call, frame.answer)
+        case wire.Activate():
+            resident.activate(frame.arrival)
+        case wire.Thaw():
+            resident.thaw(frame.failure)
+        case wire.Discard():
+            resident.discard()
+
+
+class Output(io.TextIOBase):
+    """Stands for sys.stdout or sys.stderr: whole lines go up, each under the agent that printed it."""
+
+    def __init__(self, worker: Worker, stream: str) -> None:
+        self._worker, self._stream = worker, stream
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        self._lines: dict[str, str] = {}
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        agent = self._worker.speaker()
+        if agent is None:
+            return len(text)  # a thread of one of several agents: nobody can say whose
+        if threading.get_ident() == self._thread:
+            self._add(agent, text)
+        else:
+            self._loop.call_soon_threadsafe(self._add, agent, text)
+        return len(text)
+
+    def _add(self, agent: str, text: str) -> None:
+        text = self._lines.pop(agent, "") + text
+        whole = text.rfind("\n") + 1 if len(text) < wire.MAX_TEXT else len(text)
+        if whole:
+            self._worker.printed(agent, self._stream, text[:whole])
+        if whole < len(text):
+            self._lines[agent] = text[whole:]
+
+
+def rehearse() -> None:
+    """Opens a small bundle and a small state once, so that the first real ones find everything in memory."""
+    source = b"from agentplatform import Agent\nclass Rehearsal(Agent):\n    async def run(self): pass\n"
+    code = Code(codec.encode(Contents((Module("agentplatform_rehearsal", False, source),), (), None, None)))
+    cls = code.load("agentplatform_rehearsal:Rehearsal")
+    agent = cls.__new__(cls)
+    agent.__dict__["text"] = "text"
+    states.restore(states.capture(agent), cls)
+    code.close()
+
+
+def main(daemon: socket.socket, strength: str) -> None:
+    """Serves `daemon` until it closes. Called in a forked child that is jailed already."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()  # else every worker would draw the fork server's numbers
+    sys.dont_write_bytecode = True
+    rehearse()
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    loop.run_until_complete(_serve(daemon, strength))
+
+
+async def _serve(daemon: socket.socket, strength: str) -> None:
+    closed = asyncio.Event()
+    worker = Worker(strength, closed.set)
+    sys.stdout, sys.stderr = Output(worker, "out"), Output(worker, "err")
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: worker, daemon)
+    await closed.wait()

@@ -1,0 +1,183 @@
+"""The fork server: `python -m agentplatform.runners.process.zygote SOCKET PARENT PRELOAD...`
+
+The daemon executes it with a clean environment, before any of its keys could be in this memory. It has one thread and
+no event loop, imports once what workers need, and forks a worker for each request. Packets on its socket, from the
+daemon: FORK with one end of a socketpair attached, KILL with a pid. To the daemon: FORKED and a pid, ENDED with pid
+and wait status. When the daemon ends, for whatever reason, so do all of these processes.
+"""
+
+import contextlib
+import gc
+import importlib
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from types import FrameType
+
+from agentplatform.runners.process import jail, worker
+
+PACKET = struct.Struct("=cii")
+FORK, KILL, FORKED, ENDED = b"F", b"K", b"f", b"e"
+THREADS = {  # one thread each: a forked child inherits a library's locks but not the threads that would open them
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "OPENCV_FOR_THREADS_NUM": "1",
+}
+
+
+class Zygote:
+    def __init__(self, daemon: socket.socket) -> None:
+        self._daemon = daemon
+        self._workers: set[int] = set()
+        self._scratch = Path(tempfile.mkdtemp(prefix="agentplatform-workers-"))
+        self._alarm, alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # it only wakes the loop
+        signal.signal(signal.SIGTERM, _stop)
+
+    def serve(self) -> None:
+        """Until the daemon closes its end, or ends."""
+        try:
+            while self._step():
+                pass
+        finally:
+            self._end()
+
+    def _step(self) -> bool:
+        ready, _, _ = select.select([self._daemon, self._alarm], [], [])
+        if self._alarm in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._alarm, 4096)
+            self._reap()
+        if self._daemon not in ready:
+            return True
+        packet, files, _, _ = socket.recv_fds(self._daemon, PACKET.size, 1)
+        if not packet:
+            return False
+        verb, pid, _ = PACKET.unpack(packet)
+        if verb == FORK:
+            self._fork(files[0])
+        elif verb == KILL and pid in self._workers:  # only a child not yet reaped: the number cannot be another's
+            _kill(pid)
+        return True
+
+    def _fork(self, file: int) -> None:
+        zygote = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            _become_worker(zygote, file, self._scratch)
+        os.close(file)
+        self._workers.add(pid)
+        self._daemon.send(PACKET.pack(FORKED, pid, 0))
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            pid = ended.si_pid
+            if pid in self._workers:  # else it is what an agent started and left behind: it was given to us
+                _kill_group(pid)  # before the reaping, while the number is surely still its own
+            _, status = os.waitpid(pid, 0)
+            if pid in self._workers:
+                self._workers.discard(pid)
+                shutil.rmtree(self._scratch / str(pid), ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    self._daemon.send(PACKET.pack(ENDED, pid, status))
+
+    def _end(self) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # Children of a child come to us when it dies (we are their subreaper), so a few rounds catch all.
+        while children := _children():
+            for pid in children:
+                _kill(pid)
+            for pid in children:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _become_worker(zygote: int, file: int, scratches: Path) -> None:
+    """In the child. Never returns."""
+    status = 1
+    try:
+        jail.die_with_parent(zygote, signal.SIGKILL)
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        os.setpgid(0, 0)  # what the agent starts dies with its group
+        scratch = scratches / str(os.getpid())
+        scratch.mkdir(mode=0o700)
+        os.chdir(scratch)
+        os.environ.update(HOME=str(scratch), TMPDIR=str(scratch))
+        tempfile.tempdir = None
+        os.dup2(file, 3)
+        os.closerange(4, 1 << 16)
+        null = os.open(os.devnull, os.O_RDWR)
+        strength = jail.close_in(scratch)
+        for standard in (0, 1, 2):  # last, so that a failure so far is seen in the daemon's log
+            os.dup2(null, standard)
+        os.close(null)
+        worker.main(socket.socket(fileno=3), strength)
+        status = 0
+    except Exception:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _preload(names: list[str]) -> None:
+    for name in names:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    vision = sys.modules.get("cv2")
+    if vision is not None:
+        vision.setNumThreads(1)
+    worker.rehearse()
+    gc.collect()
+    gc.freeze()  # the collector of a worker leaves these objects alone, so their pages stay shared
+
+
+def _children() -> list[int]:
+    path = f"/proc/self/task/{os.getpid()}/children"
+    with open(path) as file:
+        return [int(pid) for pid in file.read().split()]
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    _kill_group(pid)
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def main() -> None:
+    _, file, parent, *preload = sys.argv
+    jail.die_with_parent(int(parent), signal.SIGTERM)
+    jail.adopt_orphans()
+    _preload(preload)
+    Zygote(socket.socket(fileno=int(file))).serve()
+
+
+if __name__ == "__main__":
+    main()

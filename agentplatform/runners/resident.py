@@ -1,0 +1,283 @@
+"""One agent at home in this process: its hooks, its messages, its moves. Workers and the inline runner share it.
+
+All of an agent's hooks run in one task, its life, one after the other, so a message boundary is simply the place
+where that task looks around. `run` has a task of its own beside it.
+"""
+
+import asyncio
+import inspect
+import traceback
+from collections import deque
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from agentplatform.agent import Agent, Message
+from agentplatform.lifecycle import Event, State, step
+from agentplatform.parcel import state as states
+from agentplatform.runners.base import Answer, Arrival, Delivery, Upcalls
+from agentplatform.runners.place import MAX_STATE_BYTES, AgentPlace, plain
+from ledger import codec
+from ledger.errors import Misuse, PlatformError, Unavailable
+
+current: ContextVar[str | None] = ContextVar("current", default=None)
+"""The id of the agent whose code is running: its output is attributed by it."""
+
+
+class Resident:
+    """Keeps one agent. The methods are those of the Runner contract, for this agent alone.
+
+    When the agent is captured, it forgets the deliveries that it has not begun: the daemon still has them, and
+    delivers them again where the agent goes on.
+    """
+
+    def __init__(self, agent: str, name: str, upcalls: Upcalls, ended: Callable[[str], None], patience: float) -> None:
+        """`ended` is told when nothing is left of the agent here. `patience`, in seconds: how long a capture waits
+        for a message boundary, and then for `run` and `on_dispatching`."""
+        self.id = agent
+        self.instance: Agent | None = None
+        self._wake = asyncio.Event()
+        self._place = AgentPlace(agent, name, upcalls.sent, self._wake.set)
+        self._upcalls, self._ended, self._patience = upcalls, ended, patience
+        self._inbox: deque[Delivery] = deque()
+        self._life: asyncio.Task[Any] | None = None
+        self._run: asyncio.Task[None] | None = None
+        self._capture: tuple[str, asyncio.Future[bytes]] | None = None
+        self._disposal: asyncio.Future[None] | None = None
+
+    @property
+    def state(self) -> State:
+        return self._place.state
+
+    # The Runner contract
+
+    async def create(self, cls: type[Agent], init: bytes, arrival: Arrival) -> None:
+        self._step(Event.CREATE)
+        self._place.arrival = arrival
+        self._life = asyncio.current_task()
+        current.set(self.id)
+        try:
+            self.instance = cls.__new__(cls)
+            self.instance._place = self._place  # before __init__, which may already ask for the agent's name
+            self.instance.__init__()  # type: ignore[misc]
+            await self._hook("on_creation", codec.decode(init, object))
+        except BaseException as error:
+            if _is_own_cancellation(error):
+                raise
+            self._print_traceback(error)
+            self._end(Event.FAILED)
+            raise Misuse(f"{self.id} could not be created: {words(error)}") from error
+        self._step(Event.CREATED)
+        self._live()
+
+    def open(self, cls: type[Agent], state: bytes) -> None:
+        token = current.set(self.id)
+        try:
+            self.instance = states.restore(state, cls)
+        except Misuse as error:
+            if error.__cause__ is not None:
+                self._print_traceback(error.__cause__)
+            raise
+        finally:
+            current.reset(token)
+        self.instance._place = self._place
+
+    def activate(self, arrival: Arrival) -> None:
+        self._step(Event.ACTIVATE)
+        self._place.arrival = arrival
+        self._live("on_arrival", arrival)
+
+    async def capture(self, destination: str) -> bytes:
+        if self.state is not State.RUNNING or self._capture is not None:
+            raise Misuse(f"{self.id} is {self.state} and on its way already, or not yet here")
+        captured: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._capture = destination, captured
+        self._wake.set()
+        await asyncio.wait([captured], timeout=self._patience)
+        if not captured.done() and self.state is State.RUNNING:
+            self._capture = None
+            raise Unavailable(
+                f"{self.id} was busy with one message for {self._patience:g} s; it did not leave for {destination}",
+                retry_after=self._patience,
+            )
+        return await captured  # once it freezes, `_freeze` keeps the time
+
+    def thaw(self, failure: str | None) -> None:
+        self._step(Event.THAW)
+        if failure is None:
+            self._live()
+        else:
+            self._live("on_move_failed", failure)
+
+    def discard(self) -> None:
+        self._end(Event.DISCARD)
+
+    async def dispose(self) -> None:
+        if self.state is not State.RUNNING or self._disposal is not None:
+            raise Misuse(f"{self.id} is {self.state} or about to end; it cannot be disposed of now")
+        self._disposal = asyncio.get_running_loop().create_future()
+        self._wake.set()
+        await asyncio.wait([self._disposal], timeout=self._patience)
+        if not self._disposal.done() and self.state is State.RUNNING and self._life is not None:
+            self._life.cancel()  # stuck in one message: the end does not wait for it
+            await asyncio.wait([self._life], timeout=self._patience)
+            current.set(self.id)
+            await self._finish()
+        await self._disposal
+
+    def deliver(self, delivery: Delivery) -> None:
+        if self.state in (State.RUNNING, State.FREEZING):
+            self._inbox.append(delivery)
+            self._wake.set()
+
+    def answer(self, call: int, answer: Answer) -> None:
+        self._place.answer(call, answer)
+
+    # The agent's life
+
+    def _live(self, *hook: Any) -> None:
+        self._life = asyncio.create_task(self._live_on(*hook))
+
+    async def _live_on(self, *hook: Any) -> None:
+        current.set(self.id)
+        if hook:
+            await self._hook_or_traceback(*hook)
+        self._start_run()
+        while self.state is State.RUNNING:
+            if self._place.wants_end or self._disposal is not None:
+                await self._finish()
+            elif self._capture is not None:
+                await self._answer_capture(*self._capture)
+            elif self._place.wish is not None:
+                await self._go(self._place.wish)
+            elif self._inbox:
+                await self._handle(self._inbox.popleft())
+            else:
+                self._wake.clear()
+                await self._wake.wait()
+
+    async def _handle(self, delivery: Delivery) -> None:
+        try:
+            message = Message(delivery.kind, codec.decode(delivery.body, object), delivery.sender)
+            value = await self._hook("handle_message", message)
+            answer = Answer(True, plain(value, f"the answer to {delivery.kind!r}"))
+        except BaseException as error:
+            if _is_own_cancellation(error):
+                raise
+            self._print_traceback(error)
+            answer = Answer(False, codec.encode(words(error)))
+        self._upcalls.answered(self.id, delivery.ticket, answer)
+
+    async def _go(self, destination: str) -> None:
+        self._place.wish = None
+        try:
+            state = await self._freeze(destination)
+        except Misuse as error:
+            await self._stay(str(error))
+        else:
+            self._upcalls.wants_to_go(self.id, destination, state)
+
+    async def _answer_capture(self, destination: str, captured: asyncio.Future[bytes]) -> None:
+        try:
+            captured.set_result(await self._freeze(destination))
+        except Misuse as error:
+            captured.set_exception(error)
+            await self._stay(str(error))
+        finally:
+            self._capture = None
+
+    async def _freeze(self, destination: str) -> bytes:
+        """At a message boundary. Raises Misuse when the agent cannot leave; then it is running again, without `run`."""
+        self._step(Event.FREEZE)
+        try:
+            async with asyncio.timeout(self._patience) as deadline:
+                await self._stop_run()
+                await self._hook("on_dispatching", destination)
+            assert self.instance is not None
+            state = states.capture(self.instance)
+            if len(state) > MAX_STATE_BYTES:
+                raise Misuse(f"its state has {len(state)} bytes; at most {MAX_STATE_BYTES} travel")
+        except BaseException as error:
+            if _is_own_cancellation(error):
+                raise
+            self._step(Event.FAILED)
+            self._print_traceback(error)
+            late = f"`run` or `on_dispatching` did not end within {self._patience:g} s"
+            reason = late if deadline.expired() else words(error)
+            raise Misuse(f"{self.id} could not leave for {destination}: {reason}") from error
+        self._step(Event.CAPTURED)
+        self._inbox.clear()
+        self._place.leave()
+        return state
+
+    async def _stay(self, reason: str) -> None:
+        await self._hook_or_traceback("on_move_failed", reason)
+        self._start_run()
+        await asyncio.sleep(0)  # an agent that asks again at once must not keep the others waiting
+
+    async def _finish(self) -> None:
+        self._step(Event.DISPOSE)
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._stop_run()
+                await self._hook_or_traceback("on_disposing")
+        except TimeoutError:
+            note = f"on_disposing took longer than {self._patience:g} s; the agent ended without it\n"
+            self._upcalls.printed(self.id, "note", note)
+        self._end(Event.DISPOSED)
+        if self._disposal is None:
+            self._upcalls.wants_to_end(self.id)
+        elif not self._disposal.done():
+            self._disposal.set_result(None)
+
+    def _end(self, event: Event) -> None:
+        self._step(event)
+        self._place.leave()
+        for task in (self._run, self._life):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+        self._ended(self.id)
+
+    # Running the agent's code
+
+    async def _hook(self, name: str, *arguments: Any) -> Any:
+        result = getattr(self.instance, name)(*arguments)
+        return await result if inspect.isawaitable(result) else result
+
+    async def _hook_or_traceback(self, name: str, *arguments: Any) -> None:
+        try:
+            await self._hook(name, *arguments)
+        except BaseException as error:
+            if _is_own_cancellation(error):
+                raise
+            self._print_traceback(error)
+
+    def _start_run(self) -> None:
+        if self._run is None or self._run.done():
+            self._run = asyncio.create_task(self._hook_or_traceback("run"))
+
+    async def _stop_run(self) -> None:
+        if self._run is not None and not self._run.done():
+            self._run.cancel()
+            await asyncio.wait([self._run])
+
+    def _step(self, event: Event) -> None:
+        self._place.state = step(self._place.state, event, self.id)
+
+    def _print_traceback(self, error: BaseException) -> None:
+        frames = error.__traceback__
+        while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+            frames = frames.tb_next  # the agent's owner wants the agent's lines
+        text = "".join(traceback.format_exception(type(error), error, frames))
+        self._upcalls.printed(self.id, "err", text)
+
+
+def _is_own_cancellation(error: BaseException) -> bool:
+    """Whether the platform cancelled this task, rather than the agent raising CancelledError by itself."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def words(error: BaseException) -> str:
+    text = str(error) if isinstance(error, PlatformError) else traceback.format_exception_only(error)[-1].strip()
+    return text.encode(errors="backslashreplace").decode()
