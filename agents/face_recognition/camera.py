@@ -26,7 +26,8 @@ SIDE = 320  # pixels: width and height of what is filmed from pictures
 _LONGEST_SIDE = 640  # pixels: videos keep their shape and are shrunk to this
 _FACE_SIDE = 160  # pixels: larger faces are shrunk before the camera moves over them, for a quiet picture
 _HOLD = 2 * RATE  # frames that each picture of a folder is shown
-_VIEWS = 3  # pictures of a folder or video that the person is enrolled from
+_VIEWS = 8  # pictures of a folder that are filmed, and of a folder or video that the person is enrolled from
+_PORTRAITS = 15  # pictures for the enrolment, at most; each is 64 KB of the state of the agent that learns it
 _SEARCH = 20 * RATE  # frames of a video in which a face must come
 _PORTRAIT_SIDE = 240  # pixels: a picture for the enrolment, of which the face takes half
 # Enrolment: degrees turned, size, brightness. Slight, as a person moves in front of a camera.
@@ -84,7 +85,8 @@ class Camera:
 
     def enrolment(self) -> list[bytes]:
         """A few pictures (PNG) of the person's face, to be sent with 'enrol'."""
-        shots = (_portrait(view, *change) for view in self._views for change in _VARIATIONS)
+        variations = _VARIATIONS[: _PORTRAITS // len(self._views)]  # several pictures vary by themselves
+        shots = (_portrait(view, *change) for view in self._views for change in variations)
         return [_png(shot) for shot in shots if find_faces(_grey(shot))]
 
     def _over_pictures(self) -> Iterator[Picture]:
