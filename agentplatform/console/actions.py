@@ -1,0 +1,191 @@
+"""What each verb of the command line does. Arguments in, plain data out; nothing is printed here."""
+
+from argparse import Namespace
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from agentplatform import consortium
+from agentplatform.console import catalogue, processes
+from agentplatform.frontdoor.client import Host, connect, homes
+from ledger.errors import Misuse, Unavailable
+
+Plain = dict[str, Any]
+
+
+def found(args: Namespace) -> list[Plain]:
+    made = consortium.found(args.root, args.hosts or consortium.COMPASS, name=args.name, first_port=args.first_port)
+    return [{"host": home.folder.name, "folder": str(home.folder)} for home in made]
+
+
+def start(args: Namespace) -> list[Plain]:
+    return processes.start(args.root, _named(args))
+
+
+def stop(args: Namespace) -> list[Plain]:
+    return processes.stop(args.root, _named(args))
+
+
+def status(args: Namespace) -> list[Plain]:
+    """Of every host of this machine, those that do not run too."""
+    rows = []
+    for name in [args.host] if args.host else _known(args):
+        try:
+            rows.append({"running": True} | _host(args, name).call("status"))
+        except Unavailable:
+            rows.append({"running": False, "host": name})
+    return rows
+
+
+def create(args: Namespace) -> Plain:
+    agent_class = catalogue.find(args.what)
+    host = _host(args)
+    agent = host.create(agent_class, args.name, _json(args.init, "--init"))
+    return {"agent": agent.id, "host": host.name}
+
+
+def message(args: Namespace) -> Plain:
+    agent = _host(args).agent(args.agent)
+    body = _json(args.body, "the body")
+    if args.no_wait:
+        agent.send(args.kind, body)
+        return {"agent": agent.id, "answer": None}
+    return {"agent": agent.id, "answer": agent.call(args.kind, body, patience=args.patience)}
+
+
+def dispatch(args: Namespace) -> Plain:
+    return _host(args).agent(args.agent).dispatch(args.to, patience=args.patience)
+
+
+def dispose(args: Namespace) -> Plain:
+    agent = _host(args).agent(args.agent)
+    agent.dispose()
+    return {"agent": agent.id, "disposed": True}
+
+
+def agents(args: Namespace) -> list[Plain]:
+    """Of all hosts that are asked, each agent once: as its own host says it, else as who heard of it last."""
+    best: dict[str, Plain] = {}
+    for row in (row for host in _hosts(args) for row in host.call("agents")):
+        other = best.setdefault(row["agent"], row)
+        if (row["resident"], row["epoch"]) > (other["resident"], other["epoch"]):
+            best[row["agent"]] = row
+    return sorted(best.values(), key=lambda row: str(row["agent"]))
+
+
+def hosts(args: Namespace) -> list[Plain]:
+    return list(_host(args).call("hosts"))
+
+
+def why(args: Namespace) -> list[Plain]:
+    """The decision stands on the host that took it, so all are asked. Newest first."""
+    asked = _hosts(args)
+    agent = asked[0].agent(args.agent).id
+    found = {each["decision"]: each for host in asked for each in host.call("why", agent=agent)}
+    return sorted(found.values(), key=lambda each: float(each["at"]), reverse=True)[: args.last]
+
+
+def logs(args: Namespace) -> Plain:
+    """An agent's output stands where it was printed; the lines begin with their time, so they can be merged."""
+    asked = _hosts(args)
+    agent = asked[0].agent(args.agent).id
+    lines = [
+        {"host": host.name, "line": line}
+        for host in asked
+        for line in host.call("logs", agent=agent, lines=args.lines)["lines"]
+    ]
+    lines.sort(key=lambda each: str(each["line"])[: len("2000-01-01 00:00:00")])  # stable: a host's order is kept
+    return {"agent": agent, "lines": lines[-args.lines :]}
+
+
+def trust(args: Namespace) -> Plain:
+    return dict(_host(args).call("trust"))
+
+
+def vote_revoke(args: Namespace) -> Plain:
+    return votes_to_revoke(_voters(args), args.organisation, args.reason)
+
+
+def vote_join(args: Namespace) -> Plain:
+    """The file says who wants to join: name, key (hexadecimal), and hosts with host, key and address."""
+    try:
+        raw = args.file.read_bytes()
+    except OSError as error:
+        raise Misuse(f"{args.file} cannot be read: {error.strerror}") from None
+    organisation = _json(raw, str(args.file))
+    if not isinstance(organisation, dict):
+        raise Misuse(f"{args.file} holds no JSON object with name, key and hosts")
+    about = {"organisation": organisation, "reason": args.reason}
+    return cast_votes(_voters(args), "vote_join", str(organisation.get("name")), about, "trusted")
+
+
+def votes_to_revoke(voters: Iterable[Host], organisation: str, reason: str) -> Plain:
+    about = {"organisation": organisation, "reason": reason}
+    return cast_votes(voters, "vote_revoke", organisation, about, "revoked")
+
+
+def cast_votes(voters: Iterable[Host], verb: str, organisation: str, about: Plain, enough: str) -> Plain:
+    """One voter after the other, until the organisation has the status `enough`: later votes would be refused."""
+    cast = []
+    for host in voters:
+        outcome = host.call(verb, **about)
+        cast.append({"host": host.name} | outcome)
+        if outcome["status"] == enough:
+            break
+    if not cast:
+        raise Misuse(f"nobody who may vote on {organisation} is running; say who with --as HOST")
+    return {"organisation": organisation, "status": cast[-1]["status"], "height": cast[-1]["height"], "votes": cast}
+
+
+def _voters(args: Namespace) -> list[Host]:
+    if args.voters != ["all"]:
+        return [_host(args, name) for name in args.voters]
+    running = _running(args)
+    concerned = {row["host"] for row in running[0].call("hosts") if row["organisation"] == args.organisation}
+    return [host for host in running if host.name not in concerned]  # it has no vote on itself
+
+
+def _json(text: str | bytes | None, what: str) -> Any:
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise Misuse(f"{what} is no JSON: {error}; a text needs quotes of its own, as in '\"hello\"'") from None
+
+
+def _known(args: Namespace) -> list[str]:
+    known = list(homes(args.root))
+    if not known:
+        raise Misuse(f"no host was founded under {args.root}; make some with: agentplatform found")
+    return known
+
+
+def _named(args: Namespace) -> list[str]:
+    """The hosts that start and stop are about: those named, or all."""
+    known = _known(args)
+    names = args.hosts or ([args.host] if args.host else known)
+    for name in names:
+        if name not in known:
+            raise Misuse(f"there is no host {name!r} under {args.root}; there are: {', '.join(known)}")
+    return list(dict.fromkeys(names))
+
+
+def _host(args: Namespace, name: str | None = None) -> Host:
+    return connect(name or args.host, root=args.root)
+
+
+def _hosts(args: Namespace) -> list[Host]:
+    return [_host(args)] if args.host else _running(args)
+
+
+def _running(args: Namespace) -> list[Host]:
+    """The hosts of this machine that run; at least one, or Unavailable."""
+    answering = []
+    for name in _known(args):
+        try:
+            answering.append(connect(name, root=args.root))
+        except Unavailable:
+            continue
+    return answering or [connect(root=args.root)]

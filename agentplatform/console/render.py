@@ -1,0 +1,177 @@
+"""How results look to people. Every function takes a console and the plain data of one verb's action."""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from services.eds.explain import COLUMNS, Explanation
+
+Row = dict[str, Any]
+_GIB = float(1 << 30)
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
+    """Cells are texts of agents and peers too, so none is read as markup."""
+    made = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    return made
+
+
+def founded(console: Console, rows: list[Row]) -> None:
+    console.print(table("Founded", ("host", "folder"), ((row["host"], row["folder"]) for row in rows)))
+    say(console, "Next: agentplatform start")
+
+
+def started(console: Console, rows: list[Row]) -> None:
+    for row in rows:
+        say(console, f"{row['host']} {'runs' if row['started'] else 'ran already'} (process {row['pid']})")
+
+
+def stopped(console: Console, rows: list[Row]) -> None:
+    for row in rows:
+        how = {None: "did not run", "word": "stopped"}.get(row["by"], f"stopped by {row['by']}")
+        say(console, f"{row['host']} {how}")
+
+
+def status(console: Console, rows: list[Row]) -> None:
+    columns = ("host", "organisation", "process", "up for", "ledger", "members", "links", "agents", "jail")
+    console.print(table("Hosts of this machine", columns, map(_status_row, rows)))
+    for row in rows:
+        for doubt in row.get("in_doubt", ()):
+            who, role = ", ".join(doubt["agents"]), f"{row['host']} is the {doubt['role']}"
+            say(console, f"in doubt: {who}: {role}, {doubt['phase']}; it waits for {doubt['waits_for']}")
+
+
+def _status_row(row: Row) -> Iterable[object]:
+    if not row["running"]:
+        return (row["host"], Text("does not run", style="red"), *[""] * 7)
+    ledger, links = row["ledger"], row["links"]
+    up = f"{len(links['up'])} up" + (f", down: {', '.join(links['down'])}" if links["down"] else "")
+    members = f"{', '.join(ledger['members'])} (version {ledger['members_version']})"
+    return (
+        *(row["host"], row["organisation"], row["pid"], _duration(row["uptime_s"])),
+        *(f"height {ledger['height']}", members, up, row["agents"], row["jail"]),
+    )
+
+
+def hosts(console: Console, rows: list[Row]) -> None:
+    columns = ("host", "organisation", "trust", "link", "cpu free", "memory free", "rtt", "loss", "agents", "address")
+    console.print(table("Hosts of the consortium", columns, map(_host_row, rows)))
+
+
+def _host_row(row: Row) -> Iterable[object]:
+    trust = Text("trusted", style="green") if row["trusted"] else Text(row["reason"], style="red")
+    return (
+        *(row["host"], row["organisation"], trust, "up" if row["up"] else "down"),
+        *(_or_not(row["cpu_free"], "{:.0%}"), _or_not(_gib(row["memory_free"]), "{:.1f} GiB")),
+        *(_or_not(row["rtt_ms"], "{:.1f} ms"), _or_not(row["loss"], "{:.1%}")),
+        *(_or_not(row["agents"], "{}"), row["address"]),
+    )
+
+
+def agents(console: Console, rows: list[Row]) -> None:
+    lines = ((row["agent"], row["name"], row["host"], row["epoch"], row["state"]) for row in rows)
+    console.print(table("Agents", ("agent", "name", "host", "epoch", "state"), lines))
+
+
+def created(console: Console, row: Row) -> None:
+    say(console, f"{row['agent']} lives on {row['host']}")
+
+
+def answer(console: Console, row: Row) -> None:
+    say(console, msgspec.json.encode(row["answer"]).decode())
+
+
+def disposed(console: Console, row: Row) -> None:
+    say(console, f"{row['agent']} has ended")
+
+
+def hop(console: Console, row: Row) -> None:
+    console.print(hops("Hop", [row]))
+
+
+def hops(title: str, rows: list[Row]) -> Table:
+    columns = ("agents", "from", "to", "why", "bytes", "downtime", "record at height")
+    return table(title, columns, map(_hop_row, rows))
+
+
+def _hop_row(row: Row) -> Iterable[object]:
+    downtime = _or_not(row["downtime_ms"], "{:.1f} ms")
+    height = _or_not(row["height"], "{}")
+    return (names(row["agents"]), row["source"], row["destination"], row["why"], f"{row['bytes']:,}", downtime, height)
+
+
+def names(agents: Iterable[str]) -> str:
+    """Ids without their 16 hex digits."""
+    return ", ".join(agent.rpartition("-")[0] or agent for agent in agents)
+
+
+def why(console: Console, rows: list[Row]) -> None:
+    if not rows:
+        say(console, "nothing was decided about it on the hosts that were asked")
+    for row in rows:
+        decision(console, msgspec.convert(row, Explanation))
+
+
+def decision(console: Console, explained: Explanation) -> None:
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(explained.at))
+    title = f"{at}  {explained.why}  (policy {explained.policy.get('name', '?')}, group {explained.group})"
+    console.print(table(title, COLUMNS, explained.rows()))
+    access = explained.inputs.get("access") or ()
+    if access:
+        links = "; ".join(f"{a['host']} {a['rtt_ms']:.1f} ms, loss {a['loss']:.1%} ({a['source']})" for a in access)
+        say(console, f"the user's access: {links}")
+    if explained.remark:
+        say(console, explained.remark)
+    for agent, reason in (explained.outcome.failed if explained.outcome else {}).items():
+        say(console, f"{agent} did not go: {reason}")
+
+
+def logs(console: Console, row: Row) -> None:
+    for each in row["lines"]:
+        say(console, f"{each['host']:8} {each['line']}")
+
+
+def trust(console: Console, data: Row) -> None:
+    columns = ("organisation", "status", "since", "reason", "hosts")
+    console.print(table(f"Trust at height {data['height']}", columns, map(_trust_row, data["organisations"])))
+    for proposal in data["proposals"]:
+        say(console, f"open: {msgspec.json.encode(proposal).decode()}")
+
+
+def _trust_row(row: Row) -> Iterable[object]:
+    status = Text(row["status"], style="green" if row["status"] == "trusted" else "red")
+    return (row["name"], status, f"height {row['since']}", row["reason"], ", ".join(row["hosts"]))
+
+
+def votes(console: Console, data: Row) -> None:
+    for vote in data["votes"]:
+        say(console, f"{vote['host']} voted at height {vote['height']}")
+    say(console, f"{data['organisation']} is {data['status']}")
+
+
+def say(console: Console, text: str) -> None:
+    """Plain words, as they are: no markup, no colours of numbers, no lines broken in two."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _or_not(value: Any, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def _gib(count: int | None) -> float | None:
+    return None if count is None else count / _GIB
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,142 @@
+"""The table of verbs: what each is called, what it takes, what it does, how its result is shown.
+
+The command line and the shell both read this table; a new verb is one row here.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from agentplatform.console import actions, render
+from agentplatform.console.demo import story
+
+Arguments = Callable[[argparse.ArgumentParser], None]
+
+
+@dataclass(frozen=True)
+class Verb:
+    help: str
+    action: Callable[[argparse.Namespace], Any]  # -> plain data, which --json prints as it is
+    show: Callable[[Console, Any], None]
+    arguments: Arguments = lambda parser: None
+
+
+def _found(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("hosts", nargs="*", metavar="HOST", help="names of the hosts (default: north east south west)")
+    parser.add_argument("--name", default="consortium", help="name of the consortium")
+    parser.add_argument("--first-port", type=int, default=0, metavar="PORT", help="first of their ports (default: any)")
+
+
+def _some_hosts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("hosts", nargs="*", metavar="NAME", help="which hosts (default: all of this machine)")
+
+
+def _create(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", metavar="WHAT", help="a name of the catalogue, FILE.py:Class, or module:Class")
+    parser.add_argument("--name", help="the agent's name (default: that of the class)")
+    parser.add_argument("--init", metavar="JSON", help="what on_creation is given")
+
+
+def _agent(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("agent", metavar="AGENT", help="its id, its name, or the beginning of its id")
+
+
+def _patience(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--patience", type=_seconds, default=30.0, metavar="S", help="seconds to wait (default: 30)")
+
+
+def _message(parser: argparse.ArgumentParser) -> None:
+    _agent(parser)
+    parser.add_argument("kind", metavar="KIND", help="what the message is called")
+    parser.add_argument("body", nargs="?", metavar="JSON", help="what it says")
+    parser.add_argument("--no-wait", action="store_true", help="do not wait for the answer")
+    _patience(parser)
+
+
+def _dispatch(parser: argparse.ArgumentParser) -> None:
+    _agent(parser)
+    parser.add_argument("to", metavar="HOST", help="where it shall go")
+    _patience(parser)
+
+
+def _why(parser: argparse.ArgumentParser) -> None:
+    _agent(parser)
+    parser.add_argument("--last", type=_count, default=1, metavar="N", help="how many, newest first (default: 1)")
+
+
+def _logs(parser: argparse.ArgumentParser) -> None:
+    _agent(parser)
+    parser.add_argument("--lines", type=_count, default=200, metavar="N", help="at most so many (default: 200)")
+
+
+def _vote_revoke(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("organisation", metavar="ORGANISATION")
+    _voters(parser)
+
+
+def _vote_join(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="JSON: name, key, and hosts with host, key and address")
+    _voters(parser)
+
+
+def _voters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", required=True, help="why; it stands on the ledger")
+    parser.add_argument(
+        "--as",
+        dest="voters",
+        action="append",
+        required=True,
+        metavar="HOST",
+        help="whose organisation votes; may be said again, or `all` for every running host of this machine",
+    )
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--input", metavar="PATH", help="a picture, a video or a folder of pictures of one person")
+    parser.add_argument("--keep", action="store_true", help="keep the hosts' folders, to look at them afterwards")
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0, at most 3600")
+    return seconds
+
+
+VERBS: dict[str, Verb] = {
+    "found": Verb("make a consortium of hosts on this machine", actions.found, render.founded, _found),
+    "start": Verb("start hosts", actions.start, render.started, _some_hosts),
+    "stop": Verb("stop hosts", actions.stop, render.stopped, _some_hosts),
+    "status": Verb("how the hosts of this machine are", actions.status, render.status),
+    "create": Verb("start an agent", actions.create, render.created, _create),
+    "message": Verb("ask an agent something", actions.message, render.answer, _message),
+    "dispatch": Verb("move an agent to a host", actions.dispatch, render.hop, _dispatch),
+    "dispose": Verb("end an agent", actions.dispose, render.disposed, _agent),
+    "agents": Verb("which agents there are, and where", actions.agents, render.agents),
+    "hosts": Verb("the hosts of the consortium, as one host sees them", actions.hosts, render.hosts),
+    "why": Verb("why an agent was moved, or not", actions.why, render.why, _why),
+    "logs": Verb("what an agent printed, and its tracebacks", actions.logs, render.logs, _logs),
+    "trust": Verb("whom the consortium trusts, and votes on it", actions.trust, render.trust),
+    "demo": Verb("the whole journey on this machine: a service that follows its user", story.run, story.show, _demo),
+}
+
+# Verbs of a verb: `agentplatform trust vote-revoke ...`.
+DEEPER: dict[str, dict[str, Verb]] = {
+    "trust": {
+        "vote-revoke": Verb("vote to end a membership", actions.vote_revoke, render.votes, _vote_revoke),
+        "vote-join": Verb("vote to admit an organisation", actions.vote_join, render.votes, _vote_join),
+    },
+}
