@@ -20,6 +20,7 @@ class Channel(IntEnum):
     HANDOFF = 1  # custody's messages, small parcels inline
     MAIL = 2  # between agents and clients
     ADVERT = 3  # resources, probes, whereabouts of agents
+    COMMAND = 4  # what owners ask of their agents elsewhere
 
 
 class Passport(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -43,7 +44,10 @@ class Links(Protocol):
         """`observer(host, up)` whenever a link comes up or goes down."""
 
     def send(self, host: str, channel: Channel, message: bytes) -> bool:
-        """Queues `message`; False when there is no link to `host` now. Raises Misuse above MAX_MESSAGE_BYTES."""
+        """Queues `message`. False, and not queued: there is no link to `host` now, or too much waits for it already.
+
+        Raises Misuse above MAX_MESSAGE_BYTES.
+        """
 
     def up(self) -> frozenset[str]:
         """Hosts with a link now."""
