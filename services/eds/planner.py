@@ -51,8 +51,9 @@ class _Search:
     def __init__(self, snapshot: Snapshot, offers: Offers, work_limit: int) -> None:
         self._snapshot = snapshot
         self._residents = {resident.agent: resident for resident in snapshot.residents}
-        self._resources = {host.host: host.resources for host in snapshot.hosts}
+        self._views = {host.host: host for host in snapshot.hosts}
         self._agents = [agent for agent in snapshot.group.agents if agent in self._residents]
+        self._obstacles: dict[str, None] = {}  # in the order in which they were met
         self._places = {agent: self._sorted(agent, offers) for agent in self._agents}
         self._rules: dict[str, list[Rule]] = {
             agent: [rule for rule in snapshot.group.rules if agent in rule.names] for agent in self._agents
@@ -69,24 +70,36 @@ class _Search:
         self._chosen: list[Candidate] = []
         self._best: tuple[Candidate, ...] | None = None
         self._best_benefit = 0.0
-        self._obstacles: dict[str, None] = {}  # in the order in which they were met
 
     def run(self) -> Search:
         missing = [agent for agent in self._snapshot.group.agents if agent not in self._residents]
         stranded = [agent for agent in self._agents if not self._places[agent]]
         if missing or stranded:
-            obstacles = [f"nobody knows where {agent} is" for agent in missing]
-            obstacles += [f"there is no place for {agent}" for agent in stranded]
-            return Search(None, 0, True, tuple(obstacles[:MAX_OBSTACLES]))
+            for agent in missing:
+                self._note(f"nobody knows where {agent} is")
+            for agent in stranded:
+                self._note(f"there is no place for {agent}")
+            return Search(None, 0, True, tuple(self._obstacles))
         complete = self._descend(0, 0.0)
         return Search(self._plan(), self._limit - self._left, complete, tuple(self._obstacles))
 
     def _sorted(self, agent: str, offers: Offers) -> list[Candidate]:
-        here = self._residents[agent].host
+        resident = self._residents[agent]
+        open_places = []
+        for place in offers.candidates.get(agent, ()):
+            # Asked again, so that no policy can forget it.
+            host = self._views.get(place.host)
+            unfit = "it is not in the snapshot" if host is None else self._snapshot.unfit(resident, host)
+            if unfit is None:
+                open_places.append(place)
+            else:
+                self._note(f"the policy offered {place.host} to {agent}: {unfit}")
         # Of equal places the present one comes first: a move must bring something.
-        return sorted(
-            offers.candidates.get(agent, ()), key=lambda place: (-place.score, place.host != here, place.host)
-        )
+        return sorted(open_places, key=lambda place: (-place.score, place.host != resident.host, place.host))
+
+    def _note(self, obstacle: str) -> None:
+        if len(self._obstacles) < MAX_OBSTACLES:
+            self._obstacles[obstacle] = None
 
     def _descend(self, depth: int, benefit: float) -> bool:
         """Tries all places of the agent at `depth`. False when the limit stopped it."""
@@ -107,8 +120,8 @@ class _Search:
             obstacle = self._obstacle(agent, place.host)
             if obstacle is None:
                 complete = self._descend(depth + 1, benefit + place.score)
-            elif len(self._obstacles) < MAX_OBSTACLES:
-                self._obstacles[obstacle] = None
+            else:
+                self._note(obstacle)
             self._chosen.pop()
             del self._hosts[agent]
             self._arriving[place.host] = arriving
@@ -126,9 +139,8 @@ class _Search:
         if host == resident.host:
             return None  # what it uses is already counted as used
         arriving = self._arriving.get(host, Minima()) + resident.minima
-        resources = self._resources.get(host)
-        short = resources.shortages(arriving) if resources is not None else ("no fresh advert",)
-        if short:
+        resources = self._views[host].resources
+        if resources is not None and (short := resources.shortages(arriving)):
             return f"{host} cannot take {agent} with those that would arrive before it: {'; '.join(short)}"
         self._arriving[host] = arriving
         return None

@@ -24,7 +24,7 @@ SETTLE_S = 0.05  # events within this time of the first give one decision
 NEW_OUTCOME = 0.2  # weight of the newest outcome in a host's experience
 MAX_USERS = 10_000  # whose access is remembered; the one heard least lately is forgotten
 EXPERIENCE = "eds/experience"  # collection: host -> float
-OUTCOMES = "eds/outcomes"  # collection: decision -> Outcome
+DECISIONS = "eds/decisions"  # collection: decision -> Explanation
 
 log = logging.getLogger(__name__)
 
@@ -84,28 +84,26 @@ class Eds:
             offers = await asyncio.to_thread(self._policy.offers, snapshot)
             found = await asyncio.to_thread(planner.search, snapshot, offers)
             explanation = explain(secrets.token_hex(8), why, self._policy_data(), snapshot, offers, found)
-            raw = codec.encode(explanation)
+            await self._keep(explanation)
             for agent in group.agents:
-                await self._store.append(_history(agent), raw)
+                await self._store.append(_history(agent), explanation.decision.encode())
             if offers.again_at is not None:
                 self._decide_later(group.name, offers.again_at - snapshot.at)
             if found.plan is None or not found.plan.moves:
                 return explanation
             outcome = await self._carried_out(found.plan)
-            await self._store.put(OUTCOMES, explanation.decision, codec.encode(outcome))
+            explanation = msgspec.structs.replace(explanation, outcome=outcome)
+            await self._keep(explanation)
             await self._learn(found.plan, outcome)
-            return msgspec.structs.replace(explanation, outcome=outcome)
+            return explanation
 
     async def why(self, agent: str, limit: int = 20) -> list[Explanation]:
         """This host's decisions about `agent`, the newest first. Empty when there was none."""
         explanations = []
-        for raw in await self._store.newest(_history(agent), limit):
-            explanation = codec.decode(raw, Explanation, "this host's store")
-            outcome = await self._store.get(OUTCOMES, explanation.decision)
-            if outcome is not None:
-                known = codec.decode(outcome, Outcome, "this host's store")
-                explanation = msgspec.structs.replace(explanation, outcome=known)
-            explanations.append(explanation)
+        for decision in await self._store.newest(_history(agent), limit):
+            raw = await self._store.get(DECISIONS, decision.decode())
+            if raw is not None:
+                explanations.append(codec.decode(raw, Explanation, "this host's store"))
         return explanations
 
     async def settled(self) -> None:
@@ -167,6 +165,9 @@ class Eds:
         )
         access = self._access.get(snapshot.group.user or "", snapshot.access)
         return msgspec.structs.replace(snapshot, hosts=hosts, access=access)
+
+    async def _keep(self, explanation: Explanation) -> None:
+        await self._store.put(DECISIONS, explanation.decision, codec.encode(explanation))
 
     async def _carried_out(self, plan: Plan) -> Outcome:
         try:

@@ -66,9 +66,6 @@ class Snapshot(msgspec.Struct, frozen=True):
     residents: tuple[Resident, ...]
     access: tuple[Access, ...] = ()  # empty: the group follows no user, or the user was not heard yet
 
-    def host(self, name: str) -> Host | None:
-        return next((host for host in self.hosts if host.host == name), None)
-
     def unfit(self, resident: Resident, host: Host) -> str | None:
         """Why `resident` cannot be on `host` whatever a policy thinks of it (None: it can). Staying needs trust."""
         if not host.verdict.trusted:

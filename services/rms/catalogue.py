@@ -10,7 +10,7 @@ from services.rms.link_probe import LinkMeasure
 from services.rms.resources import Resources
 
 LIFETIME_S = 5.0  # five rounds of adverts: one that is late does not make its host vanish
-MAX_LINKS = 1024
+MAX_LINKS = 512  # so that an advert of hosts with long names fits into its message
 
 
 class Advert(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="advert"):

@@ -4,12 +4,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 import msgspec
 
 from ledger import codec
 from ledger.errors import PeerFault, Unavailable
-from services.rms.catalogue import Advert, Catalogue
+from services.rms.catalogue import MAX_LINKS, Advert, Catalogue
 from services.rms.link_probe import LinkMeasure, LinkProbe
 from services.rms.probes import Probe
 
@@ -71,7 +72,7 @@ class Rms:
         peers = sorted(self._peers())
         # A link that came back is another link: its old numbers would mislead.
         self._probes = {peer: self._probes.get(peer) or LinkProbe() for peer in peers}
-        advert = Advert(self._probe.read(), self._task_weight(), self._own_links(now))
+        advert = Advert(self._probe.read(), self._task_weight(), dict(islice(self._own_links(now).items(), MAX_LINKS)))
         self._catalogue.take(self._host, advert, now)
         message = codec.encode(advert)
         for peer, probe in self._probes.items():

@@ -173,6 +173,16 @@ def test_agents_without_a_place_are_named() -> None:
     assert found == Search(None, 0, True, ("there is no place for y",))
 
 
+def test_a_policy_that_offers_what_is_not_trusted_is_not_followed() -> None:
+    snapshot = scene([host("a"), host("b", revoked="gone")], {"x": "a"})
+    found = search(snapshot, offers(snapshot, {"x": {"a": 1.0, "b": 9.0, "c": 9.0}}))
+    assert found.plan is not None and found.plan.hosts == {"x": "a"}
+    assert found.obstacles == (
+        "the policy offered b to x: not trusted: gone",
+        "the policy offered c to x: it is not in the snapshot",
+    )
+
+
 def hard_case() -> tuple[Snapshot, Offers]:
     """Many near-equal plans, and a rule that none keeps until the last agent: little can be cut."""
     agents = [f"a{i}" for i in range(8)]

@@ -137,7 +137,7 @@ class Town:
         self.hosts = {
             name: Rms(
                 name,
-                ScriptedProbe([resources(cpu_free=0.1 * (1 + i))]),
+                ScriptedProbe([resources(cpu_free=0.1 * (1 + i % 9))]),
                 lambda to, message, name=name: self._send(name, to, message),  # type: ignore[misc]
                 lambda name=name: self.linked - {name},  # type: ignore[misc]
                 task_weight=lambda i=i: float(i),  # type: ignore[misc]
@@ -208,6 +208,18 @@ def test_what_is_no_message_is_refused_and_names_the_sender(raw: bytes) -> None:
     with pytest.raises(PeerFault, match="beta"):
         town.hosts["alpha"].received("beta", raw)
     assert town.hosts["alpha"].adverts() == {} and town.post == []
+
+
+def test_a_host_with_very_many_links_still_advertises() -> None:
+    town = Town(tuple(f"host-with-a-long-name-{i:041d}" for i in range(600)))
+    one = min(town.hosts)
+    town.hosts[one].round()
+    town.deliver()
+    town.hosts[one].round()
+    largest = max(len(message) for _, _, message in town.post)
+    assert MAX_MESSAGE_BYTES / 2 < largest <= MAX_MESSAGE_BYTES
+    town.deliver()
+    assert one in town.hosts[max(town.hosts)].adverts()
 
 
 def test_an_advert_speaks_for_its_sender_only() -> None:
