@@ -102,14 +102,9 @@ class Rms:
 
     def links(self) -> dict[tuple[str, str], LinkMeasure]:
         """Every link that a host with a living advert measured: (who measured, other end) -> measure."""
-        measures = {
-            (host, peer): measure
-            for host, advert in self.adverts().items()
-            if host != self._host
-            for peer, measure in advert.links.items()
+        return {
+            (host, peer): measure for host, advert in self.adverts().items() for peer, measure in advert.links.items()
         }
-        measures |= {(self._host, peer): measure for peer, measure in self._own_links(self._clock()).items()}
-        return measures
 
     def _own_links(self, now: float) -> dict[str, LinkMeasure]:
         measures = {peer: probe.measure(now) for peer, probe in self._probes.items()}

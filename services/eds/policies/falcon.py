@@ -132,9 +132,8 @@ class _View:
             source, destination = hosts.get(link.source), hosts.get(link.destination)
             if source is None or destination is None or source is destination:
                 continue
-            # The agent may leave a host that is no longer trusted, but it passes through trusted ones only.
-            leaves = source.host == self._resident.host
-            if self._unfit[destination.host] is not None or (self._unfit[source.host] is not None and not leaves):
+            # No hop leads to an unfit host, so no path leads through one; but the agent may leave one that it is on.
+            if self._unfit[destination.host] is not None:
                 continue
             terms = self._terms(destination, from_quality=link_quality(link.rtt_ms, link.loss))
             if terms is None:
@@ -145,7 +144,7 @@ class _View:
                 # Dijkstra's algorithm finds the smallest sum of costs that are not negative, but Q is a benefit.
                 # 1/Q is positive and falls as Q rises; a negative or subtracted Q would be no cost at all.
                 self._graph.add_edge(source.host, destination.host, cost=1.0 / q, q=q, distance=distance, terms=terms)
-            elif leaves:
+            elif source.host == self._resident.host:
                 self._weak[destination.host] = q
 
     def _terms(self, host: Host, from_quality: float) -> Terms | None:
