@@ -103,6 +103,13 @@ class Chain:
             return None
         return _run(Overlay(self._state), transaction, self._best.header.height + 1)
 
+    def drop(self, raw: bytes) -> None:
+        """Takes a transaction out of the mempool."""
+        transaction = self.mempool.verified.open(raw, "this host")
+        waiting = self.mempool.find(transaction.account, transaction.nonce)
+        if waiting is not None and waiting.raw == raw:
+            self.mempool.remove(waiting)
+
     def nonce(self, account: bytes) -> int:
         """The nonce of the account's next transaction on the committed state."""
         return accounts.nonce(self._state, account)

@@ -8,7 +8,7 @@ from ledger.contracts.records import RecordHop
 from ledger.errors import Misuse, PeerFault
 from ledger.identity import Signed
 from ledger.transaction import DOMAIN, MAX_TRANSACTION_BYTES, Transaction
-from tests.helpers.consortium import NAMES, call, decide, genesis, identity, join, revoke, vote
+from tests.helpers.founders import NAMES, call, decide, genesis, identity, join, revoke, vote
 
 HOP = RecordHop(bytes(32), 1, "north-1", "east-1", bytes(32), bytes(32))
 

@@ -8,7 +8,7 @@ from ledger.block import Block, transactions_root
 from ledger.chain import MAX_BLOCK_BYTES, Chain, Snapshot
 from ledger.contracts import records, trust
 from ledger.errors import Misuse, PeerFault
-from tests.helpers.consortium import (
+from tests.helpers.founders import (
     CREATED,
     NAMES,
     call,

@@ -9,26 +9,26 @@ from ledger import codec, genesis, genesisfile
 from ledger.errors import Misuse
 from ledger.genesis import Genesis, Organisation, SignedGenesis
 from ledger.links.base import Passport
-from tests.helpers import consortium
-from tests.helpers.consortium import NAMES, identity, organisation
+from tests.helpers import founders
+from tests.helpers.founders import NAMES, identity, organisation
 
 
 def signed(size: int = 4) -> SignedGenesis:
-    founding = consortium.genesis(size)
+    founding = founders.genesis(size)
     return genesis.assemble(founding, [genesis.sign(founding, identity(name)) for name in NAMES[:size]])
 
 
 def test_the_file_gives_back_what_was_founded(tmp_path: Path) -> None:
     path = tmp_path / "genesis"
     genesisfile.write(path, signed())
-    assert genesisfile.read(path) == consortium.genesis()
+    assert genesisfile.read(path) == founders.genesis()
     with pytest.raises(Misuse, match="never overwritten"):
         genesisfile.write(path, signed())
 
 
 def test_the_chain_id_is_of_everything_in_it() -> None:
-    founding = consortium.genesis()
-    assert founding.chain_id() == consortium.genesis().chain_id()
+    founding = founders.genesis()
+    assert founding.chain_id() == founders.genesis().chain_id()
     others = [
         msgspec.structs.replace(founding, name="othernet"),
         msgspec.structs.replace(founding, created=founding.created + 1),
@@ -38,7 +38,7 @@ def test_the_chain_id_is_of_everything_in_it() -> None:
 
 
 def test_every_founder_must_sign() -> None:
-    founding = consortium.genesis()
+    founding = founders.genesis()
     signatures = [genesis.sign(founding, identity(name)) for name in NAMES[:4]]
     with pytest.raises(Misuse, match="3 signatures for 4 founders"):
         genesis.assemble(founding, signatures[:3])
@@ -70,7 +70,7 @@ def test_no_flipped_bit_of_the_file_is_taken(tmp_path: Path) -> None:
         with pytest.raises(Misuse):
             genesisfile.read(path)
     path.write_bytes(raw)
-    assert genesisfile.read(path) == consortium.genesis(1)  # so the loop was about the flipped bits
+    assert genesisfile.read(path) == founders.genesis(1)  # so the loop was about the flipped bits
 
 
 def passport(host: str = "north-1", owner: str = "north", address: str = "127.0.0.1:7001") -> Passport:

@@ -8,7 +8,7 @@ from ledger import mempool
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.mempool import MAX_AHEAD, Mempool, Verified
 from ledger.transaction import open_signed, transaction_id
-from tests.helpers.consortium import call, identity
+from tests.helpers.founders import call, identity
 
 CHAIN = bytes(32)
 

@@ -12,7 +12,7 @@ from ledger.contracts.call import Call
 from ledger.contracts.records import RecordHop
 from ledger.contracts.state import Overlay
 from ledger.errors import Misuse
-from tests.helpers.consortium import genesis, identity, revoke
+from tests.helpers.founders import genesis, identity, revoke
 
 AGENT = sha256(b"agent").digest()
 HOP = RecordHop(AGENT, 1, "north-1", "east-1", sha256(b"transfer").digest(), sha256(b"parcel").digest())

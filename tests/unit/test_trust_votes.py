@@ -10,7 +10,7 @@ from ledger.contracts import trust
 from ledger.contracts.call import Call
 from ledger.contracts.state import Overlay
 from ledger.errors import Misuse
-from tests.helpers.consortium import NAMES, genesis, identity, join, organisation, revoke
+from tests.helpers.founders import NAMES, genesis, identity, join, organisation, revoke
 
 
 def start(size: int = 4, hosts: int = 1) -> Overlay:

@@ -1,0 +1,60 @@
+"""A caller of contracts: signs with one key, waits for finality, proves what is so."""
+
+import asyncio
+from typing import Any, NamedTuple
+
+from ledger import codec, transaction
+from ledger.errors import Unavailable
+from ledger.identity import Identity
+from ledger.proof import StateProof
+from ledger.replica import Replica
+from ledger.transaction import Transaction
+
+DEADLINE = 30.0  # seconds
+
+
+class Receipt(NamedTuple):
+    height: int  # of the block that made it final
+    transaction: bytes  # id
+
+
+class Client:
+    """One key's calls through this host's replica. Use a key on one host only: its nonces are counted there."""
+
+    def __init__(self, replica: Replica, identity: Identity, deadline: float = DEADLINE) -> None:
+        """`deadline` in seconds is for each call."""
+        self._replica = replica
+        self._identity = identity
+        self._deadline = deadline
+
+    async def call(self, contract: str, action: Any) -> Receipt:
+        """Calls `contract` (a row of ledger.contracts.CONTRACTS) and waits until that is final.
+
+        Several calls at once keep their order. Raises Misuse with the contract's reason when it refuses,
+        Unavailable when no finality came in time: the call may still become final, and contracts refuse to
+        do a thing twice, so it is safe to look, and to call again.
+        """
+        key = self._identity.public
+        # From the nonce to the offer nothing is awaited, so that no other call takes the same nonce.
+        raw = transaction.sign(
+            Transaction(
+                self._replica.chain_id, key, self._replica.next_nonce(key), contract, codec.encode(action)
+            ),
+            self._identity,
+        )
+        final = self._replica.offer(raw)
+        try:
+            height = await asyncio.wait_for(asyncio.shield(final), self._deadline)
+        except TimeoutError:
+            members = self._replica.members()
+            raise Unavailable(
+                f"the call of {contract} is not final after {self._deadline:g} s (height {self._replica.height});"
+                f" {members.quorum} of {members.n} members must be up and linked: see to them, then look"
+                " whether it became final before you call again",
+                retry_after=self._deadline,
+            ) from None
+        return Receipt(height, transaction.transaction_id(raw))
+
+    def prove(self, key: bytes) -> StateProof:
+        """Evidence for what the state has under `key`, for someone who holds no state: see StateProof.check."""
+        return self._replica.prove(key)

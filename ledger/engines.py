@@ -1,0 +1,35 @@
+"""The consensus engines that a replica can run: one row each."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+from ledger.block import Block
+from ledger.certificate import Certificate
+from ledger.chain import Chain
+from ledger.consensus.engine import Engine
+from ledger.consensus.ipbft import messages
+from ledger.consensus.ipbft.engine import Ipbft
+from ledger.identity import Identity
+
+
+class Create(Protocol):
+    def __call__(
+        self,
+        host: str,
+        signer: Identity,
+        chain: Chain,
+        recovered: Mapping[str, bytes],
+        *,
+        certificate: Certificate | None,
+    ) -> Engine:
+        """`certificate` decided the chain's best block (None at genesis); `recovered` is what Persist kept."""
+
+
+class EngineKind(NamedTuple):
+    create: Create
+    encode_blocks: Callable[[list[tuple[Block, Certificate]]], bytes]  # the message that answers a Serve
+
+
+ENGINES: Mapping[str, EngineKind] = {
+    "ipbft": EngineKind(Ipbft, messages.encode_blocks),
+}

@@ -1,0 +1,395 @@
+"""A host's replica of the ledger: the edge that performs what the engine asks for.
+
+The effects of one step are one transaction on disk. Messages, and the news of a final block, wait behind it
+(ledger.outbox): what they promise is durable before they are seen. When the disk fails the replica sends
+nothing more and says so; it must be started anew.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from ledger import store
+from ledger.block import Block
+from ledger.certificate import Members
+from ledger.chain import Chain, Changes
+from ledger.consensus.engine import Accuse, Admit, Decide, Effect, Engine, Persist, Send, Serve, WakeAt
+from ledger.contracts import trust
+from ledger.contracts.state import View
+from ledger.contracts.trust import Proposal, Standing
+from ledger.disk import Disk, Statement
+from ledger.engines import EngineKind
+from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
+from ledger.genesis import Genesis
+from ledger.identity import Identity
+from ledger.links.base import Channel, Links, Passport
+from ledger.outbox import Outbox
+from ledger.proof import StateProof
+from ledger.rates import Rates
+from ledger.store import Store
+from ledger.submissions import Submissions
+from ledger.transaction import transaction_id
+
+log = logging.getLogger(__name__)
+
+# The first byte of a message on Channel.LEDGER: what follows it.
+ENGINE = b"\x00"
+TRANSACTION = b"\x01"
+
+RESEND_EVERY = 2.0  # seconds between repeats of own transactions that are not final yet
+
+BlockObserver = Callable[[Block], None]
+
+
+class _Appended(NamedTuple):
+    """What appending a block did to the state, until the block is durable."""
+
+    changes: Changes
+    members: Members
+    registry: Mapping[str, Passport] | None  # None: as before
+
+
+class Replica:
+    """One host's copy of the chain. A host without a seat follows the chain and does not vote."""
+
+    def __init__(
+        self,
+        host: str,
+        identity: Identity,
+        genesis: Genesis,
+        disk: Disk,
+        links: Links,
+        engine: EngineKind,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        """`links` are started and stopped by their owner; the replica listens to them and tells them the registry.
+
+        `clock` is in seconds (only differences matter), `wall` in milliseconds since 1970.
+        """
+        self.host = host
+        self.faults: Counter[str] = Counter()  # messages that each peer should not have sent
+        self.failure: Unavailable | None = None  # why the replica has stopped by itself
+        self._identity = identity
+        self._genesis = genesis
+        self._disk = disk
+        self._links = links
+        self._kind = engine
+        self._clock = clock
+        self._wall = wall
+        self._rates = Rates(clock)
+        self._observers: list[BlockObserver] = []
+        self._failure_observers: list[Callable[[Unavailable], None]] = []
+        self._appended: dict[int, _Appended] = {}  # by height: appended by the engine, not yet in a transaction
+        self._submissions = Submissions()
+        self._serving: dict[str, asyncio.Task[None]] = {}
+        self._outbox = Outbox(self._disk_failed)
+        self._timer: asyncio.TimerHandle | None = None
+        self._resend: asyncio.TimerHandle | None = None
+        self._running = False
+        self._store: Store | None = None
+        # Set by `start`.
+        self._loop: asyncio.AbstractEventLoop
+        self._chain: Chain
+        self._engine: Engine
+        self._final: Block
+        self._members: Members
+        self._registry: Mapping[str, Passport]
+        links.on_message(self._receive)
+        links.on_change(self._link_changed)
+
+    async def start(self) -> None:
+        """Raises Misuse for a disk that holds another chain, a damaged one, or one older than its own votes."""
+        self._loop = asyncio.get_running_loop()
+        opened = await store.open_store(self._disk, self._genesis)
+        try:
+            stored = await opened.load()
+            self._chain = Chain(self._genesis, stored.snapshot, self._on_append)
+            self._engine = self._kind.create(
+                self.host, self._identity, self._chain, stored.engine, certificate=self._chain.certificate
+            )
+        except PlatformError:
+            await opened.close()
+            raise
+        self._store = opened
+        self._running = True
+        self._final = self._chain.best
+        self._trust(self._chain.members(), trust.registry(self._chain.state))
+        self._perform(self._engine.start(self._clock(), self._wall()))
+
+    async def stop(self) -> None:
+        """Ends when what was written is durable. Whoever waits for a transaction hears that it is unknown."""
+        if self._store is None:
+            return
+        self._halt(Unavailable(f"the replica of {self.host} was stopped; ask again when it runs", retry_after=1.0))
+        for task in list(self._serving.values()):
+            task.cancel()
+        await asyncio.gather(*self._serving.values(), return_exceptions=True)
+        await self._store.close()
+
+    # What it knows. All of it is final and, but for `state` (ahead by one write at most), durable.
+
+    @property
+    def height(self) -> int:
+        return self._final.header.height
+
+    @property
+    def best(self) -> Block:
+        return self._final
+
+    @property
+    def chain_id(self) -> bytes:
+        return self._chain.id
+
+    @property
+    def state(self) -> View:
+        """The state for the queries of ledger.contracts; it follows the chain."""
+        return self._chain.state
+
+    def registry(self) -> Mapping[str, Passport]:
+        """The trusted hosts by name."""
+        return self._registry
+
+    def members(self) -> Members:
+        """Those who decide the next height."""
+        return self._members
+
+    def organisations(self) -> dict[str, Standing]:
+        return trust.organisations(self._chain.state)
+
+    def proposals(self) -> tuple[Proposal, ...]:
+        return trust.proposals(self._chain.state)
+
+    def next_nonce(self, key: bytes) -> int:
+        """For the key's next transaction, behind those that wait here."""
+        return self._chain.mempool.next_free(key, self._chain.nonce(key))
+
+    def prove(self, key: bytes) -> StateProof:
+        return self._chain.prove(key)
+
+    def on_block(self, observer: BlockObserver) -> None:
+        """`observer(block)` for every block from now on, in order, when it is final and durable."""
+        self._observers.append(observer)
+
+    def on_failure(self, observer: Callable[[Unavailable], None]) -> None:
+        """`observer(why)` when the replica stops by itself."""
+        self._failure_observers.append(observer)
+
+    # Transactions
+
+    async def submit(self, raw: bytes) -> int:
+        """Sends a signed transaction to all members and waits; returns the height at which it became final.
+
+        Raises PeerFault or Misuse, with the reason, for one that is badly made or cannot run, Unavailable when
+        there is no room or the replica stops. Give it a deadline: without a quorum nothing becomes final.
+        """
+        return await asyncio.shield(self.offer(raw))
+
+    def offer(self, raw: bytes) -> "asyncio.Future[int]":
+        """Like `submit`, with the height as a future; what can be refused at once is raised here."""
+        if not self._running:
+            raise self.failure or Unavailable(f"the replica of {self.host} does not run; start it first")
+        earlier = self._submissions.find(raw)
+        if earlier is not None:
+            return earlier
+        fresh = transaction_id(raw) not in self._chain.mempool
+        if fresh:
+            self._chain.take(raw, "this host's client")
+        future = self._submissions.add(raw)
+        self._spread(raw)
+        if self._resend is None:
+            self._resend = self._loop.call_later(RESEND_EVERY, self._spread_again)
+        if fresh:
+            self._perform(self._engine.command(raw, self._clock(), self._wall()))
+        return future
+
+    def _spread(self, raw: bytes) -> None:
+        for member in self._members.members:
+            self._send(member.host, TRANSACTION + raw)
+
+    def _spread_again(self) -> None:
+        self._resend = None
+        if self._submissions and self._running:
+            for raw in self._submissions.transactions():
+                self._spread(raw)
+            self._resend = self._loop.call_later(RESEND_EVERY, self._spread_again)
+
+    def _admit(self, raw: bytes, sender: str) -> None:
+        """A transaction that a peer passed on. Refusing it tells nobody: its client waits elsewhere."""
+        if transaction_id(raw) in self._chain.mempool:
+            return
+        try:
+            self._chain.take(raw, sender)
+        except (Misuse, Unavailable) as refusal:
+            log.debug("%s: a transaction from %s is not taken: %s", self.host, sender, refusal)
+        else:
+            self._perform(self._engine.command(raw, self._clock(), self._wall()))
+
+    # What comes in
+
+    def _receive(self, sender: str, channel: Channel, message: bytes) -> None:
+        if channel != Channel.LEDGER or not self._running:
+            return
+        try:
+            if not self._rates.allow(sender, len(message)):
+                raise PeerFault(sender, "sends more than this host takes; the message is dropped")
+            kind, body = message[:1], message[1:]
+            if kind == ENGINE:
+                self._perform(self._engine.message(sender, body, self._clock(), self._wall()))
+            elif kind == TRANSACTION:
+                self._admit(body, sender)
+            else:
+                raise PeerFault(sender, f"sent a ledger message of the unknown kind {kind!r}")
+        except PeerFault as fault:
+            self.faults[sender] += 1
+            log.warning("%s: %s", self.host, fault)
+        except Exception:
+            # A peer must not be able to stop a replica with a message that finds a bug of ours.
+            self.faults[sender] += 1
+            log.exception("%s: a message from %s could not be worked on", self.host, sender)
+        self._check_complete()
+
+    def _check_complete(self) -> None:
+        """What the engine appended must have come back as a Decide; else memory is ahead of the disk for good."""
+        if self._appended and self._running:
+            self._fail(Unavailable(f"{self.host}: the engine appended a block without deciding it; start anew"))
+
+    def _link_changed(self, host: str, up: bool) -> None:
+        if up and self._running and host in {member.host for member in self._members.members}:
+            for raw in self._submissions.transactions():
+                self._send(host, TRANSACTION + raw)
+
+    def _tick(self) -> None:
+        self._timer = None
+        try:
+            self._perform(self._engine.tick(self._clock(), self._wall()))
+        except Exception as error:
+            log.exception("%s: the engine failed", self.host)
+            self._fail(Unavailable(f"{self.host}: the engine failed ({error!r}); start the replica anew"))
+        self._check_complete()
+
+    # What goes out
+
+    def _on_append(self, block: Block, changes: Changes) -> None:
+        members = self._chain.members()
+        changed = members.version != self._members.version
+        registry = trust.registry(self._chain.state) if changed else None
+        self._appended[block.header.height] = _Appended(changes, members, registry)
+
+    def _perform(self, effects: list[Effect]) -> None:
+        """One step: its writes as one transaction, and behind it what waits for them."""
+        statements: list[Statement] = []
+        behind: list[Callable[[], None]] = []
+        admitted: list[Admit] = []
+        for effect in effects:
+            act: Callable[[], None] | None = None
+            match effect:
+                case Persist():
+                    statements.append(store.persist(effect))
+                case Decide(block=block):
+                    appended = self._appended.pop(block.header.height)
+                    statements += store.decide(effect, appended.changes)
+                    act = partial(self._adopt, block, appended)
+                case Send(to=to, message=message):
+                    act = partial(self._broadcast if to is None else partial(self._send, to), ENGINE + message)
+                case Serve():
+                    act = partial(self._serve, effect)
+                case WakeAt(time=at):
+                    self._wake_at(at)
+                case Admit():
+                    admitted.append(effect)
+                case Accuse(host=host):
+                    self.faults[host] += 1
+                    log.error("%s: %s signed two different things where one is allowed: %s", self.host, host, effect)
+            if act is not None and statements:
+                behind.append(act)
+            elif act is not None:
+                self._outbox.put(act)
+        if statements:
+            assert self._store is not None
+            self._outbox.behind(self._store.write(*statements))
+        for act in behind:
+            self._outbox.put(act)
+        for each in admitted:
+            try:
+                self._admit(each.transaction, each.sender)
+            except PeerFault as fault:
+                self.faults[each.sender] += 1
+                log.warning("%s: %s", self.host, fault)
+
+    def _send(self, host: str, message: bytes) -> None:
+        if host != self.host and self._running:
+            self._links.send(host, Channel.LEDGER, message)
+
+    def _broadcast(self, message: bytes) -> None:
+        """To every trusted host: those without a seat follow the chain by it."""
+        for host in self._registry:
+            self._send(host, message)
+
+    def _wake_at(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(max(0.0, at - self._clock()), self._tick)
+
+    def _serve(self, effect: Serve) -> None:
+        """One at a time for each peer: it asks again."""
+        if effect.to not in self._serving and self._running:
+            task = self._loop.create_task(self._serve_blocks(effect))
+            self._serving[effect.to] = task
+            task.add_done_callback(lambda _: self._serving.pop(effect.to, None))
+
+    async def _serve_blocks(self, effect: Serve) -> None:
+        assert self._store is not None
+        try:
+            blocks = await self._store.blocks(effect.first, effect.last)
+        except PlatformError as error:
+            log.error("%s: blocks for %s cannot be read: %s", self.host, effect.to, error)
+            return
+        if blocks:
+            self._send(effect.to, ENGINE + self._kind.encode_blocks(blocks))
+
+    # What became final
+
+    def _adopt(self, block: Block, appended: "_Appended") -> None:
+        self._final = block
+        if appended.registry is not None:
+            self._trust(appended.members, appended.registry)
+        self._submissions.final(block)
+        if self._chain.best is block:
+            for raw in self._submissions.refuse(self._chain.refusal):
+                self._chain.drop(raw)
+        for observer in self._observers:
+            try:
+                observer(block)
+            except Exception:
+                log.exception("%s: an observer of blocks failed at height %d", self.host, block.header.height)
+
+    def _trust(self, members: Members, registry: Mapping[str, Passport]) -> None:
+        self._members, self._registry = members, registry
+        self._links.admit(registry)
+
+    # What went wrong
+
+    def _disk_failed(self, error: BaseException) -> None:
+        self._fail(
+            Unavailable(f"the replica of {self.host} cannot write ({error}); it sends nothing more: start it anew")
+        )
+
+    def _fail(self, failure: Unavailable) -> None:
+        log.critical("%s", failure)
+        self.failure = failure
+        self._halt(failure)
+        for observer in self._failure_observers:
+            observer(failure)
+
+    def _halt(self, reason: Unavailable) -> None:
+        self._running = False
+        self._outbox.close()
+        for timer in (self._timer, self._resend):
+            if timer is not None:
+                timer.cancel()
+        self._submissions.give_up(reason)

@@ -1,0 +1,113 @@
+"""The chain on disk: blocks with certificates, the state, and what the engine must not forget.
+
+A step of the engine is one transaction, so block, certificate, state and head are never seen apart, and the
+engine's votes are forgotten in the same moment as their height is decided.
+"""
+
+import asyncio
+from typing import NamedTuple
+
+from ledger import codec
+from ledger.block import Block
+from ledger.certificate import Certificate
+from ledger.chain import Changes, Snapshot, founding_state
+from ledger.consensus.engine import Decide, Persist
+from ledger.disk import Database, Disk, Statement
+from ledger.errors import Misuse, PeerFault
+from ledger.genesis import Genesis
+from ledger.sqlite import Schema
+
+DATABASE = "ledger"
+SCHEMA = Schema(
+    "ledger",
+    1,
+    (
+        "CREATE TABLE head (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), chain BLOB NOT NULL,"
+        " height INTEGER NOT NULL)",
+        "CREATE TABLE blocks (height INTEGER PRIMARY KEY, block BLOB NOT NULL, certificate BLOB NOT NULL)",
+        "CREATE TABLE state (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE engine (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    ),
+)
+
+
+class Stored(NamedTuple):
+    snapshot: Snapshot | None  # None: the chain is at genesis
+    engine: dict[str, bytes]  # what was given to Persist and not forgotten
+
+
+class Store:
+    """Open it with `open_store`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def write(self, *statements: Statement) -> "asyncio.Future[None]":
+        """One transaction of what `persist` and `decide` give; done when durable."""
+        return self._database.write(*statements)
+
+    async def load(self) -> Stored:
+        """What a replica starts from. Raises Misuse when it cannot be read: it is never repaired in silence."""
+        ((height,),) = await self._database.read("SELECT height FROM head")
+        engine = dict(await self._database.read("SELECT key, value FROM engine"))
+        if height == 0:
+            return Stored(None, engine)
+        found = await self.blocks(height, height)
+        if not found:
+            raise Misuse(f"the ledger's database has no block {height}, its head: it is damaged; restore or remove it")
+        state = dict(await self._database.read("SELECT key, value FROM state"))
+        return Stored(Snapshot(state, *found[0]), engine)
+
+    async def blocks(self, first: int, last: int) -> list[tuple[Block, Certificate]]:
+        """The decided blocks of these heights (both included) that are here, in order."""
+        rows = await self._database.read(
+            "SELECT block, certificate FROM blocks WHERE height BETWEEN ? AND ? ORDER BY height", (first, last)
+        )
+        try:
+            return [(codec.decode(block, Block), codec.decode(raw, Certificate)) for block, raw in rows]
+        except PeerFault as fault:
+            raise Misuse(f"the ledger's database is damaged ({fault}); restore or remove it") from None
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+async def open_store(disk: Disk, genesis: Genesis) -> Store:
+    """The store of this chain, made if it is missing. Raises Misuse when the disk holds another chain."""
+    database = await disk.open(DATABASE, SCHEMA)
+    chain = genesis.chain_id()
+    rows = await database.read("SELECT chain FROM head")
+    if not rows:
+        founding = [("INSERT INTO state VALUES (?, ?)", item) for item in founding_state(genesis).items()]
+        await database.write(*founding, ("INSERT INTO head VALUES (1, ?, 0)", (chain,)))
+    elif rows != [(chain,)]:
+        await database.close()
+        raise Misuse(
+            f"the data folder belongs to another chain than {genesis.name} ({chain.hex()[:16]});"
+            " name the folder or the genesis that fits"
+        )
+    return Store(database)
+
+
+def persist(effect: Persist) -> Statement:
+    if effect.value is None:
+        return ("DELETE FROM engine WHERE key = ?", (effect.key,))
+    return ("INSERT OR REPLACE INTO engine VALUES (?, ?)", (effect.key, effect.value))
+
+
+def decide(effect: Decide, changes: Changes) -> list[Statement]:
+    """Block, certificate, state, head, and what the engine may now forget."""
+    height = effect.block.header.height
+    statements: list[Statement] = [
+        (
+            "INSERT INTO blocks VALUES (?, ?, ?)",
+            (height, codec.encode(effect.block), codec.encode(effect.certificate)),
+        ),
+        ("UPDATE head SET height = ?", (height,)),
+    ]
+    for key, value in changes.items():
+        if value is None:
+            statements.append(("DELETE FROM state WHERE key = ?", (key,)))
+        else:
+            statements.append(("INSERT OR REPLACE INTO state VALUES (?, ?)", (key, value)))
+    return statements + [persist(Persist(key, None)) for key in effect.forget]
