@@ -42,8 +42,12 @@ class Place(Protocol):
 
     id: str
     name: str
-    host: str
-    epoch: int
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def epoch(self) -> int: ...
 
     def dispatch(self, host: str) -> None: ...
 

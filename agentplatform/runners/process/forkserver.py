@@ -1,6 +1,7 @@
 """The daemon's side of the fork server (zygote.py): starts it, asks it for workers, hears when they end."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -59,11 +60,9 @@ class ForkServer:
         return await asyncio.shield(future)
 
     def kill(self, pid: int) -> None:
-        """Ends a worker and what it started. The fork server does it, since only it knows that the number is still his."""
-        try:
+        """Ends a worker and what it started. Through the fork server, who alone knows that the number is still its."""
+        with contextlib.suppress(OSError):  # else the fork server is gone, and its workers with it
             self._socket.send(PACKET.pack(KILL, pid, 0))
-        except OSError:
-            pass  # the fork server is gone, and its workers with it
 
     async def stop(self) -> None:
         """Ends the fork server and all workers, and waits until they are gone."""

@@ -4,11 +4,11 @@ import asyncio
 import itertools
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple, cast
 
 from agentplatform.lifecycle import State
 from agentplatform.runners.process import wire
-from ledger.errors import Misuse, PeerFault, Unavailable
+from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 
 MAX_UNREAD_BYTES = 2 * wire.MAX_FRAME_BYTES  # a worker that lets more than this wait does not read any more
 
@@ -20,20 +20,35 @@ class Held:
         self.state = state
         self.tickets: set[int] = set()  # deliveries that were not answered yet
 
+    def enter(self, state: State) -> None:
+        self.state = state
+        if state is State.FROZEN:
+            self.tickets.clear()  # what it has not answered is delivered anew
+
+
+class _Ask(NamedTuple):
+    agent: str
+    after: State
+    reply: asyncio.Future[bytes]
+
 
 class Handle(asyncio.Protocol):
-    def __init__(self, said: Callable[["Handle", wire.Up], None], broken: Callable[["Handle", str], None]) -> None:
-        """`said`: a frame of an agent that this worker holds. `broken`: the worker is of no more use, for the reason given."""
+    def __init__(
+        self, said: Callable[["Handle", wire.Up], None], broken: Callable[["Handle", str | None], None]
+    ) -> None:
+        """`said`: a frame of an agent that this worker holds. `broken`: this worker is of no more use, with the rule
+        that it broke, or None when its connection ended."""
         self.pid = 0
         self.jail = ""
+        self.blame: str | None = None  # the rule that it broke
+        self.idle: asyncio.TimerHandle | None = None  # of a shared worker without agents
         self.agents: dict[str, Held] = {}
         self.key: tuple[bytes, bytes] | None = None  # (owner, code) of a worker for light agents
         self.has_code = False
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._said, self._broken = said, broken
         self._reader = wire.up_reader()
-        self._asks: dict[int, asyncio.Future[bytes]] = {}
-        self._given_up: dict[int, str] = {}  # captures that nobody waits for: the agent must not stay frozen
+        self._asks: dict[int, _Ask] = {}
         self._numbers = itertools.count(1)
 
     async def connect(self) -> socket.socket:
@@ -43,8 +58,7 @@ class Handle(asyncio.Protocol):
         return theirs
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's is one by its methods alone
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -55,7 +69,7 @@ class Handle(asyncio.Protocol):
             self._broken(self, str(error))
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._broken(self, "its worker closed the connection")
+        self._broken(self, None)  # how its process ended says more
 
     def tell(self, frame: wire.Down) -> None:
         self._transport.write(wire.encode(frame))
@@ -63,33 +77,37 @@ class Handle(asyncio.Protocol):
             self._transport.abort()
             self._broken(self, "its worker does not read any more")
 
-    async def ask(self, make: Callable[[int], wire.Down], seconds: float, what: str) -> bytes:
-        """Sends the frame that `make` returns for a number, and waits for the reply under that number.
+    async def ask(self, agent: str, make: Callable[[int], wire.Down], seconds: float, after: State) -> bytes:
+        """Sends the frame that `make` returns for a number, and waits for the reply under that number; then the
+        agent is in the state `after`.
 
-        Raises Misuse with the worker's words, Unavailable when there is no reply within `seconds`.
+        Raises Misuse or Unavailable with the worker's words, Unavailable when there is no reply within `seconds`.
         """
         number = next(self._numbers)
-        frame = make(number)
         reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._asks[number] = reply
-        self.tell(frame)
+        self._asks[number] = _Ask(agent, after, reply)
+        frame = make(number)
         try:
+            self.tell(frame)
             async with asyncio.timeout(seconds):
                 return await reply
         except TimeoutError:
-            raise Unavailable(f"{what} took longer than {seconds:g} s", retry_after=seconds) from None
+            what = type(frame).__name__.lower()
+            raise Unavailable(f"{agent}: {what} took longer than {seconds:g} s", retry_after=seconds) from None
         finally:
-            del self._asks[number]
-            if not reply.done() or reply.cancelled():
-                if isinstance(frame, wire.Capture):
-                    self._given_up[number] = frame.agent
+            if reply.done() and not reply.cancelled():
+                del self._asks[number]
+            else:
+                reply.cancel()  # the reply may still come; see _settle
 
     def fail(self, reason: str) -> None:
         """The worker has ended: whoever waits for it hears so."""
-        for future in (*self._asks.values(), self.ready):
-            if not future.done():
-                future.set_exception(Unavailable(reason, retry_after=0.0))
-                future.exception()
+        for ask in self._asks.values():
+            if not ask.reply.done():
+                ask.reply.set_exception(Unavailable(f"{ask.agent}: {reason}", retry_after=0.0))
+        if not self.ready.done():
+            self.ready.set_exception(Unavailable(reason, retry_after=1.0))
+            self.ready.exception()  # whoever waited for it may have gone
         self._transport.abort()
 
     def _take(self, frame: wire.Up) -> None:
@@ -99,29 +117,35 @@ class Handle(asyncio.Protocol):
                 if not self.ready.done():
                     self.ready.set_result(None)
             case wire.Done():
-                if frame.ask in self._given_up:
-                    self.tell(wire.Thaw(self._given_up.pop(frame.ask), "the host had stopped waiting for it"))
-                self._settle(frame.ask, frame.state)
+                self._settle(frame.ask, frame.state, None)
             case wire.Refused():
-                self._given_up.pop(frame.ask, None)
-                self._settle(frame.ask, Unavailable(frame.reason) if frame.later else Misuse(frame.reason))
+                self._settle(frame.ask, b"", Unavailable(frame.reason) if frame.later else Misuse(frame.reason))
             case _:
                 held = self.agents.get(frame.agent)
                 if held is not None and _may(held, frame):
                     self._said(self, frame)  # else a late frame, or a lie
 
-    def _settle(self, ask: int, result: Any) -> None:
-        reply = self._asks.get(ask)
-        if reply is None or reply.done():
+    def _settle(self, number: int, state: bytes, error: PlatformError | None) -> None:
+        ask = self._asks.get(number)
+        if ask is None or (ask.reply.done() and not ask.reply.cancelled()):
             return
-        if isinstance(result, bytes):
-            reply.set_result(result)
+        held = self.agents.get(ask.agent)
+        if error is None and held is not None:
+            # Here, not where the reply is awaited: the frames behind this one are judged by the new state.
+            held.enter(ask.after)
+        if ask.reply.cancelled():
+            del self._asks[number]
+            if held is not None and held.state is State.FROZEN:  # a capture that nobody waits for any more
+                held.enter(State.RUNNING)
+                self.tell(wire.Thaw(ask.agent, "the host had stopped waiting for it"))
+        elif error is None:
+            ask.reply.set_result(state)
         else:
-            reply.set_exception(result)
+            ask.reply.set_exception(error)
 
 
 def _may(held: Held, frame: wire.Up) -> bool:
-    """Whether an agent in this state may say that. An inert or frozen copy says nothing; each delivery has one answer."""
+    """Whether an agent in this state may say that: an inert or frozen copy nothing, and one answer to a delivery."""
     match frame:
         case wire.Printed():
             return True

@@ -54,12 +54,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def readable() -> Iterator[Path]:
     """The folders and files that agents may read (those that are there)."""
-    packages = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     python = (sys.prefix, sys.base_prefix, sys.exec_prefix, *(p for p in sys.path if p.endswith("-packages")))
-    ours = (packages.parent / name for name in ("agentplatform", "services", "ledger"))
-    for path in (*FOLDERS, *python, *ours, *SYSTEM_FILES):
-        if os.path.exists(path):
-            yield Path(path)
+    ours = (str(root / name) for name in ("agentplatform", "services", "ledger"))
+    for path in map(Path, (*FOLDERS, *python, *ours, *SYSTEM_FILES)):
+        if path.exists():
+            yield path
 
 
 def check_private(private: Path) -> None:

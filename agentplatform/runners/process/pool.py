@@ -7,7 +7,8 @@ one round trip on a socketpair.
 import asyncio
 import contextlib
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from agentplatform.lifecycle import State
@@ -16,7 +17,7 @@ from agentplatform.runners.base import Answer, Arrival, Delivery, Outgoing, Upca
 from agentplatform.runners.process import jail, wire
 from agentplatform.runners.process.forkserver import ForkServer
 from agentplatform.runners.process.handle import Handle, Held
-from ledger.errors import Misuse, PlatformError, Unavailable
+from ledger.errors import Misuse, Unavailable
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class ProcessRunner:
         self._top_up()
 
     async def stop(self) -> None:
+        """Ends all workers; nothing of them is left when it returns. No `died` is told."""
         self._stopping = True
         if self._refill is not None:
             self._refill.cancel()
@@ -89,22 +91,198 @@ class ProcessRunner:
             table.clear()
         self._spares.clear()
 
+    # The Runner contract, for one agent
+
     async def create(self, birth: Birth, code: bytes, init: bytes, arrival: Arrival) -> None:
-        handle = await self._admit(birth, State.CREATING)
+        handle = await self._admit(birth)
 
         def frame(ask: int) -> wire.Create:
-            return wire.Create(
-                ask, birth.agent, birth.name, birth.class_name, self._once(handle, code), init, arrival
-            )
+            sent = _once(handle, code)
+            return wire.Create(ask, birth.agent, birth.name, birth.class_name, sent, init, arrival)
 
-        await self._bring_in(handle, birth.agent, frame, self._settings.create)
-        if birth.agent in handle.agents:  # it may have asked to leave already
-            handle.agents[birth.agent].state = State.RUNNING
+        await self._bring_in(handle, birth.agent, frame, self._settings.create, State.RUNNING)
 
     async def open(self, birth: Birth, code: bytes, state: bytes) -> None:
-        handle = await self._admit(birth, State.INERT)
+        handle = await self._admit(birth)
 
         def frame(ask: int) -> wire.Open:
-            return wire.Open(ask, birth.agent, birth.name, birth.class_name, self._once(handle, code), state)
+            return wire.Open(ask, birth.agent, birth.name, birth.class_name, _once(handle, code), state)
 
-        await self._bring_in(handle, birth.agent, frame, self._settings.open)
+        await self._bring_in(handle, birth.agent, frame, self._settings.open, State.INERT)
+
+    def activate(self, agent: str, arrival: Arrival) -> None:
+        self._tell(agent, wire.Activate(agent, arrival), State.RUNNING)
+
+    async def capture(self, agent: str, destination: str) -> bytes:
+        handle = self._home(agent)
+        wait = self._settings.capture
+        return await handle.ask(agent, lambda ask: wire.Capture(ask, agent, destination), wait, State.FROZEN)
+
+    def thaw(self, agent: str, failure: str | None) -> None:
+        self._tell(agent, wire.Thaw(agent, failure), State.RUNNING)
+
+    def discard(self, agent: str) -> None:
+        """Ends an opened or frozen agent without a hook. For one that is gone already it does nothing."""
+        if agent in self._homes:
+            self._tell(agent, wire.Discard(agent))
+            self._release(agent)
+
+    async def dispose(self, agent: str) -> None:
+        handle = self._home(agent)
+        try:
+            await handle.ask(agent, lambda ask: wire.Dispose(ask, agent), self._settings.capture, State.ENDED)
+        except Unavailable:
+            if handle.key is not None:
+                raise  # the others in its worker live on; it may be asked again
+        self._release(agent)
+
+    def deliver(self, agent: str, delivery: Delivery) -> None:
+        handle = self._homes.get(agent)
+        if handle is not None:
+            handle.agents[agent].tickets.add(delivery.ticket)
+            handle.tell(wire.Deliver(agent, delivery))
+
+    def answer(self, agent: str, call: int, answer: Answer) -> None:
+        self._tell(agent, wire.Answered(agent, call, answer))
+
+    # Finding and leaving a worker
+
+    async def _admit(self, birth: Birth) -> Handle:
+        """A worker that now holds the agent."""
+        if birth.agent in self._homes:
+            raise Misuse(f"{birth.agent} runs here already")
+        key = (birth.owner, birth.code) if birth.light else None
+        async with self._taking:  # so that two light agents at once do not get a worker each
+            handle = self._shared.get(key) if key is not None else None
+            if handle is None:
+                handle = self._spares.popleft() if self._spares else await self._fork()
+                handle.key = key
+                if key is not None:
+                    self._shared[key] = handle
+        if handle.idle is not None:
+            handle.idle.cancel()
+        handle.agents[birth.agent] = Held(State.CREATING)
+        self._homes[birth.agent] = handle
+        return handle
+
+    async def _bring_in(
+        self, handle: Handle, agent: str, frame: Callable[[int], wire.Down], seconds: float, after: State
+    ) -> None:
+        try:
+            await handle.ask(agent, frame, seconds, after)
+        except BaseException:
+            if agent in self._homes:
+                self._tell(agent, wire.Discard(agent))
+                self._release(agent)
+            raise
+        finally:
+            self._top_up()
+
+    def _release(self, agent: str) -> None:
+        """The agent has left. Its worker ends with its last agent; a shared one lingers."""
+        handle = self._homes.pop(agent, None)
+        if handle is None:
+            return
+        handle.agents.pop(agent, None)
+        if handle.key is None:
+            self._drop(handle)
+        elif not handle.agents:
+            handle.idle = asyncio.get_running_loop().call_later(self._settings.linger, self._drop, handle)
+
+    def _drop(self, handle: Handle) -> None:
+        """No agent of this worker is of interest any more."""
+        if handle.key is not None and self._shared.get(handle.key) is handle:
+            del self._shared[handle.key]
+        if not self._stopping:
+            self._server.kill(handle.pid)
+
+    # Keeping some ready
+
+    async def _fork(self) -> Handle:
+        handle = Handle(self._said, self._broken)
+        with await handle.connect() as theirs:
+            handle.pid = await self._server.fork(theirs)
+        self._workers[handle.pid] = handle
+        async with asyncio.timeout(self._settings.ready):
+            await handle.ready
+        return handle
+
+    def _top_up(self) -> None:
+        """Refills the spares in the background: whoever took one does not wait for it."""
+        if not self._stopping and (self._refill is None or self._refill.done()):
+            self._refill = asyncio.get_running_loop().create_task(self._fill())
+
+    async def _fill(self) -> None:
+        while len(self._spares) < self._settings.warm:
+            try:
+                self._spares.append(await self._fork())
+            except (Unavailable, TimeoutError):
+                return  # the next agent asks again, and hears why
+
+    # What workers say
+
+    def _said(self, handle: Handle, frame: wire.Up) -> None:
+        match frame:
+            case wire.Handled():
+                self._upcalls.answered(frame.agent, frame.ticket, Answer(frame.ok, frame.body))
+            case wire.Sent():
+                self._upcalls.sent(frame.agent, Outgoing(frame.receiver, frame.kind, frame.body, frame.call))
+            case wire.Printed():
+                stream = frame.stream if frame.stream in ("out", "err") else "note"
+                self._upcalls.printed(frame.agent, stream, frame.text)
+            case wire.WantsToGo():
+                handle.agents[frame.agent].enter(State.FROZEN)
+                self._upcalls.wants_to_go(frame.agent, frame.destination, frame.state)
+            case wire.WantsToEnd():
+                self._release(frame.agent)
+                self._upcalls.wants_to_end(frame.agent)
+
+    def _broken(self, handle: Handle, blame: str | None) -> None:
+        """Its connection ended, or it broke a rule. Its end is reported when the fork server has reaped it."""
+        handle.blame = handle.blame or blame
+        if handle.pid in self._workers and not self._stopping:
+            self._server.kill(handle.pid)
+
+    def _ended(self, pid: int, reason: str) -> None:
+        handle = self._workers.pop(pid, None)
+        if handle is None:
+            return
+        reason = handle.blame or reason
+        with contextlib.suppress(ValueError):
+            self._spares.remove(handle)
+        if handle.key is not None and self._shared.get(handle.key) is handle:
+            del self._shared[handle.key]
+        agents, handle.agents = handle.agents, {}
+        handle.fail(reason)
+        for agent, held in agents.items():
+            del self._homes[agent]
+            if held.state is not State.CREATING and not self._stopping:  # else `create` or `open` raises
+                self._upcalls.died(agent, reason)
+
+    def _server_lost(self) -> None:
+        for pid in list(self._workers):
+            self._ended(pid, "the fork server ended, and its worker with it")
+        if not self._stopping:
+            self._server.start()
+            self._top_up()
+
+    def _home(self, agent: str) -> Handle:
+        handle = self._homes.get(agent)
+        if handle is None:
+            raise Misuse(f"{agent} is not here")
+        return handle
+
+    def _tell(self, agent: str, frame: wire.Down, after: State | None = None) -> None:
+        """Nothing, when the agent is gone: `died` was called, or is about to be."""
+        handle = self._homes.get(agent)
+        if handle is not None:
+            if after is not None:
+                handle.agents[agent].enter(after)
+            handle.tell(frame)
+
+
+def _once(handle: Handle, code: bytes) -> bytes | None:
+    if handle.has_code:
+        return None
+    handle.has_code = True
+    return code

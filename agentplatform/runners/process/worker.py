@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
@@ -37,8 +37,7 @@ class Worker(asyncio.Protocol):
     # The daemon's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's is one by its methods alone
         self._tell(wire.Ready(self._strength))
 
     def data_received(self, data: bytes) -> None:

@@ -53,12 +53,12 @@ class Zygote:
             self._end()
 
     def _step(self) -> bool:
-        ready, _, _ = select.select([self._daemon, self._alarm], [], [])
+        ready, _, _ = select.select([self._daemon.fileno(), self._alarm], [], [])
         if self._alarm in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._alarm, 4096)
             self._reap()
-        if self._daemon not in ready:
+        if self._daemon.fileno() not in ready:
             return True
         packet, files, _, _ = socket.recv_fds(self._daemon, PACKET.size, 1)
         if not packet:
