@@ -140,13 +140,16 @@ class Custody:
                 self.past[transfer] = outcome
 
     def sink(self, record: Record) -> Open | None:
-        """What `record` means once it is durable. The transfer that waited for that, as it is now, if one did."""
+        """What `record` means once it is durable. The transfer that waited for that, if one did."""
         match record:
             case Commit(transfer):
-                held = self.leaving[transfer] = replace(self.leaving[transfer], phase=Phase.COMMITTED)
-                return held
-            case Received(transfer) if transfer in self.arriving:
-                held = self.arriving[transfer] = replace(self.arriving[transfer], phase=Phase.RECEIVED)
+                self.leaving[transfer] = replace(self.leaving[transfer], phase=Phase.COMMITTED)
+                return self.leaving[transfer]
+            case Received(transfer):
+                held = self.arriving.get(transfer)
+                if held is None or held.phase is not Phase.RECEIVING:
+                    return None  # aborted meanwhile
+                self.arriving[transfer] = replace(held, phase=Phase.RECEIVED)
                 return held
             case Active(transfer):
                 self.past[transfer] = "Active"

@@ -1,0 +1,239 @@
+"""One host of the handoff explorer: the production machine, a disk, and a model of the edge around it.
+
+The edge keeps the contract: records in order; what an agent does waits for its ACTIVE record; the message is
+acknowledged when a state that has handled it is durable. Every crash goes through the machine's own `summary`
+and `recover`, so the journal's checkpoints are explored too.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from agentplatform.custody.events import (
+    Activate,
+    Depart,
+    Discard,
+    Durable,
+    Effect,
+    Event,
+    Examine,
+    Examined,
+    GiveUp,
+    Message,
+    Release,
+    Remind,
+    Reopen,
+    Restart,
+    Restore,
+    Resume,
+    Send,
+    Write,
+)
+from agentplatform.custody.handoff import Handoff
+from agentplatform.custody.messages import HandoffMessage, Offer
+from agentplatform.custody.records import (
+    Aborted,
+    Active,
+    Closed,
+    Discarded,
+    Past,
+    Prepare,
+    Received,
+    Record,
+)
+from agentplatform.custody.state import Phase
+
+AGENT = "x"
+
+
+class Memory(NamedTuple):
+    """The agent's state: how far it has read (it travels as luggage), and how often it handled the message."""
+
+    cursor: int
+    handled: int
+
+
+class Copy(NamedTuple):
+    kind: str  # running | frozen (at the source) | offered (not examined yet) | inert (at the destination)
+    transfer: bytes  # by which it goes, or came
+    epoch: int
+    memory: Memory
+
+
+class Wire(NamedTuple):
+    """A message on the network; an OFFER with the state that it carries."""
+
+    sender: str
+    to: str
+    message: HandoffMessage
+    memory: Memory | None
+
+
+Stimulus = tuple[Any, ...]
+
+
+class Host:
+    """The machine of one host, its disk, and the model of its edge. Mutants of the edge change `unpack`."""
+
+    def __init__(self, machine: Handoff, disk: Handoff) -> None:
+        self.machine = machine
+        self.disk = disk  # the fold of all that is durable
+        self.parcels: dict[bytes, tuple[int, Memory]] = {}  # durable, by transfer: epoch and state
+        self.pending: tuple[tuple[Record, Memory | None], ...] = ()  # handed to the log, not durable
+        self.copies: frozenset[Copy] = frozenset()
+        self.offered: Memory | None = None  # what the OFFER of this step carries
+        self.sent: list[Wire] = []  # by this step
+        self.ran: list[int] = []  # epochs that began to run in this step
+        self.acked = False  # the message, in this step
+        self.hopped = False  # an ACTIVE became durable in this step
+
+    def clone(self) -> "Host":
+        other = type(self)(self.machine.copy(), self.disk.copy())
+        other.parcels, other.pending, other.copies = dict(self.parcels), self.pending, self.copies
+        return other
+
+    def key(self) -> tuple[object, ...]:
+        durable = frozenset(self.parcels.items())
+        return (self.machine.key(), self.disk.key(), durable, self.pending, self.copies)
+
+    @staticmethod
+    def unpack(memory: Memory) -> Memory:
+        return memory
+
+    # What can happen to it, the network aside
+
+    def stimuli(self) -> Iterator[Stimulus]:
+        if self.pending:
+            yield ("durable",)
+        for copy in sorted(self.copies):
+            if copy.kind == "offered":
+                yield ("opened", copy.transfer)
+                yield ("refused", copy.transfer)
+            elif copy.kind == "running" and copy.memory.cursor == 0:
+                yield ("handle", copy)
+        for transfer, held in self.machine.leaving.items():
+            if held.phase is not Phase.COMMITTED:
+                yield ("give up", transfer)
+        if any(held.phase in (Phase.COMMITTED, Phase.RECEIVED) for held in self.transfers()):
+            yield ("remind",)
+
+    def transfers(self) -> list[Any]:
+        return [*self.machine.leaving.values(), *self.machine.arriving.values()]
+
+    def may_depart(self) -> bool:
+        """The gateway holds what a new arrival does, its dispatch too, until ACTIVE is durable."""
+        active = any(isinstance(record, Active) for record, _ in self.pending)
+        return not active and self.machine.here(AGENT) is not None and bool(self.kind("running"))
+
+    def kind(self, kind: str) -> list[Copy]:
+        return [copy for copy in self.copies if copy.kind == kind]
+
+    def act(self, stimulus: Stimulus) -> None:
+        match stimulus:
+            case ("deliver", wire):
+                self.offered = wire.memory
+                self.step(Message(wire.sender, wire.message))
+            case ("durable",):
+                (record, memory), self.pending = self.pending[0], self.pending[1:]
+                self.harden(record, memory)
+                self.hopped = isinstance(record, Active)
+                self.acked = isinstance(record, Prepare) and memory is not None and memory.cursor == 1
+                self.step(Durable(record))
+            case ("opened", transfer):
+                for copy in self.kind("offered"):
+                    if copy.transfer == transfer:
+                        self.swap(copy, copy._replace(kind="inert"))
+                self.step(Examined(transfer, None))
+            case ("refused", transfer):
+                self.drop(copy for copy in self.kind("offered") if copy.transfer == transfer)
+                self.step(Examined(transfer, "no room"))
+            case ("handle", copy):
+                self.swap(copy, copy._replace(memory=Memory(1, copy.memory.handled + 1)))
+            case ("give up", transfer):
+                self.step(GiveUp(transfer, ""))
+            case ("remind",):
+                self.step(Remind())
+            case ("depart", transfer, to):
+                (copy,) = self.kind("running")
+                self.swap(copy, copy._replace(kind="frozen", transfer=transfer))
+                self.step(Depart(transfer, to, self.machine.cargo([AGENT])))
+            case ("crash", kept):
+                for record, memory in self.pending[:kept]:
+                    self.harden(record, memory)
+                self.pending, self.copies = (), frozenset()
+                past = [Past(transfer, outcome) for transfer, outcome in self.disk.past.items()]
+                records: list[Record] = [*past, *self.disk.summary()]
+                self.machine, effects = type(self.machine).recover(self.machine.host, records)
+                self.perform(effects)
+
+    # The edge
+
+    def step(self, event: Event) -> None:
+        self.perform(self.machine.step(event))
+
+    def perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Write(record):
+                    memory = self.of(record.transfer) if isinstance(record, Prepare | Received) else None
+                    self.pending += ((record, memory),)
+                case Send(to, message):
+                    memory = self.of(message.transfer) if isinstance(message, Offer) else None
+                    self.sent.append(Wire(self.machine.host, to, _mute(message), memory))
+                case Examine(transfer, _, (load,)):
+                    assert self.offered is not None
+                    self.copies |= {Copy("offered", transfer, load.epoch, self.unpack(self.offered))}
+                case Activate(transfer, _, (load,)):
+                    self.start(Copy("inert", transfer, load.epoch, self.of(transfer)))
+                case Discard(transfer):
+                    self.drop(copy for copy in self.copies if copy.transfer == transfer)
+                case Release(transfer):
+                    self.drop(copy for copy in self.kind("frozen") if copy.transfer == transfer)
+                case Resume(transfer, _, (load,)):
+                    for copy in self.kind("frozen"):
+                        if copy.transfer == transfer:
+                            self.start(copy)
+                case Restore(transfer, _, (load,)):
+                    self.start_from(transfer, load.epoch - 1)
+                case Restart(_, epoch, kept):
+                    self.start_from(kept, epoch)
+                case Reopen(transfer, _, (load,)):
+                    self.copies |= {Copy("inert", transfer, load.epoch, self.parcels[transfer][1])}
+
+    def start(self, copy: Copy) -> None:
+        self.swap(copy, copy._replace(kind="running"))
+        self.ran.append(copy.epoch)
+
+    def start_from(self, transfer: bytes, epoch: int) -> None:
+        if transfer in self.parcels:  # a journal that was cleaned too early has nothing to start
+            self.start(Copy("", transfer, epoch, self.parcels[transfer][1]))
+
+    def drop(self, copies: Iterable[Copy]) -> None:
+        self.copies -= frozenset(copies)
+
+    def swap(self, old: Copy, new: Copy) -> None:
+        self.copies = (self.copies - {old}) | {new}
+
+    def of(self, transfer: bytes) -> Memory:
+        return next(copy.memory for copy in self.copies if copy.transfer == transfer)
+
+    def harden(self, record: Record, memory: Memory | None) -> None:
+        """What the journal does: it keeps the record, keeps its parcel, drops the parcels that it makes needless."""
+        self.disk.apply(record)
+        self.disk.sink(record)
+        match record:
+            case Prepare(transfer, _, (load,)) | Received(transfer, _, (load,)):
+                assert memory is not None
+                self.parcels[transfer] = (load.epoch, memory)
+            case Closed(_, (load,)):
+                self.parcels = {key: held for key, held in self.parcels.items() if held[0] > load.epoch}
+            case Aborted(transfer):
+                self.parcels = {transfer: self.parcels[transfer]}
+            case Discarded(transfer):
+                del self.parcels[transfer]
+
+
+def _mute(message: HandoffMessage) -> HandoffMessage:
+    """Without the reason, which decides nothing: fewer states."""
+    return msgspec.structs.replace(message, reason="") if hasattr(message, "reason") else message
