@@ -1,64 +1,77 @@
-"""Small consortia for tests: identities, a registry, and links of either kind."""
+"""A small consortium with known keys, and a chain that decides at once."""
 
-import asyncio
-from collections.abc import Callable
+from hashlib import sha256
 
+from ledger import codec, transaction
+from ledger.block import Block
+from ledger.certificate import COMMIT, VOTE_DOMAIN, Ballot, Certificate, Members
+from ledger.chain import Chain
+from ledger.contracts.trust import VoteJoin, VoteRevoke
+from ledger.genesis import Genesis, Organisation
 from ledger.identity import Identity
-from ledger.links.base import Channel, Links, Passport
-from ledger.links.memory import Hub, MemoryLinks
-from ledger.links.tls import TlsLinks
+from ledger.links.base import Passport
+from ledger.transaction import Transaction
 
-CHAIN = bytes(range(32))
+CREATED = 1_700_000_000_000
+NAMES = ("north", "east", "south", "west", "upper", "lower", "inner")
 
 
 def identity(name: str) -> Identity:
-    """The same key for the same name, in every run."""
-    return Identity(name.encode().ljust(32, b"."))
+    """The same key for the same name, always."""
+    return Identity(sha256(name.encode()).digest())
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Waits for `condition`, looking at it each turn of the loop; the test's own timeout ends a vain wait."""
-    while not condition():  # noqa: ASYNC110  what is waited for are plain lists and sets
-        await asyncio.sleep(0.001)
+def organisation(name: str, hosts: int = 1) -> Organisation:
+    """Organisation `north` votes with the key of "north"; its hosts are `north-1`, `north-2`, .."""
+    port = 7000 + 10 * (sum(name.encode()) % 5000)
+    return Organisation(
+        name,
+        identity(name).public,
+        tuple(
+            Passport(f"{name}-{i}", name, identity(f"{name}-{i}").public, f"127.0.0.1:{port + i}")
+            for i in range(1, hosts + 1)
+        ),
+    )
 
 
-class Host:
-    """Links, and what they told."""
-
-    def __init__(self, name: str, links: Links, key: bytes) -> None:
-        self.name = name
-        self.links = links
-        self.key = key
-        self.received: list[tuple[str, Channel, bytes]] = []
-        self.changes: list[tuple[str, bool]] = []
-        links.on_message(lambda *message: self.received.append(message))
-        links.on_change(lambda *change: self.changes.append(change))
-
-    def passport(self) -> Passport:
-        address = self.links.address if isinstance(self.links, TlsLinks) else ""
-        return Passport(self.name, f"org-{self.name}", self.key, address)
+def genesis(size: int = 4, hosts: int = 1) -> Genesis:
+    return Genesis("testnet", CREATED, 1, tuple(organisation(name, hosts) for name in NAMES[:size]))
 
 
-def tls_host(name: str, key: Identity | None = None, chain: bytes = CHAIN, listen: str = "127.0.0.1:0") -> Host:
-    key = key or identity(name)
-    return Host(name, TlsLinks(name, key, chain, listen), key.public)
+def call(chain_id: bytes, caller: str, nonce: int, action: object, contract: str = "trust") -> bytes:
+    """A signed transaction of the key of `caller`."""
+    signer = identity(caller)
+    return transaction.sign(Transaction(chain_id, signer.public, nonce, contract, codec.encode(action)), signer)
 
 
-def memory_host(hub: Hub, name: str) -> Host:
-    key = identity(name).public
-    return Host(name, MemoryLinks(hub, name, key, CHAIN), key)
+def revoke(name: str, reason: str = "its key leaked") -> VoteRevoke:
+    return VoteRevoke(name, reason)
 
 
-def registry(*hosts: Host) -> dict[str, Passport]:
-    return {host.name: host.passport() for host in hosts}
+def join(name: str, reason: str = "we know them", hosts: int = 1) -> VoteJoin:
+    return VoteJoin(organisation(name, hosts), reason)
 
 
-async def join(*hosts: Host) -> None:
-    """Starts `hosts`, lets them admit each other, and waits until every link is up."""
-    for host in hosts:
-        await host.links.start()
-    book = registry(*hosts)
-    for host in hosts:
-        host.links.admit(book)
-    names = frozenset(book)
-    await until(lambda: all(host.links.up() == names - {host.name} for host in hosts))
+def certify(block: Block, members: Members, view: int = 0) -> Certificate:
+    """The commit certificate that the first quorum of `members` gives (their keys are known by name)."""
+    ballot = Ballot(block.header.chain, members.version, COMMIT, block.header.height, view, block.digest())
+    hosts = sorted(member.host for member in members.members[: members.quorum])
+    body = ballot.encode()
+    return Certificate(ballot, tuple((host, identity(host).sign(VOTE_DOMAIN, body)) for host in hosts))
+
+
+def decide(chain: Chain, *transactions: bytes) -> Block:
+    """Puts `transactions` into one block on `chain`, which must take them all."""
+    for raw in transactions:
+        chain.take(raw, "a client")
+    block = chain.build(chain.best.header.timestamp + 1000, chain.members().members[0].host)
+    assert block is not None and set(block.transactions) == set(transactions)
+    assert chain.check(block) is None
+    chain.append(block, certify(block, chain.members()))
+    return block
+
+
+def vote(chain: Chain, voters: tuple[str, ...], action: object) -> Block:
+    """Each voter's vote, in one block."""
+    calls = [call(chain.id, voter, chain.nonce(identity(voter).public), action) for voter in voters]
+    return decide(chain, *calls)

@@ -9,7 +9,7 @@ import uvloop
 from ledger.errors import Misuse, PeerFault
 from ledger.links.base import MAX_MESSAGE_BYTES, Channel
 from ledger.links.memory import Hub
-from tests.helpers.consortium import Host, join, memory_host, registry, tls_host, until
+from tests.helpers.linked_hosts import Host, join, memory_host, registry, tls_host, until
 
 Make = Callable[[str], Host]
 Story = Callable[[Make], Awaitable[None]]
