@@ -7,6 +7,7 @@ A frame is one byte (the channel, and END on a message's last frame), the payloa
 import struct
 from collections import deque
 from collections.abc import Iterator
+from io import BytesIO
 
 from ledger.errors import Misuse, PeerFault
 from ledger.links.base import MAX_MESSAGE_BYTES, Channel
@@ -85,8 +86,9 @@ class Inbox:
     def __init__(self, peer: str, limit: int = MAX_MESSAGE_BYTES) -> None:
         self.peer = peer
         self.limit = limit
-        self._parts: dict[Channel, list[bytes]] = {channel: [] for channel in SHARES}
-        self._sizes: dict[Channel, int] = dict.fromkeys(SHARES, 0)
+        # A BytesIO grows where it lies and gives its bytes away uncopied: fresh memory costs more than decryption.
+        self._messages = {channel: BytesIO() for channel in SHARES}
+        self._sizes = dict.fromkeys(SHARES, 0)
         self._header = b""  # the beginning of one
         self._channel = Channel.LEDGER
         self._end = False
@@ -105,20 +107,18 @@ class Inbox:
                     return
                 self._header = b""
                 self._begin(*HEADER.unpack(header))
-            payload = bytes(data[at : at + self._missing])
+            payload = data[at : at + self._missing]
             at += len(payload)
             self._missing -= len(payload)
-            if payload:
-                self._parts[self._channel].append(payload)
+            message = self._messages[self._channel]
+            message.write(payload)
             if self._missing:
                 return
             self._between = True
             if self._end:
-                parts = self._parts[self._channel]
-                message = parts[0] if len(parts) == 1 else b"".join(parts)
-                parts.clear()
+                self._messages[self._channel] = BytesIO()
                 self._sizes[self._channel] = 0
-                yield self._channel, message
+                yield self._channel, message.getvalue()
 
     def _begin(self, first: int, length: int) -> None:
         if length > FRAME_BYTES:

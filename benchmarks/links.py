@@ -1,0 +1,130 @@
+"""Links between two processes on this machine: small messages there and back, and bytes a second.
+
+`python -m benchmarks links [--json] [--loop uvloop|plain] [--rounds N]`. The last line is one JSON object.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+import uvloop
+
+from ledger.identity import Identity
+from ledger.links.base import MAX_MESSAGE_BYTES, Channel, Passport
+from ledger.links.tls import TlsLinks
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "uvloop": uvloop.new_event_loop,
+    "plain": asyncio.new_event_loop,
+}
+CHAIN = bytes(32)
+SMALL = bytes(300)  # about a vote
+PARCEL = bytes(8 * 1024 * 1024)  # a face gallery is about this large
+
+
+def identity(host: str) -> Identity:
+    return Identity(host.encode().ljust(32, b"."))  # for this run on loopback alone
+
+
+async def opened(host: str, other: str, pipe: Connection) -> TlsLinks:
+    """The links of `host`, with `other` up; the two processes tell each other their addresses."""
+    links = TlsLinks(host, identity(host), CHAIN, "127.0.0.1:0")
+    up = asyncio.Event()
+    links.on_change(lambda _, is_up: up.set() if is_up else None)
+    await links.start()
+    pipe.send(links.address)
+    address = await asyncio.to_thread(pipe.recv)
+    links.admit({other: Passport(other, other, identity(other).public, address)})
+    await up.wait()
+    return links
+
+
+def echo(loop: str, pipe: Connection) -> None:
+    """The other process: answers small messages with themselves, and a parcel by its length."""
+
+    async def main() -> None:
+        links = await opened("b", "a", pipe)
+        links.on_message(
+            lambda host, channel, message: links.send(
+                host, channel, message if len(message) == len(SMALL) else b"%d" % len(message)
+            )
+            and None
+        )
+        await asyncio.to_thread(pipe.recv)  # until the other side is done
+        await links.stop()
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(main())
+
+
+async def measure(rounds: int, pipe: Connection) -> dict[str, float]:
+    links = await opened("a", "b", pipe)
+    answers: asyncio.Queue[tuple[Channel, bytes]] = asyncio.Queue()
+    links.on_message(lambda _, channel, message: answers.put_nowait((channel, message)))
+
+    async def round_trip() -> float:
+        began = time.perf_counter()
+        links.send("b", Channel.LEDGER, SMALL)
+        await answers.get()
+        return time.perf_counter() - began
+
+    for _ in range(rounds // 10):
+        await round_trip()
+    idle = [await round_trip() for _ in range(rounds)]
+
+    began = time.perf_counter()
+    parcels = 40
+    for _ in range(parcels):
+        links.send("b", Channel.HANDOFF, PARCEL)
+        await answers.get()
+    seconds = time.perf_counter() - began
+
+    beside: list[float] = []
+    for _ in range(20):
+        links.send("b", Channel.HANDOFF, PARCEL)
+        waiting = True
+        while waiting:
+            began = time.perf_counter()
+            links.send("b", Channel.LEDGER, SMALL)
+            channel, _ = await answers.get()
+            if channel is Channel.HANDOFF:  # the parcel is through; the vote's answer follows
+                waiting = False
+                await answers.get()
+            else:
+                beside.append(time.perf_counter() - began)
+    await links.stop()
+    return {
+        "round_trip_us_p50": round(statistics.median(idle) * 1e6, 1),
+        "round_trip_us_p95": round(statistics.quantiles(idle, n=20)[-1] * 1e6, 1),
+        "throughput_mb_s": round(parcels * len(PARCEL) / seconds / 1e6, 1),
+        "round_trip_beside_a_parcel_us_p50": round(statistics.median(beside) * 1e6, 1),
+    }
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks links", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
+    parser.add_argument("--loop", choices=LOOPS, default="uvloop")
+    parser.add_argument("--rounds", type=int, default=2000, help="round trips that are measured")
+    options = parser.parse_args(arguments)
+    mine, theirs = multiprocessing.Pipe()
+    peer = multiprocessing.get_context("spawn").Process(target=echo, args=(options.loop, theirs), daemon=True)
+    peer.start()
+    try:
+        with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner:
+            result = runner.run(measure(options.rounds, mine))
+        mine.send("done")
+        peer.join(5)
+    finally:
+        peer.kill()
+    if not options.json:
+        print(f"small message there and back: {result['round_trip_us_p50']} us (p95 {result['round_trip_us_p95']})")
+        print(f"the same while a parcel is sent: {result['round_trip_beside_a_parcel_us_p50']} us")
+        print(f"parcels of 8 MiB: {result['throughput_mb_s']} MB/s")
+    print(json.dumps(result))
+    return 0
