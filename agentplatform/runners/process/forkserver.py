@@ -11,10 +11,17 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from agentplatform.runners.process.zygote import ENDED, FORK, FORKED, KILL, PACKET, THREADS
+from agentplatform.runners.process.requests import ENDED, FORK, FORKED, KILL, PACKET
 from ledger.errors import Unavailable
 
 STOP_SECONDS = 5.0
+ONE_THREAD = {  # a forked child inherits a library's locks, but not the threads that would open them
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "OPENCV_FOR_THREADS_NUM": "1",
+}
 
 
 class ForkServer:
@@ -34,7 +41,7 @@ class ForkServer:
             "LANG": os.environ.get("LANG", "C.UTF-8"),
             "PYTHONPATH": os.pathsep.join(places),
             "PYTHONDONTWRITEBYTECODE": "1",
-            **THREADS,
+            **ONE_THREAD,
         }
         command = [sys.executable, "-P", "-m", "agentplatform.runners.process.zygote"]
         with theirs:

@@ -19,6 +19,8 @@ from agentplatform.runners.process.forkserver import ForkServer
 from agentplatform.runners.process.handle import Handle, Held
 from ledger.errors import Misuse, Unavailable
 
+QUIET_SECONDS = 0.02  # forks and kills take the processor from an agent that has just arrived; they can wait that long
+
 
 @dataclass(frozen=True)
 class WorkerSettings:
@@ -193,8 +195,7 @@ class ProcessRunner:
         """No agent of this worker is of interest any more."""
         if handle.key is not None and self._shared.get(handle.key) is handle:
             del self._shared[handle.key]
-        if not self._stopping:
-            self._server.kill(handle.pid)
+        asyncio.get_running_loop().call_later(QUIET_SECONDS, self._server.kill, handle.pid)
 
     # Keeping some ready
 
@@ -213,6 +214,7 @@ class ProcessRunner:
             self._refill = asyncio.get_running_loop().create_task(self._fill())
 
     async def _fill(self) -> None:
+        await asyncio.sleep(QUIET_SECONDS)
         while len(self._spares) < self._settings.warm:
             try:
                 self._spares.append(await self._fork())

@@ -11,10 +11,9 @@ from typing import Any, cast
 import uvloop
 
 from agentplatform.agent import Agent
-from agentplatform.parcel import state as states
 from agentplatform.parcel.code import Contents, Module
 from agentplatform.parcel.importer import Code
-from agentplatform.runners.base import Answer, Outgoing
+from agentplatform.runners.base import Answer, Arrival, Delivery, Outgoing
 from agentplatform.runners.process import wire
 from agentplatform.runners.resident import Resident, current, words
 from ledger import codec
@@ -207,14 +206,47 @@ class Output(io.TextIOBase):
             self._lines[agent] = text[whole:]
 
 
-def rehearse() -> None:
-    """Opens a small bundle and a small state once, so that the first real ones find everything in memory."""
-    source = b"from agentplatform import Agent\nclass Rehearsal(Agent):\n    async def run(self): pass\n"
-    code = Code(codec.encode(Contents((Module("agentplatform_rehearsal", False, source),), (), None, None)))
+class _Nobody:
+    """The Upcalls of a rehearsal."""
+
+    def __init__(self) -> None:
+        self.left: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
+        self.left.set_result(state)
+
+    def sent(self, agent: str, outgoing: Outgoing) -> None: ...
+
+    def answered(self, agent: str, ticket: int, answer: Answer) -> None: ...
+
+    def printed(self, agent: str, stream: str, text: str) -> None: ...
+
+    def died(self, agent: str, reason: str) -> None: ...
+
+    def wants_to_end(self, agent: str) -> None: ...
+
+
+REHEARSAL = b"""
+from agentplatform import Agent
+
+class Rehearsal(Agent):
+    def handle_message(self, message):
+        self.dispatch(message.body)
+"""
+
+
+async def rehearse() -> None:
+    """Lives the life of a small agent, hop included: the first real one then finds all memory in place."""
+    code = Code(codec.encode(Contents((Module("agentplatform_rehearsal", False, REHEARSAL),), (), None, None)))
     cls = code.load("agentplatform_rehearsal:Rehearsal")
-    agent = cls.__new__(cls)
-    agent.__dict__["text"] = "text"
-    states.restore(states.capture(agent), cls)
+    nobody = _Nobody()
+    first, second = (Resident("rehearsal", "rehearsal", nobody, lambda agent: None, PATIENCE) for _ in range(2))
+    await first.create(cls, codec.encode(None), Arrival("here", 1, None))
+    first.deliver(Delivery(1, "client", "go", codec.encode("there")))
+    second.open(cls, await nobody.left)
+    second.activate(Arrival("there", 2, "here"))
+    await second.dispose()
+    first.discard()
     code.close()
 
 
@@ -224,7 +256,6 @@ def main(daemon: socket.socket, strength: str) -> None:
     if numpy_random is not None:
         numpy_random.seed()  # else every worker would draw the fork server's numbers
     sys.dont_write_bytecode = True
-    rehearse()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.run_until_complete(_serve(daemon, strength))
@@ -233,6 +264,7 @@ def main(daemon: socket.socket, strength: str) -> None:
 async def _serve(daemon: socket.socket, strength: str) -> None:
     closed = asyncio.Event()
     worker = Worker(strength, closed.set)
+    await rehearse()
     sys.stdout, sys.stderr = Output(worker, "out"), Output(worker, "err")
     await asyncio.get_running_loop().connect_accepted_socket(lambda: worker, daemon)
     await closed.wait()

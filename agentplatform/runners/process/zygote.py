@@ -1,9 +1,8 @@
 """The fork server: `python -m agentplatform.runners.process.zygote SOCKET PARENT PRELOAD...`
 
 The daemon executes it with a clean environment, before any of its keys could be in this memory. It has one thread and
-no event loop, imports once what workers need, and forks a worker for each request. Packets on its socket, from the
-daemon: FORK with one end of a socketpair attached, KILL with a pid. To the daemon: FORKED and a pid, ENDED with pid
-and wait status. When the daemon ends, for whatever reason, so do all of these processes.
+no event loop, imports once what workers need, and forks a worker for each request (requests.py). When the daemon
+ends, for whatever reason, so do all of these processes.
 """
 
 import contextlib
@@ -14,7 +13,6 @@ import select
 import shutil
 import signal
 import socket
-import struct
 import sys
 import tempfile
 import traceback
@@ -22,16 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from agentplatform.runners.process import jail, worker
-
-PACKET = struct.Struct("=cii")
-FORK, KILL, FORKED, ENDED = b"F", b"K", b"f", b"e"
-THREADS = {  # one thread each: a forked child inherits a library's locks but not the threads that would open them
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-    "OPENCV_FOR_THREADS_NUM": "1",
-}
+from agentplatform.runners.process.requests import ENDED, FORK, FORKED, KILL, PACKET
 
 
 class Zygote:
@@ -145,7 +134,6 @@ def _preload(names: list[str]) -> None:
     vision = sys.modules.get("cv2")
     if vision is not None:
         vision.setNumThreads(1)
-    worker.rehearse()
     gc.collect()
     gc.freeze()  # the collector of a worker leaves these objects alone, so their pages stay shared
 
