@@ -88,7 +88,7 @@ class Chain:
 
         Raises PeerFault for one that is badly made, Misuse for one that cannot run, Unavailable for want of room.
         """
-        transaction = self.mempool.verified.open(raw, sender)
+        transaction = self.open(raw, sender)
         expected = self.nonce(transaction.account)
         if transaction.nonce <= expected:
             contracts.run(Overlay(self._state), transaction, self._best.header.height + 1)
@@ -96,18 +96,18 @@ class Chain:
             raise Misuse("the transaction is of no trusted organisation or host; only they may transact")
         return self.mempool.add(raw, transaction, expected)
 
-    def refusal(self, raw: bytes) -> str | None:
-        """Why a waiting transaction cannot run on the committed state; None when it can, or has its turn to come."""
-        transaction = self.mempool.verified.open(raw, "this host")
-        if transaction.nonce > self.nonce(transaction.account):
-            return None
+    def open(self, raw: bytes, sender: str) -> Transaction:
+        """Verifies and parses, once for each transaction. Raises PeerFault."""
+        return self.mempool.verified.open(raw, sender)
+
+    def refusal(self, transaction: Transaction) -> str | None:
+        """Why it cannot run on the committed state; None when it can."""
         return _run(Overlay(self._state), transaction, self._best.header.height + 1)
 
-    def drop(self, raw: bytes) -> None:
-        """Takes a transaction out of the mempool."""
-        transaction = self.mempool.verified.open(raw, "this host")
+    def drop(self, transaction: Transaction) -> None:
+        """Takes it out of the mempool."""
         waiting = self.mempool.find(transaction.account, transaction.nonce)
-        if waiting is not None and waiting.raw == raw:
+        if waiting is not None and waiting.transaction == transaction:
             self.mempool.remove(waiting)
 
     def nonce(self, account: bytes) -> int:
@@ -188,7 +188,7 @@ class Chain:
         overlay = Overlay(self._state)
         for position, raw in enumerate(block.transactions):
             try:
-                transaction = self.mempool.verified.open(raw, f"transaction {position}")
+                transaction = self.open(raw, f"transaction {position}")
                 contracts.run(overlay, transaction, block.header.height)
             except (PeerFault, Misuse) as error:
                 return f"transaction {position} cannot run: {error}"

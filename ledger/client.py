@@ -1,6 +1,7 @@
 """A caller of contracts: signs with one key, waits for finality, proves what is so."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ledger import codec, transaction
@@ -8,6 +9,7 @@ from ledger.errors import Unavailable
 from ledger.identity import Identity
 from ledger.proof import StateProof
 from ledger.replica import Replica
+from ledger.submissions import NonceLost
 from ledger.transaction import Transaction
 
 DEADLINE = 30.0  # seconds
@@ -31,20 +33,15 @@ class Client:
         """Calls `contract` (a row of ledger.contracts.CONTRACTS) and waits until that is final.
 
         Several calls at once keep their order. Raises Misuse with the contract's reason when it refuses,
-        Unavailable when no finality came in time: the call may still become final, and contracts refuse to
-        do a thing twice, so it is safe to look, and to call again.
+        Unavailable when no finality came in time: the call may still become final. It is safe to call again,
+        because every contract refuses to do a thing twice; that is also why a call whose nonce was lost is
+        signed anew here.
         """
-        key = self._identity.public
-        # From the nonce to the offer nothing is awaited, so that no other call takes the same nonce.
-        raw = transaction.sign(
-            Transaction(
-                self._replica.chain_id, key, self._replica.next_nonce(key), contract, codec.encode(action)
-            ),
-            self._identity,
-        )
-        final = self._replica.offer(raw)
         try:
-            height = await asyncio.wait_for(asyncio.shield(final), self._deadline)
+            async with asyncio.timeout(self._deadline):
+                while True:
+                    with suppress(NonceLost):
+                        return await self._try(contract, action)
         except TimeoutError:
             members = self._replica.members()
             raise Unavailable(
@@ -53,6 +50,17 @@ class Client:
                 " whether it became final before you call again",
                 retry_after=self._deadline,
             ) from None
+
+    async def _try(self, contract: str, action: Any) -> Receipt:
+        key = self._identity.public
+        # From the nonce to the mempool nothing is awaited, so that no other call takes the same nonce.
+        raw = transaction.sign(
+            Transaction(
+                self._replica.chain_id, key, self._replica.next_nonce(key), contract, codec.encode(action)
+            ),
+            self._identity,
+        )
+        height = await self._replica.submit(raw)
         return Receipt(height, transaction.transaction_id(raw))
 
     def prove(self, key: bytes) -> StateProof:

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 ENGINE = b"\x00"
 TRANSACTION = b"\x01"
 
+OWN_CLIENT = "this host's client"
 RESEND_EVERY = 2.0  # seconds between repeats of own transactions that are not final yet
 
 BlockObserver = Callable[[Block], None]
@@ -184,8 +185,9 @@ class Replica:
     async def submit(self, raw: bytes) -> int:
         """Sends a signed transaction to all members and waits; returns the height at which it became final.
 
-        Raises PeerFault or Misuse, with the reason, for one that is badly made or cannot run, Unavailable when
-        there is no room or the replica stops. Give it a deadline: without a quorum nothing becomes final.
+        Raises PeerFault or Misuse, with the reason, for one that is badly made or cannot run, NonceLost for one
+        that must be signed again, Unavailable when there is no room or the replica stops. Give it a deadline:
+        without a quorum nothing becomes final.
         """
         return await asyncio.shield(self.offer(raw))
 
@@ -195,17 +197,17 @@ class Replica:
             raise self.failure or Unavailable(f"the replica of {self.host} does not run; start it first")
         earlier = self._submissions.find(raw)
         if earlier is not None:
-            return earlier
+            return earlier.height
         fresh = transaction_id(raw) not in self._chain.mempool
         if fresh:
-            self._chain.take(raw, "this host's client")
-        future = self._submissions.add(raw)
+            self._chain.take(raw, OWN_CLIENT)
+        submission = self._submissions.add(raw, self._chain.open(raw, OWN_CLIENT))
         self._spread(raw)
         if self._resend is None:
             self._resend = self._loop.call_later(RESEND_EVERY, self._spread_again)
         if fresh:
             self._perform(self._engine.command(raw, self._clock(), self._wall()))
-        return future
+        return submission.height
 
     def _spread(self, raw: bytes) -> None:
         for member in self._members.members:
@@ -214,7 +216,7 @@ class Replica:
     def _spread_again(self) -> None:
         self._resend = None
         if self._submissions and self._running:
-            for raw in self._submissions.transactions():
+            for raw in self._submissions.raws():
                 self._spread(raw)
             self._resend = self._loop.call_later(RESEND_EVERY, self._spread_again)
 
@@ -260,7 +262,7 @@ class Replica:
 
     def _link_changed(self, host: str, up: bool) -> None:
         if up and self._running and host in {member.host for member in self._members.members}:
-            for raw in self._submissions.transactions():
+            for raw in self._submissions.raws():
                 self._send(host, TRANSACTION + raw)
 
     def _tick(self) -> None:
@@ -360,8 +362,8 @@ class Replica:
             self._trust(appended.members, appended.registry)
         self._submissions.final(block)
         if self._chain.best is block:
-            for raw in self._submissions.refuse(self._chain.refusal):
-                self._chain.drop(raw)
+            for transaction in self._submissions.review(self._chain.nonce, self._chain.refusal):
+                self._chain.drop(transaction)
         for observer in self._observers:
             try:
                 observer(block)

@@ -2,55 +2,82 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ledger.block import Block
-from ledger.errors import Misuse, Unavailable
-from ledger.transaction import transaction_id
+from ledger.errors import Misuse, PlatformError, Unavailable
+from ledger.transaction import Transaction, transaction_id
+
+
+class NonceLost(Unavailable):
+    """The transaction can never run under its nonce; what it asks for may be signed anew, with the next one."""
+
+
+class Submission(NamedTuple):
+    raw: bytes
+    transaction: Transaction
+    height: "asyncio.Future[int]"  # when it is final
 
 
 class Submissions:
     def __init__(self) -> None:
-        self._waiting: dict[bytes, tuple[bytes, asyncio.Future[int]]] = {}  # id -> transaction, height
+        self._waiting: dict[bytes, Submission] = {}  # by transaction id
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def find(self, raw: bytes) -> "asyncio.Future[int] | None":
-        _, future = self._waiting.get(transaction_id(raw), (raw, None))
-        return future
+    def find(self, raw: bytes) -> Submission | None:
+        return self._waiting.get(transaction_id(raw))
 
-    def add(self, raw: bytes) -> "asyncio.Future[int]":
-        """Gives the height when the transaction is final."""
+    def add(self, raw: bytes, transaction: Transaction) -> Submission:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         future.add_done_callback(_heard)
-        self._waiting[transaction_id(raw)] = (raw, future)
-        return future
+        submission = Submission(raw, transaction, future)
+        self._waiting[transaction_id(raw)] = submission
+        return submission
 
-    def transactions(self) -> list[bytes]:
-        return [raw for raw, _ in self._waiting.values()]
+    def raws(self) -> list[bytes]:
+        return [submission.raw for submission in self._waiting.values()]
 
     def final(self, block: Block) -> None:
         for raw in block.transactions:
-            _, future = self._waiting.pop(transaction_id(raw), (raw, None))
-            if future is not None and not future.done():
-                future.set_result(block.header.height)
+            submission = self._waiting.pop(transaction_id(raw), None)
+            if submission is not None and not submission.height.done():
+                submission.height.set_result(block.header.height)
 
-    def refuse(self, refusal: Callable[[bytes], str | None]) -> list[bytes]:
-        """Those that `refusal` gives a reason against are told so, not left to wait; returns them."""
-        refused = []
-        for digest, (raw, future) in list(self._waiting.items()):
-            if (reason := refusal(raw)) is not None:
-                refused.append(raw)
-                del self._waiting[digest]
-                if not future.done():
-                    future.set_exception(Misuse(f"the transaction can no longer run: {reason}"))
-        return refused
+    def review(
+        self, next_nonce: Callable[[bytes], int], refusal: Callable[[Transaction], str | None]
+    ) -> list[Transaction]:
+        """After a block: those that can no longer run are told so, not left to wait; returns them.
+
+        One that its contract refuses leaves a gap, so those that the account sent after it lose their nonces too.
+        """
+        lost: list[Transaction] = []
+        gaps: set[bytes] = set()
+        for submission in sorted(self._waiting.values(), key=lambda each: each.transaction.nonce):
+            transaction = submission.transaction
+            expected = next_nonce(transaction.account)
+            error: PlatformError | None = None
+            if transaction.nonce < expected:
+                error = NonceLost(f"another transaction of this key used nonce {transaction.nonce}; sign this one again")
+            elif transaction.account in gaps:
+                error = NonceLost("an earlier transaction of this key was refused; sign this one again")
+            elif transaction.nonce == expected and (reason := refusal(transaction)) is not None:
+                error = Misuse(f"the transaction can no longer run: {reason}")
+                gaps.add(transaction.account)
+            if error is not None:
+                lost.append(transaction)
+                self._end(submission, error)
+        return lost
 
     def give_up(self, reason: Unavailable) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for _, future in waiting.values():
-            if not future.done():
-                future.set_exception(reason)
+        for submission in list(self._waiting.values()):
+            self._end(submission, reason)
+
+    def _end(self, submission: Submission, error: PlatformError) -> None:
+        del self._waiting[transaction_id(submission.raw)]
+        if not submission.height.done():
+            submission.height.set_exception(error)
 
 
 def _heard(future: "asyncio.Future[int]") -> None:

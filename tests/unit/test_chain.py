@@ -70,10 +70,11 @@ def test_build_leaves_out_what_fails_and_what_comes_after_it() -> None:
     block = chain.build(CREATED + 1, "north-1")
     assert block is not None and block.transactions == (good,)
     chain.append(block, certify(block, chain.members()))
-    assert "voted on this already" in str(chain.refusal(double))
-    assert chain.refusal(after) is None  # its turn may come
-    assert "nonce" in str(chain.refusal(good))
+    assert "voted on this already" in str(chain.refusal(chain.open(double, "a")))
+    assert "nonce" in str(chain.refusal(chain.open(good, "a")))
     assert chain.build(CREATED + 2, "north-1") is None
+    chain.drop(chain.open(double, "a"))
+    assert len(chain.mempool) == 1  # `after`, whose turn may come
 
 
 def test_building_and_checking_change_nothing() -> None:

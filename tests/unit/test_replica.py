@@ -1,6 +1,7 @@
 """The replica as an edge, with an engine of one: what is durable, what is told, what is refused."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from ledger import codec, outbox
 from ledger.client import Client
 from ledger.contracts import records, trust
 from ledger.contracts.records import RecordHop
-from ledger.disk import MemoryDisk
+from ledger.disk import FileDisk, MemoryDisk
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.links.base import Channel
 from ledger.links.memory import MemoryLinks
@@ -67,6 +68,28 @@ async def test_a_refusal_comes_at_once_or_when_its_turn_is_lost() -> None:
         assert (await client.call("records", hop(2))).height == 2  # its nonce is free again
         with pytest.raises(PeerFault, match="no Signed"):
             await replica.submit(b"\x00")
+
+
+async def test_a_refused_call_does_not_hold_up_those_behind_it() -> None:
+    async with cluster("north-1", "north-2") as both:
+        follower = both.replicas["north-2"]
+        both.hub.cut("north-1", "north-2")
+        client = Client(follower, identity("north-2"))
+        calls = [asyncio.create_task(client.call("records", hop(epoch))) for epoch in (1, 1, 2, 3)]
+        await until(lambda: follower.next_nonce(identity("north-2").public) == 4)
+        both.hub.heal("north-1", "north-2")
+        first, again, *others = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(again, Misuse) and "was recorded" in str(again)
+        assert not any(isinstance(each, BaseException) for each in (first, *others))
+        assert records.hop(follower.state, bytes(32), 3) is not None
+
+
+async def test_a_key_that_is_used_elsewhere_too_signs_again() -> None:
+    async with cluster("north-1", "north-2") as both:
+        here, there = (Client(replica, identity("north-1")) for replica in both.replicas.values())
+        calls = [client.call("records", hop(epoch)) for epoch, client in enumerate([here, there] * 3, start=1)]
+        await asyncio.gather(*calls)
+        assert both.replicas["north-1"].next_nonce(identity("north-1").public) == 6
 
 
 async def test_no_finality_in_time_says_what_to_do() -> None:
@@ -170,6 +193,20 @@ async def test_a_late_follower_is_served_and_a_restart_goes_on() -> None:
         assert records.hop(both.replicas["north-2"].state, bytes(32), 4) is not None
         await both.replicas["north-1"].submit(both.call("north-1", hop(6), "records"))
         await both.same_height(6)
+
+
+async def test_a_real_disk_gives_back_the_same_chain(tmp_path: Path) -> None:
+    async with cluster("north-1") as alone:
+        for epoch in (1, 2):
+            await alone.stop("north-1")
+            alone.disks["north-1"] = FileDisk(tmp_path / "data")  # type: ignore[assignment]
+            replica = await alone.start("north-1")
+            assert replica.height == epoch - 1
+            assert await replica.submit(alone.call("north-1", hop(epoch), "records")) == epoch
+            await alone.stop("north-1")
+            await alone.disks["north-1"].close()
+            alone.disks["north-1"] = MemoryDisk()
+            await alone.start("north-1")
 
 
 async def test_the_disk_of_another_chain_is_refused() -> None:

@@ -1,0 +1,147 @@
+"""Four replicas on memory links and disks, with the improved PBFT as it runs in production."""
+
+import asyncio
+from functools import partial
+from hashlib import sha256
+
+import pytest
+
+from ledger.client import Client
+from ledger.consensus.ipbft.engine import Ipbft
+from ledger.consensus.ipbft.messages import encode_blocks
+from ledger.consensus.ipbft.settings import Settings
+from ledger.consensus.leaders import primary
+from ledger.contracts import records, trust
+from ledger.contracts.records import RecordHop
+from ledger.engines import EngineKind
+from ledger.errors import Misuse
+from ledger.replica import Replica
+from tests.helpers.founders import NAMES, genesis, identity, join, revoke
+from tests.helpers.replicas import Cluster
+
+FAST = Settings(
+    view_timeout=0.3, max_view_timeout=2.0, relay_after=0.05, resend_every=0.05, status_every=0.2, fetch_after=0.02
+)
+IPBFT = EngineKind(partial(Ipbft, settings=FAST), encode_blocks)
+
+
+def cluster(size: int = 4, hosts: int = 1) -> Cluster:
+    return Cluster(genesis(size, hosts), IPBFT)
+
+
+def leader_of(replica: Replica) -> str:
+    """Of view 0."""
+    return primary(replica.members(), 0)
+
+
+def digest(name: str) -> bytes:
+    return sha256(name.encode()).digest()
+
+
+def hop(source: str, epoch: int, destination: str) -> RecordHop:
+    return RecordHop(digest(source), epoch, source, destination, digest(f"transfer {epoch}"), digest("parcel"))
+
+
+async def vote(four: Cluster, voters: tuple[str, ...], action: object) -> list[int]:
+    """Every voter's vote through its own replica, all at once; the heights."""
+    clients = [Client(four.replicas[f"{voter}-1"], identity(voter)) for voter in voters]
+    return [receipt.height for receipt in await asyncio.gather(*(each.call("trust", action) for each in clients))]
+
+
+async def test_a_vote_revokes_and_the_membership_shrinks() -> None:
+    async with cluster() as four:
+        west = four.replicas["west-1"]
+        assert west.members().n == 4
+        heights = await vote(four, NAMES[:3], revoke("west", "its key leaked"))
+        rest = ["north-1", "east-1", "south-1"]
+        await four.same_height(max(heights), rest)
+        for host in rest:
+            replica = four.replicas[host]
+            assert replica.members().version == 1 and replica.members().n == 3
+            assert "west-1" not in replica.registry()
+            assert replica.organisations()["west"].reason == "its key leaked"
+            assert "west-1" not in four.links[host].up()
+        # The three go on, and what the revoked host says is not heard.
+        with pytest.raises(Misuse, match="never used again"):
+            await vote(four, ("north",), join("west"))
+        # Three members withstand no fault: all are needed, and all are there.
+        heights = await vote(four, NAMES[:3], join("upper"))
+        await four.same_height(max(heights), rest)
+        assert four.replicas["north-1"].members().n == 4
+        assert west.failure is None
+        assert all(replica.failure is None for replica in four.replicas.values())
+
+
+async def test_the_primary_dies_and_three_go_on_and_it_catches_up() -> None:
+    async with cluster() as four:
+        first = max(await vote(four, ("north",), join("upper")))
+        await four.same_height(first)
+        dead = leader_of(four.replicas["north-1"])
+        await four.kill(dead)
+        others = [name for name in NAMES[:4] if f"{name}-1" != dead]
+        heights = await vote(four, tuple(others), join("lower"))
+        await four.same_height(max(heights))
+        replica = await four.start(dead)
+        await four.same_height(max(heights))
+        assert replica.organisations().keys() >= {"lower"}
+        assert replica.state.get(b"trust/members") == four.replicas[f"{others[0]}-1"].state.get(b"trust/members")
+        # It takes part again: lower has a seat and no replica here, so all four others are needed now.
+        after = await Client(replica, identity(dead.removesuffix("-1"))).call("trust", join("inner"))
+        await four.same_height(after.height)
+
+
+@pytest.mark.parametrize("dead", NAMES[:4])
+async def test_any_one_may_be_down(dead: str) -> None:
+    async with cluster() as four:
+        await four.kill(f"{dead}-1")
+        alive = next(name for name in NAMES[:4] if name != dead)
+        heights = await vote(four, (alive,), join("upper"))
+        await four.same_height(max(heights))
+
+
+async def test_all_at_once_lose_power_and_go_on() -> None:
+    async with cluster() as four:
+        await four.same_height(max(await vote(four, ("north",), join("upper"))))
+        for host in list(four.replicas):
+            await four.kill(host)
+        for host in four.disks:
+            await four.start(host)
+        height = max(await vote(four, ("east",), join("upper")))
+        await four.same_height(height)
+        (proposal,) = trust.proposals(four.replicas["south-1"].state)
+        assert [each.organisation for each in proposal.votes] == ["north", "east"]
+
+
+async def test_a_host_without_a_seat_follows_and_submits() -> None:
+    async with cluster(hosts=2) as eight:
+        observer = eight.replicas["west-2"]
+        assert observer.members().n == 4
+        receipt = await Client(observer, identity("west")).call("trust", join("upper"))
+        await eight.same_height(receipt.height)
+        observer.prove(b"trust/open").check(observer.members())
+
+
+async def test_one_cut_off_catches_up_when_healed() -> None:
+    async with cluster() as four:
+        for host in ("north-1", "east-1", "south-1"):
+            four.hub.cut("west-1", host)
+        heights = [max(await vote(four, ("north",), join(f"new{number}"))) for number in range(3)]
+        assert four.replicas["west-1"].height == 0
+        for host in ("north-1", "east-1", "south-1"):
+            four.hub.heal("west-1", host)
+        await four.same_height(max(heights))
+
+
+async def test_many_calls_from_every_host() -> None:
+    async with cluster() as four:
+        ring = list(four.replicas)
+        calls = []
+        for host, following in zip(ring, ring[1:] + ring[:1], strict=True):
+            client = Client(four.replicas[host], identity(host))
+            calls += [client.call("records", hop(host, epoch, following)) for epoch in range(1, 11)]
+        receipts = await asyncio.gather(*calls)
+        await four.same_height(max(receipt.height for receipt in receipts))
+        for replica in four.replicas.values():
+            found = [records.hop(replica.state, digest(host), epoch) for host in ring for epoch in range(1, 11)]
+            assert [each.height if each else None for each in found] == [receipt.height for receipt in receipts]
+            assert not replica.faults
