@@ -5,15 +5,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from agentplatform.frontdoor.client import Host, connect, homes
+from agentplatform.frontdoor.client import connect, homes
 from agentplatform.settings import Home
-from ledger.errors import Misuse, Unavailable
+from ledger.errors import Misuse, PlatformError, Unavailable
 
 # Seconds. A daemon reads its journal and warms workers before it answers; it ends its agents before it goes.
 START_DEADLINE = 60.0
@@ -34,10 +34,29 @@ def start(root: Path, hosts: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def stop(root: Path, hosts: Iterable[str]) -> list[dict[str, Any]]:
-    """Stops those that run. Returns for each whether it ran and what it took: its word, SIGTERM or SIGKILL."""
+    """Stops those that run, and all that they started. `by`: what it took (word, SIGTERM, SIGKILL; None: nothing)."""
     known = homes(root)
-    asked = {name: _ask_to_stop(root, known[name]) for name in hosts}  # all first: they end beside each other
-    return [{"host": name, "ran": bool(family), "by": _see_end(family)} for name, family in asked.items()]
+    daemons = {name: daemon for name in hosts if (daemon := running(known[name])) is not None}
+    workers = [worker for daemon in daemons.values() for worker in _children(daemon)]
+    by: dict[str, str] = {}
+    for how, act, seconds in _WAYS_TO_STOP:
+        # All of one way first: they end beside each other. Whom it cannot reach is not waited for.
+        asked = [name for name in daemons if name not in by and act(root, name, daemons[name])]
+        _await_end([daemons[name] for name in asked], seconds)
+        by |= {name: how for name in daemons if name not in by and _ended(daemons[name])}
+    # Workers end when their daemon does; one that hangs must not be left behind.
+    _await_end(workers, TERM_DEADLINE)
+    end_all(workers)
+    return [{"host": name, "ran": name in daemons, "by": by.get(name)} for name in hosts]
+
+
+def end_all(processes: Iterable[psutil.Process]) -> None:
+    """SIGKILL for those that are still there, and waits until they are gone."""
+    left = [process for process in processes if not _ended(process)]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    _await_end(left, TERM_DEADLINE)
 
 
 def running(home: Home) -> psutil.Process | None:
@@ -96,48 +115,50 @@ def _last_line(log: Path) -> str:
     return "it wrote no log"
 
 
-def _ask_to_stop(root: Path, home: Home) -> list[psutil.Process]:
-    """The daemon and what it started, itself first; empty when it does not run."""
-    daemon = running(home)
-    if daemon is None:
-        return []
+def _children(process: psutil.Process) -> list[psutil.Process]:
     try:
-        family = [daemon, *daemon.children(recursive=True)]
-        host: Host = connect(home.folder.name, root=root)
-        host.call("stop", patience=STOP_DEADLINE)
+        found: list[psutil.Process] = process.children(recursive=True)
+        return found
     except psutil.NoSuchProcess:
         return []
-    except Unavailable:  # hung, still starting, or gone before it could answer: a signal reaches it, see _see_end
-        daemon.terminate()
-    return family
 
 
-def _see_end(family: list[psutil.Process]) -> str | None:
-    if not family:
-        return None
-    daemon, children = family[0], family[1:]
-    by = "word"
+def _by_word(root: Path, name: str, daemon: psutil.Process) -> bool:
     try:
-        daemon.wait(STOP_DEADLINE)
-    except psutil.TimeoutExpired:
-        by = _end_by_signal(daemon)
-    # Workers end when their daemon does; one that hangs must not be left behind.
-    _, left = psutil.wait_procs(children, timeout=TERM_DEADLINE)
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(left, timeout=TERM_DEADLINE)
-    return by
+        connect(name, root=root).call("stop", patience=STOP_DEADLINE)
+    except PlatformError:  # it hangs, still starts, or ended before it could answer
+        return False
+    return True
 
 
-def _end_by_signal(daemon: psutil.Process) -> str:
+def _by_sigterm(root: Path, name: str, daemon: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         daemon.terminate()
-        try:
-            daemon.wait(TERM_DEADLINE)
-            return "SIGTERM"
-        except psutil.TimeoutExpired:
-            daemon.kill()
-            daemon.wait()
-            return "SIGKILL"
-    return "SIGTERM"
+    return True
+
+
+def _by_sigkill(root: Path, name: str, daemon: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        daemon.kill()
+    return True
+
+
+_WAYS_TO_STOP: tuple[tuple[str, Callable[[Path, str, psutil.Process], bool], float], ...] = (
+    ("word", _by_word, STOP_DEADLINE),
+    ("SIGTERM", _by_sigterm, TERM_DEADLINE),
+    ("SIGKILL", _by_sigkill, TERM_DEADLINE),
+)
+
+
+def _ended(process: psutil.Process) -> bool:
+    """Also when nobody has asked for its exit status yet: in a container there may be no one who does."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _await_end(processes: list[psutil.Process], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not all(map(_ended, processes)) and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY)

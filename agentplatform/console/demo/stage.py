@@ -19,7 +19,6 @@ from ledger.errors import Unavailable
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK_EVERY = 0.1  # seconds
-_LAST_WAIT = 5.0  # seconds for what is killed to be gone
 
 Found = TypeVar("Found")
 
@@ -77,8 +76,4 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _stop(root: Path) -> None:
     processes.stop(root, processes.homes(root))
     # A daemon that an interrupt caught between fork and exec bears no name yet; every child is the demo's own.
-    left = psutil.Process().children(recursive=True)
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(left, timeout=_LAST_WAIT)
+    processes.end_all(psutil.Process().children(recursive=True))
