@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 import uvloop
 
 from ledger.identity import Identity
-from ledger.links.base import MAX_MESSAGE_BYTES, Channel, Passport
+from ledger.links.base import Channel, Passport
 from ledger.links.tls import TlsLinks
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
