@@ -36,8 +36,9 @@ class Resident:
         for a message boundary, and then for `run` and `on_dispatching`."""
         self.id = agent
         self.instance: Agent | None = None
+        self.idle = asyncio.Event()  # nothing to do now (but for `run`), or ended
         self._wake = asyncio.Event()
-        self._place = AgentPlace(agent, name, upcalls.sent, self._wake.set)
+        self._place = AgentPlace(agent, name, upcalls.sent, self._wake_up)
         self._upcalls, self._ended, self._patience = upcalls, ended, patience
         self._inbox: deque[Delivery] = deque()
         self._life: asyncio.Task[Any] | None = None
@@ -92,7 +93,7 @@ class Resident:
             raise Misuse(f"{self.id} is {self.state} and on its way already, or not yet here")
         captured: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._capture = destination, captured
-        self._wake.set()
+        self._wake_up()
         await asyncio.wait([captured], timeout=self._patience)
         if not captured.done() and self.state is State.RUNNING:
             self._capture = None
@@ -116,7 +117,7 @@ class Resident:
         if self.state is not State.RUNNING or self._disposal is not None:
             raise Misuse(f"{self.id} is {self.state} or about to end; it cannot be disposed of now")
         self._disposal = asyncio.get_running_loop().create_future()
-        self._wake.set()
+        self._wake_up()
         await asyncio.wait([self._disposal], timeout=self._patience)
         if not self._disposal.done() and self.state is State.RUNNING and self._life is not None:
             self._life.cancel()  # stuck in one message: the end does not wait for it
@@ -128,14 +129,19 @@ class Resident:
     def deliver(self, delivery: Delivery) -> None:
         if self.state in (State.RUNNING, State.FREEZING):
             self._inbox.append(delivery)
-            self._wake.set()
+            self._wake_up()
 
     def answer(self, call: int, answer: Answer) -> None:
         self._place.answer(call, answer)
 
     # The agent's life
 
+    def _wake_up(self) -> None:
+        self.idle.clear()
+        self._wake.set()
+
     def _live(self, *hook: Any) -> None:
+        self.idle.clear()
         self._life = asyncio.create_task(self._live_on(*hook))
 
     async def _live_on(self, *hook: Any) -> None:
@@ -154,6 +160,7 @@ class Resident:
                 await self._handle(self._inbox.popleft())
             else:
                 self._wake.clear()
+                self.idle.set()
                 await self._wake.wait()
 
     async def _handle(self, delivery: Delivery) -> None:
@@ -233,6 +240,7 @@ class Resident:
     def _end(self, event: Event) -> None:
         self._step(event)
         self._place.leave()
+        self.idle.set()
         for task in (self._run, self._life):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
