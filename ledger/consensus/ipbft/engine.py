@@ -77,6 +77,10 @@ class Ipbft:
         self._now, self._wall = 0.0, 0
         self._effects: list[Effect] = []
 
+    @property
+    def view(self) -> int:
+        return self._at.view
+
     # The contract
 
     def start(self, now: float, wall: int) -> list[Effect]:

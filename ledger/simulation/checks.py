@@ -1,0 +1,66 @@
+"""What must hold in every run, judged from what left the hosts and what is on their disks, not by the engines."""
+
+from ledger import codec
+from ledger.block import Block
+from ledger.certificate import COMMIT, PREPARE, Ballot, Certificate, Members
+from ledger.consensus.ipbft.messages import ChangeView, Content, Propose, ViewChange, Vote
+from ledger.errors import PeerFault
+from ledger.simulation.twins import fast_verify
+from ledger.sync import is_about
+
+
+class Checker:
+    """Collects `faults`, each a sentence. Byzantine hosts are not held to anything."""
+
+    def __init__(self, members: Members) -> None:
+        self._members = members
+        self._decided: dict[int, Block] = {}
+        self._votes: dict[tuple[str, str, int, int], bytes] = {}
+        self._views: dict[str, int] = {}
+        self.faults: list[str] = []
+        self.forks = 0
+
+    @property
+    def height(self) -> int:
+        return max(self._decided, default=0)
+
+    def decided(self, host: str, block: Block, certificate: Certificate) -> None:
+        """One block for each height, and for each a certificate that holds."""
+        height = block.header.height
+        first = self._decided.setdefault(height, block)
+        if first.digest() != block.digest():
+            self.forks += 1
+            self.faults.append(f"{host} decided another block {height} than somebody else")
+        if not is_about(certificate, COMMIT, block):
+            self.faults.append(f"{host} decided block {height} with a certificate of something else")
+        try:
+            certificate.check(self._members, fast_verify)
+        except PeerFault as fault:
+            self.faults.append(f"{host} decided block {height} with a bad certificate: {fault}")
+
+    def sent(self, host: str, content: Content) -> None:
+        """No host signs twice, and none votes in a view that it has left, restarts or not."""
+        match content:
+            case Propose():
+                header = content.block.header
+                ballot = Ballot(header.chain, 0, PREPARE, header.height, content.view, content.block.digest())
+                self._voted(host, ballot)
+            case Vote():
+                self._voted(host, content.ballot)
+            case ChangeView():
+                view = self._view_of(content)
+                self._views[host] = max(view, self._views.get(host, 0))
+
+    def _voted(self, host: str, ballot: Ballot) -> None:
+        place = (host, ballot.kind, ballot.height, ballot.view)
+        first = self._votes.get(place)
+        if first is None:
+            self._votes[place] = ballot.digest
+            if ballot.kind == PREPARE and ballot.view < self._views.get(host, 0):
+                self.faults.append(f"{host} votes in view {ballot.view}, which it has left")
+        elif first != ballot.digest:
+            self.faults.append(f"{host} signs twice: {ballot.kind} at height {ballot.height}, view {ballot.view}")
+
+    @staticmethod
+    def _view_of(content: ChangeView) -> int:
+        return codec.decode(content.signed.body, ViewChange).view
