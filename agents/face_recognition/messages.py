@@ -66,7 +66,8 @@ def parse(kind: str, body: Any) -> msgspec.Struct:
     if kind not in REQUESTS:
         raise Misuse(f"face recognition knows no message {kind!r}: send one of {', '.join(REQUESTS)}")
     try:
-        return msgspec.convert({} if body is None else body, REQUESTS[kind])
+        # bytes as they are: text is no picture, also not as base64, which msgspec would take.
+        return msgspec.convert({} if body is None else body, REQUESTS[kind], builtin_types=(bytes,))
     except msgspec.ValidationError as error:
         fields = ", ".join(REQUESTS[kind].__struct_fields__) or "nothing"
         raise Misuse(f"a message {kind!r} has the wrong body: {error}; it takes {fields}") from None
