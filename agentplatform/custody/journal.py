@@ -94,8 +94,9 @@ class Journal:
             "SELECT body FROM parcels WHERE agent = ? AND transfer = ?", (agent, transfer)
         )
         if not rows:
+            origin = f"handoff {transfer.hex()}" if transfer else "its birth"
             raise Misuse(
-                f"the custody journal has no parcel of {agent} for handoff {transfer.hex() or 'none: birth'}; "
+                f"the custody journal has no parcel of {agent} for {origin}; "
                 "its file was changed from outside: stop the host and restore a backup"
             )
         return bytes(rows[0][0])
