@@ -30,6 +30,7 @@ from ledger.errors import Misuse, PeerFault, Unavailable
 
 T = TypeVar("T")
 SECONDS = 10.0  # a test that waits longer has failed
+PATIENCE = 5.0  # seconds for a message boundary
 
 
 class _Guest:
@@ -61,9 +62,11 @@ class Inline:
         """Ends all agents without a hook."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(SECONDS)
-        for task in asyncio.all_tasks(self._loop):
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
             task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
+        if tasks:
+            self._loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
         self._loop.close()
 
     def __enter__(self) -> "Inline":
@@ -131,7 +134,7 @@ class Inline:
         return self._guests[agent]
 
     def _resident(self, agent: str, name: str) -> Resident:
-        return Resident(agent, name, self, lambda agent: None, SECONDS / 2)
+        return Resident(agent, name, self, lambda agent: None, PATIENCE)
 
     def _land(self, agent: str, destination: str, state: bytes) -> None:
         guest = self._guests[agent]
