@@ -10,6 +10,8 @@ from collections import deque
 
 import msgspec
 
+from services.eds.rules import Group
+
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_WAITING_LETTERS = 10_000
 
@@ -44,22 +46,13 @@ class Memory(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     replies: list[Reply] = msgspec.field(default_factory=list)  # those that the sender may still ask for
 
 
-class Group(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Agents that are decided about together, under `rules` (plain data, see services.eds.rules)."""
-
-    name: str
-    user: str  # whose movements concern the group
-    agents: tuple[str, ...]
-    rules: tuple[dict[str, object], ...]
-
-
 class Luggage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """What the daemon keeps for an agent, and hands to the next host."""
 
     senders: dict[str, Memory] = msgspec.field(default_factory=dict)
     sent: dict[str, int] = msgspec.field(default_factory=dict)  # highest sequence used, for each receiver
     outbox: list[Letter] = msgspec.field(default_factory=list)  # sent, not replied to
-    group: Group | None = None
+    group: Group | None = None  # the service group that the EDS decides about as one
 
 
 class Mailbox:

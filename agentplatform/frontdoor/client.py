@@ -1,15 +1,18 @@
 """The caller's side: `connect()` gives a Host, whose agents are AgentProxy objects."""
 
 import os
+import secrets
 import threading
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import Pyro5.api
 import Pyro5.errors
 
 from agentplatform.agent import Agent
+from agentplatform.commands import LIFE_MS, Command, sign
 from agentplatform.frontdoor.server import OBJECT
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import code_digest, give_birth
@@ -19,6 +22,7 @@ from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 from ledger.identity import Identity
 
 PATIENCE = 30.0
+_MARGIN = 5.0  # seconds more for the front door, so that the daemon's own, better reason comes first
 
 
 def default_root() -> Path:
@@ -59,6 +63,7 @@ class Host:
     def __init__(self, home: Home, root: Path) -> None:
         self.home, self._root = home, root
         self._threads = threading.local()
+        self.client = f"client-{secrets.token_hex(8)}"  # letters are numbered for each client
         self.name: str = self.call("hello")["host"]
 
     def call(self, verb: str, *, patience: float = PATIENCE, **arguments: Any) -> Any:
@@ -112,21 +117,30 @@ class AgentProxy:
 
         Raises Misuse with the agent's own error, Unavailable after `patience` seconds.
         """
-        question = {"agent": self.id, "kind": kind, "body": plain(body), "waiting": patience}
-        answer = self._host.call("ask", patience=patience + 5, **question)
+        question = {"agent": self.id, "kind": kind, "body": plain(body), "client": self._host.client}
+        answer = self._host.call("ask", patience=patience + _MARGIN, waiting=patience, **question)
         return msgspec.msgpack.decode(answer["body"])
 
     def send(self, kind: str, body: Any = None) -> None:
         """Sends a message and does not wait."""
-        self._host.call("tell", agent=self.id, kind=kind, body=plain(body))
+        self._host.call("tell", agent=self.id, kind=kind, body=plain(body), client=self._host.client)
 
     def dispatch(self, host: str, *, patience: float = PATIENCE) -> dict[str, Any]:
-        """Moves the agent to `host` and waits. Returns the hop; raises Unavailable with the reason if it stayed."""
-        return dict(self._host.call("dispatch", agent=self.id, host=host, patience=patience))
+        """Moves the agent to `host` and waits until it runs there.
 
-    def dispose(self) -> None:
+        Returns the hop (empty: it was there). Raises Misuse or Unavailable with the reason when it stayed.
+        """
+        order = {"agent": self.id, "host": host, "command": self._command("dispatch", host)}
+        return dict(self._host.call("dispatch", patience=patience + _MARGIN, waiting=patience, **order))
+
+    def dispose(self, *, patience: float = PATIENCE) -> None:
         """Ends the agent, after `on_disposing`."""
-        self._host.call("dispose", agent=self.id)
+        order = {"agent": self.id, "command": self._command("dispose", "")}
+        self._host.call("dispose", patience=patience + _MARGIN, waiting=patience, **order)
+
+    def _command(self, verb: Literal["dispatch", "dispose"], host: str) -> bytes:
+        """The agent may live anywhere; elsewhere only its owner's signature counts."""
+        return sign(Command(self.id, verb, host, int(time.time() * 1000) + LIFE_MS), self._host.owner())
 
     @property
     def host(self) -> str:

@@ -1,0 +1,27 @@
+"""What hosts tell each other unasked (Channel.ADVERT)."""
+
+import msgspec
+
+from agentplatform.whereabouts import Located
+from services.eds.events import UserMoved
+
+
+class Residents(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="residents"):
+    """Where agents are now: all of the sender's when a link comes up, afterwards the news."""
+
+    located: tuple[Located, ...]
+
+
+class Rms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="rms"):
+    """A message of the resource management server (services.rms.service)."""
+
+    message: bytes
+
+
+class Heard(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="heard"):
+    """An event that concerns a group wherever it is."""
+
+    event: UserMoved
+
+
+Bulletin = Residents | Rms | Heard

@@ -1,0 +1,305 @@
+"""The front desk: what a caller at the front door may ask of a host, one method a verb, plain data in and out."""
+
+import inspect
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agentplatform.parcel.code import MAX_BUNDLE_BYTES
+from agentplatform.version import __version__
+from agentplatform.whereabouts import only_one
+from ledger import codec, keyfile
+from ledger.client import Client
+from ledger.contracts.trust import VoteJoin, VoteRevoke
+from ledger.errors import Misuse
+from ledger.genesis import Organisation
+from services.eds.events import Event
+from services.eds.rules import Group
+
+if TYPE_CHECKING:  # the composition root makes the desk; only the type is needed here
+    from agentplatform.mae import Mae
+
+_EVENT: Any = Event
+_NEWEST = 200  # hops that are looked through
+_TELL_SECONDS = 60.0
+
+
+class FrontDesk:
+    def __init__(self, mae: "Mae") -> None:
+        self._mae = mae
+
+    async def perform(self, verb: str, arguments: dict[str, Any]) -> Any:
+        """One verb. Raises Misuse for a verb or arguments that do not exist."""
+        if verb not in VERBS:
+            raise Misuse(f"there is no verb {verb!r}; there are: {', '.join(VERBS)}")
+        method = VERBS[verb]
+        try:
+            inspect.signature(method).bind(self, **arguments)
+        except TypeError as error:
+            raise Misuse(f"{verb}: {error}") from None
+        return await method(self, **arguments)
+
+    # The host
+
+    async def hello(self) -> dict[str, Any]:
+        mae = self._mae
+        return {
+            "host": mae.host,
+            "organisation": mae.settings.organisation,
+            "version": __version__,
+            "pid": os.getpid(),
+        }
+
+    async def status(self) -> dict[str, Any]:
+        mae = self._mae
+        up = mae.links.up()
+        members = mae.replica.members()
+        return await self.hello() | {
+            "uptime_s": round(time.time() - mae.started_at, 1),
+            "jail": mae.runner.jail,
+            "ledger": {
+                "height": mae.replica.height,
+                "members": [member.host for member in members.members],
+                "members_version": members.version,
+                "quorum": members.quorum,
+            },
+            "links": {"up": sorted(up), "down": sorted(mae.replica.registry().keys() - up - {mae.host})},
+            "agents": len(mae.carrier.residents),
+            "in_doubt": [
+                {
+                    "transfer": transfer.hex(),
+                    "agents": [load.agent for load in open_.cargo],
+                    "role": role,
+                    "phase": open_.phase.name.lower(),
+                    "waits_for": open_.peer,
+                }
+                for role, transfers in (
+                    ("source", mae.carrier.machine.leaving),
+                    ("destination", mae.carrier.machine.arriving),
+                )
+                for transfer, open_ in transfers.items()
+            ],
+        }
+
+    async def hosts(self) -> list[dict[str, Any]]:
+        """Every host that the ledger names, with what is known of it."""
+        mae = self._mae
+        adverts, links, up = mae.rms.adverts(), mae.rms.links(), mae.links.up()
+        standings = mae.replica.organisations().values()
+        alive = mae.whereabouts.alive()
+        rows = []
+        for standing in standings:
+            for passport in standing.organisation.hosts:
+                verdict = mae.tms.verdict(passport.host)
+                advert = adverts.get(passport.host)
+                link = links.get((mae.host, passport.host))
+                rows.append(
+                    {
+                        "host": passport.host,
+                        "organisation": passport.organisation,
+                        "address": passport.address,
+                        "trusted": verdict.trusted,
+                        "reason": verdict.reason,
+                        "since": standing.since,
+                        "up": passport.host in up or passport.host == mae.host,
+                        "cpu_free": advert.resources.cpu_free if advert else None,
+                        "memory_free": advert.resources.memory_free if advert else None,
+                        "rtt_ms": link.rtt_ms if link else None,
+                        "loss": link.loss if link else None,
+                        "agents": sum(located.host == passport.host for located in alive),
+                    }
+                )
+        return rows
+
+    async def stop(self) -> None:
+        self._mae.stopping.set()
+
+    # Agents
+
+    async def create(self, birth: bytes, code: bytes, init: bytes) -> dict[str, Any]:
+        if len(code) > MAX_BUNDLE_BYTES:
+            raise Misuse(f"the code has {len(code)} bytes; at most {MAX_BUNDLE_BYTES} are taken")
+        born = await self._mae.carrier.create(birth, code, init)
+        return {"agent": born.agent}
+
+    async def agents(self) -> list[dict[str, Any]]:
+        mae = self._mae
+        return [
+            {
+                "agent": located.agent,
+                "name": located.agent.rpartition("-")[0],
+                "host": located.host,
+                "epoch": located.epoch,
+                "resident": located.agent in mae.carrier.residents,
+                "state": mae.carrier.state_of(located.agent),
+            }
+            for located in mae.whereabouts.alive()
+        ]
+
+    async def resolve(self, agent: str) -> dict[str, Any]:
+        found = self._mae.whereabouts.resolve(agent)
+        return {"agent": found, "host": self._mae.whereabouts.host_of(found)}
+
+    async def ask(self, agent: str, kind: str, body: bytes, waiting: float, client: str) -> dict[str, Any]:
+        """A message to an agent anywhere, and its answer. Raises Misuse with the agent's own error."""
+        found = self._mae.whereabouts.resolve(agent)
+        reply = await self._mae.mailroom.ask(client, found, kind, body, waiting)
+        if not reply.ok:
+            raise Misuse(f"{found}: {codec.decode(reply.body, str, found)}")
+        return {"body": reply.body}
+
+    async def tell(self, agent: str, kind: str, body: bytes, client: str) -> None:
+        """A message that nobody waits for; it is sent again for a minute at most."""
+        found = self._mae.whereabouts.resolve(agent)
+        self._mae.start_task(self._mae.mailroom.ask(client, found, kind, body, _TELL_SECONDS))
+
+    async def dispatch(self, agent: str, host: str, command: bytes, waiting: float) -> dict[str, Any]:
+        """Moves an agent. One that lives here, on the word of this host's operator; elsewhere its owner's counts."""
+        found = self._mae.whereabouts.resolve(agent)
+        known = {passport.host for s in self._mae.replica.organisations().values() for passport in s.organisation.hosts}
+        if host not in known:
+            raise Misuse(f"the ledger knows no host {host!r}; there are: {', '.join(sorted(known))}")
+        if found in self._mae.carrier.residents:
+            return await self._mae.dispatch(found, host)
+        return await self._mae.commands.ask(found, command, waiting)
+
+    async def dispose(self, agent: str, command: bytes, waiting: float) -> None:
+        found = self._mae.whereabouts.resolve(agent)
+        if found in self._mae.carrier.residents:
+            await self._mae.carrier.dispose(found)
+        else:
+            await self._mae.commands.ask(found, command, waiting)
+
+    async def logs(self, agent: str, lines: int = 200) -> dict[str, Any]:
+        return {"lines": self._mae.logbook.read(self._mae.whereabouts.resolve(agent), lines)}
+
+    # Decisions
+
+    async def group(self, name: str, user: str, agents: list[str], rules: list[dict[str, Any]]) -> dict[str, Any]:
+        """From now on these agents, all of which live here, are decided about together."""
+        mae = self._mae
+        found = [mae.whereabouts.resolve(agent) for agent in agents]
+        full = dict(zip(agents, found, strict=True))
+        absent = [agent for agent in found if agent not in mae.mailroom.boxes]
+        if absent:
+            raise Misuse(f"{', '.join(absent)} do not live on {mae.host}; a group is formed where its agents are")
+        data = {"name": name, "user": user or None, "agents": found, "rules": _with_ids(rules, full)}
+        try:
+            group = msgspec.convert(data, Group)
+        except msgspec.ValidationError as error:
+            raise Misuse(f"that is no group: {error}") from None
+        for agent in found:
+            mae.mailroom.boxes[agent].luggage.group = group
+        return {"group": name, "agents": found}
+
+    async def event(self, event: dict[str, Any]) -> None:
+        """Something happened that may call for a decision (services.eds.events; `type` says which)."""
+        try:
+            await self._mae.happened(msgspec.convert(event, _EVENT))
+        except msgspec.ValidationError as error:
+            raise Misuse(f"that is no event: {error}") from None
+
+    async def why(self, agent: str) -> list[dict[str, Any]]:
+        found = self._mae.whereabouts.resolve(agent)
+        return [
+            msgspec.to_builtins(explanation) | {"rows": explanation.rows()}
+            for explanation in await self._mae.eds.why(found)
+        ]
+
+    async def hops(self, agent: str | None = None) -> list[dict[str, Any]]:
+        found = None if agent is None else self._mae.whereabouts.resolve(agent)
+        return await self._mae.hops.newest(_NEWEST, found)
+
+    # Trust
+
+    async def trust(self) -> dict[str, Any]:
+        replica = self._mae.replica
+        return {
+            "height": replica.height,
+            "organisations": [
+                {
+                    "name": name,
+                    "status": standing.status,
+                    "reason": standing.reason,
+                    "since": standing.since,
+                    "hosts": [passport.host for passport in standing.organisation.hosts],
+                }
+                for name, standing in replica.organisations().items()
+            ],
+            "proposals": [
+                {
+                    "kind": proposal.kind,
+                    "organisation": proposal.organisation,
+                    "votes": [msgspec.to_builtins(vote) for vote in proposal.votes],
+                }
+                for proposal in replica.proposals()
+            ],
+        }
+
+    async def vote_revoke(self, organisation: str, reason: str) -> dict[str, Any]:
+        """This host's organisation votes to end another's membership."""
+        names = list(self._mae.replica.organisations())
+        name = only_one(organisation, [each for each in names if each == organisation], "organisation")
+        return await self._vote(VoteRevoke(name, reason), name)
+
+    async def vote_join(self, organisation: dict[str, Any], reason: str) -> dict[str, Any]:
+        """This host's organisation votes to admit another. Keys are hexadecimal."""
+        try:
+            joining = msgspec.convert(_with_keys(organisation), Organisation)
+        except (msgspec.ValidationError, ValueError, KeyError, TypeError) as error:
+            raise Misuse(f"that is no organisation: {error}") from None
+        return await self._vote(VoteJoin(joining, reason), joining.name)
+
+    async def _vote(self, action: VoteJoin | VoteRevoke, concerned: str) -> dict[str, Any]:
+        mae = self._mae
+        voter = Client(mae.replica, keyfile.load(mae.home.organisation_key))
+        receipt = await voter.call("trust", action)
+        standing = mae.replica.organisations().get(concerned)
+        return {"height": receipt.height, "status": standing.status if standing else "proposed"}
+
+
+def _with_ids(rules: list[dict[str, Any]], full: dict[str, str]) -> list[dict[str, Any]]:
+    """Rules may name agents as the caller does; from here on they carry ids."""
+
+    def widen(value: Any) -> Any:
+        return [full.get(each, each) for each in value] if isinstance(value, list) else full.get(value, value)
+
+    return [
+        {key: widen(value) if key in ("agents", "agent", "on") else value for key, value in rule.items()}
+        for rule in rules
+    ]
+
+
+def _with_keys(organisation: dict[str, Any]) -> list[Any]:
+    name = organisation["name"]
+    hosts = [[host["host"], name, bytes.fromhex(host["key"]), host["address"]] for host in organisation["hosts"]]
+    return [name, bytes.fromhex(organisation["key"]), hosts]
+
+
+VERBS: dict[str, Callable[..., Awaitable[Any]]] = {
+    method.__name__: method
+    for method in (
+        FrontDesk.hello,
+        FrontDesk.status,
+        FrontDesk.hosts,
+        FrontDesk.stop,
+        FrontDesk.create,
+        FrontDesk.agents,
+        FrontDesk.resolve,
+        FrontDesk.ask,
+        FrontDesk.tell,
+        FrontDesk.dispatch,
+        FrontDesk.dispose,
+        FrontDesk.logs,
+        FrontDesk.group,
+        FrontDesk.event,
+        FrontDesk.why,
+        FrontDesk.hops,
+        FrontDesk.trust,
+        FrontDesk.vote_revoke,
+        FrontDesk.vote_join,
+    )
+}

@@ -1,0 +1,25 @@
+"""`python -m benchmarks NAME [options] --json`: the last line is one JSON object."""
+
+import importlib
+import sys
+
+BENCHMARKS = {
+    "migration": "a small agent to and fro between two daemons, beside its floor",
+    "links": "throughput and round trip of a link between two hosts",
+    "ledger-simulation": "consensus under a seeded network with faults; counts forks and stalls",
+    "handoff-exhaustive": "every state of a handoff in a small scope; counts violations",
+}
+
+
+def main() -> int:
+    if len(sys.argv) < 2 or sys.argv[1] not in BENCHMARKS:
+        print("usage: python -m benchmarks NAME [options] --json\n", file=sys.stderr)
+        for name, what in BENCHMARKS.items():
+            print(f"  {name:20} {what}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"benchmarks.{sys.argv[1].replace('-', '_')}")
+    return int(module.main(sys.argv[2:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
