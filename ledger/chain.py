@@ -117,22 +117,18 @@ class Chain:
     # Blocks
 
     def build(self, wall: int, proposer: str) -> Block | None:
-        """A block of what can run; what fails is left out, and with it what its account sent after it."""
+        """A block of what can run. What fails is left out, and what its account sent after it fails by its nonce."""
         best, members = self._best.header, self.members()
         height = best.height + 1
         overlay = Overlay(self._state)
         chosen: list[bytes] = []
-        failed: set[bytes] = set()
         size = 0
         for waiting in self.mempool.in_turn(self.nonce):
-            account = waiting.transaction.account
             if len(chosen) == MAX_BLOCK_TRANSACTIONS or size + len(waiting.raw) > MAX_BLOCK_BYTES:
                 break
-            if account in failed or _run(overlay, waiting.transaction, height) is not None:
-                failed.add(account)
-                continue
-            chosen.append(waiting.raw)
-            size += len(waiting.raw)
+            if _run(overlay, waiting.transaction, height) is None:
+                chosen.append(waiting.raw)
+                size += len(waiting.raw)
         if not chosen:
             return None
         update = self._tree.compute(overlay.changes)

@@ -59,7 +59,7 @@ class Submissions:
             expected = next_nonce(transaction.account)
             error: PlatformError | None = None
             if transaction.nonce < expected:
-                error = NonceLost(f"another transaction of this key used nonce {transaction.nonce}; sign this one again")
+                error = NonceLost(f"another transaction of the key used nonce {transaction.nonce}; sign this again")
             elif transaction.account in gaps:
                 error = NonceLost("an earlier transaction of this key was refused; sign this one again")
             elif transaction.nonce == expected and (reason := refusal(transaction)) is not None:

@@ -9,6 +9,7 @@ import pytest
 from ledger.client import Client
 from ledger.consensus.ipbft.engine import Ipbft
 from ledger.consensus.ipbft.messages import encode_blocks
+from ledger.consensus.ipbft.records import PREPARED_KEY, PROPOSAL_KEY
 from ledger.consensus.ipbft.settings import Settings
 from ledger.consensus.leaders import primary
 from ledger.contracts import records, trust
@@ -102,7 +103,10 @@ async def test_any_one_may_be_down(dead: str) -> None:
 async def test_all_at_once_lose_power_and_go_on() -> None:
     async with cluster() as four:
         await four.same_height(max(await vote(four, ("north",), join("upper"))))
-        for host in list(four.replicas):
+        for host, replica in list(four.replicas.items()):
+            assert replica._store is not None
+            kept = (await replica._store.load()).engine
+            assert PROPOSAL_KEY not in kept and PREPARED_KEY not in kept  # forgotten when the height was decided
             await four.kill(host)
         for host in four.disks:
             await four.start(host)

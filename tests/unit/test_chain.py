@@ -150,6 +150,7 @@ def test_what_a_block_may_not_carry() -> None:
         ((), "0 transactions"),
         ((good, good), "transaction 1 cannot run: the transaction has nonce 0"),
         ((bent,), "bad signature"),
+        ((call(chain.id, "north", 1, revoke("west")),), "nonce 1; the account's next is 0"),
         ((call(bytes(32), "north", 0, revoke("west")),), "another chain"),
         ((call(chain.id, "stranger", 0, revoke("west")),), "no trusted organisation or host"),
         ((call(chain.id, "north", 0, revoke("west"), contract="gold"),), "no contract 'gold'"),
@@ -157,6 +158,15 @@ def test_what_a_block_may_not_carry() -> None:
         ((bytes(MAX_BLOCK_BYTES + 1),), "more than"),
     ):
         assert message in str(chain.check(with_transactions(chain, *transactions)))
+
+
+def test_a_block_is_appended_once() -> None:
+    chain, block = built()
+    certificate = certify(block, chain.members())
+    chain.append(block, certificate)
+    with pytest.raises(Misuse, match="height does not follow"):
+        chain.append(block, certificate)
+    assert "height does not follow" in str(chain.check(block))
 
 
 def test_a_certificate_of_something_else_is_refused() -> None:
@@ -200,7 +210,7 @@ def test_a_light_client_needs_the_members_alone() -> None:
     for change in ({"value": None}, {"key": b"trust/organisation/east"}, {"proof": chain.prove(b"x").proof}):
         with pytest.raises(PeerFault, match="does not lead"):
             msgspec.structs.replace(proof, **change).check(members)
-    with pytest.raises(PeerFault, match="other members"):
+    with pytest.raises(PeerFault, match="that other members decided"):
         proof.check(chain.members())
     with pytest.raises(PeerFault, match="something else"):
         msgspec.structs.replace(proof, header=Chain(genesis()).best.header).check(members)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ledger import codec, outbox
+from ledger import replica as replica_module
 from ledger.client import Client
 from ledger.contracts import records, trust
 from ledger.contracts.records import RecordHop
@@ -99,13 +100,31 @@ async def test_no_finality_in_time_says_what_to_do() -> None:
             await client.call("records", hop())
 
 
-async def test_a_submission_waits_for_members_to_come_up() -> None:
+async def test_a_submission_waits_for_members_to_come_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica_module, "RESEND_EVERY", 3600.0)  # so it is the link that wakes it
     async with cluster("north-2") as both:
         raw = both.call("north-2", hop(), "records", through="north-2")
         waiting = asyncio.create_task(both.replicas["north-2"].submit(raw))
         await until(lambda: both.replicas["north-2"].next_nonce(identity("north-2").public) == 1)
         await both.start("north-1")
         assert await waiting == 1
+
+
+async def test_a_submission_that_was_lost_on_the_way_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica_module, "RESEND_EVERY", 0.01)
+    lost: list[bytes] = []
+
+    def drops(source: str, target: str, channel: Channel, message: bytes) -> bool:
+        if message[:1] != TRANSACTION or lost:
+            return False
+        lost.append(message)
+        return True
+
+    async with cluster("north-1", "north-2") as both:
+        await until(lambda: bool(both.links["north-2"].up()))
+        both.hub.drops = drops
+        assert await both.replicas["north-2"].submit(both.call("north-2", hop(), "records", through="north-2")) == 1
+        assert lost
 
 
 # Durable before visible
@@ -193,6 +212,15 @@ async def test_a_late_follower_is_served_and_a_restart_goes_on() -> None:
         assert records.hop(both.replicas["north-2"].state, bytes(32), 4) is not None
         await both.replicas["north-1"].submit(both.call("north-1", hop(6), "records"))
         await both.same_height(6)
+
+
+async def test_what_the_state_forgot_stays_forgotten() -> None:
+    async with cluster("north-1", size=3) as alone:
+        for voter in ("north", "east"):
+            await alone.replicas["north-1"].submit(alone.call(voter, revoke("south"), through="north-1"))
+        await alone.stop("north-1")
+        replica = await alone.start("north-1")  # which compares the state with the header's root
+        assert replica.proposals() == () and replica.members().n == 2
 
 
 async def test_a_real_disk_gives_back_the_same_chain(tmp_path: Path) -> None:
