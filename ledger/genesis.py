@@ -13,7 +13,7 @@ from ledger.identity import KEY_BYTES, Identity
 from ledger.links.base import Passport
 
 DOMAIN = "agentplatform/genesis"
-MAX_ORGANISATIONS = 64
+MAX_ORGANISATIONS = 64  # trusted at a time
 MAX_HOSTS = 64  # of one organisation
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # as a label of a domain name (RFC 1123, 2.1)
 _DOMAIN_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")

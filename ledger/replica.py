@@ -32,7 +32,7 @@ from ledger.proof import StateProof
 from ledger.rates import Rates
 from ledger.store import Store
 from ledger.submissions import Submissions
-from ledger.transaction import transaction_id
+from ledger.transaction import MAX_TRANSACTION_BYTES, transaction_id
 
 log = logging.getLogger(__name__)
 
@@ -222,6 +222,8 @@ class Replica:
 
     def _admit(self, raw: bytes, sender: str) -> None:
         """A transaction that a peer passed on. Refusing it tells nobody: its client waits elsewhere."""
+        if len(raw) > MAX_TRANSACTION_BYTES:  # before it is hashed
+            raise PeerFault(sender, f"sent a transaction of {len(raw)} bytes; at most {MAX_TRANSACTION_BYTES} are taken")
         if transaction_id(raw) in self._chain.mempool:
             return
         try:

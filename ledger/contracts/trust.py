@@ -18,7 +18,7 @@ from ledger.certificate import Member, Members
 from ledger.contracts.call import Call
 from ledger.contracts.state import Overlay, View, load, need, save
 from ledger.errors import Misuse
-from ledger.genesis import Genesis, Organisation
+from ledger.genesis import MAX_ORGANISATIONS, Genesis, Organisation
 from ledger.links.base import Passport
 
 TRUSTED = "trusted"
@@ -28,7 +28,6 @@ JOIN = "join"
 REVOKE = "revoke"
 MAX_REASON = 500  # characters
 MAX_OPEN = 8  # proposals that one organisation may have opened, so that it cannot fill the state
-MAX_TRUSTED = 64  # organisations
 
 _NAMES = b"trust/names"  # of all organisations ever, in the order of their joining
 _MEMBERS = b"trust/members"
@@ -172,8 +171,8 @@ def _check_join(state: View, organisation: Organisation) -> None:
         owner = load(state, _holder_key(key), Holder)
         if owner is not None:
             raise Misuse(f"key {key.hex()[:16]} is or was used by {owner.organisation}; draw a new one")
-    if len(members(state).members) >= MAX_TRUSTED:
-        raise Misuse(f"{MAX_TRUSTED} organisations are trusted, and no more can be")
+    if len(members(state).members) >= MAX_ORGANISATIONS:
+        raise Misuse(f"{MAX_ORGANISATIONS} organisations are trusted, and no more can be")
 
 
 def _check_revoke(state: View, name: str, voter: str) -> None:

@@ -15,6 +15,7 @@ from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.links.base import Channel
 from ledger.links.memory import MemoryLinks
 from ledger.replica import ENGINE, TRANSACTION, Replica
+from ledger.transaction import MAX_TRANSACTION_BYTES
 from tests.helpers.founders import NAMES, call, genesis, identity, join, revoke
 from tests.helpers.replicas import Cluster, until
 from tests.helpers.solo_engine import PROMISE, SOLO
@@ -273,7 +274,7 @@ async def test_stop_before_start_and_start_before_links() -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [b"", b"\x07", ENGINE, ENGINE + b"\xc1", ENGINE + b"\x91\x01", TRANSACTION, TRANSACTION + b"\x93\x01\x02\x03",
+    [b"", b"\x07", ENGINE, ENGINE + b"\xc1", ENGINE + b"\x91\x01", TRANSACTION, TRANSACTION + b"\x93\x01\x02\x03", TRANSACTION + bytes(MAX_TRANSACTION_BYTES + 1),
      TRANSACTION + call(bytes(32), "north", 0, revoke("north"))],
 )  # fmt: skip
 async def test_bad_messages_are_counted_and_change_nothing(message: bytes) -> None:
