@@ -223,7 +223,7 @@ class Replica:
     def _admit(self, raw: bytes, sender: str) -> None:
         """A transaction that a peer passed on. Refusing it tells nobody: its client waits elsewhere."""
         if len(raw) > MAX_TRANSACTION_BYTES:  # before it is hashed
-            raise PeerFault(sender, f"sent a transaction of {len(raw)} bytes; at most {MAX_TRANSACTION_BYTES} are taken")
+            raise PeerFault(sender, f"sent a transaction of {len(raw)} bytes; at most {MAX_TRANSACTION_BYTES} may be")
         if transaction_id(raw) in self._chain.mempool:
             return
         try:

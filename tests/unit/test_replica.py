@@ -274,7 +274,8 @@ async def test_stop_before_start_and_start_before_links() -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [b"", b"\x07", ENGINE, ENGINE + b"\xc1", ENGINE + b"\x91\x01", TRANSACTION, TRANSACTION + b"\x93\x01\x02\x03", TRANSACTION + bytes(MAX_TRANSACTION_BYTES + 1),
+    [b"", b"\x07", ENGINE, ENGINE + b"\xc1", ENGINE + b"\x91\x01", TRANSACTION, TRANSACTION + b"\x93\x01\x02\x03",
+     TRANSACTION + bytes(MAX_TRANSACTION_BYTES + 1),
      TRANSACTION + call(bytes(32), "north", 0, revoke("north"))],
 )  # fmt: skip
 async def test_bad_messages_are_counted_and_change_nothing(message: bytes) -> None:
