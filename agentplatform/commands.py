@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from agentplatform.faults import as_data, as_error
 from agentplatform.whereabouts import Whereabouts
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
@@ -52,8 +53,8 @@ class Request(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 class Response(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="response"):
     number: int
-    error: str | None
-    outcome: dict[str, Any] | None
+    error: dict[str, Any] | None  # see agentplatform.faults
+    outcome: dict[str, Any]
 
 
 _PAPER: Any = Request | Response
@@ -71,7 +72,7 @@ class Commands:
         self._performing: dict[tuple[str, int], asyncio.Task[None]] = {}
 
     async def ask(self, agent: str, command: bytes, patience: float) -> dict[str, Any]:
-        """Has the command performed wherever the agent is. Raises Unavailable with the reason, or when time is up."""
+        """Has the command performed wherever the agent is. Raises the reason, or Unavailable in the end."""
         number = secrets.randbits(62)
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
         request = codec.encode(Request(number, self._host, agent, command))
@@ -92,8 +93,8 @@ class Commands:
             del self._waiting[number]
         response = future.result()
         if response.error is not None:
-            raise Unavailable(response.error)
-        return response.outcome or {}
+            raise as_error(response.error)
+        return response.outcome
 
     def receive(self, host: str, raw: bytes) -> None:
         """From another host. Raises PeerFault for what is neither request nor response."""
@@ -113,5 +114,5 @@ class Commands:
         try:
             response = Response(request.number, None, await self._perform(request.agent, request.command, host))
         except PlatformError as error:
-            response = Response(request.number, str(error), None)
+            response = Response(request.number, as_data(error), {})
         self._send(host, codec.encode(response))

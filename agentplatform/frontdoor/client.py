@@ -13,12 +13,13 @@ import Pyro5.errors
 
 from agentplatform.agent import Agent
 from agentplatform.commands import LIFE_MS, Command, sign
+from agentplatform.faults import as_error
 from agentplatform.frontdoor.server import OBJECT
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import code_digest, give_birth
 from agentplatform.settings import Home
 from ledger import keyfile
-from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
+from ledger.errors import Misuse, Unavailable
 from ledger.identity import Identity
 
 PATIENCE = 30.0
@@ -74,7 +75,7 @@ class Host:
             self._threads.proxy = None
             raise Unavailable(f"{self.home.folder.name} does not answer: {error}. Is it running?") from None
         if "error" in reply:
-            raise _as_error(reply)
+            raise as_error(reply)
         return reply["value"]
 
     def create(self, agent: type[Agent], name: str | None = None, init: Any = None) -> "AgentProxy":
@@ -158,11 +159,3 @@ def plain(value: Any) -> bytes:
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Misuse(f"messages are plain data (None, numbers, text, bytes, lists, dicts): {error}") from None
 
-
-def _as_error(reply: dict[str, Any]) -> PlatformError:
-    if reply["error"] == "Misuse":
-        return Misuse(reply["message"])
-    if reply["error"] == "PeerFault":
-        peer, _, message = reply["message"].partition(": ")
-        return PeerFault(peer, message)
-    return Unavailable(reply["message"], reply["retry_after"])

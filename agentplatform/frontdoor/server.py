@@ -13,8 +13,9 @@ import Pyro5.api
 import Pyro5.core
 import Pyro5.serializers
 
+from agentplatform.faults import as_data
 from agentplatform.settings import Home, private_folder
-from ledger.errors import Misuse, PlatformError, Unavailable
+from ledger.errors import PlatformError, Unavailable
 
 log = logging.getLogger(__name__)
 OBJECT = "mae"
@@ -48,11 +49,6 @@ class Door:
             return as_data(Unavailable(f"{verb} failed inside the daemon; its log has the traceback"))
 
 
-def as_data(error: PlatformError) -> dict[str, Any]:
-    kind = "Misuse" if isinstance(error, Misuse) else "Unavailable" if isinstance(error, Unavailable) else "PeerFault"
-    return {"error": kind, "message": str(error), "retry_after": getattr(error, "retry_after", None)}
-
-
 class _Daemon(Pyro5.api.Daemon):
     """Lets in who knows the token, which stands in a file that only the host's owner can read.
 
@@ -76,10 +72,10 @@ class Server:
         _only_msgpack()
         private_folder(self._home.socket.parent)
         self._home.socket.unlink(missing_ok=True)  # the folder's lock is ours, so nobody listens there
-        _Daemon.token = _fresh_token(self._home.token)
         Pyro5.config.SERVERTYPE = "thread"
         Pyro5.config.DETAILED_TRACEBACK = False
         self._daemon = _Daemon(unixsocket=str(self._home.socket))
+        self._daemon.token = _fresh_token(self._home.token)
         self._daemon.register(Door(loop, self._desk), OBJECT)
         threading.Thread(target=self._daemon.requestLoop, name="front door", daemon=True).start()
 
@@ -100,6 +96,7 @@ def _fresh_token(path: Path) -> str:
 
 def _only_msgpack() -> None:
     """The handshake is decoded before the token is known, and marshal can crash an interpreter."""
+    Pyro5.config.SERIALIZER = "msgpack"
     for name, serializer in list(Pyro5.serializers.serializers.items()):
         if name != "msgpack":
             del Pyro5.serializers.serializers[name]
