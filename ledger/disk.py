@@ -11,6 +11,7 @@ import os
 import queue
 import re
 import sqlite3
+import stat
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -74,7 +75,12 @@ class FileDisk:
         self._open: dict[str, FileDatabase | None] = {}
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.chmod(0o700)
+            mode = stat.S_IMODE(folder.stat().st_mode)
+            if mode & 0o077:  # not closed silently: it may be a folder that others need, named by mistake
+                raise Misuse(
+                    f"the data folder {folder} is open to others (mode {mode:04o}); run: chmod 700 {folder}, "
+                    "or name another folder"
+                )
             self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise Misuse(f"the data folder {folder} cannot be used: {error.strerror}; name another one") from None
@@ -91,6 +97,8 @@ class FileDisk:
 
     async def open(self, name: str, schema: Schema) -> "FileDatabase":
         _check_name(name)
+        if self._lock < 0:
+            raise Misuse(f"the data folder {self.folder} was released; make a new FileDisk")
         if name in self._open:
             raise Misuse(f"the database {name} is open already")
         self._open[name] = None  # from now on, not only when it is open: opening takes a while

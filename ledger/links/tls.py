@@ -37,6 +37,7 @@ class TlsLinks:
         self._listen = split_address(listen)
         self._leaf = Leaf.make(host, identity)
         self._registry: dict[str, Passport] = {}
+        self._keys: set[bytes] = set()  # of the peers; the contexts are made for exactly these
         self._dial_context, self._accept_context = contexts(self._leaf, ())
         self._receivers: list[Receiver] = []
         self._observers: list[Callable[[str, bool], None]] = []
@@ -71,7 +72,9 @@ class TlsLinks:
     def admit(self, registry: Mapping[str, Passport]) -> None:
         self._registry = dict(registry)
         keys = {passport.key for host, passport in registry.items() if host != self.host}
-        self._dial_context, self._accept_context = contexts(self._leaf, sorted(keys))
+        if keys != self._keys:  # it takes milliseconds
+            self._keys = keys
+            self._dial_context, self._accept_context = contexts(self._leaf, sorted(keys))
         for host, link in list(self._links.items()):
             if host not in registry or (link.peer and registry[host].key != link.peer.key):
                 link.abort("it was revoked, or changed its key")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.disk import Database, Disk, FileDisk, MemoryDisk
+from ledger.disk import Database, Disk, FileDisk, MemoryDatabase, MemoryDisk, Statement
 from ledger.errors import Misuse, Unavailable
 from ledger.sqlite import Schema, connect
 
@@ -149,6 +149,44 @@ async def test_a_failed_sync_fails_the_database_for_good() -> None:
     assert await keys(await disk.open("a", SCHEMA)) == [1]
 
 
+class AcknowledgesEarly(MemoryDisk):
+    """A broken twin: its futures are done before anything is durable."""
+
+    async def open(self, name: str, schema: Schema) -> MemoryDatabase:
+        database = await super().open(name, schema)
+        write = database.write
+
+        def early(*statements: Statement) -> "asyncio.Future[None]":
+            write(*statements)
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            future.set_result(None)
+            return future
+
+        database.write = early  # type: ignore[method-assign]
+        return database
+
+
+async def lost_by_a_crash(disk: MemoryDisk) -> set[int]:
+    """Keys that were acknowledged, and are gone after a power loss at an arbitrary moment."""
+    database = await disk.open("a", SCHEMA)
+    acknowledged: set[int] = set()
+    for k in range(10):
+        database.write((INSERT, (k, b""))).add_done_callback(
+            lambda future, k=k: None if future.cancelled() else acknowledged.add(k)
+        )
+        if k == 6:
+            disk.sync()
+    await asyncio.sleep(0)
+    disk.crash()
+    await asyncio.sleep(0)
+    return acknowledged - set(await keys(await disk.open("a", SCHEMA)))
+
+
+async def test_a_crash_loses_nothing_that_was_acknowledged_and_shows_a_disk_that_lies() -> None:
+    assert await lost_by_a_crash(MemoryDisk(hold=True)) == set()
+    assert await lost_by_a_crash(AcknowledgesEarly(hold=True)) == {7, 8, 9}
+
+
 # Files.
 
 
@@ -182,6 +220,16 @@ async def test_the_folder_is_released(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match=f"in use by process {os.getpid()}"):
         FileDisk(tmp_path)
     await disk.close()
+    with pytest.raises(Misuse, match="was released"):
+        await disk.open("a", SCHEMA)
+
+
+def test_a_folder_that_is_open_to_others_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with pytest.raises(Misuse, match=rf"\(mode 0755\); run: chmod 700 {tmp_path}"):
+        FileDisk(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+    assert not list(tmp_path.iterdir())
 
 
 async def filled(folder: Path) -> Path:
@@ -229,7 +277,7 @@ async def test_a_corrupt_file_with_a_log_beside_it_is_left_as_it_is(tmp_path: Pa
     disk = FileDisk(tmp_path / "live")
     database = await disk.open("a", SCHEMA)
     await database.write(("UPDATE t SET v = ? WHERE k = 7", (bytes(range(256)),)))  # stands in the log alone
-    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy").mkdir(mode=0o700)
     before = {name: bytearray((tmp_path / "live" / name).read_bytes()) for name in ("a.db", "a.db-wal")}
     await disk.close()
     torn_header(before["a.db"])
@@ -249,7 +297,7 @@ async def test_a_log_that_a_kill_left_is_read(tmp_path: Path) -> None:
     disk = FileDisk(tmp_path / "live")
     database = await disk.open("a", SCHEMA)
     await database.write((INSERT, (1, b"")))
-    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy").mkdir(mode=0o700)
     for name in ("a.db", "a.db-wal"):
         (tmp_path / "copy" / name).write_bytes((tmp_path / "live" / name).read_bytes())
     await disk.close()
