@@ -46,7 +46,7 @@ def perform(argv: Sequence[str], console: Console, program: str = PROGRAM) -> No
 
 
 def one_line(error: Exception) -> str:
-    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return " ".join(str(error).split())
 
 
 class _Parser(argparse.ArgumentParser):

@@ -13,13 +13,16 @@ from services.eds.explain import COLUMNS, Explanation
 
 Row = dict[str, Any]
 _GIB = float(1 << 30)
+_FOLDING = {"folder", "members", "remark", "reason", "why", "what it does"}
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
-    """Cells are texts of agents and peers too, so none is read as markup."""
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    """Only columns in _FOLDING are broken on a narrow screen. No cell is read as markup: some are a peer's words."""
+    made = Table(
+        title=title or None, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
+    )
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold", no_wrap=column not in _FOLDING)
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     return made
@@ -42,7 +45,7 @@ def stopped(console: Console, rows: list[Row]) -> None:
 
 
 def status(console: Console, rows: list[Row]) -> None:
-    columns = ("host", "organisation", "process", "up for", "ledger", "members", "links", "agents", "jail")
+    columns = ("host", "organisation", "process", "up for", "height", "links", "agents", "jail", "members")
     console.print(table("Hosts of this machine", columns, map(_status_row, rows)))
     for row in rows:
         for doubt in row.get("in_doubt", ()):
@@ -58,22 +61,22 @@ def _status_row(row: Row) -> Iterable[object]:
     members = f"{', '.join(ledger['members'])} (version {ledger['members_version']})"
     return (
         *(row["host"], row["organisation"], row["pid"], _duration(row["uptime_s"])),
-        *(f"height {ledger['height']}", members, up, row["agents"], row["jail"]),
+        *(ledger["height"], up, row["agents"], row["jail"], members),
     )
 
 
 def hosts(console: Console, rows: list[Row]) -> None:
-    columns = ("host", "organisation", "trust", "link", "cpu free", "memory free", "rtt", "loss", "agents", "address")
+    columns = ("host", "organisation", "trust", "link", "cpu free", "memory free", "rtt", "loss", "agents", "remark")
     console.print(table("Hosts of the consortium", columns, map(_host_row, rows)))
 
 
 def _host_row(row: Row) -> Iterable[object]:
-    trust = Text("trusted", style="green") if row["trusted"] else Text(row["reason"], style="red")
+    trust = Text("trusted", style="green") if row["trusted"] else Text("not trusted", style="red")
     return (
         *(row["host"], row["organisation"], trust, "up" if row["up"] else "down"),
         *(_or_not(row["cpu_free"], "{:.0%}"), _or_not(_gib(row["memory_free"]), "{:.1f} GiB")),
         *(_or_not(row["rtt_ms"], "{:.1f} ms"), _or_not(row["loss"], "{:.1%}")),
-        *(_or_not(row["agents"], "{}"), row["address"]),
+        *(_or_not(row["agents"], "{}"), "" if row["trusted"] else row["reason"]),
     )
 
 
@@ -99,7 +102,7 @@ def hop(console: Console, row: Row) -> None:
 
 
 def hops(title: str, rows: list[Row]) -> Table:
-    columns = ("agents", "from", "to", "why", "bytes", "downtime", "record at height")
+    columns = ("agents", "from", "to", "why", "bytes", "downtime", "record at")
     return table(title, columns, map(_hop_row, rows))
 
 
@@ -121,10 +124,16 @@ def why(console: Console, rows: list[Row]) -> None:
         decision(console, msgspec.convert(row, Explanation))
 
 
-def decision(console: Console, explained: Explanation) -> None:
+def decision(console: Console, explained: Explanation, only: str | None = None) -> None:
+    """Everything that it rested on; `only` shows the places of one agent of its group."""
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(explained.at))
     title = f"{at}  {explained.why}  (policy {explained.policy.get('name', '?')}, group {explained.group})"
-    console.print(table(title, COLUMNS, explained.rows()))
+    console.print(Text(title, style="bold"))
+    rows = [(names([agent]), *rest) for agent, *rest in explained.rows() if only is None or agent == only]
+    console.print(table("", COLUMNS[:-1], (row[:-1] for row in rows)))
+    for agent, host, *_, remark in rows:  # too long for a column
+        if remark:
+            say(console, f"{agent}, {host}: {remark}")
     access = explained.inputs.get("access") or ()
     if access:
         links = "; ".join(f"{a['host']} {a['rtt_ms']:.1f} ms, loss {a['loss']:.1%} ({a['source']})" for a in access)

@@ -17,13 +17,13 @@ ACCESS_POINTS: dict[str, Position] = {
     "south": (0.0, -1.0),
     "west": (-1.0, 0.0),
 }
-NEARLY_WEST: Position = (-0.6, 0.5)  # west is the nearest, north comes next, south is far
+NEARLY_WEST: Position = (-0.7, 0.4)  # west is the nearest, north comes next, south is far
 RTT_THERE_MS = 2.0  # round trip right at the access point
-RTT_PER_UNIT_MS = 30.0
+RTT_PER_UNIT_MS = 10.0
 REACH = 0.8  # units without loss
-LOSS_PER_UNIT = 0.6  # beyond that
+LOSS_PER_UNIT = 1.0  # beyond that
 MOST_LOSS = 0.9
-_STEPS = 3  # places on the way at which the device measures
+_STEPS = 4  # places on the way at which the device measures
 
 
 def distance(position: Position, host: str) -> float:

@@ -23,7 +23,7 @@ class Shot:
     picture: Any  # what was filmed (blue, green, red)
     host: str  # where it was answered
     faces: list[dict[str, Any]]
-    sent: float  # time.monotonic()
+    sent: float  # seconds since 1970
     answered: float
 
     @property
@@ -55,7 +55,7 @@ class Film:
         return self._shots
 
     def recognised(self, host: str, since: float) -> Shot:
-        """Waits for a frame sent after `since` (time.monotonic()) and answered from `host`, with a known face."""
+        """Waits for a frame sent after `since` (seconds since 1970) and answered from `host`, with a known face."""
         deadline = time.monotonic() + PATIENCE
         with self._news:
             while True:
@@ -74,20 +74,20 @@ class Film:
         for packet in self._packets:
             if self._over.is_set():
                 return
-            sent = time.monotonic()
+            sent = time.time()
             try:
                 shot = self._ask(packet, sent)
             except PlatformError as error:
                 self._tell(None, str(error))
                 return
             self._tell(shot, None)
-            self._over.wait(max(0.0, sent + PACE - time.monotonic()))
+            self._over.wait(max(0.0, sent + PACE - time.time()))
 
     def _ask(self, packet: Any, sent: float) -> Shot:
         reply = self._agent.call("packet", {"data": packet.data, "pts": packet.pts}, patience=PATIENCE)
         if reply["pts"] != packet.pts or reply["frame"] != packet.pts + 1:
             raise Unavailable(f"frame {packet.pts} was answered as {reply}: a frame was lost or came twice")
-        return Shot(packet.picture, reply["host"], reply["faces"], sent, time.monotonic())
+        return Shot(packet.picture, reply["host"], reply["faces"], sent, time.time())
 
     def _tell(self, shot: Shot | None, failure: str | None) -> None:
         with self._news:

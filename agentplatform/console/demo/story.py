@@ -28,6 +28,7 @@ REASON = "its operator lost the key"
 OUTPUT = Path("demo-output")
 HEAR = 30.0  # seconds until the hosts know of each other
 FOLLOW = 30.0  # seconds for a decision and its hop
+LINGER = 1.5  # seconds that the user stays at the end of a walk
 MEASURE_EVERY = 0.5  # seconds: how often the user's device reports
 RECORD = 20.0  # seconds until the record of a hop is on the ledger
 
@@ -55,7 +56,7 @@ class Story:
         self._console, self._hosts, self._camera = console, hosts, camera
         self._door = hosts["north"]  # whom the user's process talks to
         self._position = coverage.ACCESS_POINTS["north"]
-        self._moving: list[tuple[float, float]] = []  # times between which the group was to move
+        self._arrived = [0.0]  # seconds since 1970 at which each walk ended
 
     def tell(self) -> dict[str, Any]:
         self._step("1", "A consortium of four organisations on this machine")
@@ -85,7 +86,7 @@ class Story:
             self._film.end()
 
         self._step("5", "What happened")
-        after = self._film.recognised("east", self._moving[-1][1])
+        after = self._film.recognised("east", self._arrived[-1])
         return self._sum_up(before, after)
 
     def _deploy(self) -> None:
@@ -107,7 +108,8 @@ class Story:
     def _walk_to(self, expected: str, end: coverage.Position) -> None:
         """The device reports on the way and afterwards, until the group has come to `expected`."""
         name = coverage.nearest(end)
-        start, begun = self._service.host, time.monotonic()
+        start = self._service.host
+        time.sleep(LINGER)
         way = itertools.chain(coverage.way(self._position, end), itertools.repeat(end))
         self._position = end
 
@@ -122,9 +124,9 @@ class Story:
 
         with self._working(f"the user walks towards {name} (emulated)"):
             await_that(f"the group follows the user from {start} to {expected}", arrived, FOLLOW)
-        self._moving.append((begun, time.monotonic()))
-        shot = self._film.recognised(expected, self._moving[-1][1])
-        self._done(f"the user is near {name}; the group moved {start} > {expected}, which recognises {shot.label!r}")
+        self._arrived.append(time.time())
+        shot = self._film.recognised(expected, self._arrived[-1])
+        self._done(f"the user is near {name}; the group went from {start} to {expected}, and recognises {shot.label!r}")
 
     def _report(self, position: coverage.Position) -> None:
         """What the user's device measures here; between the hosts it is measured, to the user it is emulated."""
@@ -151,7 +153,7 @@ class Story:
         for explained in self._decisions():
             if explained.chosen != explained.present:
                 self._console.print(f"  [dim]why not {REVOKED}, which is nearest? `agentplatform why` says:[/]")
-                render.decision(self._console, explained)
+                render.decision(self._console, explained, only=self._service.id)
                 return
 
     def _decisions(self) -> Iterator[Explanation]:
@@ -160,7 +162,7 @@ class Story:
             yield msgspec.convert(each, Explanation)
 
     def _force(self) -> None:
-        here, asked = self._service.host, time.monotonic()
+        here, asked = self._service.host, time.time()
         try:
             self._service.dispatch(REVOKED)
         except PlatformError as refusal:
@@ -173,18 +175,10 @@ class Story:
 
     def _sum_up(self, before: Shot, after: Shot) -> dict[str, Any]:
         hops = await_that("every hop is on the ledger", self._recorded, RECORD)
-        self._console.print(render.hops("Hops", hops))
-        self._console.print(
-            "  [dim]The walk and its radio are emulated; all else ran, and was measured, on this machine.[/]"
-        )
         shots = self._film.shots()
-        during = sum(any(start <= shot.answered <= end for start, end in self._moving) for shot in shots)
-        longest = max(shot.answered - shot.sent for shot in shots)
-        strangers = sum(bool(shot.faces) and shot.label is None for shot in shots)
-        self._done(
-            f"{len(shots)} frames were sent; each was answered once, in order, {during} while the group was moving"
-        )
-        self._done(f"the longest wait for an answer was {longest * 1000:.0f} ms; {strangers} frames showed a stranger")
+        self._console.print(render.hops("Hops", [hop | {"why": self._why(hop)} for hop in hops]))
+        self._done("The walk and its radio are emulated; all else ran, and was measured, on this machine.")
+        self._tell_of(shots, hops)
         picture = self._annotated(after, len(hops))
         self._done(f"picture: {picture}")
         return {
@@ -199,14 +193,28 @@ class Story:
         }
 
     def _recorded(self) -> list[dict[str, Any]] | None:
-        """The group's hops, oldest first, when each has its record. Both hosts of a hop tell of it; source first."""
-        known: dict[tuple[str, int], dict[str, Any]] = {}
-        for host in self._hosts.values():
-            for hop in host.call("hops", agent=self._service.id):
-                other = known.setdefault((hop["source"], hop["epoch"]), hop)
-                other.update({key: value for key, value in hop.items() if other[key] is None})
-        hops = sorted(known.values(), key=lambda hop: int(hop["epoch"]))
-        return hops if len(hops) >= len(self._moving) and all(hop["height"] is not None for hop in hops) else None
+        """The group's hops, oldest first, when each has its record on the ledger. The host that it left tells of it."""
+        hops = [hop for host in self._hosts.values() for hop in host.call("hops", agent=self._service.id)]
+        complete = len(hops) >= len(self._arrived) - 1 and all(hop["height"] is not None for hop in hops)
+        return sorted(hops, key=lambda hop: int(hop["epoch"])) if complete else None
+
+    def _why(self, hop: dict[str, Any]) -> str:
+        """What set off the decision that led to the hop, and what the places were worth to the agent."""
+        explained = next((each for each in self._decisions() if each.at <= hop["at"]), None)
+        if explained is None:
+            return str(hop["why"])
+        worth = {place.host: place.score for place in explained.candidates if place.agent == self._service.id}
+        return f"{explained.why}: Q {worth.get(hop['destination'], 0):.2f}, here {worth.get(hop['source'], 0):.2f}"
+
+    def _tell_of(self, shots: list[Shot], hops: list[dict[str, Any]]) -> None:
+        gaps = [(hop["at"] - hop["downtime_ms"] / 1000, hop["at"]) for hop in hops]
+        under_way = sum(any(shot.sent < end and shot.answered > start for start, end in gaps) for shot in shots)
+        longest = max(shot.answered - shot.sent for shot in shots)
+        strangers = sum(bool(shot.faces) and shot.label is None for shot in shots)
+        self._done(
+            f"{len(shots)} frames were sent; each was answered once and in order, {under_way} of them across a hop"
+        )
+        self._done(f"the longest wait for an answer was {longest * 1000:.0f} ms; {strangers} frames showed a stranger")
 
     def _annotated(self, shot: Shot, hops: int) -> Path:
         draw = importlib.import_module("agents.face_recognition.annotate").annotate

@@ -1,0 +1,295 @@
+"""The command line: what it takes, what it prints, and how it says no."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentplatform import consortium
+from agentplatform.console.cli import main
+from agentplatform.console.verbs import VERBS
+from ledger.errors import Misuse, PeerFault, Unavailable
+from tests.helpers.desk_twin import DeskTwin, answering
+
+AGENT = "counter-0123456789abcdef"
+HOP = {
+    "agents": [AGENT],
+    "source": "north",
+    "destination": "south",
+    "epoch": 2,
+    "why": "its owner's wish",
+    "bytes": 1234,
+    "downtime_ms": 1.5,
+    "height": None,
+}
+STATUS = {
+    "host": "north",
+    "organisation": "north-org",
+    "pid": 7,
+    "uptime_s": 61.0,
+    "jail": "landlock",
+    "ledger": {"height": 3, "members": ["north", "south"], "members_version": 1, "quorum": 2},
+    "links": {"up": [], "down": ["south"]},
+    "agents": 1,
+    "in_doubt": [{"transfer": "00", "agents": [AGENT], "role": "source", "phase": "committed", "waits_for": "south"}],
+}
+HOSTS = [
+    {
+        "host": name,
+        "organisation": f"{name}-org",
+        "address": "127.0.0.1:1",
+        "trusted": name == "north",
+        "reason": "the [reason] it has",
+        "since": 0,
+        "up": name == "north",
+        "cpu_free": 0.5 if name == "north" else None,
+        "memory_free": 1 << 30 if name == "north" else None,
+        "rtt_ms": None,
+        "loss": None,
+        "agents": 1,
+    }
+    for name in ("north", "south")
+]
+EXPLANATION = {
+    "decision": "d1",
+    "group": "g",
+    "at": 1000.0,
+    "why": "ada moved",
+    "policy": {"name": "falcon"},
+    "inputs": {"access": [{"host": "north", "rtt_ms": 4.0, "loss": 0.0, "source": "emulated"}]},
+    "candidates": [
+        {
+            "agent": AGENT,
+            "host": "north",
+            "score": 1.25,
+            "terms": {"network": 0.5, "cpu": 0.5, "memory": 0.5, "experience": 0.5},
+            "distance": 0.0,
+            "path": ["north"],
+            "note": "it stays",
+        }
+    ],
+    "rejected": [{"agent": AGENT, "host": "west", "reason": "not trusted"}],
+    "present": {AGENT: "north"},
+    "chosen": {AGENT: "north"},
+    "benefit": 1.25,
+    "steps": 1,
+    "remark": "staying is best",
+    "outcome": {"failed": {}},
+}
+TRUST = {
+    "height": 3,
+    "organisations": [{"name": "west-org", "status": "revoked", "reason": "gone", "since": 2, "hosts": ["west"]}],
+    "proposals": [],
+}
+SAYS: dict[str, Any] = {
+    "status": STATUS,
+    "hosts": HOSTS,
+    "agents": [{"agent": AGENT, "name": "counter", "host": "north", "epoch": 1, "resident": True, "state": "running"}],
+    "resolve": lambda agent: {"agent": AGENT, "host": "north"},
+    "create": lambda **_: {"agent": AGENT},
+    "ask": lambda body, **_: {"body": body},
+    "tell": None,
+    "dispatch": HOP,
+    "dispose": None,
+    "why": lambda agent: [EXPLANATION],
+    "logs": lambda agent, lines: {"lines": ["2026-01-02 00:00:00 out  hello [b]"]},
+    "trust": TRUST,
+    "vote_revoke": lambda organisation, reason: {"height": 9, "status": "revoked"},
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    consortium.found(tmp_path / "root", ["north", "south"])
+    return tmp_path / "root"
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
+    code = main([str(each) for each in argv])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str]:
+    """The exit code and the one line that says why; nothing else may be printed."""
+    code, out, err = run(capsys, *argv)
+    assert out == "" and err.startswith("agentplatform: ") and err.count("\n") == 1, (out, err)
+    return code, err
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["fly"], "invalid choice: 'fly'"),
+        ([], "required: VERB"),
+        (["create"], "required: WHAT"),
+        (["start", "nowhere"], "there is no host 'nowhere' under"),
+        (["stop", "nowhere"], "there are: north, south"),
+        (["--host", "nowhere", "agents"], "there is no host 'nowhere'"),
+        (["found"], "founded under"),
+        (["logs", AGENT, "--lines", "0"], "no number above 0"),
+        (["logs", AGENT, "--lines", "many"], "no number above 0"),
+        (["message", AGENT, "hi", "--patience", "nan"], "no number of seconds"),
+        (["trust", "vote-revoke", "west-org", "--as", "all"], "required: --reason"),
+        (["trust", "vote-join", "/nowhere", "--reason", "r", "--as", "all"], "/nowhere cannot be read"),
+        (["trust", "fly"], "invalid choice: 'fly'"),
+        (["create", "nobody"], "the catalogue has no agent 'nobody'; it has counter"),
+        (["create", "nowhere.py:Agent"], "there is no file"),
+        (["create", "no_such_module:Agent"], "there is no module 'no_such_module'"),
+        (["create", "agents.counter:Nobody"], "it has: Counter"),
+        (["create", ":Agent"], "is no module"),
+        (["create", "agents.counter:Counter", "--init", "{"], "--init is no JSON"),
+        (["create", "counter", "--name", "Not A Name"], "is no agent name"),
+        (["message", AGENT, "hi", "hello"], "the body is no JSON"),
+        (["demo", "--input", "/nowhere"], "there is no file or folder /nowhere"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(
+    root: Path, capsys: pytest.CaptureFixture[str], argv: list[str], says: str
+) -> None:
+    with answering(root, DeskTwin("north", SAYS)):
+        code, line = refused(capsys, "--root", root, *argv)
+    assert (code, says in line) == (2, True), line
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(Misuse("there is no agent 'x';\nsay another"), 2), (Unavailable("not now"), 1), (PeerFault("south", "lies"), 1)],
+)
+def test_what_the_host_refuses_is_one_line_too(
+    root: Path, capsys: pytest.CaptureFixture[str], error: Exception, code: int
+) -> None:
+    with answering(root, DeskTwin("north", {"resolve": error})):
+        expected = " ".join(str(error).splitlines())
+        assert refused(capsys, "--root", root, "message", "x", "hi") == (code, f"agentplatform: {expected}\n")
+
+
+def test_without_a_consortium_or_a_running_host_it_says_what_to_do(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, line = refused(capsys, "--root", tmp_path / "elsewhere", "agents")
+    assert code == 2 and "agentplatform found" in line
+    code, line = refused(capsys, "--root", root, "agents")
+    assert code == 1 and "agentplatform start" in line
+
+
+JSON = [
+    (["status"], {"north": True, "south": False}, lambda data: {row["host"]: row["running"] for row in data}),
+    (["hosts"], ["north", "south"], lambda data: [row["host"] for row in data]),
+    (["agents"], [AGENT], lambda data: [row["agent"] for row in data]),
+    (["create", "counter"], {"agent": AGENT, "host": "north"}, dict),
+    (["message", "counter", "add", "[1, 2]"], {"agent": AGENT, "answer": [1, 2]}, dict),
+    (["message", "counter", "add", "--no-wait"], {"agent": AGENT, "answer": None}, dict),
+    (["dispatch", "counter", "south"], HOP, dict),
+    (["dispose", "counter"], {"agent": AGENT, "disposed": True}, dict),
+    (["why", "counter"], ["d1"], lambda data: [row["decision"] for row in data]),
+    (["logs", "counter"], ["north"], lambda data: [row["host"] for row in data["lines"]]),
+    (["trust"], TRUST, dict),
+    (
+        ["trust", "vote-revoke", "west-org", "--reason", "gone", "--as", "all"],
+        {"north": "revoked"},
+        lambda data: {vote["host"]: vote["status"] for vote in data["votes"]},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected", "look"), JSON, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_json_is_one_document_on_stdout(
+    root: Path, capsys: pytest.CaptureFixture[str], argv: list[str], expected: Any, look: Any
+) -> None:
+    with answering(root, DeskTwin("north", SAYS)):
+        code, out, err = run(capsys, *argv, "--json", "--root", root)
+    assert (code, err) == (0, "")
+    assert look(json.loads(out)) == expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["status"], ["north", "does not run", "down: south", "in doubt: counter-0123456789abcdef", "waits for south"]),
+        (["hosts"], ["50%", "1.0 GiB", "not trusted", "[reason]"]),
+        (["agents"], [AGENT, "running"]),
+        (["create", "counter"], [f"{AGENT} lives on north"]),
+        (["message", "counter", "add", "7"], ["7"]),
+        (["dispatch", "counter", "south"], ["1,234", "1.5 ms"]),
+        (["why", "counter"], ["ada moved", "1.25", "stays", "not trusted", "(emulated)", "staying is best"]),
+        (["logs", "counter"], ["north", "hello [b]"]),
+        (["trust"], ["west-org", "revoked", "height 2"]),
+    ],
+)
+def test_people_see_words_and_tables(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, argv: list[str], words: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    with answering(root, DeskTwin("north", SAYS)):
+        code, out, err = run(capsys, "--root", root, *argv)
+    assert (code, err) == (0, "")
+    assert [word for word in words if word not in out] == []
+
+
+def test_found_makes_hosts_with_private_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--root", tmp_path / "r", "--json", "found", "a", "b")
+    assert code == 0 and [row["host"] for row in json.loads(out)] == ["a", "b"]
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "r").rglob("*.key")} == {0o600}
+
+
+def test_logs_and_agents_of_several_hosts_are_merged(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def desk(name: str, line: str, **row: Any) -> DeskTwin:
+        agent = {"agent": AGENT, "name": "counter", "epoch": 1, "resident": False, "state": None} | row
+        return DeskTwin(name, SAYS | {"agents": [agent], "logs": lambda agent, lines: {"lines": [line]}})
+
+    north = desk("north", "2026-01-02 00:00:02 out  second", host="south", epoch=3)
+    south = desk("south", "2026-01-02 00:00:01 out  first", host="south", epoch=2, resident=True, state="running")
+    with answering(root, north, south):
+        _, out, _ = run(capsys, "--root", root, "--json", "logs", "counter")
+        assert [each["line"][-6:] for each in json.loads(out)["lines"]] == [" first", "second"]
+        _, out, _ = run(capsys, "--root", root, "--json", "agents")
+        assert [(row["state"], row["epoch"]) for row in json.loads(out)] == [("running", 2)]
+
+
+def test_votes_stop_when_it_is_decided_and_the_one_concerned_is_not_asked(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    north, south = DeskTwin("north", SAYS), DeskTwin("south", SAYS)
+    with answering(root, north, south):
+        vote = ["--root", root, "--json", "trust", "vote-revoke", "--reason", "gone", "--as"]
+        run(capsys, *vote, "all", "north-org")
+        assert [verb for verb, _ in north.asked if verb == "vote_revoke"] == []
+        code, out, _ = run(capsys, *vote, "north", "--as", "south", "west-org")
+    assert code == 0 and [each["host"] for each in json.loads(out)["votes"]] == ["north"]
+
+
+def test_an_agent_is_made_from_a_file(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "my_agent_of_a_file.py"
+    file.write_text("from agentplatform import Agent\nclass Mine(Agent):\n    pass\n")
+    north = DeskTwin("north", SAYS)
+    with answering(root, north):
+        assert run(capsys, "--root", root, "create", f"{file}:Mine", "--init", "[1]")[0] == 0
+    assert b"class Mine" in next(arguments["code"] for verb, arguments in north.asked if verb == "create")
+
+
+def test_a_file_that_cannot_be_imported_is_named(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken_agent.py").write_text("1 / 0\n")
+    (tmp_path / "json.py").write_text("")
+    with answering(root, DeskTwin("north", SAYS)):
+        code, line = refused(capsys, "--root", root, "create", f"{tmp_path}/broken_agent.py:A")
+        assert code == 2 and "ZeroDivisionError" in line
+        code, line = refused(capsys, "--root", root, "create", f"{tmp_path}/json.py:A")
+        assert code == 2 and "rename the file" in line
+
+
+def test_every_verb_of_the_issue_is_there() -> None:
+    wanted = "found start stop status create dispatch dispose agents hosts why logs trust demo"
+    assert set(wanted.split()) <= set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([verb, "--help"])
+    assert end.value.code == 0 and VERBS[verb].help.split()[0] in capsys.readouterr().out
