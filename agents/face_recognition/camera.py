@@ -144,7 +144,10 @@ def _view_of_picture(path: Path) -> _View:
 
 
 def _views_of_folder(folder: Path) -> list[_View]:
-    pictures = [path for path in sorted(folder.iterdir()) if path.is_file() and cv2.haveImageReader(str(path))]
+    try:
+        pictures = [path for path in sorted(folder.iterdir()) if path.is_file() and cv2.haveImageReader(str(path))]
+    except OSError as error:
+        raise Misuse(f"{folder} cannot be read ({error.strerror}): name another folder") from None
     if not pictures:
         raise Misuse(f"there is no picture in {folder}: put some of one person into it, or name another folder")
     views = list(islice(filter(None, (_view(_read_picture(path)) for path in pictures)), _VIEWS))
