@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agentplatform.parcel.code import MAX_BUNDLE_BYTES
+from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
 from agentplatform.version import __version__
 from agentplatform.whereabouts import only_one
 from ledger import codec, keyfile

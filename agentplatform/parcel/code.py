@@ -1,6 +1,6 @@
-"""Code travels as source files named by content, so that the same sources have the same digest on every host.
+"""Makes a code bundle of an agent's class: its module and what that imports from the same folder tree.
 
-`bundle_of` runs where an agent is created. What arrives is only ever opened by a worker (parcel.importer).
+`bundle_of` runs where an agent is created, in the client's process.
 """
 
 import ast
@@ -15,28 +15,11 @@ import cloudpickle
 import msgspec
 
 from agentplatform.agent import Agent
+from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES, Contents, Module, python_minor
 from ledger import codec
-from ledger.errors import Misuse, PeerFault
+from ledger.errors import Misuse
 
-MAX_BUNDLE_BYTES = 8 << 20
 PLATFORM = frozenset({"agentplatform", "services", "ledger"})  # every host has these; `agents` travels like any code
-
-
-class Module(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One source file."""
-
-    name: str  # dotted
-    package: bool
-    source: bytes
-
-
-class Contents(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What a bundle holds: source modules, or one class by value."""
-
-    modules: tuple[Module, ...]  # sorted by name
-    requires: tuple[str, ...]  # top-level modules that the host must have, sorted
-    by_value: bytes | None  # a cloudpickled class that has no source file
-    python: str | None  # "3.11": the only version that can open `by_value`
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -67,17 +50,6 @@ def bundle_of(cls: type[Agent]) -> Bundle:
         tuple(modules[each] for each in sorted(modules)), tuple(sorted(requires)), by_value=None, python=None
     )
     return _bundle(f"{name}:{cls.__qualname__}", contents)
-
-
-def open_bundle(raw: bytes) -> Contents:
-    """The contents of a bundle. Raises PeerFault for bytes that are none."""
-    if len(raw) > MAX_BUNDLE_BYTES:
-        raise PeerFault("code bundle", f"has {len(raw)} bytes; at most {MAX_BUNDLE_BYTES} are taken")
-    return codec.decode_canonical(raw, Contents, "code bundle")
-
-
-def python_minor() -> str:
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def _by_value(cls: type[Agent]) -> Bundle:

@@ -11,7 +11,7 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 
 from agentplatform.agent import Agent
-from agentplatform.parcel.code import Contents, Module, open_bundle, python_minor
+from agentplatform.parcel.bundle import Contents, Module, open_bundle, python_minor
 from ledger.errors import Misuse
 
 

@@ -148,7 +148,7 @@ class Resident:
         current.set(self.id)
         if hook:
             await self._hook_or_traceback(*hook)
-        self._start_run()
+        await self._start_run()
         while self.state is State.RUNNING:
             if self._place.wants_end or self._disposal is not None:
                 await self._finish()
@@ -219,8 +219,7 @@ class Resident:
 
     async def _stay(self, reason: str) -> None:
         await self._hook_or_traceback("on_move_failed", reason)
-        self._start_run()
-        await asyncio.sleep(0)  # an agent that asks again at once must not keep the others waiting
+        await self._start_run()
 
     async def _finish(self) -> None:
         self._step(Event.DISPOSE)
@@ -260,9 +259,11 @@ class Resident:
                 raise
             self._print_traceback(error)
 
-    def _start_run(self) -> None:
-        if self._run is None or self._run.done():
+    async def _start_run(self) -> None:
+        leaving = self._place.wish is not None or self._place.wants_end
+        if not leaving and (self._run is None or self._run.done()):
             self._run = asyncio.create_task(self._hook_or_traceback("run"))
+        await asyncio.sleep(0)  # `run` comes before messages; and an agent whose moves all fail leaves others room
 
     async def _stop_run(self) -> None:
         if self._run is not None and not self._run.done():

@@ -10,8 +10,10 @@ from types import ModuleType
 import pytest
 
 from agentplatform import Agent
+from agentplatform.parcel import bundle as bundles
 from agentplatform.parcel import code
-from agentplatform.parcel.code import Bundle, Contents, Module, bundle_of, open_bundle
+from agentplatform.parcel.bundle import Contents, Module, open_bundle, python_minor
+from agentplatform.parcel.code import Bundle, bundle_of
 from agentplatform.parcel.importer import Code
 from ledger import codec
 from ledger.errors import Misuse, PeerFault
@@ -136,7 +138,7 @@ def typed_at_a_prompt() -> type[Agent]:
 def test_a_class_without_source_goes_by_value_to_the_same_python_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
     bundle = bundle_of(typed_at_a_prompt())
-    assert bundle.contents.python == code.python_minor()
+    assert bundle.contents.python == python_minor()
     opened = Code(bundle.raw)
     assert opened.load(bundle.class_name).__name__ == "Typed"
     opened.close()
@@ -175,7 +177,8 @@ def test_only_agents_are_loaded() -> None:
 
 def test_the_size_is_limited_on_both_sides(wanderer: type[Agent], monkeypatch: pytest.MonkeyPatch) -> None:
     raw = bundle_of(wanderer).raw
-    monkeypatch.setattr(code, "MAX_BUNDLE_BYTES", len(raw) - 1)
+    for side in (code, bundles):
+        monkeypatch.setattr(side, "MAX_BUNDLE_BYTES", len(raw) - 1)
     with pytest.raises(Misuse, match=r"largest: wanderer\.agent"):
         bundle_of(wanderer)
     with pytest.raises(PeerFault, match="at most"):

@@ -11,7 +11,7 @@ from typing import Any, cast
 import uvloop
 
 from agentplatform.agent import Agent
-from agentplatform.parcel.code import Contents, Module
+from agentplatform.parcel.bundle import Contents, Module
 from agentplatform.parcel.importer import Code
 from agentplatform.runners.base import Answer, Arrival, Delivery, Outgoing
 from agentplatform.runners.process import wire

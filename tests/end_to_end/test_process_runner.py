@@ -1,0 +1,351 @@
+import ast
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import pytest_asyncio
+
+import agentplatform
+from agentplatform import Agent, Message
+from agentplatform.parcel.bundle import Contents
+from agentplatform.parcel.code import bundle_of
+from agentplatform.parcel.manifest import code_digest, give_birth, open_birth
+from agentplatform.runners.base import Answer, Arrival, Delivery
+from agentplatform.runners.process import wire
+from agentplatform.runners.process.pool import WorkerSettings
+from ledger import codec
+from ledger.errors import Misuse, PeerFault, Unavailable
+from ledger.identity import Identity
+from tests.helpers.travellers import Bare, Counter, Feather, Refusing, Stubborn
+from tests.helpers.two_runners import OWNER, Station, born, is_alive, until_gone
+
+ROOT = Path(agentplatform.__file__).parents[1]
+
+
+class Painter(Agent):
+    """Has a large array, and things that go wrong."""
+
+    def on_creation(self, init: Any) -> None:
+        self.picture = numpy.arange(init, dtype=numpy.uint8)
+
+    def handle_message(self, message: Message) -> Any:
+        if message.kind == "paint":
+            self.picture[:] = message.body
+        if message.kind == "exit":
+            os._exit(7)
+        if message.kind == "hang":
+            while True:
+                pass
+        if message.kind == "child":
+            return subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True).pid
+        return int(self.picture.sum())
+
+
+@pytest_asyncio.fixture
+async def here() -> AsyncIterator[Station]:
+    async with Station("here") as station:
+        yield station
+
+
+@pytest_asyncio.fixture
+async def there() -> AsyncIterator[Station]:
+    async with Station("there") as station:
+        yield station
+
+
+async def test_an_agent_hops_with_its_state(here: Station, there: Station) -> None:
+    birth, code = await here.create(Counter, 5)
+    assert await here.ups.next("printed") == (birth.agent, "out", "created on here\n")
+    assert await here.call(birth.agent, "add", 1) == 6
+    state = await here.runner.capture(birth.agent, "there")
+    await there.runner.open(birth, code, state)
+    pid = here.pid(birth.agent)
+    here.runner.discard(birth.agent)
+    there.runner.activate(birth.agent, Arrival("there", 2, "here"))
+    hooks = ["creation", "dispatching there", "arrival there from here"]
+    assert await there.call(birth.agent, "look") == [6, hooks, 2, "there", 2]
+    await until_gone(pid)
+
+
+async def test_an_agent_that_wishes_to_go_is_captured_already(here: Station) -> None:
+    birth, _ = await here.create(Counter, 5)
+    assert await here.call(birth.agent, "go", "there") == 5
+    agent, destination, state = await here.ups.next("wants_to_go")
+    assert (agent, destination) == (birth.agent, "there") and b"creation" in state
+    with pytest.raises(Misuse, match="is frozen"):
+        await here.runner.capture(agent, "there")
+    here.runner.thaw(agent, "nobody home")
+    assert (await here.call(agent, "look"))[:3] == [5, ["creation", "dispatching there", "move failed"], 2]
+
+
+async def test_an_inert_copy_does_nothing_until_it_is_activated(here: Station, there: Station) -> None:
+    birth, code = await here.create(Counter, 5)
+    state = await here.runner.capture(birth.agent, "there")
+    await there.runner.open(birth, code, state)
+    there.runner.discard(birth.agent)
+    here.runner.thaw(birth.agent, None)
+    assert await here.call(birth.agent, "add", 1) == 6
+    assert not [heard for heard in there.ups.heard if heard[0] != "printed"]
+    assert birth.agent not in there.runner._homes
+
+
+async def test_large_arrays_travel(here: Station, there: Station) -> None:
+    birth, code = await here.create(Painter, 20_000_000)
+    before = await here.call(birth.agent, "look")
+    state = await here.runner.capture(birth.agent, "there")
+    assert len(state) > 20_000_000
+    await there.runner.open(birth, code, state)
+    there.runner.activate(birth.agent, Arrival("there", 2, "here"))
+    assert await there.call(birth.agent, "look") == before
+    assert await there.call(birth.agent, "paint", 1) == 20_000_000
+
+
+async def test_an_exception_is_an_answer_and_a_traceback_for_the_owner(here: Station) -> None:
+    birth, _ = await here.create(Counter)
+    assert await here.ask(birth.agent, "fail") == Answer(False, codec.encode("KeyError: 'no such thing'"))
+    _, stream, text = await here.ups.next("printed", "Traceback")
+    assert stream == "err" and 'raise KeyError("no such thing")' in text
+    assert await here.call(birth.agent, "add", 1) == 1
+
+
+async def test_a_call_goes_out_and_its_answer_comes_back(here: Station) -> None:
+    birth, _ = await here.create(Counter)
+    asking = asyncio.create_task(here.call(birth.agent, "ask", "deep"))
+    agent, outgoing = await here.ups.next("sent")
+    assert (agent, outgoing.receiver, outgoing.kind, outgoing.body) == (birth.agent, "deep", "add", b"\x01")
+    here.runner.answer(agent, outgoing.call, Answer(True, codec.encode(42)))
+    assert await asking == 42
+
+
+async def test_what_cannot_travel_is_named_and_the_agent_goes_on(here: Station) -> None:
+    birth, _ = await here.create(Counter)
+    await here.call(birth.agent, "lock")
+    with pytest.raises(Misuse, match=r"Counter\.lock: cannot pickle '_thread.lock' object"):
+        await here.runner.capture(birth.agent, "there")
+    assert await here.call(birth.agent, "add", 1) == 1
+    stubborn, _ = await here.create(Stubborn)
+    with pytest.raises(Misuse, match="not to there"):
+        await here.runner.capture(stubborn.agent, "there")
+    assert len(await here.call(stubborn.agent, "look")) == 1
+
+
+async def test_a_failed_creation_leaves_nothing(here: Station) -> None:
+    with pytest.raises(Misuse, match="ValueError: I would rather not"):
+        await here.create(Refusing)
+    assert not here.runner._homes
+
+
+def with_code(contents: Contents, class_name: str) -> tuple[Any, bytes]:
+    code = codec.encode(contents)
+    raw = give_birth("odd", OWNER, bytes(16), code_digest(code), class_name, False)
+    return open_birth(raw, "test"), code
+
+
+async def test_a_parcel_that_cannot_be_opened_is_refused_with_the_difference(here: Station) -> None:
+    bundle = bundle_of(Counter)
+    lacking = Contents(bundle.contents.modules, ("lonely_planet",), None, None)
+    birth, code = with_code(lacking, bundle.class_name)
+    with pytest.raises(Misuse, match="lacks the Python modules lonely_planet"):
+        await here.runner.open(birth, code, b"")
+    birth, code = with_code(Contents((), (), b"", "3.1"), "__main__:Typed")
+    with pytest.raises(Misuse, match=r"Python 3\.1 and opens only there"):
+        await here.runner.open(birth, code, b"")
+    birth, code = born(Counter)
+    with pytest.raises(Misuse, match="the state is broken"):
+        await here.runner.open(birth, code, b"nonsense")
+    assert not here.runner._homes
+
+
+@pytest.fixture
+def typed_code() -> bytes:
+    typed = (
+        "from agentplatform import Agent\n"
+        "class Typed(Agent):\n"
+        "    def on_creation(self, init): self.text = init\n"
+        "    def handle_message(self, message): return self.text * 2\n"
+        "from agentplatform.parcel.code import bundle_of\n"
+        "import sys; sys.stdout.buffer.write(bundle_of(Typed).raw)\n"
+    )
+    environment = {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-c", typed], env=environment, stdout=subprocess.PIPE, check=True).stdout
+
+
+async def test_a_class_typed_at_a_prompt_travels_by_value(here: Station, there: Station, typed_code: bytes) -> None:
+    code = typed_code
+    birth = open_birth(give_birth("typed", OWNER, bytes(16), code_digest(code), "__main__:Typed", False), "test")
+    await here.runner.create(birth, code, codec.encode("ab"), Arrival("here", 1, None))
+    state = await here.runner.capture(birth.agent, "there")
+    await there.runner.open(birth, code, state)
+    there.runner.activate(birth.agent, Arrival("there", 2, "here"))
+    assert await there.call(birth.agent, "say") == "abab"
+
+
+async def test_a_worker_that_ends_is_told_and_its_agent_gone(here: Station) -> None:
+    killed, _ = await here.create(Counter)
+    os.kill(here.pid(killed.agent), signal.SIGKILL)
+    assert await here.ups.next("died") == (killed.agent, "its worker was ended by SIGKILL")
+    exiting, _ = await here.create(Painter, 1)
+    asking = asyncio.create_task(here.ask(exiting.agent, "exit"))
+    assert await here.ups.next("died") == (exiting.agent, "its worker exited with status 7")
+    asking.cancel()
+    with pytest.raises(Misuse, match="is not here"):
+        await here.runner.capture(exiting.agent, "there")
+
+
+async def test_an_agent_that_hangs_is_not_captured_but_can_be_disposed_of() -> None:
+    async with Station("here", WorkerSettings(warm=1, capture=0.2)) as here:
+        birth, _ = await here.create(Painter, 1)
+        pid = here.pid(birth.agent)
+        here.runner.deliver(birth.agent, Delivery(1, "client-test", "hang", codec.encode(None)))
+        with pytest.raises(Unavailable, match=r"capture took longer than 0\.2 s"):
+            await here.runner.capture(birth.agent, "there")
+        await here.runner.dispose(birth.agent)
+        await until_gone(pid)
+
+
+async def test_disposal_runs_the_last_hook(here: Station) -> None:
+    birth, _ = await here.create(Counter)
+    await here.runner.dispose(birth.agent)
+    assert await here.ups.next("printed", "good-bye") == (birth.agent, "out", "good-bye\n")
+    birth, _ = await here.create(Counter)
+    await here.call(birth.agent, "end")
+    assert await here.ups.next("wants_to_end") == (birth.agent,)
+    here.runner.discard(birth.agent)  # nothing is left to discard, and that is no error
+
+
+async def test_light_agents_of_one_owner_and_code_share_and_strangers_do_not(here: Station) -> None:
+    first, _ = await here.create(Feather)
+    second, _ = await here.create(Feather)
+    stranger, _ = await here.create(Feather, owner=Identity(bytes([1]) * 32))
+    heavy, _ = await here.create(Counter)
+    shared = here.pid(first.agent)
+    assert here.pid(second.agent) == shared
+    assert len({shared, here.pid(stranger.agent), here.pid(heavy.agent)}) == 3
+    await here.runner.dispose(first.agent)
+    await here.ups.next("printed", f"{first.agent!r}, 'out', 'good-bye")
+    assert await here.call(second.agent, "add", 1) == 1
+    await here.runner.dispose(second.agent)
+    third, _ = await here.create(Feather)
+    assert here.pid(third.agent) == shared  # it lingered
+
+
+async def test_stop_ends_everything_that_agents_started() -> None:
+    async with Station("here") as here:
+        birth, _ = await here.create(Painter, 1)
+        child = await here.call(birth.agent, "child")
+        pids = [child, *here.runner._workers, here.runner._server._process.pid]  # type: ignore[union-attr]
+        assert all(is_alive(pid) for pid in pids)
+    await until_gone(*pids)
+
+
+async def test_the_fork_server_is_started_again(here: Station) -> None:
+    birth, _ = await here.create(Counter)
+    here.runner._server._process.kill()  # type: ignore[union-attr]
+    assert "fork server" in (await here.ups.next("died"))[1]
+    birth, _ = await here.create(Counter, 3)
+    assert await here.call(birth.agent, "add", 1) == 4
+
+
+async def test_a_killed_daemon_leaves_no_process_behind() -> None:
+    daemon = (
+        "import asyncio\n"
+        "from tests.helpers.travellers import Counter\n"
+        "from tests.helpers.two_runners import Station\n"
+        "async def main():\n"
+        "    async with Station('here') as here:\n"
+        "        await here.create(Counter)\n"
+        "        print(here.runner._server._process.pid, *here.runner._workers, flush=True)\n"
+        "        await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", daemon, stdout=subprocess.PIPE, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}
+    )
+    assert process.stdout is not None
+    pids = [int(pid) for pid in (await process.stdout.readline()).split()]
+    assert len(pids) >= 2
+    process.kill()
+    await process.wait()
+    await until_gone(*pids)
+
+
+async def test_a_lying_worker_is_believed_in_nothing(here: Station) -> None:
+    """Frames for agents that it does not hold, or that these may not send, are dropped; unreadable ones end it."""
+    birth, _ = await here.create(Counter)
+    other, _ = await here.create(Bare)
+    handle = here.runner._homes[birth.agent]
+    lies: list[wire.Up] = [
+        wire.Printed(other.agent, "out", "lie"),
+        wire.Sent(other.agent, "deep", "lie", b"", None),
+        wire.Handled(birth.agent, 999, True, b"lie"),
+        wire.WantsToEnd("nobody"),
+        wire.Done(12345, b"lie"),
+    ]
+    for lie in lies:
+        handle.data_received(bytes(wire.encode(lie)))
+    assert "lie" not in repr(here.ups.heard)
+    handle.data_received(bytes(wire.encode(wire.Printed(birth.agent, "out", "truth"))))
+    assert await here.ups.next("printed", "truth")
+    handle.data_received(b"\x00\x00\x00\x01\xc1")
+    assert "no frame" in (await here.ups.next("died"))[1]
+
+
+def test_frames_are_cut_and_limited() -> None:
+    reader = wire.up_reader()
+    raw = bytes(wire.encode(wire.Ready("a")) + wire.encode(wire.WantsToEnd("b")))
+    frames = [frame for at in range(len(raw)) for frame in reader.feed(raw[at : at + 1])]
+    assert frames == [wire.Ready("a"), wire.WantsToEnd("b")]
+    with pytest.raises(PeerFault, match="announced a frame of"):
+        wire.up_reader().feed(b"\xff\xff\xff\xff")
+    with pytest.raises(PeerFault, match="length <= 256"):
+        wire.up_reader().feed(bytes(wire.encode(wire.WantsToEnd("x" * 300))))
+
+
+PICKLERS = {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
+
+
+def imports_of(module: str) -> Iterator[str]:
+    path = ROOT.joinpath(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not file.is_file():
+        return
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def picklers_reached_from(*modules: str) -> set[str]:
+    """Modules, reached by imports alone, that import a pickler. The package's __init__ is for clients: skipped."""
+    seen: set[str] = {"agentplatform"}
+    guilty = set()
+    to_do = list(modules)
+    while to_do:
+        module = to_do.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        wanted = set(imports_of(module))
+        if {name.partition(".")[0] for name in wanted} & PICKLERS:
+            guilty.add(module)
+        to_do += [name for name in wanted if name.partition(".")[0] in ("agentplatform", "services", "ledger")]
+    return guilty
+
+
+def test_nothing_that_the_daemon_imports_can_unpickle() -> None:
+    rooms = ["pool", "handle", "forkserver", "wire"]
+    daemon = [f"agentplatform.runners.process.{room}" for room in rooms]
+    assert picklers_reached_from(*daemon, "agentplatform.parcel.manifest", "agentplatform.mae") == set()
+
+
+def test_the_check_for_picklers_finds_them_in_a_worker() -> None:
+    assert "agentplatform.parcel.state" in picklers_reached_from("agentplatform.runners.process.zygote")
