@@ -231,6 +231,22 @@ async def test_nothing_of_a_revoked_host_is_delivered(b: Host) -> None:
     assert b.changes == [("a", True), ("a", False)]
 
 
+async def test_a_new_link_takes_the_place_of_the_old(b: Host) -> None:
+    """A peer that restarted is not locked out by its own dead connection."""
+    old_reader, old = await asyncio.open_connection(*address(b), ssl=dialler(b), server_hostname="")
+    old.write(greeting(GOOD_HELLO))
+    await until(lambda: b.links.up())
+    _, new = await asyncio.open_connection(*address(b), ssl=dialler(b), server_hostname="")
+    new.write(greeting(GOOD_HELLO) + frame(Channel.MAIL | END, b"new"))
+    await until(lambda: b.received)
+    assert b.changes == [("a", True), ("a", False), ("a", True)]
+    with suppress(OSError):
+        await old_reader.read()  # it ends
+    assert b.links.up() == {"a"}
+    for writer in (old, new):
+        writer.close()
+
+
 async def test_a_revoked_host_does_not_come_back() -> None:
     a, b, c = (tls_host(name) for name in "abc")
     await join(a, b, c)
