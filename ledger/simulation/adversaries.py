@@ -33,6 +33,7 @@ class Adversary:
         self._others = [member.host for member in members.members if member.host != host]
         self._host = host
         self._version = members.version
+        self._echoed: set[tuple[str, Ballot]] = set()
 
     def start(self, now: float, wall: int) -> list[Effect]:
         return self._bent(self._engine.start(now, wall))
@@ -90,8 +91,9 @@ class Equivocator(Adversary):
         return [(host, content if place < half else second) for place, host in enumerate(self._others)]
 
     def hear(self, sender: str, content: Content) -> list[Effect]:
-        if not isinstance(content, Vote):
-            return []
+        if not isinstance(content, Vote) or (sender, content.ballot) in self._echoed:
+            return []  # two of this kind would answer each other for ever
+        self._echoed.add((sender, content.ballot))
         both = [msgspec.structs.replace(content.ballot, kind=kind) for kind in (PREPARE, COMMIT)]
         return [Send(sender, messages.encode(self._vote(ballot))) for ballot in both]
 

@@ -1,4 +1,4 @@
-"""Whom to ask for the blocks that a replica lacks, and when. Pure.
+"""Whom to ask for the blocks that a replica lacks, and when; whom to answer. Pure.
 
 A claim to be higher is only a reason to ask: whoever claims and does not deliver costs one request in turn.
 """
@@ -11,6 +11,7 @@ class CatchUp:
         self._asked = ""  # the host that was asked last
         self._answered = True  # it sent blocks since, or nobody was asked
         self._answer_by = 0.0
+        self._served: dict[str, tuple[int, float]] = {}  # host -> what it asked for last, and when
         self.at: float | None = None  # when to ask next; None: nobody claims to be higher
 
     def heard(self, host: str, height: int, best: int, at: float) -> None:
@@ -41,6 +42,14 @@ class CatchUp:
         self._answered = False
         self.at = self._answer_by = now + self._patience
         return self._asked
+
+    def may_serve(self, host: str, first: int, now: float) -> bool:
+        """Whether to answer `host`, which asks for blocks from `first` on: the same again not at once."""
+        before, at = self._served.get(host, (0, 0.0))
+        if first <= before and now < at + self._patience / 2:
+            return False
+        self._served[host] = (first, now)
+        return True
 
     def _higher(self, best: int) -> list[str]:
         return sorted(host for host, height in self._claims.items() if height > best)

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from ledger import identity
-from ledger.block import Block, transactions_root
-from ledger.certificate import COMMIT, PREPARE, VOTE_DOMAIN, Certificate, Verifier
+from ledger.block import Block
+from ledger.certificate import COMMIT, PREPARE, Certificate, Verifier
 from ledger.consensus.engine import Accuse, Admit, Chain, Decide, Effect, Send, Serve, WakeAt
 from ledger.consensus.ipbft import messages
 from ledger.consensus.ipbft.catch_up import CatchUp
 from ledger.consensus.ipbft.held import Held
+from ledger.consensus.ipbft.judge import check_proposal, check_vote
 from ledger.consensus.ipbft.messages import (
     Blocks,
     ChangeView,
@@ -29,6 +30,7 @@ from ledger.consensus.ipbft.messages import (
 from ledger.consensus.ipbft.records import PREPARED_KEY, PROPOSAL_KEY
 from ledger.consensus.ipbft.settings import Settings
 from ledger.consensus.ipbft.standing import Signer, Standing
+from ledger.consensus.ipbft.timers import Timers, is_past
 from ledger.consensus.ipbft.view_change import (
     Received,
     check_body,
@@ -66,13 +68,8 @@ class Ipbft:
         self._held = Held()  # messages of heights and views that are not yet ours
         self._new_views: dict[str, tuple[NewView, EnterView]] = {}  # sender -> one that starts above our best block
         self._catch_up = CatchUp(self._settings.resend_every)
-        self._served: dict[str, tuple[int, float]] = {}  # host -> the last Fetch that was answered, and when
         self._waiting = True  # the chain may have transactions that can run
-        self._attempts = 0  # view changes since the last decision
-        self._deadline: float | None = None  # when the primary is suspected
-        self._relay_at: float | None = None
-        self._beat_at = 0.0  # when Status, and what is undecided, is sent again
-        self._pause = self._settings.resend_every
+        self._timers = Timers(self._settings)
         self._wake: float | None = None
         self._now, self._wall = 0.0, 0
         self._effects: list[Effect] = []
@@ -91,15 +88,14 @@ class Ipbft:
     def command(self, transaction: bytes, now: float, wall: int) -> list[Effect]:
         self._begin(now, wall)
         self._waiting = True
-        if self._relay_at is None and not self._at.leads:
-            self._relay_at = now + self._settings.relay_after
+        if not self._at.leads:
+            self._timers.relay_soon(now)
         return self._finish()
 
     def message(self, sender: str, message: bytes, now: float, wall: int) -> list[Effect]:
+        """Raises PeerFault for what no honest member sends; then nothing has changed."""
         if len(message) > self._settings.max_message_bytes:
-            raise PeerFault(
-                sender, f"sent {len(message)} bytes; at most {self._settings.max_message_bytes} are taken"
-            )
+            raise PeerFault(sender, f"sent {len(message)} bytes; at most {self._settings.max_message_bytes} are taken")
         content = messages.decode(message, sender)
         self._begin(now, wall)
         self._receive(sender, content)
@@ -107,13 +103,14 @@ class Ipbft:
 
     def tick(self, now: float, wall: int) -> list[Effect]:
         self._begin(now, wall)
-        if self._beat_at <= now:
+        self._wake = None  # whoever calls early is told the time again
+        if self._timers.beat_at <= now:
             self._beat()
-        if self._relay_at is not None and self._relay_at <= now:
+        if is_past(self._timers.relay_at, now):
             self._relay()
-        if self._catch_up.at is not None and self._catch_up.at <= now:
+        if is_past(self._catch_up.at, now):
             self._fetch()
-        if self._deadline is not None and self._deadline <= now:
+        if is_past(self._timers.deadline, now):
             self._suspect()
         return self._finish()
 
@@ -125,8 +122,7 @@ class Ipbft:
         while self._advance():
             pass
         self._set_deadline()
-        times = (self._beat_at, self._relay_at, self._deadline, self._catch_up.at)
-        wake = min(time for time in times if time is not None)
+        wake = self._timers.next(self._catch_up.at)
         if wake != self._wake:
             self._wake = wake
             self._effects.append(WakeAt(wake))
@@ -136,7 +132,7 @@ class Ipbft:
         if to != self._at.host:
             self._effects.append(Send(to, messages.encode(content)))
 
-    # What arrives. Each handler refuses (PeerFault) before it changes anything.
+    # What arrives. Each handler refuses before it changes anything.
 
     def _receive(self, sender: str, content: Content) -> None:
         match content:
@@ -166,25 +162,13 @@ class Ipbft:
             raise PeerFault(sender, f"proposed in view {at.view}, which {at.primary} leads")
         digest = propose.block.digest()
         vote = Vote(at.ballot(PREPARE, propose.view, digest), propose.signature)
-        if not self._is_first(sender, vote) or at.current is not None:
+        if not self._is_first(sender, vote) or at.current is not None or not at.is_member:
             return
-        if at.forced is not None and digest != at.forced:
-            raise PeerFault(sender, f"proposed another block {header.height} than its NEW-VIEW chose")
-        if at.forced is None and header.proposer != sender:
-            raise PeerFault(sender, f"proposed as fresh a block that {header.proposer} built")
-        if header.parent != at.best_digest or header.timestamp <= at.best.header.timestamp:
-            raise PeerFault(sender, f"proposed block {header.height} with a wrong parent, or not after it in time")
-        if at.forced is None and header.timestamp > self._wall + self._settings.allowed_drift_ms:
-            return  # a clock is wrong, maybe ours: no vote now; it is sent again
-        if transactions_root(propose.block.transactions) != header.transactions_root:
-            raise PeerFault(sender, f"proposed block {header.height} with other transactions than its header names")
-        if reason := at.chain.check(propose.block):
-            raise PeerFault(sender, f"proposed block {header.height} that is not valid: {reason}")
-        if not at.is_member:
+        if not check_proposal(at, sender, propose, self._wall + self._settings.allowed_drift_ms):
             return
         self._effects.append(at.promise_proposal(propose))
         self._send(None, at.own_vote(PREPARE, at.view, digest))
-        self._beat_soon()
+        self._timers.beat_soon(self._now)
 
     def _on_vote(self, sender: str, vote: Vote) -> None:
         at, ballot = self._at, vote.ballot
@@ -204,13 +188,7 @@ class Ipbft:
         earlier = at.votes.first(sender, vote.ballot)
         if earlier == vote:
             return False
-        if vote.ballot != at.ballot(vote.ballot.kind, vote.ballot.view, vote.ballot.digest):
-            raise PeerFault(sender, "voted on another chain, or of another membership version")
-        key = at.members.key_of(sender)
-        if key is None:
-            raise PeerFault(sender, f"voted on height {at.height}, of which it is no member")
-        if not self._verify(key, VOTE_DOMAIN, vote.ballot.encode(), vote.signature):
-            raise PeerFault(sender, f"sent a {vote.ballot.kind} with a bad signature")
+        check_vote(at, sender, vote, self._verify)
         if earlier is None:
             return True
         if earlier.ballot != vote.ballot:
@@ -265,10 +243,7 @@ class Ipbft:
 
     def _on_fetch(self, sender: str, fetch: Fetch) -> None:
         best = self._at.best.header.height
-        first, at = self._served.get(sender, (0, float("-inf")))
-        again = fetch.first <= first and self._now < at + self._settings.resend_every / 2
-        if 0 < fetch.first <= best and not again:
-            self._served[sender] = (fetch.first, self._now)
+        if 0 < fetch.first <= best and self._catch_up.may_serve(sender, fetch.first, self._now):
             self._effects.append(Serve(sender, fetch.first, min(best, fetch.first + self._settings.batch - 1)))
 
     def _on_blocks(self, sender: str, blocks: Blocks) -> None:
@@ -293,8 +268,7 @@ class Ipbft:
         if height == at.height and view == at.view and at.active:
             return True
         if height > at.height:
-            at_once_is_early = self._now + self._settings.fetch_after
-            self._catch_up.heard(sender, height - 1, at.best.header.height, at_once_is_early)
+            self._catch_up.heard(sender, height - 1, at.best.header.height, self._now + self._settings.fetch_after)
         later = height > at.height or (height == at.height and self._is_ahead(view))
         if later and at.members.key_of(sender) is not None:
             self._held.put(sender, content, height - at.height)
@@ -328,10 +302,10 @@ class Ipbft:
             self._waiting = block is not None
         if block is None:
             return False
-        self._effects.append(at.promise_own(block))
-        assert at.current is not None
-        self._send(None, at.current)
-        self._beat_soon()
+        proposal = at.own_proposal(block)
+        self._effects.append(at.promise_proposal(proposal))
+        self._send(None, proposal)
+        self._timers.beat_soon(self._now)
         return True
 
     def _commit(self) -> bool:
@@ -357,9 +331,7 @@ class Ipbft:
         block = at.body(certificate.ballot.digest)
         if block is None:  # whoever voted for it will have it
             for host, _ in certificate.signatures:
-                self._catch_up.heard(
-                    host, at.height, at.best.header.height, self._now + self._settings.fetch_after
-                )
+                self._catch_up.heard(host, at.height, at.best.header.height, self._now + self._settings.fetch_after)
             return False
         self._append(block, certificate)
         return True
@@ -368,8 +340,7 @@ class Ipbft:
         at = self._at
         at.append(block, certificate)
         self._effects.append(Decide(block, certificate, forget=(PROPOSAL_KEY, PREPARED_KEY)))
-        self._attempts = 0
-        self._deadline = None
+        self._timers.decided()
         self._expect_more()
         for received in at.changes.all():
             host = received.change.host
@@ -456,35 +427,28 @@ class Ipbft:
         if at.prepared is not None:
             ballot = at.prepared.certificate.ballot
             self._send(None, at.own_vote(COMMIT, ballot.view, ballot.digest))
-        if self._relay_at is None:
+        if self._timers.relay_at is None:
             self._relay()
         undecided = self._waiting or not at.active or at.current is not None
-        self._pause = min(self._pause * 2, self._settings.status_every) if undecided else self._settings.status_every
-        self._beat_at = self._now + self._pause
-
-    def _beat_soon(self) -> None:
-        """Something new is undecided; what was sent until now has had its effect."""
-        self._pause = self._settings.resend_every
-        self._beat_at = self._now + self._pause
+        self._timers.beat_done(self._now, undecided)
 
     def _expect_more(self) -> None:
         """At a new height or view other transactions may be able to run."""
         self._waiting = True
-        self._relay_at = self._now + self._settings.relay_after
-        self._beat_soon()
+        self._timers.relay_soon(self._now)
+        self._timers.beat_soon(self._now)
 
     def _relay(self) -> None:
         """Clause 10: the primary is suspected only for a transaction that can run, after it was told of it."""
-        self._relay_at = None
         at = self._at
+        self._timers.relay_at = None
         if not self._waiting or not at.active or at.leads or at.current is not None:
             return
         block = at.chain.build(self._wall, at.host)
         self._waiting = block is not None
         if block is not None:
             self._send(at.primary, Relay(block.transactions))
-            if self._deadline is None:
-                self._deadline = self._now + self._timeout()
+            self._timers.expect_decision(self._now)
 
     def _fetch(self) -> None:
         peer = self._catch_up.ask(self._at.best.header.height, self._now)
@@ -494,33 +458,28 @@ class Ipbft:
     def _set_deadline(self) -> None:
         """It runs while there is something to decide; without a view, once q hosts ask for one (clause 6)."""
         at = self._at
-        if not at.is_member:
-            self._deadline = None
-        elif self._deadline is None:
-            if at.active:
-                due = at.current is not None or at.forced is not None
-            else:
-                due = at.changes.count_from(at.view) >= at.members.quorum
-            self._deadline = self._now + self._timeout() if due else None
-
-    def _timeout(self) -> float:
-        doubled = self._settings.view_timeout * 2.0 ** min(self._attempts, 32)
-        return min(doubled, self._settings.max_view_timeout)
+        if at.active:
+            due = at.current is not None or at.forced is not None
+        else:
+            due = at.changes.count_from(at.view) >= at.members.quorum
+        if due:
+            self._timers.expect_decision(self._now)
 
     def _suspect(self) -> None:
         """The deadline has passed."""
         at = self._at
-        self._deadline = None
+        self._timers.deadline = None
+        if not at.is_member:
+            return
         due = not at.active or at.current is not None or at.forced is not None
         if due or at.chain.build(self._wall, at.host) is not None:
             self._start_view_change(at.view + 1)
 
     def _start_view_change(self, view: int) -> None:
-        self._attempts += 1
-        self._deadline = None
+        self._timers.view_failed()
         self._effects.append(self._at.promise_view(view))
         self._send(None, self._at.own_change.message)
-        self._beat_soon()
+        self._timers.beat_soon(self._now)
 
     def _renew_view_change(self) -> bool:
         """Our VIEW-CHANGE tells our best block; when that has changed, it is made again."""

@@ -73,8 +73,8 @@ class Standing:
             self.prepared = prepared if self._is_open(prepared.block) else None
         if self.record.view_change and not self.record.active:
             content = messages.decode(self.record.view_change, OWN)
-            assert isinstance(content, ChangeView)
-            self.changes.put(Received(codec.decode(content.signed.body, ViewChange, OWN), content))
+            if isinstance(content, ChangeView):
+                self.changes.put(Received(codec.decode(content.signed.body, ViewChange, OWN), content))
         self._count_own()
 
     def _is_open(self, block: Block) -> bool:
@@ -150,12 +150,11 @@ class Standing:
             self.votes.add(self.host, vote)
         return vote
 
-    # The durable steps, in the order of the rule
+    def own_proposal(self, block: Block) -> Propose:
+        """As the primary. Our PREPARE is in it."""
+        return Propose(self.view, block, self.own_vote(PREPARE, self.view, block.digest()).signature)
 
-    def promise_own(self, block: Block) -> Persist:
-        """As the primary: our PREPARE is the proposal."""
-        signature = self.own_vote(PREPARE, self.view, block.digest()).signature
-        return self.promise_proposal(Propose(self.view, block, signature))
+    # The durable steps, in the order of the rule
 
     def promise_proposal(self, proposal: Propose) -> Persist:
         """We give our PREPARE to it, and so never to another at this height and view."""
