@@ -67,7 +67,7 @@ class FrontDesk:
                 "quorum": members.quorum,
             },
             "links": {"up": sorted(up), "down": sorted(mae.replica.registry().keys() - up - {mae.host})},
-            "agents": len(mae.carrier.residents),
+            "agents": len(mae.carrier.residents.known),
             "in_doubt": [
                 {
                     "transfer": transfer.hex(),
@@ -133,7 +133,7 @@ class FrontDesk:
                 "name": located.agent.rpartition("-")[0],
                 "host": located.host,
                 "epoch": located.epoch,
-                "resident": located.agent in mae.carrier.residents,
+                "resident": located.agent in mae.carrier.residents.known,
                 "state": mae.carrier.state_of(located.agent),
             }
             for located in mae.whereabouts.alive()
@@ -162,13 +162,13 @@ class FrontDesk:
         known = {passport.host for s in self._mae.replica.organisations().values() for passport in s.organisation.hosts}
         if host not in known:
             raise Misuse(f"the ledger knows no host {host!r}; there are: {', '.join(sorted(known))}")
-        if found in self._mae.carrier.residents:
+        if found in self._mae.carrier.residents.known:
             return await self._mae.dispatch(found, host)
         return await self._mae.commands.ask(found, command, waiting)
 
     async def dispose(self, agent: str, command: bytes, waiting: float) -> None:
         found = self._mae.whereabouts.resolve(agent)
-        if found in self._mae.carrier.residents:
+        if found in self._mae.carrier.residents.known:
             await self._mae.carrier.dispose(found)
         else:
             await self._mae.commands.ask(found, command, waiting)

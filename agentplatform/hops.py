@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from agentplatform.custody.carry import Hop
+from agentplatform.custody.surroundings import Hop
 from agentplatform.parcel.manifest import MANIFEST_DOMAIN
 from ledger import codec
 from ledger.client import Client

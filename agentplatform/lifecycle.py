@@ -31,6 +31,7 @@ class Event(StrEnum):
 TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.INERT, Event.CREATE): State.CREATING,
     (State.INERT, Event.ACTIVATE): State.RUNNING,
+    (State.INERT, Event.THAW): State.RUNNING,  # restored after a restart: its departure was aborted
     (State.INERT, Event.DISCARD): State.ENDED,
     (State.CREATING, Event.CREATED): State.RUNNING,
     (State.CREATING, Event.FAILED): State.ENDED,

@@ -21,10 +21,11 @@ import uvloop
 from agentplatform.bulletins import Bulletin, Heard, Residents
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.commands import Commands, open_command
-from agentplatform.custody.carry import Carrier, Hop
+from agentplatform.custody.carry import Carrier
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journal import Journal
+from agentplatform.custody.surroundings import Hop
 from agentplatform.desk import FrontDesk
 from agentplatform.frontdoor.server import Server
 from agentplatform.hops import HopBook
@@ -187,7 +188,7 @@ class Mae:
 
     def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
         def go() -> None:
-            if agent in self.carrier.residents:
+            if agent in self.carrier.residents.known:
                 self.start_task(self._depart_by_itself(agent, destination, state))
 
         self.gateway.release(agent, go)
@@ -211,7 +212,7 @@ class Mae:
 
     async def _depart_by_itself(self, agent: str, destination: str, state: bytes) -> None:
         try:
-            await self.carrier.depart([agent], destination, "the agent's own wish", {agent: state})
+            await self.carrier.departures.depart([agent], destination, "the agent's own wish", {agent: state})
         except PlatformError as error:
             self.logbook.write(agent, "note", f"the move to {destination} failed: {error}")
 
@@ -221,7 +222,7 @@ class Mae:
         """An owner's signed command for an agent that lives here (agentplatform.commands)."""
         if self.whereabouts.host_of(agent) == "":
             return {}
-        resident = self.carrier.residents.get(agent)
+        resident = self.carrier.residents.known.get(agent)
         if resident is None:
             raise Unavailable(f"{agent} is not on {self.host}", retry_after=1)
         order = open_command(command, resident.birth.owner, int(time.time() * 1000), sender)
@@ -234,9 +235,9 @@ class Mae:
 
     async def dispatch(self, agent: str, host: str) -> dict[str, Any]:
         """Moves a resident agent, and returns the hop as plain data; empty when it is there already."""
-        if host == self.host and agent in self.carrier.residents:
+        if host == self.host and agent in self.carrier.residents.known:
             return {}
-        hop = await self.carrier.depart([agent], host, "its owner's wish")
+        hop = await self.carrier.departures.depart([agent], host, "its owner's wish")
         return await self.hops.plain(hop)
 
     async def happened(self, event: Event) -> None:
@@ -255,7 +256,7 @@ class Mae:
         for agent in group.agents:
             host = self.whereabouts.host_of(agent)
             if host:
-                here = self.carrier.residents.get(agent)
+                here = self.carrier.residents.known.get(agent)
                 residents[agent] = ResidentOfGroup(agent, host, here.since if here else 0.0)
         return assemble(group, time.time(), self.tms.verdicts(), self.rms.adverts(), self.rms.links(), residents)
 
@@ -264,11 +265,11 @@ class Mae:
         failed: dict[str, str] = {}
         for destination in sorted({move.destination for move in plan.moves}):
             agents = [move.agent for move in plan.moves if move.destination == destination]
-            here = [agent for agent in agents if agent in self.carrier.residents]
+            here = [agent for agent in agents if agent in self.carrier.residents.known]
             failed |= {agent: f"it is not on {self.host}" for agent in agents if agent not in here}
             try:
                 if here:
-                    await self.carrier.depart(here, destination, "the EDS decided so")
+                    await self.carrier.departures.depart(here, destination, "the EDS decided so")
             except PlatformError as error:
                 failed |= dict.fromkeys(here, str(error))
         return Outcome(failed)
@@ -300,13 +301,13 @@ class Mae:
 
     def _believe(self, host: str, located: Located) -> bool:
         """Nobody but our own journal says that an agent is here, or that one of ours is gone."""
-        ours = located.agent in self.carrier.residents or located.host == self.host
+        ours = located.agent in self.carrier.residents.known or located.host == self.host
         return not ours and self.whereabouts.learn(located)
 
     def _link_changed(self, host: str, up: bool) -> None:
         log.info("the link to %s is %s", host, "up" if up else "down")
         if not up:
-            self.carrier.lost(host)
+            self.carrier.departures.lost(host)
             return
         self._tell(host, Residents(tuple(self.whereabouts.alive())))
         self.carrier.remind()

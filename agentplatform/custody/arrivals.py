@@ -1,0 +1,170 @@
+"""The destination's side of the edge: verifies what is offered, opens it in workers, and lets it live or go."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from agentplatform.custody import events
+from agentplatform.custody.journal import Journal
+from agentplatform.custody.messages import Cargo, Offer
+from agentplatform.custody.residents import Residents
+from agentplatform.custody.surroundings import Surroundings
+from agentplatform.mail import Letter, Luggage
+from agentplatform.parcel.manifest import Birth, Manifest, Parcel, open_birth, open_parcel
+from agentplatform.runners.base import Arrival, Runner
+from ledger import codec
+from ledger.errors import PeerFault, PlatformError, Unavailable
+from ledger.identity import Signed
+
+log = logging.getLogger(__name__)
+_OWN = "the custody journal"
+
+
+class Guest(msgspec.Struct, frozen=True):
+    """One agent that was offered, and is not yet a resident."""
+
+    birth: Birth
+    certificate: bytes
+    luggage: Luggage
+    parcel: Parcel
+
+
+class Arrivals:
+    def __init__(
+        self,
+        chain: bytes,
+        step: Callable[[events.Event], None],
+        residents: Residents,
+        journal: Journal,
+        runner: Runner,
+        surroundings: Surroundings,
+    ) -> None:
+        self._chain, self._step = chain, step
+        self._residents, self._journal, self._runner = residents, journal, runner
+        self._surroundings = surroundings
+        self._offered: dict[bytes, tuple[Guest, ...]] = {}  # verified, not yet taken by the machine
+        self._guests: dict[bytes, tuple[Guest, ...]] = {}
+
+    def verify(self, host: str, offer: Offer) -> None:
+        """Signatures and digests of all parcels, before anything acts on them. Raises PeerFault with the reason."""
+        key = self._surroundings.key_of(host)
+        if key is None:
+            raise PeerFault(host, "is not registered with the ledger, or is revoked")
+        if len(offer.cargo) != len(offer.parcels):
+            raise PeerFault(host, "offered a handoff whose parcels are not those of its cargo")
+        wall = int(time.time() * 1000)
+        guests = []
+        for load, parcel in zip(offer.cargo, offer.parcels, strict=True):
+            manifest, birth = open_parcel(
+                parcel,
+                chain=self._chain,
+                source=host,
+                source_key=key,
+                destination=self._residents.host,
+                wall=wall,
+            )
+            if (manifest.transfer, manifest.agent, manifest.epoch) != (offer.transfer, load.agent, load.epoch):
+                raise PeerFault(host, f"offered {load.agent} with the manifest of another transfer, agent or epoch")
+            guests.append(Guest(birth, manifest.birth, codec.decode(parcel.luggage, Luggage, host), parcel))
+        self._offered = {offer.transfer: tuple(guests)}  # the machine says at once whether it takes them
+
+    # What the machine decides
+
+    async def examine(self, transfer: bytes, source: str) -> None:
+        """Policy, space, and every parcel opened in a worker; then the machine hears what came of it."""
+        guests = self._guests[transfer] = self._offered.pop(transfer)
+        refusal = None
+        try:
+            self._check(source, guests)
+            # All of them, also when one fails: what is still being opened could not be discarded.
+            results = await asyncio.gather(*(self._open(guest) for guest in guests), return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+        except PlatformError as error:
+            refusal = str(error)
+            log.info("%s from %s refused: %s", ", ".join(guest.birth.agent for guest in guests), source, refusal)
+        if refusal is not None or transfer not in self._guests:  # or aborted meanwhile
+            self._end(guests)
+            self._guests.pop(transfer, None)
+        self._step(events.Examined(transfer, refusal))
+
+    def parcels(self, transfer: bytes) -> tuple[Parcel, ...]:
+        return tuple(guest.parcel for guest in self._guests[transfer])
+
+    def agents(self, transfer: bytes) -> list[str]:
+        return [guest.birth.agent for guest in self._guests[transfer]]
+
+    def activate(self, transfer: bytes, source: str, cargo: tuple[Cargo, ...], mail: tuple[bytes, ...]) -> None:
+        epochs = {load.agent: load.epoch for load in cargo}
+        for guest in self._guests.pop(transfer):
+            agent = guest.birth.agent
+            self._runner.activate(agent, Arrival(self._residents.host, epochs[agent], source))
+            letters = letters_for(agent, mail, source)
+            self._residents.settle(guest.birth, guest.certificate, epochs[agent], guest.luggage, letters)
+
+    def discard(self, transfer: bytes) -> None:
+        """Inert copies. Those that are being opened at this moment go when that is done."""
+        self._end(self._guests.pop(transfer, ()))
+
+    async def reopen(self, transfer: bytes, cargo: tuple[Cargo, ...]) -> None:
+        """After a restart: the copies are in custody here, and stay inert until the source says more."""
+        guests = [await self.unpack(transfer, load.agent) for load in cargo]
+        self._guests[transfer] = tuple(guests)
+        for guest in guests:
+            await self.open_again(guest)
+
+    # Shared with the revival of residents
+
+    async def unpack(self, transfer: bytes, agent: str) -> Guest:
+        """A parcel of our own journal: it was verified before it was written."""
+        parcel = codec.decode(await self._journal.parcel(transfer, agent), Parcel, _OWN)
+        manifest = codec.decode(codec.decode(parcel.manifest, Signed, _OWN).body, Manifest, _OWN)
+        luggage = codec.decode(parcel.luggage, Luggage, _OWN)
+        await self._residents.recall_letters(agent, luggage)
+        return Guest(open_birth(manifest.birth, _OWN), manifest.birth, luggage, parcel)
+
+    async def open_again(self, guest: Guest) -> bool:
+        """False when it cannot be opened any more: it stays in custody, and `agents` shows it as stranded."""
+        try:
+            await self._runner.open(guest.birth, await self._residents.code_of(guest.birth), guest.parcel.state)
+        except PlatformError as error:
+            log.error("%s is in custody here and could not be opened: %s", guest.birth.agent, error)
+            return False
+        return True
+
+    # Helpers
+
+    def _check(self, source: str, guests: tuple[Guest, ...]) -> None:
+        verdict = self._surroundings.verdict(source)
+        if not verdict.trusted:
+            raise PeerFault(source, f"is not trusted by the ledger at height {verdict.height}: {verdict.reason}")
+        shortage = self._surroundings.shortage(sum(len(guest.parcel.state) for guest in guests))
+        if shortage is not None:
+            raise Unavailable(f"{self._residents.host} has no room: {shortage}")
+
+    async def _open(self, guest: Guest) -> None:
+        if guest.parcel.code is not None:
+            self._residents.keep_code(guest.birth.code, guest.parcel.code)
+        await self._runner.open(guest.birth, await self._residents.code_of(guest.birth), guest.parcel.state)
+
+    def _end(self, guests: Iterable[Guest]) -> None:
+        for guest in guests:
+            self._runner.discard(guest.birth.agent)
+
+
+def letters_for(agent: str, mail: Iterable[bytes], source: str) -> list[Letter]:
+    """Those of a notice's letters that are for `agent`. What is no letter is left out; its sender sends it again."""
+    letters = []
+    for raw in mail:
+        try:
+            letter = codec.decode(raw, Letter, source)
+        except PeerFault as fault:
+            log.warning("mail in a notice was dropped: %s", fault)
+            continue
+        if letter.receiver == agent:
+            letters.append(letter)
+    return letters

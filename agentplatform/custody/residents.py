@@ -1,0 +1,67 @@
+"""The agents that live on this host, their code, and the mail that travels with them."""
+
+import time
+from collections.abc import Iterable
+
+import msgspec
+
+from agentplatform.custody.journal import Journal
+from agentplatform.custody.surroundings import Surroundings
+from agentplatform.mail import Letter, Luggage
+from agentplatform.mailroom import Mailroom
+from agentplatform.parcel.manifest import Birth
+from ledger import codec
+from ledger.errors import Unavailable
+
+_OWN = "the custody journal"
+
+
+class Resident(msgspec.Struct, frozen=True):
+    birth: Birth
+    certificate: bytes  # the birth certificate, encoded and signed
+    since: float  # seconds since 1970
+
+
+class Residents:
+    def __init__(self, host: str, journal: Journal, mailroom: Mailroom, surroundings: Surroundings) -> None:
+        self.host = host
+        self.known: dict[str, Resident] = {}
+        self._journal, self._mailroom, self._surroundings = journal, mailroom, surroundings
+        self._code: dict[bytes, bytes] = {}  # bundles seen since the start, by digest
+
+    def settle(
+        self, birth: Birth, certificate: bytes, epoch: int, luggage: Luggage, waiting: Iterable[Letter] = ()
+    ) -> None:
+        """An agent lives here from now on, and gets its mail."""
+        self.known[birth.agent] = Resident(birth, certificate, time.time())
+        self._surroundings.located(birth.agent, epoch, self.host)
+        self._mailroom.admit(birth.agent, epoch, luggage, waiting)
+
+    def forget(self, agent: str) -> None:
+        self.known.pop(agent, None)
+        self._mailroom.remove(agent)
+
+    def keep_code(self, digest: bytes, code: bytes) -> None:
+        if digest not in self._code:
+            self._code[digest] = code
+            self._journal.put_code(digest, code)
+
+    async def code_of(self, birth: Birth) -> bytes:
+        """The code bundle of an agent. Raises Unavailable when it is not here."""
+        code = self._code.get(birth.code) or await self._journal.get_code(birth.code)
+        if code is None:
+            raise Unavailable(f"{self.host} does not have the code of {birth.agent}; it must come along")
+        self._code[birth.code] = code
+        return code
+
+    def code_at_hand(self, birth: Birth) -> bytes:
+        """The code bundle of an agent that lives here."""
+        return self._code[birth.code]
+
+    async def recall_letters(self, agent: str, luggage: Luggage) -> None:
+        """Letters that left since the luggage was written keep their numbers: a number is never used twice."""
+        for receiver, sequence, raw in await self._journal.letters(agent):
+            luggage.sent[receiver] = max(sequence, luggage.sent.get(receiver, 0))
+            luggage.outbox = [each for each in luggage.outbox if (each.receiver, each.sequence) != (receiver, sequence)]
+            if raw is not None:
+                luggage.outbox.append(codec.decode(raw, Letter, _OWN))

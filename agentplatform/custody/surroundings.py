@@ -1,0 +1,42 @@
+"""What the edge of the handoff asks of the rest of the host; the composition root (agentplatform.mae) provides it."""
+
+from typing import Protocol
+
+import msgspec
+
+from agentplatform.custody.messages import Cargo
+from services.tms.verdicts import Verdict
+
+
+class Hop(msgspec.Struct, frozen=True):
+    """One completed handoff, as its source saw it."""
+
+    transfer: bytes
+    cargo: tuple[Cargo, ...]
+    manifests: tuple[bytes, ...]  # signed, in the order of the cargo: what the ledger's record is a digest of
+    source: str
+    destination: str
+    why: str
+    bytes: int  # of the offer
+    downtime_ms: float  # from the freeze to the destination's word that they run: an upper bound
+    at: float  # seconds since 1970
+
+
+class Surroundings(Protocol):
+    def send(self, host: str, message: bytes) -> bool:
+        """Over the link; False when there is none now."""
+
+    def verdict(self, host: str) -> Verdict:
+        """The TMS's."""
+
+    def key_of(self, host: str) -> bytes | None:
+        """The registry's."""
+
+    def shortage(self, state_bytes: int) -> str | None:
+        """What this host lacks to take that much (the RMS's word), or None."""
+
+    def located(self, agent: str, epoch: int, host: str) -> None:
+        """An agent is on `host` now; "" means that it ended."""
+
+    def hopped(self, hop: Hop) -> None:
+        """A handoff from here was completed."""
