@@ -1,5 +1,6 @@
 """The hops that left this host: kept in the DMS, and recorded on the ledger by digests."""
 
+import asyncio
 import logging
 from typing import Any
 
@@ -14,6 +15,7 @@ from ledger.errors import PlatformError
 from services.dms.store import Store
 
 log = logging.getLogger(__name__)
+ROUND = 0.2  # seconds
 HISTORY = "hops"  # transfer -> Hop as plain data
 HEIGHTS = "hops/height"  # transfer -> ledger height of its record
 AGENT_DOMAIN = "agentplatform/agent"
@@ -21,33 +23,53 @@ TRANSFER_DOMAIN = "agentplatform/transfer"
 
 
 class HopBook:
+    """Writes in rounds: the disk and the ledger are shared with the handoffs themselves, which must not wait."""
+
     def __init__(self, store: Store, client: Client) -> None:
         self._store, self._client = store, client
+        self._fresh: list[Hop] = []
+        self._some = asyncio.Event()
 
-    async def write(self, hop: Hop) -> None:
-        """Keeps a completed hop, then has the ledger record it: one record an agent, by digests alone."""
-        await self._store.append(HISTORY, codec.encode(hop))
-        height = 0
+    def add(self, hop: Hop) -> None:
+        self._fresh.append(hop)
+        self._some.set()
+
+    async def run(self) -> None:
+        """Until cancelled: keeps completed hops, and has the ledger record them, by digests alone."""
+        while True:
+            await self._some.wait()
+            await asyncio.sleep(ROUND)
+            self._some.clear()
+            hops, self._fresh = self._fresh, []
+            for hop in hops:
+                await self._store.append(HISTORY, codec.encode(hop))
+            await asyncio.gather(*(self._record(hop) for hop in hops))
+
+    async def _record(self, hop: Hop) -> None:
+        """One record an agent."""
+        records = [
+            RecordHop(
+                codec.digest(AGENT_DOMAIN, load.agent.encode()),
+                load.epoch,
+                hop.source,
+                hop.destination,
+                codec.digest(TRANSFER_DOMAIN, hop.transfer),
+                codec.digest(MANIFEST_DOMAIN, manifest),
+            )
+            for load, manifest in zip(hop.cargo, hop.manifests, strict=True)
+        ]
         try:
-            for load, manifest in zip(hop.cargo, hop.manifests, strict=True):
-                record = RecordHop(
-                    codec.digest(AGENT_DOMAIN, load.agent.encode()),
-                    load.epoch,
-                    hop.source,
-                    hop.destination,
-                    codec.digest(TRANSFER_DOMAIN, hop.transfer),
-                    codec.digest(MANIFEST_DOMAIN, manifest),
-                )
-                receipt = await self._client.call("records", record)
-                height = max(height, receipt.height)
+            receipts = await asyncio.gather(*(self._client.call("records", record) for record in records))
         except PlatformError as error:
             log.warning("the hop of %s is not on the ledger: %s", hop.cargo[0].agent, error)
             return
+        height = max(receipt.height for receipt in receipts)
         await self._store.put(HEIGHTS, hop.transfer.hex(), codec.encode(height))
 
     async def newest(self, limit: int, agent: str | None = None) -> list[dict[str, Any]]:
         """The newest hops first, as plain data; `height` is None until the ledger has the record."""
         hops = [codec.decode(raw, Hop, "this host's store") for raw in await self._store.newest(HISTORY, limit)]
+        hops = [*reversed(self._fresh), *hops]
         return [await self.plain(hop) for hop in hops if agent is None or agent in {load.agent for load in hop.cargo}]
 
     async def plain(self, hop: Hop) -> dict[str, Any]:

@@ -139,6 +139,7 @@ class Mae:
         await self.carrier.recover(effects)  # before the links: a notice must find its copies opened
         await self.links.start()
         self.start_task(self.rms.run())
+        self.start_task(self.hops.run())
         self.start_task(self._remind())
         self.door = Server(home, FrontDesk(self))
         self.door.start(asyncio.get_running_loop())
@@ -182,7 +183,7 @@ class Mae:
     def hopped(self, hop: Hop) -> None:
         names = ", ".join(load.agent for load in hop.cargo)
         log.info("%s went to %s in %.1f ms (%s)", names, hop.destination, hop.downtime_ms, hop.why)
-        self.start_task(self.hops.write(hop))
+        self.hops.add(hop)
 
     # What agents do (runners.base.Upcalls)
 
