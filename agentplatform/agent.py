@@ -79,7 +79,8 @@ class Agent:
     def on_creation(self, init: Any) -> Any:
         """The first hook of an agent's life, called once. `init` is the plain data given to `create`.
 
-        An exception here refuses the creation, and its text reaches who asked for it.
+        An exception here refuses the creation, and its text reaches who asked for it. What is sent here leaves when
+        the creation has succeeded.
         """
 
     def run(self) -> Any:
@@ -128,7 +129,7 @@ class Agent:
 
     @property
     def epoch(self) -> int:
-        """How often the agent changed hosts, its creation included. It only grows."""
+        """The number of its changes of host. It only grows."""
         return self._where().epoch
 
     def dispatch(self, host: str) -> None:

@@ -56,6 +56,8 @@ class AgentPlace:
 
     async def call(self, receiver: str, kind: str, body: Any, seconds: float) -> Any:
         self._check("call")
+        if self.state is State.CREATING:
+            raise Misuse(f"{self.id} is not created yet; what it sends leaves after on_creation: call from `run`")
         number = next(self._numbers)
         waiting = self._calls[number] = asyncio.get_running_loop().create_future()
         try:

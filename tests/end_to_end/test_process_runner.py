@@ -23,7 +23,7 @@ from agentplatform.runners.process.pool import WorkerSettings
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.identity import Identity
-from tests.helpers.travellers import Bare, Counter, Feather, Refusing, Stubborn
+from tests.helpers.travellers import Bare, Counter, Feather, Hasty, Refusing, Stubborn
 from tests.helpers.two_runners import OWNER, Station, born, is_alive, until_gone
 
 ROOT = Path(agentplatform.__file__).parents[1]
@@ -40,7 +40,10 @@ class Painter(Agent):
             self.picture[:] = message.body
         if message.kind == "exit":
             os._exit(7)
+        if message.kind == "where":
+            return os.getcwd()
         if message.kind == "hang":
+            open("hanging", "w").close()
             while True:
                 pass
         if message.kind == "child":
@@ -136,6 +139,13 @@ async def test_what_cannot_travel_is_named_and_the_agent_goes_on(here: Station) 
     assert len(await here.call(stubborn.agent, "look")) == 1
 
 
+async def test_what_an_agent_does_at_once_is_told_after_its_creation(here: Station) -> None:
+    birth, _ = await here.create(Hasty, 5)
+    assert not here.ups.heard
+    assert (await here.ups.next("sent"))[1].body == b"\x05"
+    assert (await here.ups.next("wants_to_go"))[:2] == (birth.agent, "there")
+
+
 async def test_a_failed_creation_leaves_nothing(here: Station) -> None:
     with pytest.raises(Misuse, match="ValueError: I would rather not"):
         await here.create(Refusing)
@@ -203,7 +213,10 @@ async def test_an_agent_that_hangs_is_not_captured_but_can_be_disposed_of() -> N
     async with Station("here", WorkerSettings(warm=1, capture=0.2)) as here:
         birth, _ = await here.create(Painter, 1)
         pid = here.pid(birth.agent)
-        here.runner.deliver(birth.agent, Delivery(1, "client-test", "hang", codec.encode(None)))
+        sign = Path(await here.call(birth.agent, "where")) / "hanging"
+        here.runner.deliver(birth.agent, Delivery(99, "client-test", "hang", codec.encode(None)))
+        while not sign.exists():  # noqa: ASYNC110 - all that it still can tell
+            await asyncio.sleep(0.01)
         with pytest.raises(Unavailable, match=r"capture took longer than 0\.2 s"):
             await here.runner.capture(birth.agent, "there")
         await here.runner.dispose(birth.agent)
@@ -253,6 +266,13 @@ async def test_the_fork_server_is_started_again(here: Station) -> None:
     assert await here.call(birth.agent, "add", 1) == 4
 
 
+async def test_a_worker_that_cannot_start_is_an_error_and_not_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentplatform.runners.process.forkserver.tempfile.mkdtemp", lambda prefix: "/nonexistent")
+    with pytest.raises(Unavailable, match="its worker exited with status 1"):
+        async with Station("here"):
+            pass
+
+
 async def test_a_killed_daemon_leaves_no_process_behind() -> None:
     daemon = (
         "import asyncio\n"
@@ -261,7 +281,8 @@ async def test_a_killed_daemon_leaves_no_process_behind() -> None:
         "async def main():\n"
         "    async with Station('here') as here:\n"
         "        await here.create(Counter)\n"
-        "        print(here.runner._server._process.pid, *here.runner._workers, flush=True)\n"
+        "        server = here.runner._server\n"
+        "        print(server._scratch, server._process.pid, *here.runner._workers, flush=True)\n"
         "        await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )
@@ -269,11 +290,13 @@ async def test_a_killed_daemon_leaves_no_process_behind() -> None:
         sys.executable, "-c", daemon, stdout=subprocess.PIPE, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}
     )
     assert process.stdout is not None
-    pids = [int(pid) for pid in (await process.stdout.readline()).split()]
+    scratch, *rest = (await process.stdout.readline()).decode().split()
+    pids = [int(pid) for pid in rest]
     assert len(pids) >= 2
     process.kill()
     await process.wait()
     await until_gone(*pids)
+    assert not Path(scratch).exists()  # noqa: ASYNC240
 
 
 async def test_a_lying_worker_is_believed_in_nothing(here: Station) -> None:

@@ -58,6 +58,14 @@ class Feather(Counter):
     light = True
 
 
+class Hasty(Agent):
+    """Sends and leaves before it is quite there."""
+
+    def on_creation(self, init: Any) -> None:
+        self.send("deep", "hello", init)
+        self.dispatch("there")
+
+
 class Refusing(Agent):
     def on_creation(self, init: Any) -> None:
         raise ValueError("I would rather not")

@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from agentplatform.runners.process.requests import ENDED, FORK, FORKED, KILL, PACKET
-from ledger.errors import Unavailable
 
 STOP_SECONDS = 5.0
 ONE_THREAD = {  # a forked child inherits a library's locks, but not the threads that would open them
@@ -29,7 +30,7 @@ class ForkServer:
         """`ended(pid, reason)`: a worker ended. `lost()`: the fork server itself did, and all workers with it."""
         self._preload, self._ended, self._lost = preload, ended, lost
         self._process: subprocess.Popen[bytes] | None = None
-        self._forks: deque[asyncio.Future[int]] = deque()
+        self._forks: deque[tuple[Callable[[int], None], Callable[[str], None]]] = deque()
 
     def start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -44,9 +45,10 @@ class ForkServer:
             **ONE_THREAD,
         }
         command = [sys.executable, "-P", "-m", "agentplatform.runners.process.zygote"]
+        self._scratch = tempfile.mkdtemp(prefix="agentplatform-workers-")  # removed by whichever of the two ends last
         with theirs:
             self._process = subprocess.Popen(
-                [*command, str(theirs.fileno()), str(os.getpid()), *self._preload],
+                [*command, str(theirs.fileno()), str(os.getpid()), self._scratch, *self._preload],
                 pass_fds=[theirs.fileno()],
                 env=environment,
                 cwd="/",
@@ -56,15 +58,15 @@ class ForkServer:
         self._socket = ours
         asyncio.get_running_loop().add_reader(ours, self._read)
 
-    async def fork(self, worker: socket.socket) -> int:
-        """A new worker that has `worker` as its end of a socketpair. Returns its process id."""
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    def fork(self, worker: socket.socket, born: Callable[[int], None], failed: Callable[[str], None]) -> None:
+        """Asks for a new worker that has `worker` as its end of a socketpair. `born` hears its process id, before
+        anything else is told of it; or `failed` hears why there is none."""
         try:
             socket.send_fds(self._socket, [PACKET.pack(FORK, 0, 0)], [worker.fileno()])
         except OSError as error:
-            raise Unavailable(f"the fork server takes no request: {error}", retry_after=1.0) from None
-        self._forks.append(future)
-        return await asyncio.shield(future)
+            failed(f"the fork server takes no request: {error}")
+        else:
+            self._forks.append((born, failed))
 
     def kill(self, pid: int) -> None:
         """Ends a worker and what it started. Through the fork server, who alone knows that the number is still its."""
@@ -82,6 +84,7 @@ class ForkServer:
         except subprocess.TimeoutExpired:
             process.kill()
             await asyncio.to_thread(process.wait)
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _read(self) -> None:
         while True:
@@ -93,21 +96,21 @@ class ForkServer:
                 packet = b""
             if not packet:
                 self._close()
+                shutil.rmtree(self._scratch, ignore_errors=True)
                 self._lost()
                 return
             verb, pid, status = PACKET.unpack(packet)
             if verb == FORKED:
-                self._forks.popleft().set_result(pid)
+                self._forks.popleft()[0](pid)
             elif verb == ENDED:
                 self._ended(pid, _reason(status))
 
     def _close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
-        for fork in self._forks:
-            fork.set_exception(Unavailable("the fork server ended", retry_after=1.0))
-            fork.exception()  # whoever asked may have gone
-        self._forks.clear()
+        forks, self._forks = self._forks, deque()
+        for _, failed in forks:
+            failed("the fork server ended")
 
 
 def _reason(status: int) -> str:

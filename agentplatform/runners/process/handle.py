@@ -19,6 +19,7 @@ class Held:
     def __init__(self, state: State) -> None:
         self.state = state
         self.tickets: set[int] = set()  # deliveries that were not answered yet
+        self.early: list[wire.Up] | None = None  # what it did before the daemon knows that it was created
 
     def enter(self, state: State) -> None:
         self.state = state
@@ -34,7 +35,7 @@ class _Ask(NamedTuple):
 
 class Handle(asyncio.Protocol):
     def __init__(
-        self, said: Callable[["Handle", wire.Up], None], broken: Callable[["Handle", str | None], None]
+        self, said: Callable[["Handle", Held, wire.Up], None], broken: Callable[["Handle", str | None], None]
     ) -> None:
         """`said`: a frame of an agent that this worker holds. `broken`: this worker is of no more use, with the rule
         that it broke, or None when its connection ended."""
@@ -123,7 +124,7 @@ class Handle(asyncio.Protocol):
             case _:
                 held = self.agents.get(frame.agent)
                 if held is not None and _may(held, frame):
-                    self._said(self, frame)  # else a late frame, or a lie
+                    self._said(self, held, frame)  # else a late frame, or a lie
 
     def _settle(self, number: int, state: bytes, error: PlatformError | None) -> None:
         ask = self._asks.get(number)

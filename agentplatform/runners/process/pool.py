@@ -73,7 +73,11 @@ class ProcessRunner:
         for folder in self._settings.private:
             jail.check_private(folder)
         self._server.start()
-        first = await self._fork()
+        try:
+            first = await self._fork()
+        except BaseException:
+            await self.stop()
+            raise
         self.jail = first.jail
         self._spares.append(first)
         self._top_up()
@@ -96,13 +100,17 @@ class ProcessRunner:
     # The Runner contract, for one agent
 
     async def create(self, birth: Birth, code: bytes, init: bytes, arrival: Arrival) -> None:
+        """What the agent does at once is told when the caller gives way to the loop for the first time after this."""
         handle = await self._admit(birth)
+        held = handle.agents[birth.agent]
+        held.early = []
 
         def frame(ask: int) -> wire.Create:
             sent = _once(handle, code)
             return wire.Create(ask, birth.agent, birth.name, birth.class_name, sent, init, arrival)
 
         await self._bring_in(handle, birth.agent, frame, self._settings.create, State.RUNNING)
+        asyncio.get_running_loop().call_soon(self._say_early, handle, birth.agent, held)
 
     async def open(self, birth: Birth, code: bytes, state: bytes) -> None:
         handle = await self._admit(birth)
@@ -201,11 +209,19 @@ class ProcessRunner:
 
     async def _fork(self) -> Handle:
         handle = Handle(self._said, self._broken)
+
+        def born(pid: int) -> None:
+            handle.pid = pid
+            self._workers[pid] = handle
+
         with await handle.connect() as theirs:
-            handle.pid = await self._server.fork(theirs)
-        self._workers[handle.pid] = handle
-        async with asyncio.timeout(self._settings.ready):
-            await handle.ready
+            self._server.fork(theirs, born, handle.fail)
+        try:
+            async with asyncio.timeout(self._settings.ready):
+                await handle.ready
+        except TimeoutError:
+            self._drop(handle)
+            raise Unavailable(f"no worker came up within {self._settings.ready:g} s", retry_after=1.0) from None
         return handle
 
     def _top_up(self) -> None:
@@ -218,12 +234,21 @@ class ProcessRunner:
         while len(self._spares) < self._settings.warm:
             try:
                 self._spares.append(await self._fork())
-            except (Unavailable, TimeoutError):
+            except Unavailable:
                 return  # the next agent asks again, and hears why
 
     # What workers say
 
-    def _said(self, handle: Handle, frame: wire.Up) -> None:
+    def _say_early(self, handle: Handle, agent: str, held: Held) -> None:
+        early, held.early = held.early or [], None
+        for frame in early:
+            if handle.agents.get(agent) is held:
+                self._said(handle, held, frame)
+
+    def _said(self, handle: Handle, held: Held, frame: wire.Up) -> None:
+        if held.early is not None and not isinstance(frame, wire.Printed):
+            held.early.append(frame)
+            return
         match frame:
             case wire.Handled():
                 self._upcalls.answered(frame.agent, frame.ticket, Answer(frame.ok, frame.body))
@@ -233,7 +258,7 @@ class ProcessRunner:
                 stream = frame.stream if frame.stream in ("out", "err") else "note"
                 self._upcalls.printed(frame.agent, stream, frame.text)
             case wire.WantsToGo():
-                handle.agents[frame.agent].enter(State.FROZEN)
+                held.enter(State.FROZEN)
                 self._upcalls.wants_to_go(frame.agent, frame.destination, frame.state)
             case wire.WantsToEnd():
                 self._release(frame.agent)

@@ -32,6 +32,7 @@ class Worker(asyncio.Protocol):
         self._bundle: bytes | None = None
         self._code: Code | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.outputs: list[Output] = []
 
     # The daemon's side
 
@@ -91,7 +92,9 @@ class Worker(asyncio.Protocol):
             raise
 
     async def _capture(self, frame: wire.Capture) -> bytes:
-        return await self._resident(frame.agent).capture(frame.destination)
+        state = await self._resident(frame.agent).capture(frame.destination)
+        self._finish_lines(frame.agent)
+        return state
 
     async def _dispose(self, frame: wire.Dispose) -> None:
         await self._resident(frame.agent).dispose()
@@ -138,6 +141,7 @@ class Worker(asyncio.Protocol):
     # The agents' side: Upcalls
 
     def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
+        self._finish_lines(agent)
         self._tell(wire.WantsToGo(agent, destination, state))
 
     def sent(self, agent: str, outgoing: Outgoing) -> None:
@@ -152,10 +156,15 @@ class Worker(asyncio.Protocol):
             self._tell(wire.Printed(agent, stream, text[at : at + wire.MAX_TEXT]))
 
     def wants_to_end(self, agent: str) -> None:
+        self._finish_lines(agent)
         self._tell(wire.WantsToEnd(agent))
 
     def died(self, agent: str, reason: str) -> None:
         """Only the daemon can say that."""
+
+    def _finish_lines(self, agent: str) -> None:
+        for output in self.outputs:
+            output.finish(agent)
 
     def speaker(self) -> str | None:
         """The agent that prints now: the one whose code runs, or the only one (a thread has no context of its own)."""
@@ -196,6 +205,12 @@ class Output(io.TextIOBase):
         else:
             self._loop.call_soon_threadsafe(self._add, agent, text)
         return len(text)
+
+    def finish(self, agent: str) -> None:
+        """The agent leaves: what it printed without a line's end goes up too."""
+        rest = self._lines.pop(agent, "")
+        if rest:
+            self._worker.printed(agent, self._stream, rest + "\n")
 
     def _add(self, agent: str, text: str) -> None:
         text = self._lines.pop(agent, "") + text
@@ -265,6 +280,7 @@ async def _serve(daemon: socket.socket, strength: str) -> None:
     closed = asyncio.Event()
     worker = Worker(strength, closed.set)
     await rehearse()
-    sys.stdout, sys.stderr = Output(worker, "out"), Output(worker, "err")
+    worker.outputs = [Output(worker, "out"), Output(worker, "err")]
+    sys.stdout, sys.stderr = worker.outputs
     await asyncio.get_running_loop().connect_accepted_socket(lambda: worker, daemon)
     await closed.wait()

@@ -1,4 +1,4 @@
-"""The fork server: `python -m agentplatform.runners.process.zygote SOCKET PARENT PRELOAD...`
+"""The fork server: `python -m agentplatform.runners.process.zygote SOCKET PARENT SCRATCH PRELOAD...`
 
 The daemon executes it with a clean environment, before any of its keys could be in this memory. It has one thread and
 no event loop, imports once what workers need, and forks a worker for each request (requests.py). When the daemon
@@ -24,19 +24,20 @@ from agentplatform.runners.process.requests import ENDED, FORK, FORKED, KILL, PA
 
 
 class Zygote:
-    def __init__(self, daemon: socket.socket) -> None:
+    def __init__(self, daemon: socket.socket, scratch: Path) -> None:
         self._daemon = daemon
         self._workers: set[int] = set()
-        self._scratch = Path(tempfile.mkdtemp(prefix="agentplatform-workers-"))
+        self._scratch = scratch
         self._alarm, alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
+        self._stopping = False
         signal.signal(signal.SIGCHLD, lambda number, frame: None)  # it only wakes the loop
-        signal.signal(signal.SIGTERM, _stop)
+        signal.signal(signal.SIGTERM, self._stop)
 
     def serve(self) -> None:
         """Until the daemon closes its end, or ends."""
         try:
-            while self._step():
+            while not self._stopping and self._step():
                 pass
         finally:
             self._end()
@@ -58,6 +59,9 @@ class Zygote:
         elif verb == KILL and pid in self._workers:  # only a child not yet reaped: the number cannot be another's
             _kill(pid)
         return True
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True  # no exception: it could come in the midst of the cleaning up
 
     def _fork(self, file: int) -> None:
         zygote = os.getpid()
@@ -87,7 +91,6 @@ class Zygote:
                     self._daemon.send(PACKET.pack(ENDED, pid, status))
 
     def _end(self) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         # Children of a child come to us when it dies (we are their subreaper), so a few rounds catch all.
         while children := _children():
             for pid in children:
@@ -155,16 +158,12 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(0)
-
-
 def main() -> None:
-    _, file, parent, *preload = sys.argv
+    _, file, parent, scratch, *preload = sys.argv
     jail.die_with_parent(int(parent), signal.SIGTERM)
     jail.adopt_orphans()
     _preload(preload)
-    Zygote(socket.socket(fileno=int(file))).serve()
+    Zygote(socket.socket(fileno=int(file)), Path(scratch)).serve()
 
 
 if __name__ == "__main__":
