@@ -32,19 +32,18 @@ def temporary_consortium(keep: bool) -> Iterator[dict[str, Host]]:
     before = {ending: signal.signal(ending, _interrupt) for ending in _ENDINGS}
     root = Path(tempfile.mkdtemp(prefix="agentplatform-demo-"))
     try:
-        names = [home.folder.name for home in consortium.found(root / "root", name="demo")]
-        processes.start(root / "root", names)
-        yield {name: connect(name, root=root / "root") for name in names}
-    finally:
-        for ending in _ENDINGS:
-            signal.signal(ending, signal.SIG_IGN)
         try:
-            _stop(root / "root")
+            names = [home.folder.name for home in consortium.found(root / "root", name="demo")]
+            processes.start(root / "root", names)
+            yield {name: connect(name, root=root / "root") for name in names}
         finally:
-            if not keep:
-                shutil.rmtree(root, ignore_errors=True)
-            for ending, handler in before.items():
-                signal.signal(ending, handler)
+            _take_no_more_signals()  # one that comes before this is done still finds the cleaning below
+    finally:
+        _stop(root / "root")
+        if not keep:
+            shutil.rmtree(root, ignore_errors=True)
+        for ending, handler in before.items():
+            signal.signal(ending, handler)
 
 
 def await_that(what: str, look: Callable[[], Found | None], seconds: float) -> Found:
@@ -70,7 +69,13 @@ def all_hear_each_other(hosts: dict[str, Host]) -> bool | None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    _take_no_more_signals()
     raise KeyboardInterrupt
+
+
+def _take_no_more_signals() -> None:
+    for ending in _ENDINGS:
+        signal.signal(ending, signal.SIG_IGN)
 
 
 def _stop(root: Path) -> None:
