@@ -1,5 +1,6 @@
 """Fast stand-ins for keys and for the contracts' chain, so that a simulation spends its time on the engine."""
 
+from collections.abc import Sequence
 from hashlib import sha256
 
 from ledger import codec
@@ -29,8 +30,8 @@ def _tag(public: bytes, domain: str, body: bytes) -> bytes:
     return sha256(public + domain.encode() + b"\0" + body).digest() * 2
 
 
-def make_members(n: int, kind: type[Members] = Members) -> Members:
-    hosts = [f"host{number}" for number in range(n)]
+def make_members(n: int, kind: type[Members] = Members, names: Sequence[str] = ()) -> Members:
+    hosts = names or [f"host{number}" for number in range(n)]
     return kind(0, tuple(Member(host, FastKey(host).public) for host in hosts))
 
 
