@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +73,22 @@ class Mae:
         self.host = self.settings.host
         self.started_at = time.time()
         self.stopping = asyncio.Event()
-        self.failure: PlatformError | None = None
         self.whereabouts = Whereabouts()
         self.gateway = Gateway()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._opened = AsyncExitStack()  # what `stop` closes, the last first
 
     async def start(self) -> None:
-        """Raises Misuse with what is wrong with the folder, the port or the data."""
+        """Raises Misuse with what is wrong with the folder, the port or the data; then `stop` is still owed."""
         home, settings = self.home, self.settings
         self.identity = keyfile.load(home.host_key)
         self.genesis = genesisfile.read(home.genesis)
         self.chain = self.genesis.chain_id()
         self.disk = FileDisk(home.data)
+        self._opened.push_async_callback(self.disk.close)
         self.disk.on_failure(self._disk_failed)
         self.store = await SqliteStore.open(home.data / "dms.db")
+        self._opened.push_async_callback(self.store.close)
         self.journal = await Journal.open(self.disk)
         self.logbook = Logbook(home.data / "logs")
         self.links = TlsLinks(self.host, self.identity, self.chain, settings.listen)
@@ -132,28 +135,27 @@ class Mae:
         self.eds = Eds(
             POLICIES[settings.decisions.policy](), self._snapshot, self._carry_out, self.store, groups=self.groups
         )
+        self._opened.push_async_callback(self.links.stop)
         await self.replica.start()
+        self._opened.push_async_callback(self.replica.stop)
         self._registry = self.replica.registry()
         self.replica.on_block(lambda *_: self._registry_changed())
+        self._opened.push_async_callback(self.runner.stop)
         await self.runner.start()
         await self.carrier.recover(effects)  # before the links: a notice must find its copies opened
         await self.links.start()
+        self._opened.callback(self._cancel_tasks)
+        self._opened.push_async_callback(self.eds.close)
         self.start_task(self.rms.run())
         self.start_task(self.hops.run())
         self.start_task(self._remind())
-        self.door = Server(home, FrontDesk(self))
-        self.door.start(asyncio.get_running_loop())
+        door = Server(home, FrontDesk(self))
+        door.start(asyncio.get_running_loop())
+        self._opened.callback(door.stop)
 
     async def stop(self) -> None:
-        self.door.stop()
-        await self.eds.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await self.runner.stop()
-        await self.replica.stop()
-        await self.links.stop()
-        await self.store.close()
-        await self.disk.close()
+        """Ends in the opposite order of the start, however far that came."""
+        await self._opened.aclose()
 
     # What the handoff asks of the rest of the host (custody.carry.Surroundings)
 
@@ -340,6 +342,10 @@ class Mae:
             if self.journal.due:
                 self.journal.checkpoint(self.carrier.machine)
 
+    def _cancel_tasks(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+
     def start_task(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -362,10 +368,12 @@ async def serve(home: Home) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, mae.stopping.set)
-    await mae.start()
-    log.info("%s of %s listens on %s", mae.host, mae.settings.organisation, mae.settings.listen)
-    await mae.stopping.wait()
-    await mae.stop()
+    try:
+        await mae.start()
+        log.info("%s of %s listens on %s", mae.host, mae.settings.organisation, mae.settings.listen)
+        await mae.stopping.wait()
+    finally:
+        await mae.stop()
 
 
 def main(arguments: Iterable[str] | None = None) -> int:

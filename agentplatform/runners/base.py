@@ -38,7 +38,7 @@ class Outgoing(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """What came of a message: `ok` and a body of plain data, or not `ok` and an error text as body."""
+    """What came of a message: `ok` and a body of plain data, or not `ok` and an encoded error text as body."""
 
     ok: bool
     body: bytes
@@ -52,7 +52,8 @@ class Runner(Protocol):
     async def create(self, birth: Birth, code: bytes, init: bytes, arrival: Arrival) -> None:
         """Imports the class, makes the instance, calls `on_creation(init)`, then starts `run`.
 
-        Raises Misuse, with the agent's own words, when any of that fails; then nothing is left of it.
+        Raises Misuse, with the agent's own words, when any of that fails; then nothing is left of it. Its upcalls
+        are held back until this has returned and the caller has had its turn, so that it is known by then.
         """
 
     async def open(self, birth: Birth, code: bytes, state: bytes) -> None:
@@ -65,15 +66,17 @@ class Runner(Protocol):
     async def capture(self, agent: str, destination: str) -> bytes:
         """Stops the agent at a message boundary, calls `on_dispatching(destination)`, and returns its state.
 
-        The agent stays frozen until `thaw` or `discard`. Raises Misuse (after thawing by itself) when a hook
-        fails or the state cannot be pickled, naming the attribute; Unavailable when no boundary comes in time.
+        The agent stays frozen until `thaw` or `discard`, and forgets the deliveries that it has not answered: they
+        are delivered again after `thaw`, or where it goes on. Raises Misuse when a hook fails or the state cannot
+        be pickled, naming the attribute, and Unavailable when no boundary comes in time; the agent then goes on by
+        itself, with `on_move_failed`, and keeps its deliveries.
         """
 
     def thaw(self, agent: str, failure: str | None) -> None:
-        """A frozen agent goes on; with a failure, `on_move_failed(failure)` is called first."""
+        """A frozen agent goes on, or an opened one; with a failure, `on_move_failed(failure)` is called first."""
 
     def discard(self, agent: str) -> None:
-        """Ends an opened or frozen agent without a hook."""
+        """Ends an opened or frozen agent without a hook. For one that is gone already it does nothing."""
 
     async def dispose(self, agent: str) -> None:
         """Stops the agent at a message boundary, calls `on_disposing`, and ends it."""
