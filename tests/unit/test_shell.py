@@ -4,12 +4,15 @@ import io
 from pathlib import Path
 
 import pytest
+from prompt_toolkit.application import create_app_session
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
 from agentplatform import consortium
-from agentplatform.console.shell import TAKES, Names, VerbCompleter, history_file, obey
+from agentplatform.console.shell import TAKES, Names, VerbCompleter, history_file, main, obey
 from agentplatform.console.verbs import VERBS
 from tests.helpers.desk_twin import DeskTwin, answering
 
@@ -93,3 +96,12 @@ def test_a_history_that_is_a_link_to_elsewhere_is_refused(root: Path, tmp_path: 
     (root / "shell-history").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError):
         history_file(root)
+
+
+def test_the_prompt_reads_lines_until_exit(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        keys.send_text("help\rfly\rexit\r")
+        assert main(["--root", str(root)]) == 0
+    printed = capsys.readouterr().out
+    assert "dispatch" in printed and "invalid choice: 'fly'" in printed
+    assert "+fly" in (root / "shell-history").read_text()

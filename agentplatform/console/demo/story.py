@@ -40,10 +40,13 @@ def run(args: Namespace) -> dict[str, Any]:
     try:
         with temporary_consortium(args.keep) as hosts:
             summary = Story(console, hosts, camera).tell()
+            root = next(iter(hosts.values())).home.folder.parents[1]
     except KeyboardInterrupt:
         console.print("\nStopped. Nothing is left running.")
         raise
-    console.print("Everything that was started is stopped.")
+    console.print("  Everything that was started is stopped.")
+    if args.keep:
+        console.print(f"  Their folders are kept: agentplatform --root {root} start", markup=False, soft_wrap=True)
     return summary
 
 
@@ -204,7 +207,7 @@ class Story:
         if explained is None:
             return str(hop["why"])
         worth = {place.host: place.score for place in explained.candidates if place.agent == self._service.id}
-        return f"{explained.why}: Q {worth.get(hop['destination'], 0):.2f}, here {worth.get(hop['source'], 0):.2f}"
+        return f"{explained.why}, Q {worth.get(hop['source'], 0):.2f} to {worth.get(hop['destination'], 0):.2f}"
 
     def _tell_of(self, shots: list[Shot], hops: list[dict[str, Any]]) -> None:
         gaps = [(hop["at"] - hop["downtime_ms"] / 1000, hop["at"]) for hop in hops]

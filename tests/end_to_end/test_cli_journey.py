@@ -1,0 +1,65 @@
+"""An agent's life on the command line, with real hosts."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentplatform import consortium
+from agentplatform.console import processes
+from agentplatform.console.cli import main
+
+HOSTS = ["north", "south"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    root = tmp_path / "root"
+    consortium.found(root, HOSTS)
+    try:
+        processes.start(root, HOSTS)
+        yield root
+    finally:
+        processes.stop(root, HOSTS)
+
+
+def test_an_agent_is_created_asked_moved_explained_and_ended(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def done(*argv: str) -> Any:
+        code = main(["--root", str(root), "--json", *argv])
+        printed = capsys.readouterr()
+        assert (code, printed.err) == (0, "")
+        return json.loads(printed.out)
+
+    def shown(*argv: str) -> str:
+        assert main(["--root", str(root), *argv]) == 0
+        return capsys.readouterr().out
+
+    def refused(*argv: str) -> tuple[int, str]:
+        code = main(["--root", str(root), *argv])
+        printed = capsys.readouterr()
+        assert printed.out == "" and printed.err.count("\n") == 1
+        return code, printed.err
+
+    agent = done("--host", "north", "create", "counter", "--init", "5")["agent"]
+    assert done("message", "counter", "add", "2")["answer"] == 7
+    code, line = refused("message", "counter", "add", '"two"')
+    assert code == 2 and "TypeError" in line
+    assert any("TypeError" in each["line"] for each in done("logs", agent)["lines"])
+    hop = done("dispatch", "counter", "south")
+    assert (hop["source"], hop["destination"], hop["agents"]) == ("north", "south", [agent])
+    assert done("message", "counter", "add", "1")["answer"] == 8
+    (row,) = done("agents")
+    assert (row["host"], row["resident"]) == ("south", True)
+    assert {each["host"]: each["trusted"] for each in done("hosts")} == {"north": True, "south": True}
+    assert [each["status"] for each in done("trust")["organisations"]] == ["trusted", "trusted"]
+    assert done("why", agent) == []
+    assert [each["running"] for each in done("status")] == [True, True]
+    for verb in (["status"], ["hosts"], ["agents"], ["trust"], ["why", agent], ["logs", agent]):
+        assert shown(*verb) != ""
+    assert refused("dispatch", "counter", "nowhere")[0] == 2
+    for verb in ("message nobody add", "dispatch nobody south", "dispose nobody", "why nobody", "logs nobody"):
+        assert refused(*verb.split())[0] == 2
+    done("dispose", agent)
+    assert done("agents") == []
