@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from agentplatform.runners.base import Arrival
+from agentplatform.messages import Arrival
 from ledger.errors import Misuse
 
 CALL_SECONDS = 30.0  # how long `call` waits for an answer unless told otherwise

@@ -4,10 +4,11 @@ import inspect
 import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from agentplatform.environment import Environment
 from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
 from agentplatform.version import __version__
 from agentplatform.whereabouts import only_one
@@ -19,17 +20,14 @@ from ledger.genesis import Organisation
 from services.eds.events import Event
 from services.eds.rules import Group
 
-if TYPE_CHECKING:  # the composition root makes the desk; only the type is needed here
-    from agentplatform.mae import Mae
-
 _EVENT: Any = Event
 _NEWEST = 200  # hops that are looked through
 _TELL_SECONDS = 60.0
 
 
 class FrontDesk:
-    def __init__(self, mae: "Mae") -> None:
-        self._mae = mae
+    def __init__(self, environment: Environment) -> None:
+        self._here = environment
 
     async def perform(self, verb: str, arguments: dict[str, Any]) -> Any:
         """One verb. Raises Misuse for a verb or arguments that do not exist."""
@@ -45,29 +43,29 @@ class FrontDesk:
     # The host
 
     async def hello(self) -> dict[str, Any]:
-        mae = self._mae
+        here = self._here
         return {
-            "host": mae.host,
-            "organisation": mae.settings.organisation,
+            "host": here.host,
+            "organisation": here.settings.organisation,
             "version": __version__,
             "pid": os.getpid(),
         }
 
     async def status(self) -> dict[str, Any]:
-        mae = self._mae
-        up = mae.links.up()
-        members = mae.replica.members()
+        here = self._here
+        up = here.links.up()
+        members = here.replica.members()
         return await self.hello() | {
-            "uptime_s": round(time.time() - mae.started_at, 1),
-            "jail": mae.runner.jail,
+            "uptime_s": round(time.time() - here.started_at, 1),
+            "jail": here.runner.jail,
             "ledger": {
-                "height": mae.replica.height,
+                "height": here.replica.height,
                 "members": [member.host for member in members.members],
                 "members_version": members.version,
                 "quorum": members.quorum,
             },
-            "links": {"up": sorted(up), "down": sorted(mae.replica.registry().keys() - up - {mae.host})},
-            "agents": len(mae.carrier.residents.known),
+            "links": {"up": sorted(up), "down": sorted(here.replica.registry().keys() - up - {here.host})},
+            "agents": len(here.carrier.residents.known),
             "in_doubt": [
                 {
                     "transfer": transfer.hex(),
@@ -77,8 +75,8 @@ class FrontDesk:
                     "waits_for": open_.peer,
                 }
                 for role, transfers in (
-                    ("source", mae.carrier.machine.leaving),
-                    ("destination", mae.carrier.machine.arriving),
+                    ("source", here.carrier.machine.leaving),
+                    ("destination", here.carrier.machine.arriving),
                 )
                 for transfer, open_ in transfers.items()
             ],
@@ -86,16 +84,16 @@ class FrontDesk:
 
     async def hosts(self) -> list[dict[str, Any]]:
         """Every host that the ledger names, with what is known of it."""
-        mae = self._mae
-        adverts, links, up = mae.rms.adverts(), mae.rms.links(), mae.links.up()
-        standings = mae.replica.organisations().values()
-        alive = mae.whereabouts.alive()
+        here = self._here
+        adverts, links, up = here.rms.adverts(), here.rms.links(), here.links.up()
+        standings = here.replica.organisations().values()
+        alive = here.whereabouts.alive()
         rows = []
         for standing in standings:
             for passport in standing.organisation.hosts:
-                verdict = mae.tms.verdict(passport.host)
+                verdict = here.tms.verdict(passport.host)
                 advert = adverts.get(passport.host)
-                link = links.get((mae.host, passport.host))
+                link = links.get((here.host, passport.host))
                 rows.append(
                     {
                         "host": passport.host,
@@ -104,7 +102,7 @@ class FrontDesk:
                         "trusted": verdict.trusted,
                         "reason": verdict.reason,
                         "since": standing.since,
-                        "up": passport.host in up or passport.host == mae.host,
+                        "up": passport.host in up or passport.host == here.host,
                         "cpu_free": advert.resources.cpu_free if advert else None,
                         "memory_free": advert.resources.memory_free if advert else None,
                         "rtt_ms": link.rtt_ms if link else None,
@@ -115,108 +113,108 @@ class FrontDesk:
         return rows
 
     async def stop(self) -> None:
-        self._mae.stopping.set()
+        self._here.stopping.set()
 
     # Agents
 
     async def create(self, birth: bytes, code: bytes, init: bytes) -> dict[str, Any]:
         if len(code) > MAX_BUNDLE_BYTES:
             raise Misuse(f"the code has {len(code)} bytes; at most {MAX_BUNDLE_BYTES} are taken")
-        born = await self._mae.carrier.create(birth, code, init)
+        born = await self._here.carrier.create(birth, code, init)
         return {"agent": born.agent}
 
     async def agents(self) -> list[dict[str, Any]]:
-        mae = self._mae
+        here = self._here
         return [
             {
                 "agent": located.agent,
                 "name": located.agent.rpartition("-")[0],
                 "host": located.host,
                 "epoch": located.epoch,
-                "resident": located.agent in mae.carrier.residents.known,
-                "state": mae.carrier.state_of(located.agent),
+                "resident": located.agent in here.carrier.residents.known,
+                "state": here.carrier.state_of(located.agent),
             }
-            for located in mae.whereabouts.alive()
+            for located in here.whereabouts.alive()
         ]
 
     async def resolve(self, agent: str) -> dict[str, Any]:
-        found = self._mae.whereabouts.resolve(agent)
-        return {"agent": found, "host": self._mae.whereabouts.host_of(found)}
+        found = self._here.whereabouts.resolve(agent)
+        return {"agent": found, "host": self._here.whereabouts.host_of(found)}
 
     async def ask(self, agent: str, kind: str, body: bytes, waiting: float, client: str) -> dict[str, Any]:
         """A message to an agent anywhere, and its answer. Raises Misuse with the agent's own error."""
-        found = self._mae.whereabouts.resolve(agent)
-        reply = await self._mae.mailroom.ask(client, found, kind, body, waiting)
+        found = self._here.whereabouts.resolve(agent)
+        reply = await self._here.mailroom.ask(client, found, kind, body, waiting)
         if not reply.ok:
             raise Misuse(f"{found}: {codec.decode(reply.body, str, found)}")
         return {"body": reply.body}
 
     async def tell(self, agent: str, kind: str, body: bytes, client: str) -> None:
         """A message that nobody waits for; it is sent again for a minute at most."""
-        found = self._mae.whereabouts.resolve(agent)
-        self._mae.start_task(self._mae.mailroom.ask(client, found, kind, body, _TELL_SECONDS))
+        found = self._here.whereabouts.resolve(agent)
+        self._here.start_task(self._here.mailroom.ask(client, found, kind, body, _TELL_SECONDS))
 
     async def dispatch(self, agent: str, host: str, command: bytes, waiting: float) -> dict[str, Any]:
         """Moves an agent. One that lives here, on the word of this host's operator; elsewhere its owner's counts."""
-        found = self._mae.whereabouts.resolve(agent)
-        known = {passport.host for s in self._mae.replica.organisations().values() for passport in s.organisation.hosts}
+        found = self._here.whereabouts.resolve(agent)
+        known = self._here.tms.verdicts()
         if host not in known:
-            raise Misuse(f"the ledger knows no host {host!r}; there are: {', '.join(sorted(known))}")
-        if found in self._mae.carrier.residents.known:
-            return await self._mae.dispatch(found, host)
-        return await self._mae.commands.ask(found, command, waiting)
+            raise Misuse(f"the ledger knows no host {host!r}; there are: {', '.join(known)}")
+        if found in self._here.carrier.residents.known:
+            return await self._here.dispatch(found, host)
+        return await self._here.commands.ask(found, command, waiting)
 
     async def dispose(self, agent: str, command: bytes, waiting: float) -> None:
-        found = self._mae.whereabouts.resolve(agent)
-        if found in self._mae.carrier.residents.known:
-            await self._mae.carrier.dispose(found)
+        found = self._here.whereabouts.resolve(agent)
+        if found in self._here.carrier.residents.known:
+            await self._here.carrier.dispose(found)
         else:
-            await self._mae.commands.ask(found, command, waiting)
+            await self._here.commands.ask(found, command, waiting)
 
     async def logs(self, agent: str, lines: int = 200) -> dict[str, Any]:
-        return {"lines": self._mae.logbook.read(self._mae.whereabouts.resolve(agent), lines)}
+        return {"lines": self._here.logbook.read(self._here.whereabouts.resolve(agent), lines)}
 
     # Decisions
 
     async def group(self, name: str, user: str, agents: list[str], rules: list[dict[str, Any]]) -> dict[str, Any]:
         """From now on these agents, all of which live here, are decided about together."""
-        mae = self._mae
-        found = [mae.whereabouts.resolve(agent) for agent in agents]
+        here = self._here
+        found = [here.whereabouts.resolve(agent) for agent in agents]
         full = dict(zip(agents, found, strict=True))
-        absent = [agent for agent in found if agent not in mae.mailroom.boxes]
+        absent = [agent for agent in found if agent not in here.mailroom.boxes]
         if absent:
-            raise Misuse(f"{', '.join(absent)} do not live on {mae.host}; a group is formed where its agents are")
+            raise Misuse(f"{', '.join(absent)} do not live on {here.host}; a group is formed where its agents are")
         data = {"name": name, "user": user or None, "agents": found, "rules": _with_ids(rules, full)}
         try:
             group = msgspec.convert(data, Group)
         except msgspec.ValidationError as error:
             raise Misuse(f"that is no group: {error}") from None
         for agent in found:
-            mae.mailroom.boxes[agent].luggage.group = group
+            here.mailroom.boxes[agent].luggage.group = group
         return {"group": name, "agents": found}
 
     async def event(self, event: dict[str, Any]) -> None:
         """Something happened that may call for a decision (services.eds.events; `type` says which)."""
         try:
-            await self._mae.happened(msgspec.convert(event, _EVENT))
+            await self._here.happened(msgspec.convert(event, _EVENT))
         except msgspec.ValidationError as error:
             raise Misuse(f"that is no event: {error}") from None
 
     async def why(self, agent: str) -> list[dict[str, Any]]:
-        found = self._mae.whereabouts.resolve(agent)
+        found = self._here.whereabouts.resolve(agent)
         return [
             msgspec.to_builtins(explanation) | {"rows": explanation.rows()}
-            for explanation in await self._mae.eds.why(found)
+            for explanation in await self._here.eds.why(found)
         ]
 
     async def hops(self, agent: str | None = None) -> list[dict[str, Any]]:
-        found = None if agent is None else self._mae.whereabouts.resolve(agent)
-        return await self._mae.hops.newest(_NEWEST, found)
+        found = None if agent is None else self._here.whereabouts.resolve(agent)
+        return await self._here.hops.newest(_NEWEST, found)
 
     # Trust
 
     async def trust(self) -> dict[str, Any]:
-        replica = self._mae.replica
+        replica = self._here.replica
         return {
             "height": replica.height,
             "organisations": [
@@ -241,7 +239,7 @@ class FrontDesk:
 
     async def vote_revoke(self, organisation: str, reason: str) -> dict[str, Any]:
         """This host's organisation votes to end another's membership."""
-        names = list(self._mae.replica.organisations())
+        names = list(self._here.replica.organisations())
         name = only_one(organisation, [each for each in names if each == organisation], "organisation")
         return await self._vote(VoteRevoke(name, reason), name)
 
@@ -254,10 +252,10 @@ class FrontDesk:
         return await self._vote(VoteJoin(joining, reason), joining.name)
 
     async def _vote(self, action: VoteJoin | VoteRevoke, concerned: str) -> dict[str, Any]:
-        mae = self._mae
-        voter = Client(mae.replica, keyfile.load(mae.home.organisation_key))
+        here = self._here
+        voter = Client(here.replica, keyfile.load(here.home.organisation_key))
         receipt = await voter.call("trust", action)
-        standing = mae.replica.organisations().get(concerned)
+        standing = here.replica.organisations().get(concerned)
         return {"height": receipt.height, "status": standing.status if standing else "proposed"}
 
 

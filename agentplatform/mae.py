@@ -1,385 +1,46 @@
-"""The mobile agent environment: one host's daemon. This is the composition root, the only module that knows all rooms.
-
-    mae --home FOLDER
-
-Every room gets here what it needs of the others; what they do with it stands in the rooms.
-"""
+"""The daemon of one host: `mae --home FOLDER`."""
 
 import argparse
 import asyncio
 import logging
-import os
 import signal
 import sys
-import time
-from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
-from agentplatform.bulletins import Bulletin, Heard, Residents
-from agentplatform.bulletins import Rms as RmsBulletin
-from agentplatform.commands import Commands, open_command
-from agentplatform.custody.carry import Carrier
-from agentplatform.custody.gateway import Gateway
-from agentplatform.custody.handoff import Handoff
-from agentplatform.custody.journal import Journal
-from agentplatform.custody.surroundings import Hop
 from agentplatform.desk import FrontDesk
+from agentplatform.environment import Environment
 from agentplatform.frontdoor.server import Server
-from agentplatform.hops import HopBook
-from agentplatform.logbook import Logbook
-from agentplatform.mailroom import Mailroom
 from agentplatform.packages import check_packages
-from agentplatform.runners.base import Answer, Outgoing
-from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
 from agentplatform.settings import Home
-from agentplatform.whereabouts import Located, Whereabouts
-from ledger import codec, genesisfile, keyfile
-from ledger.client import Client
-from ledger.disk import FileDisk
-from ledger.engines import ENGINES
-from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
-from ledger.links.base import Channel
-from ledger.links.tls import TlsLinks
-from ledger.replica import Replica
-from services.dms.sqlite import SqliteStore
-from services.eds.events import Event, HostJoined, HostRevoked, UserMoved
-from services.eds.explain import Outcome
-from services.eds.planner import Plan
-from services.eds.policies import POLICIES
-from services.eds.rules import Group
-from services.eds.service import Eds
-from services.eds.snapshot import Resident as ResidentOfGroup
-from services.eds.snapshot import Snapshot, assemble
-from services.rms.probes import SystemProbe
-from services.rms.resources import Minima
-from services.rms.service import Rms
-from services.tms.service import Tms
-from services.tms.verdicts import Verdict
+from ledger.errors import Misuse, PlatformError
 
 log = logging.getLogger("agentplatform.mae")
-_BULLETIN: Any = Bulletin
-
-
-class Mae:
-    """One host. `start` brings it up from its folder, `stop` ends it; in between it is driven by its callbacks."""
-
-    def __init__(self, home: Home) -> None:
-        self.home = home
-        self.settings = home.settings()
-        self.host = self.settings.host
-        self.started_at = time.time()
-        self.stopping = asyncio.Event()
-        self.whereabouts = Whereabouts()
-        self.gateway = Gateway()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._opened = AsyncExitStack()  # what `stop` closes, the last first
-
-    async def start(self) -> None:
-        """Raises Misuse with what is wrong with the folder, the port or the data; then `stop` is still owed."""
-        home, settings = self.home, self.settings
-        self.identity = keyfile.load(home.host_key)
-        self.genesis = genesisfile.read(home.genesis)
-        self.chain = self.genesis.chain_id()
-        self.disk = FileDisk(home.data)
-        self._opened.push_async_callback(self.disk.close)
-        self.disk.on_failure(self._disk_failed)
-        self.store = await SqliteStore.open(home.data / "dms.db")
-        self._opened.push_async_callback(self.store.close)
-        self.journal = await Journal.open(self.disk)
-        self.logbook = Logbook(home.data / "logs")
-        self.links = TlsLinks(self.host, self.identity, self.chain, settings.listen)
-        self.links.on_message(self._received)
-        self.links.on_change(self._link_changed)
-        self.replica = Replica(self.host, self.identity, self.genesis, self.disk, self.links, ENGINES["ipbft"])
-        self.replica.on_failure(self._disk_failed)
-        self.client = Client(self.replica, self.identity)
-        self.tms = Tms(self.replica)
-        workers = WorkerSettings(settings.workers.warm, settings.workers.preload, private=(home.folder,))
-        self.runner = ProcessRunner(self, workers)
-        self.mailroom = Mailroom(
-            self.host,
-            self.whereabouts,
-            self.gateway,
-            self.journal,
-            lambda host, raw: self.links.send(host, Channel.MAIL, raw),
-            self.runner.deliver,
-            self.runner.answer,
-        )
-        machine, effects = Handoff.recover(self.host, await self.journal.load())
-        self.carrier = Carrier(
-            self.host,
-            self.identity,
-            self.chain,
-            machine,
-            self.journal,
-            self.gateway,
-            self.mailroom,
-            self.runner,
-            self,
-            settings.handoff,
-        )
-        self.commands = Commands(
-            self.host, self.whereabouts, lambda host, raw: self.links.send(host, Channel.COMMAND, raw), self.perform
-        )
-        self.rms = Rms(
-            self.host,
-            SystemProbe(home.data, settings.decisions.bandwidth),
-            lambda host, raw: self._tell(host, RmsBulletin(raw)),
-            self.links.up,
-        )
-        self.hops = HopBook(self.store, self.client)
-        self.eds = Eds(
-            POLICIES[settings.decisions.policy](), self._snapshot, self._carry_out, self.store, groups=self.groups
-        )
-        self._opened.push_async_callback(self.links.stop)
-        await self.replica.start()
-        self._opened.push_async_callback(self.replica.stop)
-        self._registry = self.replica.registry()
-        self.replica.on_block(lambda *_: self._registry_changed())
-        self._opened.push_async_callback(self.runner.stop)
-        await self.runner.start()
-        await self.carrier.recover(effects)  # before the links: a notice must find its copies opened
-        await self.links.start()
-        self._opened.callback(self._cancel_tasks)
-        self._opened.push_async_callback(self.eds.close)
-        self.start_task(self.rms.run())
-        self.start_task(self.hops.run())
-        self.start_task(self._remind())
-        door = Server(home, FrontDesk(self))
-        door.start(asyncio.get_running_loop())
-        self._opened.callback(door.stop)
-
-    async def stop(self) -> None:
-        """Ends in the opposite order of the start, however far that came."""
-        await self._opened.aclose()
-
-    # What the handoff asks of the rest of the host (custody.carry.Surroundings)
-
-    def send(self, host: str, message: bytes) -> bool:
-        return self.links.send(host, Channel.HANDOFF, message)
-
-    def verdict(self, host: str) -> Verdict:
-        return self.tms.verdict(host)
-
-    def key_of(self, host: str) -> bytes | None:
-        passport = self._registry.get(host)
-        return None if passport is None else passport.key
-
-    def shortage(self, state_bytes: int) -> str | None:
-        """A state lies in memory three times while it is opened: as received, in the worker, and as the live agent."""
-        advert = self.rms.adverts().get(self.host)
-        if advert is None:
-            return None
-        return "; ".join(advert.resources.shortages(Minima(memory=3 * state_bytes, disk=state_bytes))) or None
-
-    def located(self, agent: str, epoch: int, host: str) -> None:
-        located = Located(agent, epoch, host)
-        if self.whereabouts.learn(located):
-            self._tell_all(Residents((located,)))
-            self.mailroom.resend()
-
-    def hopped(self, hop: Hop) -> None:
-        names = ", ".join(load.agent for load in hop.cargo)
-        log.info("%s went to %s in %.1f ms (%s)", names, hop.destination, hop.downtime_ms, hop.why)
-        self.hops.add(hop)
-
-    # What agents do (runners.base.Upcalls)
-
-    def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
-        def go() -> None:
-            if agent in self.carrier.residents.known:
-                self.start_task(self._depart_by_itself(agent, destination, state))
-
-        self.gateway.release(agent, go)
-
-    def sent(self, agent: str, outgoing: Outgoing) -> None:
-        self.mailroom.sent(agent, outgoing)
-
-    def answered(self, agent: str, ticket: int, answer: Answer) -> None:
-        self.mailroom.answered(agent, ticket, answer)
-
-    def printed(self, agent: str, stream: str, text: str) -> None:
-        self.logbook.write(agent, stream, text)
-
-    def died(self, agent: str, reason: str) -> None:
-        log.warning("%s died: %s", agent, reason)
-        self.logbook.write(agent, "note", f"died on {self.host}: {reason}")
-        self.carrier.ended(agent)
-
-    def wants_to_end(self, agent: str) -> None:
-        self.gateway.release(agent, lambda: self.carrier.ended(agent))
-
-    async def _depart_by_itself(self, agent: str, destination: str, state: bytes) -> None:
-        try:
-            await self.carrier.departures.depart([agent], destination, "the agent's own wish", {agent: state})
-        except PlatformError as error:
-            self.logbook.write(agent, "note", f"the move to {destination} failed: {error}")
-
-    # What owners and the EDS want
-
-    async def perform(self, agent: str, command: bytes, sender: str) -> dict[str, Any]:
-        """An owner's signed command for an agent that lives here (agentplatform.commands)."""
-        if self.whereabouts.host_of(agent) == "":
-            return {}
-        resident = self.carrier.residents.known.get(agent)
-        if resident is None:
-            raise Unavailable(f"{agent} is not on {self.host}", retry_after=1)
-        order = open_command(command, resident.birth.owner, int(time.time() * 1000), sender)
-        if order.agent != agent:
-            raise PeerFault(sender, f"sent a command for {order.agent} as one for {agent}")
-        if order.verb == "dispose":
-            await self.carrier.dispose(agent)
-            return {}
-        return await self.dispatch(agent, order.host)
-
-    async def dispatch(self, agent: str, host: str) -> dict[str, Any]:
-        """Moves a resident agent, and returns the hop as plain data; empty when it is there already."""
-        if host == self.host and agent in self.carrier.residents.known:
-            return {}
-        hop = await self.carrier.departures.depart([agent], host, "its owner's wish")
-        return await self.hops.plain(hop)
-
-    async def happened(self, event: Event) -> None:
-        """An event for the groups here; what concerns a user is told to the other hosts too."""
-        await self.eds.happened(event)
-        if isinstance(event, UserMoved):
-            self._tell_all(Heard(event))
-
-    def groups(self) -> list[Group]:
-        """The groups that this host decides for: those whose first agent lives here."""
-        groups = (box.luggage.group for box in self.mailroom.boxes.values())
-        return [group for group in {g.name: g for g in groups if g}.values() if group.agents[0] in self.mailroom.boxes]
-
-    async def _snapshot(self, group: Group) -> Snapshot:
-        residents = {}
-        for agent in group.agents:
-            host = self.whereabouts.host_of(agent)
-            if host:
-                here = self.carrier.residents.known.get(agent)
-                residents[agent] = ResidentOfGroup(agent, host, here.since if here else 0.0)
-        return assemble(group, time.time(), self.tms.verdicts(), self.rms.adverts(), self.rms.links(), residents)
-
-    async def _carry_out(self, plan: Plan) -> Outcome:
-        """All moves from here to one host are one handoff: they arrive together or stay together."""
-        failed: dict[str, str] = {}
-        for destination in sorted({move.destination for move in plan.moves}):
-            agents = [move.agent for move in plan.moves if move.destination == destination]
-            here = [agent for agent in agents if agent in self.carrier.residents.known]
-            failed |= {agent: f"it is not on {self.host}" for agent in agents if agent not in here}
-            try:
-                if here:
-                    await self.carrier.departures.depart(here, destination, "the EDS decided so")
-            except PlatformError as error:
-                failed |= dict.fromkeys(here, str(error))
-        return Outcome(failed)
-
-    # The links
-
-    def _received(self, host: str, channel: Channel, message: bytes) -> None:
-        try:
-            if channel == Channel.HANDOFF:
-                self.carrier.receive(host, message)
-            elif channel == Channel.MAIL:
-                self.mailroom.receive(host, message)
-            elif channel == Channel.ADVERT:
-                self._heard(host, codec.decode(message, _BULLETIN, host))
-            elif channel == Channel.COMMAND:
-                self.commands.receive(host, message)
-        except PeerFault as fault:
-            log.warning("a message on channel %s was refused: %s", channel.name, fault)
-
-    def _heard(self, host: str, bulletin: Residents | RmsBulletin | Heard) -> None:
-        if isinstance(bulletin, RmsBulletin):
-            self.rms.received(host, bulletin.message)
-        elif isinstance(bulletin, Heard):
-            self.start_task(self.eds.happened(bulletin.event))
-        else:
-            # All of them, before anything is sent after one of them.
-            if any([self._believe(host, located) for located in bulletin.located]):
-                self.mailroom.resend()
-
-    def _believe(self, host: str, located: Located) -> bool:
-        """Nobody but our own journal says that an agent is here, or that one of ours is gone."""
-        ours = located.agent in self.carrier.residents.known or located.host == self.host
-        return not ours and self.whereabouts.learn(located)
-
-    def _link_changed(self, host: str, up: bool) -> None:
-        log.info("the link to %s is %s", host, "up" if up else "down")
-        if not up:
-            self.carrier.departures.lost(host)
-            return
-        self._tell(host, Residents(tuple(self.whereabouts.alive())))
-        self.carrier.remind()
-        self.mailroom.resend()
-
-    def _registry_changed(self) -> None:
-        before, self._registry = self._registry, self.replica.registry()
-        if before == self._registry:
-            return
-        for host in before.keys() - self._registry.keys():
-            self.start_task(self.eds.happened(HostRevoked(host, self.tms.verdict(host).reason)))
-        for host in self._registry.keys() - before.keys():
-            self.start_task(self.eds.happened(HostJoined(host)))
-
-    def _tell(self, host: str, bulletin: Bulletin) -> bool:
-        return self.links.send(host, Channel.ADVERT, codec.encode(bulletin))
-
-    def _tell_all(self, bulletin: Bulletin) -> None:
-        for host in self.links.up():
-            self._tell(host, bulletin)
-
-    # Time, tasks, the end
-
-    async def _remind(self) -> None:
-        while True:
-            await asyncio.sleep(self.settings.handoff.remind_every)
-            self.carrier.remind()
-            self.mailroom.resend()
-            if self.journal.due:
-                self.journal.checkpoint(self.carrier.machine)
-
-    def _cancel_tasks(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-
-    def start_task(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a task of the daemon failed", exc_info=error)
-
-    def _disk_failed(self, failure: Unavailable) -> None:
-        """Nothing may leave any more that rests on what was not written: the only safe thing is to end."""
-        log.critical("%s", failure)
-        os._exit(1)
 
 
 async def serve(home: Home) -> None:
     """Runs the host until SIGTERM, SIGINT or the `stop` verb."""
-    mae = Mae(home)
+    environment = Environment(home)
+    door = Server(home, FrontDesk(environment))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, mae.stopping.set)
+        loop.add_signal_handler(number, environment.stopping.set)
     try:
-        await mae.start()
-        log.info("%s of %s listens on %s", mae.host, mae.settings.organisation, mae.settings.listen)
-        await mae.stopping.wait()
+        await environment.start()
+        door.start(loop)
+        log.info("%s listens on %s", environment.host, environment.settings.listen)
+        await environment.stopping.wait()
     finally:
-        await mae.stop()
+        door.stop()
+        await environment.stop()
 
 
-def main(arguments: Iterable[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="mae", description="Runs one host of a consortium.")
     parser.add_argument("--home", type=Path, required=True, help="the host's folder, made by: agentplatform found")
-    options = parser.parse_args(None if arguments is None else list(arguments))
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         check_packages()

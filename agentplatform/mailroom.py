@@ -10,9 +10,8 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from agentplatform.custody.gateway import Gateway
 from agentplatform.mail import MAX_BODY_BYTES, Letter, Luggage, Mailbox, Post, Reply
-from agentplatform.runners.base import Answer, Delivery, Outgoing
+from agentplatform.messages import Answer, Delivery, Outgoing
 from agentplatform.whereabouts import Whereabouts
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
@@ -46,17 +45,17 @@ class Mailroom:
         self,
         host: str,
         whereabouts: Whereabouts,
-        gateway: Gateway,
+        release: Callable[[str, Callable[[], None]], None],
         outbox: Outbox,
         send: Callable[[str, bytes], object],
         deliver: Callable[[str, Delivery], None],
         answer: Callable[[str, int, Answer], None],
     ) -> None:
-        """`send(host, bytes)` is the link; `deliver` and `answer` are the runner's."""
+        """`release` is the gateway's, `send(host, bytes)` the link's, `deliver` and `answer` the runner's."""
         self.host = host
         self.boxes: dict[str, Mailbox] = {}
         self._epochs: dict[str, int] = {}
-        self._whereabouts, self._gateway, self._outbox = whereabouts, gateway, outbox
+        self._whereabouts, self._release, self._outbox = whereabouts, release, outbox
         self._send, self._deliver, self._answer = send, deliver, answer
         self._clients: dict[str, Client] = {}
         self._calls: dict[tuple[str, str, int], int] = {}  # (agent, receiver, sequence) -> the agent's own number
@@ -158,7 +157,7 @@ class Mailroom:
         del self._ticket[agent]
         reply = box.handled(answer.ok, answer.body)
         if reply is not None:
-            self._gateway.release(agent, lambda: self.route(reply))
+            self._release(agent, lambda: self.route(reply))
         self._pump(agent)
 
     # On the way

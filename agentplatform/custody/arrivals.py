@@ -13,8 +13,9 @@ from agentplatform.custody.messages import Cargo, Offer
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Letter, Luggage
+from agentplatform.messages import Arrival
 from agentplatform.parcel.manifest import Birth, Manifest, Parcel, open_birth, open_parcel
-from agentplatform.runners.base import Arrival, Runner
+from agentplatform.runners.base import Runner
 from ledger import codec
 from ledger.errors import PeerFault, PlatformError, Unavailable
 from ledger.identity import Signed

@@ -21,8 +21,9 @@ from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Luggage
 from agentplatform.mailroom import Mailroom
+from agentplatform.messages import Arrival
 from agentplatform.parcel.manifest import Birth, code_digest, open_birth
-from agentplatform.runners.base import Arrival, Runner
+from agentplatform.runners.base import Runner
 from agentplatform.settings import Handoff as Deadlines
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, PlatformError

@@ -80,8 +80,9 @@ class Server:
         threading.Thread(target=self._daemon.requestLoop, name="front door", daemon=True).start()
 
     def stop(self) -> None:
-        if self._daemon is not None:
-            self._daemon.shutdown()
+        if self._daemon is None:
+            return
+        self._daemon.shutdown()
         self._home.socket.unlink(missing_ok=True)
         self._home.token.unlink(missing_ok=True)
 

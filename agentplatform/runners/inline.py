@@ -21,8 +21,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from agentplatform.agent import Agent
+from agentplatform.messages import Answer, Arrival, Delivery, Outgoing
 from agentplatform.parcel.manifest import agent_id
-from agentplatform.runners.base import Answer, Arrival, Delivery, Outgoing
 from agentplatform.runners.place import plain
 from agentplatform.runners.resident import Resident
 from ledger import codec

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agentplatform.lifecycle import State
-from agentplatform.runners.base import Answer, Arrival, Outgoing
+from agentplatform.messages import Answer, Arrival, Outgoing
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from agentplatform.agent import Agent, Message
 from agentplatform.lifecycle import Event, State, step
+from agentplatform.messages import Answer, Arrival, Delivery
 from agentplatform.parcel import state as states
-from agentplatform.runners.base import Answer, Arrival, Delivery, Upcalls
+from agentplatform.runners.base import Upcalls
 from agentplatform.runners.place import MAX_STATE_BYTES, AgentPlace, plain
 from ledger import codec
 from ledger.errors import Misuse, PlatformError, Unavailable

@@ -17,7 +17,7 @@ from agentplatform import Agent, Message
 from agentplatform.parcel.bundle import Contents
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import code_digest, give_birth, open_birth
-from agentplatform.runners.base import Answer, Arrival, Delivery
+from agentplatform.messages import Answer, Arrival, Delivery
 from agentplatform.runners.process import wire
 from agentplatform.runners.process.pool import WorkerSettings
 from ledger import codec

@@ -7,7 +7,7 @@ from typing import Any
 from agentplatform import Agent
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import Birth, code_digest, give_birth, open_birth
-from agentplatform.runners.base import Answer, Arrival, Delivery
+from agentplatform.messages import Answer, Arrival, Delivery
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
 from ledger import codec
 from ledger.identity import Identity

@@ -7,7 +7,7 @@ import pytest
 from agentplatform.custody.gateway import Gateway
 from agentplatform.mail import Letter, Luggage, Mailbox
 from agentplatform.mailroom import Mailroom
-from agentplatform.runners.base import Answer, Delivery, Outgoing
+from agentplatform.messages import Answer, Delivery, Outgoing
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
@@ -123,7 +123,7 @@ class Desk:
         self.room = Mailroom(
             host,
             self.whereabouts,
-            self.gateway,
+            self.gateway.release,
             self,
             lambda host, raw: self.wire.append((host, raw)),
             lambda agent, delivery: self.delivered.append((agent, delivery)),

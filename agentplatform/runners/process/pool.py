@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentplatform.lifecycle import State
+from agentplatform.messages import Answer, Arrival, Delivery, Outgoing
 from agentplatform.parcel.manifest import Birth
-from agentplatform.runners.base import Answer, Arrival, Delivery, Outgoing, Upcalls
+from agentplatform.runners.base import Upcalls
 from agentplatform.runners.process import jail, wire
 from agentplatform.runners.process.forkserver import ForkServer
 from agentplatform.runners.process.handle import Handle, Held

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import Meta
 
-from agentplatform.runners.base import Answer, Arrival, Delivery
+from agentplatform.messages import Answer, Arrival, Delivery
 from agentplatform.runners.place import MAX_BODY_BYTES, MAX_NAME, MAX_STATE_BYTES
 from ledger.errors import PeerFault
 

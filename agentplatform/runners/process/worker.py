@@ -11,9 +11,9 @@ from typing import Any, cast
 import uvloop
 
 from agentplatform.agent import Agent
+from agentplatform.messages import Answer, Arrival, Delivery, Outgoing
 from agentplatform.parcel.bundle import Contents, Module
 from agentplatform.parcel.importer import Code
-from agentplatform.runners.base import Answer, Arrival, Delivery, Outgoing
 from agentplatform.runners.process import wire
 from agentplatform.runners.resident import Resident, current, words
 from ledger import codec
