@@ -3,6 +3,8 @@
 In all of them `a` alone decides a block, and must not be contradicted by the others.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from ledger import codec
@@ -164,6 +166,21 @@ def no_block_without_certificate(mutant: Mutant) -> Script:
     forged = Certificate(vote(script, "d", COMMIT, 0, block).ballot, tuple((host, bytes(64)) for host in "abd"))
     script.hand("d", "b", Blocks(((block, forged),)))
     return script
+
+
+Story = Callable[[Mutant], Script]
+
+STORIES: dict[str, Story] = {  # by the mutant that it catches
+    "certificates-not-carried": carried,
+    "cleared-by-clock": carried,
+    "forgotten-certificate": carried_across_restarts,
+    "no-sync": synchronised_first,
+    "any-certificate-chosen": highest_view_wins,
+    "choice-not-recomputed": recomputed_by_followers,
+    "certificates-not-verified": forged_certificate_refused,
+    "view-goes-back": left_for_good,
+    "sync-without-certificates": no_block_without_certificate,
+}
 
 
 # What a Byzantine host makes by hand

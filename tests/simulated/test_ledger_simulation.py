@@ -1,0 +1,174 @@
+"""Lives of whole clusters, by seed. A failing one is repeated with `run(seed, members)`."""
+
+from functools import partial
+from random import Random
+
+import pytest
+
+from ledger.consensus.ipbft import Ipbft, Settings
+from ledger.simulation import Mutant, run
+from ledger.simulation.adversaries import ADVERSARIES
+from ledger.simulation.twins import FastKey, fast_verify, make_members
+from ledger.simulation.world import Faults, World
+from tests.helpers.ipbft_mutants import mutant
+
+SIZES = (4, 5, 7)
+
+
+def make_world(n: int, faults: Faults | None = None) -> World:
+    def engine(host, chain, kept, certificate):  # type: ignore[no-untyped-def]
+        return Ipbft(host, FastKey(host), chain, kept, Settings(), certificate, fast_verify)
+
+    world = World(Random(n), make_members(n), engine, faults or Faults())  # noqa: S311  repeatable
+    for host in world.nodes:
+        world.boot(host)
+    return world
+
+
+def heights(world: World) -> list[int]:
+    return [len(node.disk.blocks) for node in world.nodes.values() if node.up]
+
+
+def decided_everywhere(world: World, transaction: bytes) -> bool:
+    return all(transaction in node.chain.decided for node in world.nodes.values() if node.up)
+
+
+@pytest.mark.parametrize("members", SIZES)
+def test_random_lives_are_safe_and_live(members: int) -> None:
+    for seed in range(25):
+        result = run(seed, members)
+        assert result.faults == (), result
+
+
+@pytest.mark.parametrize("kind", ADVERSARIES)
+def test_f_byzantine_members_break_nothing(kind: str) -> None:
+    for seed in range(8):
+        for members in SIZES:
+            result = run(seed, members, adversary=kind)
+            assert result.faults == (), result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("members", SIZES)
+def test_many_random_lives(members: int) -> None:
+    for seed in range(1000, 3000):
+        result = run(seed, members)
+        assert result.faults == (), result
+
+
+def test_a_seed_gives_the_same_life_again() -> None:
+    assert run(7, 5) == run(7, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [("quorum-2f+1", 5), ("signer-counted-twice", 4), ("forgotten-votes", 4), ("forgotten-view", 5)],
+)
+def test_random_lives_catch_the_mutant(name: str, members: int) -> None:
+    with mutant(name) as broken:
+        assert any(run(seed, members, broken).faults for seed in range(60))
+
+
+def test_a_cluster_that_cannot_decide_is_seen_to_stall() -> None:
+    class Deaf(Ipbft):
+        def _commit(self) -> bool:
+            return False
+
+    result = run(0, 4, Mutant(engine=Deaf), adversary=None)
+    assert result.stalled and result.faults
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_the_primary_is_killed(n: int) -> None:
+    world = make_world(n)
+    world.submit(b"before", list(world.nodes))
+    world.run(1)
+    world.crash("host0")
+    world.submit(b"after", list(world.nodes))
+    world.run(15)
+    assert decided_everywhere(world, b"after")
+    world.boot("host0")
+    world.run(20)
+    assert decided_everywhere(world, b"after")
+    assert len(set(heights(world))) == 1
+    assert world.checker.faults == []
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_power_fails_for_all_at_once_in_mid_decision(n: int) -> None:
+    for moment in range(12):  # steps of the decision: some replicas have prepared, committed, decided
+        world = make_world(n)
+        world.run(0.5)
+        world.submit(b"one", list(world.nodes))
+        world.run(0.5 + moment * 0.002)
+        for host in world.nodes:
+            world.crash(host)
+        world.run(2)
+        for host in world.nodes:
+            world.boot(host)
+        world.submit(b"one", list(world.nodes))
+        world.submit(b"two", list(world.nodes))
+        world.run(20)
+        assert decided_everywhere(world, b"one") and decided_everywhere(world, b"two"), moment
+        assert world.checker.faults == []
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_a_minority_is_cut_off_and_comes_back(n: int) -> None:
+    world = make_world(n)
+    hosts = list(world.nodes)
+    f = make_members(n).f
+    minority, majority = frozenset(hosts[:f]), frozenset(hosts[f:])  # the primary among the few
+    world.cut(minority, majority)
+    for number in range(5):
+        world.submit(b"few %d" % number, sorted(minority))
+        world.submit(b"many %d" % number, sorted(majority))
+        world.run(world.now + 5)
+    assert {len(world.nodes[host].disk.blocks) for host in minority} == {0}
+    assert all(b"many 4" in world.nodes[host].chain.decided for host in majority)
+    world.cut()
+    world.run(world.now + 40)
+    assert all(decided_everywhere(world, b"few %d" % number) for number in range(5))
+    assert world.checker.faults == []
+
+
+def test_no_quorum_decides_nothing_and_goes_on_when_healed() -> None:
+    world = make_world(4)
+    world.cut(frozenset({"host0", "host1"}), frozenset({"host2", "host3"}))
+    world.submit(b"one", list(world.nodes))
+    world.run(300)
+    assert heights(world) == [0, 0, 0, 0]
+    assert max(node.engine.view for node in world.nodes.values() if isinstance(node.engine, Ipbft)) <= 2
+    world.cut()
+    world.run(310)
+    assert decided_everywhere(world, b"one")
+
+
+def test_a_long_absence_is_made_up_for_in_batches() -> None:
+    world = make_world(4)
+    world.crash("host3")
+    for number in range(200):
+        world.at(1 + number / 20, partial(world.submit, b"%d" % number, ["host0", "host1", "host2"]))
+    world.run(15)
+    assert heights(world)[0] > 2 * Settings().batch
+    world.boot("host3")
+    world.run(18)
+    assert len(set(heights(world))) == 1
+    assert world.checker.faults == []
+
+
+def test_a_client_that_tells_one_replica_only_frames_nobody() -> None:
+    world = make_world(4)
+    world.submit(b"one", ["host2"])
+    world.run(2)
+    assert decided_everywhere(world, b"one")
+    assert {node.engine.view for node in world.nodes.values() if isinstance(node.engine, Ipbft)} == {0}
+
+
+def test_an_idle_chain_is_quiet() -> None:
+    world = make_world(4)
+    world.run(10)
+    before = world.delivered
+    world.run(110)
+    assert world.delivered - before <= 4 * 3 * 100  # one message a second to each peer at most
+    assert heights(world) == [0, 0, 0, 0]

@@ -1,0 +1,275 @@
+"""One height, step by step: what is sent, what is durable before it, and what is refused."""
+
+import msgspec
+import pytest
+
+from ledger import codec
+from ledger.block import Block
+from ledger.certificate import COMMIT, PREPARE
+from ledger.consensus.engine import Decide, Effect, Persist, Send, WakeAt
+from ledger.consensus.ipbft import Ipbft, Settings, messages
+from ledger.consensus.ipbft.messages import Envelope, Fetch, Propose, Relay, Status, Vote
+from ledger.errors import Misuse
+from ledger.simulation.twins import FastKey, TwinChain, fast_verify, make_members
+from tests.helpers.ipbft_script import WALL, Script
+from tests.helpers.ipbft_stories import fresh_block, view_change, vote
+
+
+def test_three_message_delays_decide() -> None:
+    script = Script(4)
+    script.tell(b"one", "a")
+    assert script.deliver(Propose) == 3
+    assert script.deliver(Vote, vote=PREPARE) == 9  # the primary's is in its proposal
+    assert script.deliver(Vote, vote=COMMIT) == 12
+    assert [script.height(host) for host in "abcd"] == [1, 1, 1, 1]
+    assert script.checker.faults == script.blamed == script.accused == []
+    assert script.post == []
+
+
+def test_each_replica_makes_three_durable_writes_and_none_after_what_it_promises() -> None:
+    script = Script(4)
+    seen: dict[str, list[Effect]] = {host: [] for host in "abcd"}
+    perform = script.perform
+
+    def watch(host: str, effects: list[Effect]) -> None:
+        seen[host] += [effect for effect in effects if not isinstance(effect, WakeAt)]
+        perform(host, effects)
+
+    script.perform = watch  # type: ignore[method-assign]
+    script.tell(b"one", "a")
+    script.settle("abcd")
+    for host in "abcd":
+        assert [type(effect) for effect in seen[host]] == [Persist, Send, Persist, Send, Decide]
+
+
+def test_no_block_without_a_transaction() -> None:
+    script = Script(4)
+    script.wait(100, "a", "b", "c", "d")
+    assert not script.waiting(Propose)
+
+
+def test_what_waits_goes_into_the_next_block_together() -> None:
+    script = Script(4)
+    for number in range(4):
+        script.tell(b"%d" % number, "a")
+    script.settle("abcd")
+    assert script.decided("d") == [(b"0",), (b"1", b"2", b"3")]
+
+
+def test_messages_that_overtake_are_kept_for_their_time() -> None:
+    script = Script(4)
+    script.tell(b"one", "a")
+    script.tell(b"two", "a")
+    script.deliver(Propose, to="bc")
+    script.deliver(Vote, to="abc", vote=PREPARE)
+    script.deliver(Vote, to="abc", vote=COMMIT)
+    script.deliver(Propose, to="bc")
+    script.deliver(Vote, to="abc", vote=PREPARE)
+    for letter in reversed(list(script.waiting(Vote) + script.waiting(Propose))):  # d hears it all backwards
+        if letter.to == "d":
+            script.hand(letter.sender, "d", letter.content)
+    assert script.decided("d") == [(b"one",), (b"two",)]
+    assert script.checker.faults == script.blamed == []
+
+
+def test_one_that_has_all_commits_and_no_body_fetches_the_block() -> None:
+    script = Script(4)
+    script.tell(b"one", "a")
+    script.deliver(Propose, to="bc")
+    script.settle("abc")
+    assert script.height("d") == 0
+    for host in "abc":
+        ballot = script.nodes[host].disk.blocks[0][1].ballot
+        script.hand(host, "d", script.signed_vote(host, ballot))
+    script.wait(0.3, "d")
+    assert script.waiting(Fetch)
+    script.settle("abcd")
+    assert script.height("d") == 1
+
+
+def test_a_transaction_that_only_one_replica_knows_is_relayed_before_anybody_is_suspected() -> None:
+    script = Script(4)
+    script.tell(b"one", "c")
+    script.wait(Settings().relay_after, "c")
+    assert [letter.to for letter in script.waiting(Relay)] == ["a"]
+    script.settle("abcd")
+    assert script.decided("c") == [(b"one",)]
+
+
+def refused(script: Script, sender: str, to: str, content: messages.Content | bytes) -> str:
+    """The reason; and that nothing else came of it."""
+    before = (len(script.post), script.nodes[to].disk.kept, script.height(to))
+    script.blamed.clear()
+    script.hand(sender, to, content)
+    assert (len(script.post), script.nodes[to].disk.kept, script.height(to)) == before
+    return script.blamed[0] if script.blamed else ""
+
+
+def proposal(script: Script, block: Block, host: str = "a", view: int = 0) -> Propose:
+    return Propose(view, block, vote(script, host, PREPARE, view, block).signature)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"parent": b"p" * 32}, "does not stand on our best block"),
+        ({"timestamp": 1}, "not after its parent in time"),
+        ({"state_root": b"s" * 32}, "not valid"),
+        ({"members_digest": b"m" * 32}, "not valid"),
+        ({"transactions_root": b"t" * 32}, "other transactions than its header names"),
+        ({"proposer": "b"}, "as fresh a block that b built"),
+        ({"chain": b"c" * 32}, "bad signature"),
+    ],
+)
+def test_a_proposal_of_a_wrong_block_is_refused(changes: dict[str, object], reason: str) -> None:
+    script = Script(4)
+    good = fresh_block(script, b"one", "a")
+    bad = Block(msgspec.structs.replace(good.header, **changes), good.transactions)
+    assert reason in refused(script, "a", "b", proposal(script, bad))
+    script.hand("a", "b", proposal(script, good))  # and nothing of it sticks
+    assert script.waiting(Vote)
+
+
+def test_a_block_from_the_future_gets_no_vote_until_its_time_has_come() -> None:
+    script = Script(4)
+    late = script.nodes["a"].chain.block((b"one",), WALL + Settings().allowed_drift_ms + 1, "a")
+    assert refused(script, "a", "b", proposal(script, late)) == ""
+    script.now += 1
+    script.hand("a", "b", proposal(script, late))
+    assert script.waiting(Vote)
+
+
+def test_only_the_primary_proposes() -> None:
+    script = Script(4)
+    block = fresh_block(script, b"one", "c")
+    assert "which a leads" in refused(script, "c", "b", proposal(script, block, "c"))
+
+
+def test_a_proposal_with_anothers_signature_is_refused() -> None:
+    script = Script(4)
+    assert "bad signature" in refused(script, "a", "b", proposal(script, fresh_block(script, b"one", "a"), "c"))
+
+
+def test_bad_votes_are_refused() -> None:
+    script = Script(4)
+    block = fresh_block(script, b"one", "a")
+    good = vote(script, "c", PREPARE, 0, block)
+
+    def changed(**changes: object) -> Vote:
+        return script.signed_vote("c", msgspec.structs.replace(good.ballot, **changes))
+
+    assert "bad signature" in refused(script, "c", "b", Vote(good.ballot, bytes(64)))
+    assert "bad signature" in refused(script, "d", "b", good)  # c's vote, sent by d
+    assert "no member" in refused(script, "zoe", "b", script.signed_vote("zoe", good.ballot))
+    assert "another membership version" in refused(script, "c", "b", changed(members_version=1))
+    assert "another chain" in refused(script, "c", "b", changed(chain=bytes(32)))
+    assert "there are prepare and commit" in refused(script, "c", "b", changed(kind="maybe"))
+    for far in ({"height": 9}, {"height": 0}, {"view": 3}, {"view": -1}, {"kind": COMMIT, "view": 2**63}):
+        assert refused(script, "c", "b", changed(**far)) == ""
+
+
+def test_two_votes_of_one_host_are_evidence_and_the_first_counts() -> None:
+    script = Script(4)
+    first, second = (vote(script, "c", PREPARE, 0, fresh_block(script, text, "a")) for text in (b"one", b"two"))
+    script.hand("c", "b", first)
+    script.hand("c", "b", first)
+    assert script.accused == []
+    script.hand("c", "b", second)
+    assert script.accused == ["c"]
+
+
+def test_an_equivocating_primary_is_accused() -> None:
+    script = Script(4)
+    script.hand("a", "b", proposal(script, fresh_block(script, b"one", "a")))
+    script.hand("a", "b", proposal(script, fresh_block(script, b"two", "a")))
+    assert script.accused == ["a"]
+    assert {letter.content.ballot.digest for letter in script.waiting(Vote)} == {
+        fresh_block(script, b"one", "a").digest()
+    }
+
+
+def test_commits_without_prepares_and_doubled_commits_make_no_quorum() -> None:
+    script = Script(4)
+    block = fresh_block(script, b"one", "a")
+    script.hand("a", "b", proposal(script, block))
+    for host in "ccccdddd":
+        script.hand(host, "b", vote(script, host, COMMIT, 0, block))
+    assert script.height("b") == 0  # two commits; b gives none without a prepared certificate
+    assert all(letter.content.ballot.kind == PREPARE for letter in script.waiting(Vote))
+
+
+def test_bytes_that_are_no_message_are_refused() -> None:
+    script = Script(4)
+    assert "no Envelope" in refused(script, "a", "b", b"\xc1garbage")
+    assert "no Envelope" in refused(script, "a", "b", codec.encode(["propose", 1]))
+    status = codec.encode(Envelope(Status(1, 2, True)))
+    assert "no Envelope" in refused(script, "a", "b", status + b"\0")
+    long_integer = status.replace(b"\x01\x02", b"\xcd\x00\x01\x02")  # 1 in three bytes
+    assert long_integer != status
+    assert "not canonically encoded" in refused(script, "a", "b", long_integer)
+
+
+def test_oversize_is_refused_unread() -> None:
+    script = Script(4, settings=Settings(max_message_bytes=1000))
+    assert "at most 1000" in refused(script, "a", "b", bytes(1001))
+
+
+def test_bad_view_changes_are_refused() -> None:
+    script = Script(4)
+    good = view_change(script, "c", view=1)
+    assert "another host" in refused(script, "d", "b", good)
+    unsigned = msgspec.structs.replace(good.signed, signature=bytes(64))
+    assert "bad signature" in refused(script, "c", "b", msgspec.structs.replace(good, signed=unsigned))
+    block = fresh_block(script, b"one", "a")
+    assert "nothing speaks of" in refused(script, "c", "b", msgspec.structs.replace(good, block=block))
+    assert refused(script, "zoe", "b", view_change(script, "c", view=1)) == ""
+
+
+def test_votes_are_not_forgotten_when_everybody_restarts() -> None:
+    script = Script(4)
+    script.tell(b"one", "a")
+    script.deliver(Propose)
+    script.drop()
+    for host in "abcd":
+        script.crash(host)
+        script.boot(host)
+    script.settle("abcd")
+    assert [script.height(host) for host in "abcd"] == [1, 1, 1, 1]
+    assert script.checker.faults == []
+
+
+def test_data_that_is_older_than_its_votes_must_not_sign() -> None:
+    script = Script(4)
+    for text in (b"one", b"two"):
+        script.tell(text, "a")
+    script.settle("abcd")
+    script.tell(b"three", "a")
+    disk = script.nodes["a"].disk
+    disk.blocks.pop()
+    with pytest.raises(Misuse, match="restored backup"):
+        script.nodes["a"].boot()
+
+
+def test_the_certificate_of_the_best_block_must_be_given() -> None:
+    members = make_members(1)
+    script = Script(1)
+    script.tell(b"one", "a")
+    assert script.height("a") == 1  # one member decides alone
+    with pytest.raises(Misuse, match="certificate"):
+        Ipbft("a", FastKey("a"), script.nodes["a"].chain, {})
+    with pytest.raises(Misuse, match="certificate"):
+        Ipbft("a", FastKey("a"), TwinChain(members), {}, certificate=script.nodes["a"].disk.blocks[0][1])
+
+
+def test_one_who_is_no_member_follows_and_never_votes() -> None:
+    script = Script(4)
+    chain = TwinChain(script.members)
+    guest = Ipbft("zoe", FastKey("zoe"), chain, {}, verify=fast_verify)
+    guest.start(0.0, WALL)
+    script.tell(b"one", "a")
+    block = script.waiting(Propose)[0].content
+    effects = guest.message("a", messages.encode(block), 0.0, WALL)
+    assert not [effect for effect in effects if isinstance(effect, Send | Persist)]
+    script.settle("abcd")
+    guest.message("a", messages.encode_blocks(script.nodes["a"].disk.blocks), 1.0, WALL)
+    assert chain.best.header.height == 1
