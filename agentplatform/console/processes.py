@@ -17,6 +17,7 @@ from ledger.errors import Misuse, PlatformError, Unavailable
 
 # Seconds. A daemon reads its journal and warms workers before it answers; it ends its agents before it goes.
 START_DEADLINE = 60.0
+LINK_DEADLINE = 10.0
 STOP_DEADLINE = 15.0
 TERM_DEADLINE = 5.0
 LOOK_EVERY = 0.05
@@ -24,13 +25,16 @@ _LOG_TAIL = 8192  # bytes
 
 
 def start(root: Path, hosts: Iterable[str]) -> list[dict[str, Any]]:
-    """Starts those that do not run yet, and waits until each answers. Returns what each says of itself.
+    """Starts those that do not run yet, and waits until each answers and has links to the others.
 
-    Raises Misuse or Unavailable with the last line of the log of one that did not start; the others go on.
+    Returns what each says of itself. Raises Misuse or Unavailable with the last line of the log of one that did not
+    start; the others go on.
     """
     known = homes(root)
     begun = {name: _spawn(known[name]) if running(known[name]) is None else None for name in hosts}
-    return [_answering(root, known[name], process) for name, process in begun.items()]
+    hellos = [_answering(root, known[name], process) for name, process in begun.items()]
+    _await_links(root, list(begun))
+    return hellos
 
 
 def stop(root: Path, hosts: Iterable[str]) -> list[dict[str, Any]]:
@@ -44,6 +48,8 @@ def stop(root: Path, hosts: Iterable[str]) -> list[dict[str, Any]]:
         asked = [name for name in daemons if name not in by and act(root, name, daemons[name])]
         _await_end([daemons[name] for name in asked], seconds)
         by |= {name: how for name in daemons if name not in by and _ended(daemons[name])}
+    for name in by:
+        known[name].socket.unlink(missing_ok=True)  # who is killed leaves it behind
     # Workers end when their daemon does; one that hangs must not be left behind.
     _await_end(workers, TERM_DEADLINE)
     end_all(workers)
@@ -104,6 +110,17 @@ def _answering(root: Path, home: Home, process: subprocess.Popen[bytes] | None) 
         process.kill()
         process.wait()
     raise Unavailable(f"{name} does not answer after {START_DEADLINE:g} s: {_last_line(home.log)} (log: {home.log})")
+
+
+def _await_links(root: Path, hosts: list[str]) -> None:
+    """So that what a person types next finds the others. No links in time is no error: `status` shows it."""
+    deadline = time.monotonic() + LINK_DEADLINE
+    while time.monotonic() < deadline:
+        down = {name: connect(name, root=root).call("status")["links"]["down"] for name in hosts}
+        # A host that was revoked still waits for the others, but they do not wait for it.
+        if not any(one in down[other] for one in hosts for other in down[one] if other in down):
+            return
+        time.sleep(LOOK_EVERY)
 
 
 def _last_line(log: Path) -> str:
