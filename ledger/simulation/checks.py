@@ -5,7 +5,7 @@ from ledger.block import Block
 from ledger.certificate import COMMIT, PREPARE, Ballot, Certificate, Members
 from ledger.consensus.ipbft.messages import ChangeView, Content, Propose, ViewChange, Vote
 from ledger.errors import PeerFault
-from ledger.simulation.twins import fast_verify
+from ledger.simulation.twins import fast_verify, members_after
 from ledger.sync import is_about
 
 
@@ -13,7 +13,7 @@ class Checker:
     """Collects `faults`, each a sentence. Byzantine hosts are not held to anything."""
 
     def __init__(self, members: Members) -> None:
-        self._members = members
+        self._members = [members]  # by the height that they decide, from 1 on
         self._decided: dict[int, Block] = {}
         self._votes: dict[tuple[str, str, int, int], bytes] = {}
         self._views: dict[str, int] = {}
@@ -28,13 +28,15 @@ class Checker:
         """One block for each height, and for each a certificate that holds."""
         height = block.header.height
         first = self._decided.setdefault(height, block)
+        if height == len(self._members):
+            self._members.append(members_after(self._members[-1], block.transactions))
         if first.digest() != block.digest():
             self.forks += 1
             self.faults.append(f"{host} decided another block {height} than somebody else")
         if not is_about(certificate, COMMIT, block):
             self.faults.append(f"{host} decided block {height} with a certificate of something else")
         try:
-            certificate.check(self._members, fast_verify)
+            certificate.check(self._members[height - 1], fast_verify)
         except PeerFault as fault:
             self.faults.append(f"{host} decided block {height} with a bad certificate: {fault}")
 

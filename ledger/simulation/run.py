@@ -76,6 +76,10 @@ def _misfortunes(world: World, hosts: list[str]) -> list[bytes]:
         world.nodes[host].skew = random.randint(-500, 500)
         world.at(random.uniform(0, 0.5), partial(world.boot, host))
     transactions = [b"transaction %d" % number for number in range(random.randint(5, 30))]
+    if len(hosts) > 4 and not world.byzantine:  # the members change; whoever is left out goes on following
+        for _ in range(random.randint(0, 3)):
+            chosen = random.sample(hosts, random.randint(4, len(hosts)))
+            transactions.append(" ".join(["members", *chosen]).encode())
     for transaction in transactions:
         told = hosts if random.random() < 0.5 else random.sample(hosts, random.randint(1, len(hosts)))
         world.at(random.uniform(0, FAULTY_SECONDS), partial(world.submit, transaction, told))

@@ -35,6 +35,15 @@ def make_members(n: int, kind: type[Members] = Members, names: Sequence[str] = (
     return kind(0, tuple(Member(host, FastKey(host).public) for host in hosts))
 
 
+def members_after(members: Members, transactions: tuple[bytes, ...]) -> Members:
+    """Those who decide the next height: a transaction b"members x y z" makes x, y and z the members."""
+    for transaction in transactions:
+        word, *names = transaction.decode().split()
+        if word == "members":
+            members = type(members)(members.version + 1, tuple(Member(host, FastKey(host).public) for host in names))
+    return members
+
+
 class TwinChain:
     """ledger.consensus.engine.Chain over a list of transactions, each of which may run once."""
 
@@ -94,6 +103,7 @@ class TwinChain:
         if reason := self.check(block):
             raise Misuse(f"block {block.header.height} does not fit: {reason}")
         self._best = block
+        self._members = members_after(self._members, block.transactions)
         self.decided.update(block.transactions)
         for transaction in block.transactions:
             self.waiting.pop(transaction, None)

@@ -5,9 +5,9 @@ import itertools
 from itertools import islice
 from typing import Any
 
+from agentplatform.messages import Answer, Arrival, Delivery, Outgoing
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import code_digest, give_birth, open_birth
-from agentplatform.messages import Answer, Arrival, Delivery, Outgoing
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
 from agents.face_recognition.agent import FaceRecognition
 from agents.face_recognition.camera import Camera

@@ -14,10 +14,10 @@ import pytest_asyncio
 
 import agentplatform
 from agentplatform import Agent, Message
+from agentplatform.messages import Answer, Arrival, Delivery
 from agentplatform.parcel.bundle import Contents
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import code_digest, give_birth, open_birth
-from agentplatform.messages import Answer, Arrival, Delivery
 from agentplatform.runners.process import wire
 from agentplatform.runners.process.pool import WorkerSettings
 from ledger import codec

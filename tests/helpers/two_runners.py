@@ -5,9 +5,9 @@ import os
 from typing import Any
 
 from agentplatform import Agent
+from agentplatform.messages import Answer, Arrival, Delivery
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import Birth, code_digest, give_birth, open_birth
-from agentplatform.messages import Answer, Arrival, Delivery
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
 from ledger import codec
 from ledger.identity import Identity

@@ -395,9 +395,9 @@ class Ipbft:
         try:
             check_new_view(new_view, at.best, at.members, self._verify, sender)
         except PeerFault:
-            if best == new_view.height:
+            if best == new_view.height and sender == new_view.host:
                 raise
-            return  # from above H* it may only look wrong, because the members have changed
+            return  # not everything can be judged from above H*: neither by us, nor by who passed it on
         self._effects.append(at.enter_view(new_view, message))
         if best == new_view.height + 1:  # the new primary lacks our block
             self._effects.append(Serve(new_view.host, best, best))

@@ -149,15 +149,15 @@ def check_new_view(new_view: NewView, best: Block, members: Members, verify: Ver
         raise PeerFault(sender, "sent a NEW-VIEW with a VIEW-CHANGE for another view")
     if max(change.committed.height for change in changes) != new_view.height:
         raise PeerFault(sender, f"sent a NEW-VIEW that does not start from the highest block, {new_view.height}")
+    choice = choose(changes, new_view.height)
+    if new_view.digest != (choice.ballot.digest if choice else None):
+        raise PeerFault(sender, "sent a NEW-VIEW with another choice than its VIEW-CHANGEs give")
     if best.header.height > new_view.height:
         return
     if new_view.host != primary(members, new_view.view):
         raise PeerFault(sender, f"sent a NEW-VIEW of {new_view.host}, who does not lead view {new_view.view}")
     for change in changes:
         check_claims(change, best, members, verify, sender)
-    choice = choose(changes, new_view.height)
-    if new_view.digest != (choice.ballot.digest if choice else None):
-        raise PeerFault(sender, "sent a NEW-VIEW with another choice than its VIEW-CHANGEs give")
 
 
 def _check_ballot(certificate: Certificate, kind: str, change: ViewChange, height: int, sender: str) -> None:
