@@ -2,10 +2,12 @@
 
 import pytest
 
-from ledger.consensus.ipbft.messages import Vote
+from ledger.certificate import COMMIT, PREPARE
+from ledger.consensus.ipbft.messages import Propose, Vote
 from ledger.simulation import Mutant
 from tests.helpers import ipbft_stories as stories
 from tests.helpers.ipbft_mutants import mutant
+from tests.helpers.ipbft_script import Script
 
 
 @pytest.mark.parametrize("name", stories.STORIES)
@@ -46,3 +48,60 @@ def test_the_liar_is_blamed_and_nothing_is_decided(story: stories.Story, reason:
     assert script.checker.faults == []
     assert any(reason in blame for blame in script.blamed)
     assert [script.height(host) for host in "bcd"] == [0, 0, 0]
+
+
+def test_a_member_that_is_voted_out_follows_but_no_longer_counts() -> None:
+    script = Script(5)
+    script.tell(b"members a b c d", "a")
+    script.settle("abcde")
+    script.crash("b")
+    script.tell(b"one", "a")
+    script.settle("acde")  # four members, one down: e is not needed, and gives no vote
+    assert script.decided("d")[1] == (b"one",)
+    assert not any(host == "e" for host, _ in script.nodes["d"].disk.blocks[1][1].signatures)
+    script.crash("d")
+    script.tell(b"two", "a")
+    script.settle("ace")
+    script.wait(1, "e")
+    script.settle("ace")
+    assert script.height("a") == script.height("e") == 2  # two of four decide nothing, and e follows
+    assert script.checker.faults == script.blamed == []
+
+
+def test_one_that_was_away_while_the_members_changed_verifies_each_block_with_its_own() -> None:
+    script = Script(5)
+    script.crash("e")
+    for transaction in (b"one", b"members d c b a", b"two", b"members a b c d e", b"three"):
+        script.tell(transaction, "a", "b", "c", "d")
+        script.settle("abcd")
+        script.wait(1, "a", "b", "c", "d")
+        script.settle("abcd")
+    assert script.height("a") == 5
+    script.boot("e")
+    for _ in range(3):
+        script.settle("abcde")
+        script.wait(1, "e")
+    assert script.decided("e") == script.decided("a")
+    assert script.checker.faults == script.blamed == []
+
+
+def test_a_view_change_spans_a_change_of_the_members() -> None:
+    script = Script(5)
+    script.tell(b"members a b c d", "a")
+    script.deliver(Propose, to="bcd")
+    script.deliver(Vote, to="abcd", vote=PREPARE)
+    script.deliver(Vote, to="a", vote=COMMIT)  # a alone knows that e is out
+    script.drop()
+    assert script.height("a") == 1
+    script.crash("a")
+    script.tell(b"one", "b", "c", "d", "e")
+    for _ in range(6):
+        stories.suspect(script, "b", "c", "d", "e")
+        script.settle("bcde")
+    assert script.decided("c")[:2] == [(b"members a b c d",), (b"one",)]
+    script.boot("a")
+    script.settle("abcde")
+    script.wait(2, "a")
+    script.settle("abcde")
+    assert script.decided("a") == script.decided("c") == script.decided("e")
+    assert script.checker.faults == script.blamed == []

@@ -451,8 +451,7 @@ class Ipbft:
             self._timers.expect_decision(self._now)
 
     def _fetch(self) -> None:
-        peer = self._catch_up.ask(self._at.best.header.height, self._now)
-        if peer is not None:
+        if peer := self._catch_up.ask(self._at.best.header.height, self._now):
             self._send(peer, Fetch(self._at.height))
 
     def _set_deadline(self) -> None:
