@@ -247,18 +247,18 @@ class Environment:
                 residents[agent] = ResidentOfGroup(agent, host, here.since if here else 0.0)
         return assemble(group, time.time(), self.tms.verdicts(), self.rms.adverts(), self.rms.links(), residents)
 
-    async def _carry_out(self, plan: Plan) -> Outcome:
+    async def _carry_out(self, plan: Plan, why: str) -> Outcome:
         """All moves from here to one host are one handoff: they arrive together or stay together."""
+        absent = [move.agent for move in plan.moves if move.agent not in self.carrier.residents.known]
+        if absent:
+            raise Unavailable(f"{', '.join(absent)} not on {self.host}: only a group that is in one place moves as one")
         failed: dict[str, str] = {}
         for destination in sorted({move.destination for move in plan.moves}):
             agents = [move.agent for move in plan.moves if move.destination == destination]
-            here = [agent for agent in agents if agent in self.carrier.residents.known]
-            failed |= {agent: f"it is not on {self.host}" for agent in agents if agent not in here}
             try:
-                if here:
-                    await self.carrier.departures.depart(here, destination, "the EDS decided so")
+                await self.carrier.departures.depart(agents, destination, why)
             except PlatformError as error:
-                failed |= dict.fromkeys(here, str(error))
+                failed |= dict.fromkeys(agents, str(error))
         return Outcome(failed)
 
     # The links

@@ -33,7 +33,7 @@ class Eds:
     """Decides for the groups that this host holds.
 
     `snapshot_of(group)` gives the picture from RMS, TMS and the residents (see snapshot.assemble); the Eds adds what
-    it keeps itself: the user's access and the experience with hosts. `carry_out(plan)` moves the agents and says what
+    it keeps itself: the user's access and the experience with hosts. `carry_out(plan, why)` moves the agents and says what
     became of them; it may raise PlatformError, which counts as a failure of every move. `groups()` gives the
     groups that this host holds now. Explanations and experience are kept in `store`.
     """
@@ -42,7 +42,7 @@ class Eds:
         self,
         policy: Policy,
         snapshot_of: Callable[[Group], Awaitable[Snapshot]],
-        carry_out: Callable[[Plan], Awaitable[Outcome]],
+        carry_out: Callable[[Plan, str], Awaitable[Outcome]],
         store: Store,
         *,
         groups: Callable[[], Iterable[Group]],
@@ -91,7 +91,7 @@ class Eds:
                 self._decide_later(group.name, offers.again_at - snapshot.at)
             if found.plan is None or not found.plan.moves:
                 return explanation
-            outcome = await self._carried_out(found.plan)
+            outcome = await self._carried_out(found.plan, why)
             explanation = msgspec.structs.replace(explanation, outcome=outcome)
             await self._keep(explanation)
             await self._learn(found.plan, outcome)
@@ -169,9 +169,9 @@ class Eds:
     async def _keep(self, explanation: Explanation) -> None:
         await self._store.put(DECISIONS, explanation.decision, codec.encode(explanation))
 
-    async def _carried_out(self, plan: Plan) -> Outcome:
+    async def _carried_out(self, plan: Plan, why: str) -> Outcome:
         try:
-            return await self._carry_out(plan)
+            return await self._carry_out(plan, why)
         except PlatformError as error:
             return Outcome({move.agent: str(error) for move in plan.moves})
 

@@ -51,7 +51,7 @@ class City:
             tuple(Resident(agent, self.where[agent], self.since) for agent in group.agents),
         )
 
-    async def carry_out(self, plan: Plan) -> Outcome:
+    async def carry_out(self, plan: Plan, why: str) -> Outcome:
         self.plans.append(plan)
         return await self.carry(plan)
 
