@@ -28,6 +28,8 @@ class Members(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     def __post_init__(self) -> None:
         if len({member.host for member in self.members}) != len(self.members):
             raise ValueError("a host is named twice among the members")
+        if len({member.key for member in self.members}) != len(self.members):
+            raise ValueError("a key is named twice among the members: it would vote twice")
 
     @property
     def n(self) -> int:

@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 class Eds:
     """Decides for the groups that this host holds.
 
-    `snapshot_of(group)` gives the picture from RMS, TMS and the residents (see snapshot.assemble); the Eds adds what
-    it keeps itself: the user's access and the experience with hosts. `carry_out(plan, why)` moves the agents and says what
-    became of them; it may raise PlatformError, which counts as a failure of every move. `groups()` gives the
-    groups that this host holds now. Explanations and experience are kept in `store`.
+    `snapshot_of(group)` gives the picture from RMS, TMS and the residents (see snapshot.assemble); the Eds adds
+    what it keeps itself: the user's access and the experience with hosts. `carry_out(plan, why)` moves the agents
+    and says what became of them; it may raise PlatformError, which counts as a failure of every move. `groups()`
+    gives the groups that this host holds now. Explanations and experience are kept in `store`.
     """
 
     def __init__(
