@@ -121,6 +121,7 @@ class FrontDesk:
         if len(code) > MAX_BUNDLE_BYTES:
             raise Misuse(f"the code has {len(code)} bytes; at most {MAX_BUNDLE_BYTES} are taken")
         born = await self._here.carrier.create(birth, code, init)
+        self._here.printed(born.agent, "note", f"was born on {self._here.host}")
         return {"agent": born.agent}
 
     async def agents(self) -> list[dict[str, Any]]:

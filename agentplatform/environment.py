@@ -167,8 +167,8 @@ class Environment:
             self.mailroom.resend()
 
     def hopped(self, hop: Hop) -> None:
-        names = ", ".join(load.agent for load in hop.cargo)
-        log.info("%s went to %s in %.1f ms (%s)", names, hop.destination, hop.downtime_ms, hop.why)
+        for load in hop.cargo:
+            self.printed(load.agent, "note", f"went to {hop.destination} in {hop.downtime_ms:.1f} ms: {hop.why}")
         self.hops.add(hop)
 
     # What agents do (runners.base.Upcalls)

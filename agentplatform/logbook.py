@@ -1,6 +1,6 @@
 """What agents print, for their owners: one file an agent, with bounded size."""
 
-import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from agentplatform.settings import private_folder
@@ -8,6 +8,7 @@ from ledger.errors import Misuse
 
 MAX_BYTES = 1024 * 1024  # a file and its predecessor, each
 MAX_LINE = 4096  # characters
+STAMP = len("2000-01-01 00:00:00.000")  # what a line begins with, in UTC: lines of several hosts sort by it
 
 
 class Logbook:
@@ -19,7 +20,7 @@ class Logbook:
         path = self._folder / f"{agent}.log"
         if path.exists() and path.stat().st_size > MAX_BYTES:
             path.replace(path.with_suffix(".old"))
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+        stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:STAMP]
         with path.open("a") as file:
             for line in text.splitlines():
                 file.write(f"{stamp} {stream:4} {line[:MAX_LINE]}\n")

@@ -9,6 +9,7 @@ import msgspec
 from agentplatform import consortium
 from agentplatform.console import catalogue, processes
 from agentplatform.frontdoor.client import Host, connect, homes
+from agentplatform.logbook import STAMP
 from ledger.errors import Misuse, Unavailable
 
 Plain = dict[str, Any]
@@ -95,7 +96,7 @@ def logs(args: Namespace) -> Plain:
         for host in asked
         for line in host.call("logs", agent=agent, lines=args.lines)["lines"]
     ]
-    lines.sort(key=lambda each: str(each["line"])[: len("2000-01-01 00:00:00")])  # stable: a host's order is kept
+    lines.sort(key=lambda each: str(each["line"])[:STAMP])  # stable: a host's order is kept
     return {"agent": agent, "lines": lines[-args.lines :]}
 
 

@@ -145,6 +145,8 @@ def decision(console: Console, explained: Explanation, only: str | None = None) 
 
 
 def logs(console: Console, row: Row) -> None:
+    if not row["lines"]:
+        say(console, f"{row['agent']} has printed nothing on the hosts that were asked")
     for each in row["lines"]:
         say(console, f"{each['host']:8} {each['line']}")
 

@@ -24,7 +24,10 @@ def test_the_counter_takes_its_sum_along() -> None:
         counter = inline.create(Counter, 5)
         assert counter.call("add", 2) == 7
         counter.hop("elsewhere")
-        assert counter.call("ask") == 7
+        assert counter.call("read") == 7
+        with pytest.raises(PeerFault, match="'add' and 'read', not 'bogus'"):
+            counter.call("bogus", 1)
+        assert counter.call("read") == 7
 
 
 def test_the_traveller_goes_its_way_by_itself_and_around_closed_doors() -> None:
