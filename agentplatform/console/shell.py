@@ -12,6 +12,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory
+from prompt_toolkit.shortcuts import CompleteStyle
 from rich.console import Console
 
 from agentplatform.console import cli, render
@@ -35,7 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (PlatformError, OSError) as error:
         print(f"{PROGRAM}: {cli.one_line(error)}", file=sys.stderr)
         return 2
-    session: PromptSession[str] = PromptSession("agents> ", history=history, completer=VerbCompleter(Names(root)))
+    session: PromptSession[str] = PromptSession(
+        "agents> ",
+        history=history,
+        completer=VerbCompleter(Names(root)),
+        complete_while_typing=False,
+        complete_style=CompleteStyle.READLINE_LIKE,  # Tab completes, as in other shells
+    )
     console = Console()
     console.print("[dim]help: what there is; Tab completes; exit leaves[/]")
     while True:
