@@ -108,7 +108,7 @@ def hops(title: str, rows: list[Row]) -> Table:
 
 def _hop_row(row: Row) -> Iterable[object]:
     downtime = _or_not(row["downtime_ms"], "{:.1f} ms")
-    height = _or_not(row["height"], "{}")
+    height = "soon" if row["height"] is None else str(row["height"])
     return (names(row["agents"]), row["source"], row["destination"], row["why"], f"{row['bytes']:,}", downtime, height)
 
 
