@@ -54,6 +54,13 @@ class Luggage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     outbox: list[Letter] = msgspec.field(default_factory=list)  # sent, not replied to
     group: Group | None = None  # the service group that the EDS decides about as one
 
+    def settled(self) -> dict[str, int]:
+        """For each receiver of a letter in the outbox: up to which number all letters to it were replied to."""
+        settled: dict[str, int] = {}
+        for letter in self.outbox:
+            settled[letter.receiver] = min(letter.sequence - 1, settled.get(letter.receiver, letter.sequence))
+        return settled
+
 
 class Mailbox:
     """The receiving side of one resident agent. One letter at a time is with the agent."""

@@ -59,6 +59,7 @@ class Mailroom:
         self._send, self._deliver, self._answer = send, deliver, answer
         self._clients: dict[str, Client] = {}
         self._calls: dict[tuple[str, str, int], int] = {}  # (agent, receiver, sequence) -> the agent's own number
+        self._unwritten: set[tuple[str, str, int]] = set()  # letters (agent, receiver, sequence) that may not leave yet
         self._tickets = itertools.count(1)
         self._ticket: dict[str, int] = {}  # of the letter that is with the agent
 
@@ -137,17 +138,19 @@ class Mailroom:
             return
         luggage = box.luggage
         sequence = luggage.sent[receiver] = luggage.sent.get(receiver, 0) + 1
-        settled = min((each.sequence for each in luggage.outbox if each.receiver == receiver), default=sequence) - 1
+        settled = luggage.settled().get(receiver, sequence - 1)
         epoch = self._epochs[agent]
         letter = Letter(agent, epoch, sequence, settled, receiver, self.host, outgoing.kind, outgoing.body)
         luggage.outbox.append(letter)
         if outgoing.call is not None:
             self._calls[agent, receiver, sequence] = outgoing.call
+        self._unwritten.add((agent, receiver, sequence))
         durable = self._outbox.keep_letter(agent, receiver, sequence, codec.encode(letter))
         durable.add_done_callback(lambda future: self._leave(letter, future))
 
     def _leave(self, letter: Letter, durable: "asyncio.Future[None]") -> None:
         if not durable.cancelled() and durable.exception() is None:
+            self._unwritten.discard((letter.sender, letter.receiver, letter.sequence))
             self.route(letter)
 
     def answered(self, agent: str, ticket: int, answer: Answer) -> None:
@@ -155,6 +158,10 @@ class Mailroom:
         if box is None or self._ticket.get(agent) != ticket:
             return
         del self._ticket[agent]
+        try:
+            _check_size(answer.body)
+        except Misuse as error:
+            answer = Answer(False, codec.encode(str(error)))
         reply = box.handled(answer.ok, answer.body)
         if reply is not None:
             self._release(agent, lambda: self.route(reply))
@@ -181,15 +188,18 @@ class Mailroom:
             for letter, _ in list(desk.pending.values()):
                 self.route(replace(letter, settled=desk.settled(letter.receiver)))
         for box in list(self.boxes.values()):
+            settled = box.luggage.settled()
             for letter in list(box.luggage.outbox):
-                self.route(letter)
+                if (letter.sender, letter.receiver, letter.sequence) not in self._unwritten:
+                    # As of now: a receiver that was restarted may have forgotten what was settled before.
+                    self.route(replace(letter, settled=settled[letter.receiver]))
 
     def _route_letter(self, letter: Letter, came_from: str | None) -> None:
         box = self.boxes.get(letter.receiver)
         if box is not None:
             repeat = box.take(letter)
             if repeat is not None:
-                self.route(repeat)
+                self._release(letter.receiver, lambda: self.route(repeat))  # it may be held still
             self._pump(letter.receiver)
             return
         host = self._whereabouts.host_of(letter.receiver)
@@ -219,8 +229,7 @@ class Mailroom:
         if not mine:
             return  # a repeat
         luggage.outbox.remove(mine[0])
-        open_ones = [each.sequence for each in luggage.outbox if each.receiver == reply.sender]
-        upto = min(open_ones) - 1 if open_ones else luggage.sent[reply.sender]
+        upto = luggage.settled().get(reply.sender, luggage.sent[reply.sender])
         self._outbox.drop_letters(agent, reply.sender, upto)
         call = self._calls.pop((agent, reply.sender, reply.sequence), None)
         if call is not None:

@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from agentplatform.custody.gateway import Gateway
-from agentplatform.mail import Letter, Luggage, Mailbox
+from agentplatform.mail import MAX_BODY_BYTES, Letter, Luggage, Mailbox
 from agentplatform.mailroom import Mailroom
 from agentplatform.messages import Answer, Delivery, Outgoing
 from agentplatform.whereabouts import Located, Whereabouts
@@ -256,3 +257,47 @@ def test_whereabouts_believe_the_later_epoch_and_an_end_over_a_place():
     assert known.learn(Located(AGENT, 2, ""))
     assert not known.learn(Located(AGENT, 2, "north"))
     assert known.host_of(AGENT) == "" and known.alive() == []
+
+
+async def test_a_repeat_of_an_answer_that_is_held_is_held_too():
+    desk = Desk()
+    durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    desk.room.admit(AGENT, 3, Luggage())
+    desk.gateway.hold(AGENT, durable)
+    for _ in range(2):
+        desk.room.receive("south", codec.encode(replace(letter(1), origin="south")))
+        if desk.delivered:
+            desk.room.answered(AGENT, desk.delivered[0][1].ticket, Answer(True, b"\x02"))
+    assert desk.wire == []
+    durable.set_result(None)
+    await turn()
+    assert [host for host, _ in desk.wire] == ["south", "south"]
+
+
+async def test_what_is_sent_again_tells_what_is_settled_by_now_and_is_durable():
+    """Else a receiver that was restarted from an older state waits for ever for what it has answered before."""
+    desk = Desk()
+    desk.whereabouts.learn(Located(OTHER, 1, "east"))
+    desk.room.admit(AGENT, 3, Luggage())
+    for _ in range(3):
+        desk.room.sent(AGENT, Outgoing(OTHER, "hello", b"\xc0", None))
+    for future, _ in desk.kept[:2]:
+        future.set_result(None)
+    await turn()
+    first, second = (codec.decode(raw, Letter) for _, raw in desk.wire)
+    assert (second.sequence, second.settled) == (2, 0)
+    desk.room.receive("east", codec.encode(answer_to(first)))
+    desk.wire.clear()
+    desk.room.resend()
+    (again,) = (codec.decode(raw, Letter) for _, raw in desk.wire)
+    assert (again.sequence, again.settled) == (2, 1)
+
+
+async def test_an_answer_that_is_too_large_becomes_an_error():
+    desk = Desk()
+    desk.room.admit(AGENT, 3, Luggage())
+    asking = asyncio.ensure_future(desk.room.ask("client-1", AGENT, "add", b"\x01", 5))
+    await turn()
+    desk.room.answered(AGENT, desk.delivered[0][1].ticket, Answer(True, bytes(MAX_BODY_BYTES + 1)))
+    reply = await asking
+    assert not reply.ok and "at most" in codec.decode(reply.body, str)
