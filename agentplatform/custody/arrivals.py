@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 import msgspec
 
@@ -48,6 +49,8 @@ class Arrivals:
         self._surroundings = surroundings
         self._offered: dict[bytes, tuple[Guest, ...]] = {}  # verified, not yet taken by the machine
         self._guests: dict[bytes, tuple[Guest, ...]] = {}
+        self._opening: dict[str, asyncio.Future[None]] = {}  # agent -> when its examination has ended
+        self._stranded: set[str] = set()  # inert copies that could not be opened again after a restart
 
     def verify(self, host: str, offer: Offer) -> None:
         """Signatures and digests of all parcels, before anything acts on them. Raises PeerFault with the reason."""
@@ -74,9 +77,24 @@ class Arrivals:
 
     # What the machine decides
 
-    async def examine(self, transfer: bytes, source: str) -> None:
-        """Policy, space, and every parcel opened in a worker; then the machine hears what came of it."""
-        guests = self._guests[transfer] = self._offered.pop(transfer)
+    def examine(self, transfer: bytes, source: str) -> Coroutine[Any, Any, None]:
+        """Policy, space, and every parcel opened in a worker; then the machine hears what came of it.
+
+        The offer is taken now: before the work begins others may come, or the source's word that this one is off.
+        """
+        self._guests[transfer] = self._offered.pop(transfer)
+        return self._examine(transfer, source)
+
+    async def _examine(self, transfer: bytes, source: str) -> None:
+        guests = self._guests.get(transfer, ())
+        agents = [guest.birth.agent for guest in guests]
+        # A copy of an earlier handoff, aborted since, may still be opened: when that is done it is ended by its name.
+        while earlier := {self._opening[agent] for agent in agents if agent in self._opening}:
+            await asyncio.wait(earlier)
+        if transfer not in self._guests:
+            return  # aborted meanwhile
+        ended = asyncio.get_running_loop().create_future()
+        self._opening |= dict.fromkeys(agents, ended)
         refusal = None
         try:
             self._check(source, guests)
@@ -87,7 +105,11 @@ class Arrivals:
                     raise result
         except PlatformError as error:
             refusal = str(error)
-            log.info("%s from %s refused: %s", ", ".join(guest.birth.agent for guest in guests), source, refusal)
+            log.info("%s from %s refused: %s", ", ".join(agents), source, refusal)
+        finally:
+            for agent in agents:
+                del self._opening[agent]
+            ended.set_result(None)
         if refusal is not None or transfer not in self._guests:  # or aborted meanwhile
             self._end(guests)
             self._guests.pop(transfer, None)
@@ -103,6 +125,10 @@ class Arrivals:
         epochs = {load.agent: load.epoch for load in cargo}
         for guest in self._guests.pop(transfer):
             agent = guest.birth.agent
+            if agent in self._stranded:
+                self._stranded.remove(agent)
+                self._surroundings.located(agent, epochs[agent], self._residents.host)
+                continue
             self._runner.activate(agent, Arrival(self._residents.host, epochs[agent], source))
             letters = letters_for(agent, mail, source)
             self._residents.settle(guest.birth, guest.certificate, epochs[agent], guest.luggage, letters)
@@ -116,7 +142,8 @@ class Arrivals:
         guests = [await self.unpack(transfer, load.agent) for load in cargo]
         self._guests[transfer] = tuple(guests)
         for guest in guests:
-            await self.open_again(guest)
+            if not await self.open_again(guest):
+                self._stranded.add(guest.birth.agent)
 
     # Shared with the revival of residents
 
@@ -154,6 +181,7 @@ class Arrivals:
 
     def _end(self, guests: Iterable[Guest]) -> None:
         for guest in guests:
+            self._stranded.discard(guest.birth.agent)
             self._runner.discard(guest.birth.agent)
 
 
