@@ -75,19 +75,23 @@ class Carrier:
 
     async def dispose(self, agent: str) -> None:
         """Ends a resident agent, after its `on_disposing`. Raises Misuse if it is not here, or on its way."""
+        await asyncio.shield(asyncio.ensure_future(self._dispose(agent)))  # also when the caller gives up
+
+    async def _dispose(self, agent: str) -> None:
         self.machine.cargo([agent])
         self._mailroom.close(agent)
         try:
             await self._runner.dispose(agent)
         except PlatformError:
-            self._mailroom.reopen(agent)
+            if agent in self.residents.known:  # it did not die meanwhile
+                self._mailroom.reopen(agent)
             raise
         self.ended(agent)
 
     def ended(self, agent: str) -> None:
         """A resident agent is gone from its worker: it disposed of itself, or its worker died."""
         epoch = self.machine.here(agent)
-        if epoch is None:
+        if epoch is None or self.departures.died(agent):
             return
         self.step(events.Disposed(agent))
         self.residents.forget(agent)
@@ -143,7 +147,8 @@ class Carrier:
                     log.info("inert copies of %s discarded: %s", ", ".join(load.agent for load in cargo), reason)
                     self.arrivals.discard(transfer)
                 case events.Resume(transfer, _, cargo, reason):
-                    self.departures.resume(transfer, cargo, reason)
+                    if dead := self.departures.resume(transfer, cargo, reason):
+                        self._start(self._restore(transfer, dead, reason))
                 case events.Release(_, to, cargo):
                     self.departures.release(to, cargo)
                 case events.Restore(transfer, _, cargo, reason):
@@ -179,12 +184,14 @@ class Carrier:
             await asyncio.wait(self._tasks)
 
     async def _restore(self, transfer: bytes, cargo: tuple[Cargo, ...], reason: str) -> None:
-        """Agents that were on offer when this host ended: they stay, and hear why."""
+        """Agents that were on offer when this host, or their worker, ended: they stay, and hear why."""
         for load in cargo:
             guest = await self.arrivals.unpack(transfer, load.agent)
             if await self.arrivals.open_again(guest):
                 self._runner.thaw(load.agent, reason)
                 self.residents.settle(guest.birth, guest.certificate, load.epoch - 1, guest.luggage)
+            else:
+                self._surroundings.located(load.agent, load.epoch - 1, self.host)
 
     async def _restart(self, agent: str, epoch: int, kept: bytes, mail: tuple[bytes, ...]) -> None:
         """A resident: it goes on from the state that was written last."""
@@ -197,6 +204,8 @@ class Carrier:
             self._runner.activate(agent, arrival)
             letters = letters_for(agent, mail, self.host)
             self.residents.settle(guest.birth, guest.certificate, epoch, guest.luggage, letters)
+        else:
+            self._surroundings.located(agent, epoch, self.host)
 
     async def _bear_again(self, agent: str, arrival: Arrival) -> None:
         certificate, init = codec.decode(await self._journal.parcel(BIRTH, agent), tuple[bytes, bytes])
@@ -207,6 +216,7 @@ class Carrier:
             await self._runner.create(birth, await self.residents.code_of(birth), init, arrival)
         except PlatformError as error:
             log.error("%s could not be started again: %s", agent, error)
+            self._surroundings.located(agent, arrival.epoch, self.host)
             return
         self.residents.settle(birth, certificate, arrival.epoch, luggage)
 

@@ -28,9 +28,12 @@ from agentplatform.settings import Handoff as Deadlines
 from ledger import codec
 from ledger.errors import Misuse, PlatformError, Unavailable
 from ledger.identity import Identity
+from ledger.links.base import MAX_MESSAGE_BYTES
 
 log = logging.getLogger(__name__)
 PYTHON = ".".join(platform.python_version_tuple()[:2])
+MAX_MAIL_BYTES = MAX_MESSAGE_BYTES // 2  # of a notice
+_ENVELOPE_BYTES = 64 * 1024  # what an offer has beside its parcels is far less
 
 
 class _Journey(msgspec.Struct):
@@ -43,6 +46,7 @@ class _Journey(msgspec.Struct):
     frozen_at: float
     outcome: "asyncio.Future[Hop]"
     size: int = 0  # bytes of the offer
+    dead: set[str] = msgspec.field(default_factory=set)  # agents whose worker ended while they were frozen
     mail: tuple[bytes, ...] | None = None  # of its notice; the same in every repeat [L6]
 
 
@@ -74,19 +78,26 @@ class Departures:
         `captured` has the states of agents that asked to go and are frozen already. When they stay, they go on with
         `on_move_failed`, and the reason is raised: Misuse for what cannot be asked, Unavailable for what went wrong.
         """
+        # A task of its own: a caller who gives up must leave neither a frozen agent nor an offer without a deadline.
+        handoff = asyncio.ensure_future(self._depart(agents, to, why, captured or {}))
+        handoff.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever waited may have gone
+        return await asyncio.shield(handoff)
+
+    async def _depart(self, agents: Sequence[str], to: str, why: str, captured: Mapping[str, bytes]) -> Hop:
         frozen_at = time.monotonic()
-        states = dict(captured or {})
+        states = dict(captured)
+        transfer = os.urandom(TRANSFER_BYTES)
         try:
             self._check(agents, to)
             states |= await self._capture([agent for agent in agents if agent not in states], to)
             self._check(agents, to)  # the freeze took a while
+            cargo = self._machine.cargo(agents)
+            parcels = tuple(self._pack(transfer, to, load, states[load.agent]) for load in cargo)
+            _check_size(agents, parcels)
         except PlatformError as error:
             for agent in states:
                 self._thaw(agent, str(error))
             raise
-        transfer = os.urandom(TRANSFER_BYTES)
-        cargo = self._machine.cargo(agents)
-        parcels = tuple(self._pack(transfer, to, load, states[load.agent]) for load in cargo)
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Hop] = loop.create_future()
         self._journeys[transfer] = _Journey(to, cargo, parcels, why, frozen_at, outcome)
@@ -95,7 +106,7 @@ class Departures:
         late = events.GiveUp(transfer, f"{to} did not answer the offer within {patience:g} s")
         timer = loop.call_later(patience, self._step, late)
         try:
-            return await asyncio.shield(outcome)
+            return await outcome
         finally:
             timer.cancel()
 
@@ -106,7 +117,14 @@ class Departures:
             self._step(events.GiveUp(transfer, f"the link to {host} was lost before it accepted"))
 
     def moving(self, agent: str) -> bool:
-        return any(load.agent == agent for journey in self._journeys.values() for load in journey.cargo)
+        return self._journey_of(agent) is not None
+
+    def died(self, agent: str) -> bool:
+        """The worker of an agent on offer ended. Its captured state is safe: it arrives, or is opened here again."""
+        journey = self._journey_of(agent)
+        if journey is not None:
+            journey.dead.add(agent)
+        return journey is not None
 
     # What the machine decides
 
@@ -120,8 +138,7 @@ class Departures:
             message = msgspec.structs.replace(message, parcels=journey.parcels)
         elif isinstance(message, Notice) and journey is not None:
             if journey.mail is None:
-                waiting = (letter for load in journey.cargo for letter in self._mailroom.waiting(load.agent))
-                journey.mail = tuple(codec.encode(letter) for letter in waiting)
+                journey.mail = self._mail(journey.cargo)
             message = msgspec.structs.replace(message, mail=journey.mail)
         raw = codec.encode(message)
         sent = self._surroundings.send(to, raw)
@@ -132,15 +149,19 @@ class Departures:
                 lost = events.GiveUp(message.transfer, f"there is no link to {to} now")
                 asyncio.get_running_loop().call_soon(self._step, lost)
 
-    def resume(self, transfer: bytes, cargo: tuple[Cargo, ...], reason: str) -> None:
-        """They stay."""
+    def resume(self, transfer: bytes, cargo: tuple[Cargo, ...], reason: str) -> tuple[Cargo, ...]:
+        """They stay. Returns those that must be opened again: their workers ended meanwhile."""
         journey = self._journeys.pop(transfer)
         self._known_code.pop(journey.to, None)  # it may have refused because the code was not there
         for load in cargo:
-            self._thaw(load.agent, reason)
+            if load.agent in journey.dead:
+                self._residents.forget(load.agent)
+            else:
+                self._thaw(load.agent, reason)
         if not journey.outcome.done():
             names = ", ".join(load.agent for load in cargo)
             journey.outcome.set_exception(Unavailable(f"{names} stayed on {self._residents.host}: {reason}"))
+        return tuple(load for load in cargo if load.agent in journey.dead)
 
     def release(self, to: str, cargo: tuple[Cargo, ...]) -> None:
         """They are the destination's; what comes for them from now on is forwarded."""
@@ -171,6 +192,22 @@ class Departures:
         if not journey.outcome.done():
             journey.outcome.set_result(hop)
         self._surroundings.hopped(hop)
+
+    def _journey_of(self, agent: str) -> _Journey | None:
+        journeys = self._journeys.values()
+        return next((each for each in journeys if any(load.agent == agent for load in each.cargo)), None)
+
+    def _mail(self, cargo: tuple[Cargo, ...]) -> tuple[bytes, ...]:
+        """What waits for them, as far as one message holds it. The senders keep the rest, and send it again."""
+        waiting = (codec.encode(letter) for load in cargo for letter in self._mailroom.waiting(load.agent))
+        sizes = 0
+        mail = []
+        for letter in waiting:
+            sizes += len(letter)
+            if sizes > MAX_MAIL_BYTES:
+                break  # none after it either: a letter that leaves a gap is not taken
+            mail.append(letter)
+        return tuple(mail)
 
     # Freezing and packing
 
@@ -221,3 +258,14 @@ class Departures:
         )
         code = None if birth.code in self._known_code.get(to, ()) else self._residents.code_at_hand(birth)
         return Parcel(sign_manifest(manifest, self._identity), state, luggage, code)
+
+
+def _check_size(agents: Sequence[str], parcels: Sequence[Parcel]) -> None:
+    """An offer is one message: what does not fit into it must not even be announced."""
+    size = sum(len(each.manifest) + len(each.state) + len(each.luggage) + len(each.code or b"") for each in parcels)
+    most = MAX_MESSAGE_BYTES - _ENVELOPE_BYTES
+    if size > most:
+        raise Misuse(
+            f"{', '.join(agents)}: state, mail and code have {size} bytes, and a handoff takes at most {most}; "
+            "let the state be smaller, or the agents go one by one"
+        )
