@@ -1,0 +1,451 @@
+"""Hosts of one process at the edge of custody, and a world that is cranked one event at a time.
+
+Carrier, Handoff, Journal, Mailroom and Gateway are those of production; links and disk are their memory twins, and the
+runner is tests.helpers.runner_twin. An event is one message that is delivered or one disk that syncs. Nothing else
+happens between two events, so a run is the same whenever its schedule is the same, and a test can put a crash at
+each of its points.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, cast
+
+from agentplatform.commands import Commands, open_command
+from agentplatform.custody.carry import Carrier
+from agentplatform.custody.events import Restore
+from agentplatform.custody.gateway import Gateway
+from agentplatform.custody.handoff import Handoff
+from agentplatform.custody.journal import Journal
+from agentplatform.custody.records import Record
+from agentplatform.custody.state import Custody
+from agentplatform.custody.surroundings import Hop
+from agentplatform.mail import Letter, Luggage, Reply
+from agentplatform.mailroom import Mailroom
+from agentplatform.messages import Answer, Outgoing
+from agentplatform.parcel.manifest import Birth, code_digest, give_birth, open_birth
+from agentplatform.settings import Handoff as Deadlines
+from agentplatform.whereabouts import Located, Whereabouts
+from ledger import codec
+from ledger.disk import MemoryDisk
+from ledger.errors import PeerFault, PlatformError, Unavailable
+from ledger.identity import Identity
+from ledger.links.base import Channel, Passport
+from ledger.links.memory import Hub, MemoryLinks
+from services.tms.verdicts import Verdict
+from tests.helpers.linked_hosts import CHAIN, identity
+from tests.helpers.runner_twin import FROZEN, RunnerTwin, Runs
+
+OWNER = Identity(b"owner".ljust(32, b"."))
+CODE = b"the code"
+PATIENCE = 600.0  # seconds: what waits in these tests waits for events, not for time
+TURNS = 24  # of the loop, after which all that an event set off is done; the longest chain takes about 12
+_ANY_POST: Any = Letter | Reply
+
+
+class HeldHub(Hub):
+    """Messages wait on their pipes until the world delivers them."""
+
+    def carry(self, source: str, target: str, channel: Channel, message: bytes) -> None:
+        if not self.drops(source, target, channel, message):
+            self.pipes[source, target].append((channel, message))
+
+    def waiting(self) -> list[tuple[str, str]]:
+        return sorted(ends for ends, pipe in self.pipes.items() if pipe)
+
+    def deliver(self, ends: tuple[str, str]) -> None:
+        self._deliver(*ends, self.pipes[ends])
+
+
+class HeldDisk(MemoryDisk):
+    def __init__(self) -> None:
+        super().__init__(hold=True)
+
+    def dirty(self) -> bool:
+        return any(database._waiting for database in self._open.values())
+
+
+class WatchedJournal(Journal):
+    """Knows what is durable."""
+
+    durable: Custody
+    seen: list[Record]  # what became durable since the start
+    kept: set[tuple[str, str, int]]  # agents' letters that may leave: (agent, receiver, sequence)
+
+    async def load(self) -> list[Record]:
+        loaded = await super().load()
+        self.durable, self.seen, self.kept = Custody(""), [], set()
+        for record in loaded:
+            self._note(record)
+        return loaded
+
+    def write(self, record: Record, *rest: Any, **more: Any) -> "asyncio.Future[None]":
+        future = super().write(record, *rest, **more)
+        future.add_done_callback(lambda done: None if done.cancelled() or done.exception() else self._note(record))
+        return future
+
+    def keep_letter(self, agent: str, receiver: str, sequence: int, letter: bytes) -> "asyncio.Future[None]":
+        future = super().keep_letter(agent, receiver, sequence, letter)
+        key = agent, receiver, sequence
+        future.add_done_callback(lambda done: None if done.cancelled() or done.exception() else self.kept.add(key))
+        return future
+
+    def _note(self, record: Record) -> None:
+        self.seen.append(record)
+        self.durable.apply(record)
+        self.durable.sink(record)
+
+
+class WatchedMailroom(Mailroom):
+    def admit(self, agent: str, epoch: int, luggage: Luggage, waiting: Iterable[Letter] = ()) -> None:
+        """Letters that an agent brings were written where they were sent, or came in a parcel that was."""
+        cast(WatchedJournal, self._outbox).kept |= {(agent, each.receiver, each.sequence) for each in luggage.outbox}
+        super().admit(agent, epoch, luggage, waiting)
+
+
+class EdgeHost:
+    """One host between two crashes. It does what agentplatform.environment does for custody, mail and commands."""
+
+    def __init__(self, world: "World", name: str, carrier: type[Carrier], gateway: type[Gateway]) -> None:
+        self.world, self.name, self.alive = world, name, True
+        self.identity = identity(name)
+        self.runner = RunnerTwin(name, self, world.runs, world.refuses[name])
+        self.whereabouts = Whereabouts()
+        self.gateway = gateway()
+        self.links = MemoryLinks(world.hub, name, self.identity.public, CHAIN)
+        self.commands = Commands(name, self.whereabouts, self._sender(Channel.COMMAND), self.perform)
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.faults: list[PeerFault] = []  # what was refused
+        self.notes: list[str] = []  # why moves failed
+        self.hops: list[Hop] = []
+        self.short: str | None = None  # what this host lacks
+        self._kind = carrier
+
+    async def boot(self) -> None:
+        self.journal = cast(WatchedJournal, await WatchedJournal.open(self.world.disks[self.name]))
+        self.mailroom = WatchedMailroom(
+            self.name,
+            self.whereabouts,
+            self.gateway.release,
+            self.journal,
+            self._sender(Channel.MAIL),
+            self.runner.deliver,
+            self.runner.answer,
+        )
+        machine, effects = Handoff.recover(self.name, await self.journal.load())
+        self.carrier = self._kind(
+            self.name,
+            self.identity,
+            CHAIN,
+            machine,
+            self.journal,
+            self.gateway,
+            self.mailroom,
+            self.runner,
+            self,
+            self.world.deadlines,
+        )
+        self.world.restored |= {
+            load.agent for effect in effects if isinstance(effect, Restore) for load in effect.cargo
+        }
+        await self.carrier.recover(effects)
+        self.links.on_message(self._received)
+        self.links.on_change(self._link_changed)
+        self.links.admit(self.world.registry)
+        await self.links.start()
+
+    # Surroundings
+
+    def send(self, host: str, message: bytes) -> bool:
+        return self._sender(Channel.HANDOFF)(host, message)
+
+    def _sender(self, channel: Channel) -> Callable[[str, bytes], bool]:
+        def send(host: str, message: bytes) -> bool:
+            if not self.alive:
+                return False
+            if channel is Channel.MAIL:
+                self._check_promise(codec.decode(message, _ANY_POST))
+            return self.links.send(host, channel, message)
+
+        return send
+
+    def _check_promise(self, post: Letter | Reply) -> None:
+        """Durable before visible: letters rest on the outbox, replies on the agent's being here."""
+        if post.sender not in self.mailroom.boxes:
+            return  # forwarded
+        if isinstance(post, Letter):
+            here = (post.sender, post.receiver, post.sequence) in self.journal.kept
+        else:
+            here = self.journal.durable.here(post.sender) is not None
+        if not here:
+            self.world.broken.append(f"{type(post).__name__} of {post.sender} left {self.name} before it was durable")
+
+    def verdict(self, host: str) -> Verdict:
+        trusted = host in self.world.registry
+        return Verdict(host, trusted, "trusted" if trusted else "revoked by a vote", 7)
+
+    def key_of(self, host: str) -> bytes | None:
+        passport = self.world.registry.get(host)
+        return None if passport is None else passport.key
+
+    def shortage(self, state_bytes: int) -> str | None:
+        return self.short
+
+    def located(self, agent: str, epoch: int, host: str) -> None:
+        located = Located(agent, epoch, host)
+        if self.alive and self.whereabouts.learn(located):
+            for other in self.links.up():
+                self.links.send(other, Channel.ADVERT, codec.encode([located]))
+            self.mailroom.resend()
+
+    def hopped(self, hop: Hop) -> None:
+        self.hops.append(hop)
+
+    # Upcalls
+
+    def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
+        def go() -> None:
+            if agent in self.carrier.residents.known:
+                self.start(self._depart(agent, destination, state))
+
+        self.gateway.release(agent, go)
+
+    async def _depart(self, agent: str, destination: str, state: bytes) -> None:
+        try:
+            await self.carrier.departures.depart([agent], destination, "its own wish", {agent: state})
+        except PlatformError as error:
+            self.notes.append(str(error))
+
+    def sent(self, agent: str, outgoing: Outgoing) -> None:
+        self.mailroom.sent(agent, outgoing)
+
+    def answered(self, agent: str, ticket: int, answer: Answer) -> None:
+        self.mailroom.answered(agent, ticket, answer)
+
+    def printed(self, agent: str, stream: str, text: str) -> None: ...
+
+    def died(self, agent: str, reason: str) -> None:
+        self.carrier.ended(agent)
+
+    def wants_to_end(self, agent: str) -> None:
+        self.gateway.release(agent, lambda: self.carrier.ended(agent))
+
+    async def perform(self, agent: str, command: bytes, sender: str) -> dict[str, Any]:
+        resident = self.carrier.residents.known.get(agent)
+        if resident is None:
+            raise Unavailable(f"{agent} is not on {self.name}", retry_after=1)
+        order = open_command(command, resident.birth.owner, self.world.wall(), sender)
+        if order.agent != agent:
+            raise PeerFault(sender, f"sent a command for {order.agent} as one for {agent}")
+        if order.verb == "dispose":
+            await self.carrier.dispose(agent)
+        else:
+            await self.carrier.departures.depart([agent], order.host, "its owner's wish")
+        return {}
+
+    # Links
+
+    def _received(self, host: str, channel: Channel, message: bytes) -> None:
+        try:
+            if channel is Channel.HANDOFF:
+                self.carrier.receive(host, message)
+            elif channel is Channel.MAIL:
+                self.mailroom.receive(host, message)
+            elif channel is Channel.COMMAND:
+                self.commands.receive(host, message)
+            elif any([self._believe(located) for located in codec.decode(message, list[Located], host)]):
+                self.mailroom.resend()
+        except PeerFault as fault:
+            self.faults.append(fault)
+
+    def _believe(self, located: Located) -> bool:
+        ours = located.agent in self.carrier.residents.known or located.host == self.name
+        return not ours and self.whereabouts.learn(located)
+
+    def _link_changed(self, host: str, up: bool) -> None:
+        if not self.alive:
+            return
+        if not up:
+            self.carrier.departures.lost(host)
+            return
+        self.links.send(host, Channel.ADVERT, codec.encode(self.whereabouts.alive()))
+        self.remind()
+
+    # For tests
+
+    def remind(self) -> None:
+        self.carrier.remind()
+        self.mailroom.resend()
+
+    def start(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        task = asyncio.ensure_future(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    def depart(self, agents: Sequence[str], to: str) -> "asyncio.Task[Hop]":
+        return self.start(self.carrier.departures.depart(agents, to, "a test"))
+
+    def ask(self, agent: str, kind: str, body: object, client: str = "client") -> "asyncio.Task[Reply]":
+        return self.start(self.mailroom.ask(f"{client}-{self.name}", agent, kind, codec.encode(body), PATIENCE))
+
+    def state(self, agent: str) -> dict[str, Any]:
+        return self.runner.copies[agent].state
+
+    def end(self) -> None:
+        self.alive = False
+        for task in [*self.tasks, *(self.carrier._tasks if hasattr(self, "carrier") else ())]:
+            task.cancel()
+
+
+class World:
+    """Hosts on one network. `seed` 0: disks sync before messages come; 1: after them; else by chance."""
+
+    def __init__(
+        self,
+        *names: str,
+        seed: int = 0,
+        deadlines: Deadlines | None = None,
+        carrier: type[Carrier] = Carrier,
+        gateway: type[Gateway] = Gateway,
+    ) -> None:
+        self.names = names
+        self.deadlines = deadlines or Deadlines(offer_deadline=PATIENCE, parcel_life=PATIENCE)
+        self.carrier, self.gateway = carrier, gateway
+        self.hub = HeldHub()
+        self.disks = {name: HeldDisk() for name in names}
+        self.hosts: dict[str, EdgeHost] = {}
+        self.registry = {name: Passport(name, f"org-{name}", identity(name).public, "") for name in names}
+        self.broken: list[str] = []  # promises that were not kept
+        self.runs = Runs(self.broken)
+        self.refuses: dict[str, dict[str, str]] = {name: {} for name in names}  # host -> agent -> why it opens it not
+        self.forgotten: set[int] = set()  # what copies that died in a crash had handled since they were opened
+        self.crashed: list[str] = []
+        self.restored: set[str] = set()  # agents that a restart found on offer: they must hear that the move failed
+        self.index = 0  # of the next event
+        self.plans: dict[tuple[int, str], Callable[[], None]] = {}  # (index, "before" or "after") -> what happens there
+        self._seed, self._random = seed, random.Random(seed)  # noqa: S311  a schedule, drawn again from its seed
+        self._salt = 0
+
+    def __getitem__(self, name: str) -> EdgeHost:
+        return self.hosts[name]
+
+    def wall(self) -> int:
+        return 1_700_000_000_000
+
+    # The crank
+
+    async def boot(self, *names: str) -> None:
+        for name in names or self.names:
+            if name not in self.hosts:
+                host = self.hosts[name] = EdgeHost(self, name, self.carrier, self.gateway)
+                booted = host.start(host.boot())
+                await self.crank()
+                assert booted.cancelled() or booted.result() is None  # it may have crashed meanwhile
+
+    async def crank(self) -> None:
+        """Until nothing is left to happen."""
+        await self.settle()
+        while events := self._events():
+            await self._next(events)
+
+    async def turn(self) -> None:
+        """The next event, and all that it sets off."""
+        await self.settle()
+        events = self._events()
+        assert events, "nothing is left to happen"
+        await self._next(events)
+
+    async def _next(self, events: list[tuple[str, ...]]) -> None:
+        self._perform(self._choose(events))
+        await self.settle()
+        assert not self.broken, self.broken
+
+    async def until(self, task: "asyncio.Task[Any]") -> Any:
+        await self.crank()
+        assert task.done(), "it waits for something that does not come"
+        return task.result()
+
+    async def settle(self) -> None:
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+
+    def _events(self) -> list[tuple[str, ...]]:
+        messages: list[tuple[str, ...]] = [*self.hub.waiting()]
+        syncs = [(name,) for name in sorted(self.disks) if self.disks[name].dirty()]
+        return [*messages, *syncs] if self._seed == 1 else [*syncs, *messages]
+
+    def _choose(self, events: list[tuple[str, ...]]) -> tuple[str, ...]:
+        return events[0] if self._seed < 2 else self._random.choice(events)
+
+    def _perform(self, event: tuple[str, ...]) -> None:
+        self._planned("before")
+        if len(event) == 1:
+            self.disks[event[0]].sync()
+        elif event in self.hub.waiting():  # it may have been lost in a fault of the plan
+            self.hub.deliver((event[0], event[1]))
+        self._planned("after")
+        self.index += 1
+
+    def _planned(self, when: str) -> None:
+        if (act := self.plans.get((self.index, when))) is not None:
+            act()
+
+    # Faults
+
+    def crash(self, name: str) -> None:
+        """Power loss: the host is gone, with all that was not durable."""
+        host = self.hosts.pop(name, None)
+        if host is None:
+            return
+        host.end()
+        self.crashed.append(name)
+        for agent, copy in host.runner.copies.items():
+            self.runs.end(agent, name)
+            if copy.phase != FROZEN or agent not in host.journal.durable.leaving_by:
+                self.forgotten |= set(copy.state.get("handled", ())) - set(copy.opened_with)
+        self.hub.hosts.pop(name, None)
+        self.hub.review()
+        self.disks[name].crash()
+
+    async def heal(self) -> None:
+        """The faults are over: every host is up, every link too, and all who wait ask until nothing is in doubt."""
+        self.plans.clear()
+        for one in self.names:
+            for other in self.names:
+                self.hub.heal(one, other)
+        await self.boot()
+        for _ in range(3):
+            for host in self.hosts.values():
+                host.remind()
+            await self.crank()
+
+    def close(self) -> None:
+        for host in self.hosts.values():
+            host.end()
+
+    # Agents
+
+    async def create(self, host: str, name: str) -> str:
+        birth, raw = self.birth(name)
+        await self.until(self[host].start(self[host].carrier.create(raw, CODE, b"")))
+        return birth.agent
+
+    def birth(self, name: str, owner: Identity = OWNER) -> tuple[Birth, bytes]:
+        self._salt += 1
+        salt = self._salt.to_bytes(16, "big")
+        raw = give_birth(name, owner, salt, code_digest(CODE), "module:Class", light=False)
+        return open_birth(raw, "test"), raw
+
+    # What must hold in the end
+
+    def holder(self, agent: str) -> str:
+        """The one host that runs it. Nothing is in doubt on any."""
+        for host in self.hosts.values():
+            machine = host.carrier.machine
+            assert not machine.leaving and not machine.arriving, f"{host.name} is in doubt: {machine.key()}"
+        here = [name for name, host in self.hosts.items() if host.carrier.machine.here(agent) is not None]
+        assert len(here) == 1, f"{agent} is on {here}"
+        assert self.runs.now.get(agent, ("nowhere",))[0] == here[0], f"{agent} is on {here[0]} and does not run there"
+        assert agent in self[here[0]].carrier.residents.known
+        return here[0]

@@ -1,0 +1,176 @@
+"""A runner without workers: its agents are plain dicts, and it tells all that it was asked.
+
+It can be told to refuse to open, to open never, and to fail a capture. What runs is noted in `Runs`, which sees
+it when two copies do.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from agentplatform.messages import Answer, Arrival, Delivery, Outgoing
+from agentplatform.parcel.manifest import Birth
+from agentplatform.runners.base import Upcalls
+from ledger import codec
+from ledger.errors import Misuse
+
+INERT, RUNNING, FROZEN = "inert", "running", "frozen"
+
+
+class Copy(msgspec.Struct):
+    """One copy of an agent. `state` is what travels."""
+
+    state: dict[str, Any]
+    opened_with: list[int]  # what its state had handled when it was opened: so much outlives a crash
+    phase: str = INERT
+    epoch: int = 0
+
+
+class Runs:
+    """All running copies of all hosts, and the rules that they must keep."""
+
+    def __init__(self, broken: list[str]) -> None:
+        self.broken = broken  # what was seen of broken rules: in a callback an exception would only be logged
+        self.now: dict[str, tuple[str, int]] = {}  # agent -> (host, epoch)
+        self.ran: dict[tuple[str, int], str] = {}  # (agent, epoch) -> the one host that may run it
+        self.highest: dict[str, int] = {}
+
+    def begin(self, agent: str, host: str, epoch: int) -> None:
+        if other := self.now.get(agent):
+            self.broken.append(f"two copies: {agent} begins on {host} at epoch {epoch}, and runs on {other}")
+        if (first := self.ran.setdefault((agent, epoch), host)) != host:
+            self.broken.append(f"two copies: epoch {epoch} of {agent} ran on {first}, and runs on {host}")
+        if epoch < self.highest.get(agent, 0):
+            self.broken.append(f"{agent} runs at epoch {epoch}, after a later one")
+        self.highest[agent] = epoch
+        self.now[agent] = host, epoch
+
+    def end(self, agent: str, host: str) -> None:
+        if self.now.get(agent, ("", 0))[0] == host:
+            del self.now[agent]
+
+
+class RunnerTwin:
+    """Implements agentplatform.runners.base.Runner."""
+
+    def __init__(self, host: str, upcalls: Upcalls, runs: Runs, refuses: dict[str, str]) -> None:
+        self.host, self.runs = host, runs
+        self.refuses = refuses  # agent -> why it cannot be opened here
+        self.copies: dict[str, Copy] = {}
+        self.asked: list[tuple[str, str]] = []  # (what, agent)
+        self.hangs: dict[str, asyncio.Event] = {}  # agent -> when its opening ends
+        self.unpicklable: dict[str, str] = {}  # agent -> the attribute
+        self._upcalls = upcalls
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def create(self, birth: Birth, code: bytes, init: bytes, arrival: Arrival) -> None:
+        self.asked.append(("create", birth.agent))
+        state = {"handled": [], "failed": [], "arrivals": []}
+        copy = self.copies[birth.agent] = Copy(state, [], epoch=arrival.epoch)
+        self._run(birth.agent, copy)
+
+    async def open(self, birth: Birth, code: bytes, state: bytes) -> None:
+        self.asked.append(("open", birth.agent))
+        if birth.agent in self.copies:
+            raise Misuse(f"{birth.agent} runs here already")
+        copy = self.copies[birth.agent] = Copy({}, [])
+        try:
+            await self.hangs[birth.agent].wait() if birth.agent in self.hangs else await asyncio.sleep(0)
+            if birth.agent in self.refuses:
+                raise Misuse(self.refuses[birth.agent])
+        except BaseException:
+            if self.copies.get(birth.agent) is copy:
+                del self.copies[birth.agent]
+            raise
+        if self.copies.get(birth.agent) is not copy:
+            raise Misuse(f"{birth.agent} was discarded while it was opened")
+        copy.state = codec.decode(state, dict)
+        copy.opened_with = list(copy.state["handled"])
+
+    def activate(self, agent: str, arrival: Arrival) -> None:
+        self.asked.append(("activate", agent))
+        copy = self.copies[agent]
+        assert copy.phase == INERT and copy.state
+        copy.epoch = arrival.epoch
+        copy.state["arrivals"].append([arrival.host, arrival.epoch])
+        self._run(agent, copy)
+
+    async def capture(self, agent: str, destination: str) -> bytes:
+        self.asked.append(("capture", agent))
+        if agent not in self.copies:
+            raise Misuse(f"{agent} is not here")
+        await asyncio.sleep(0)
+        copy = self.copies[agent]
+        if agent in self.unpicklable:
+            copy.state["failed"].append(f"{self.unpicklable[agent]} cannot be pickled")
+            raise Misuse(f"{agent} cannot be captured: its attribute {self.unpicklable[agent]} cannot be pickled")
+        assert copy.phase == RUNNING
+        return self.freeze(agent)
+
+    def freeze(self, agent: str) -> bytes:
+        copy = self.copies[agent]
+        copy.phase = FROZEN
+        self.runs.end(agent, self.host)
+        return codec.encode(copy.state)
+
+    def thaw(self, agent: str, failure: str | None) -> None:
+        self.asked.append(("thaw", agent))
+        copy = self.copies.get(agent)
+        if copy is None:
+            return
+        assert copy.phase in (FROZEN, INERT)
+        if failure is not None:
+            copy.state["failed"].append(failure)
+        copy.epoch = max(copy.epoch, max((epoch for _, epoch in copy.state["arrivals"]), default=0))
+        self._run(agent, copy)
+
+    def discard(self, agent: str) -> None:
+        copy = self.copies.pop(agent, None)
+        assert copy is None or copy.phase != RUNNING
+
+    async def dispose(self, agent: str) -> None:
+        self.die(agent)
+
+    def die(self, agent: str) -> None:
+        """Its worker is gone."""
+        self.copies.pop(agent)
+        self.runs.end(agent, self.host)
+
+    def deliver(self, agent: str, delivery: Delivery) -> None:
+        self._soon(agent, lambda copy: self._handle(agent, copy, delivery))
+
+    def answer(self, agent: str, call: int, answer: Answer) -> None: ...
+
+    # The agents
+
+    def _run(self, agent: str, copy: Copy) -> None:
+        copy.phase = RUNNING
+        self.runs.begin(agent, self.host, copy.epoch)
+
+    def _soon(self, agent: str, act: Callable[[Copy], None]) -> None:
+        """A worker is another process: what it does comes later, and only while it lives and runs."""
+        copy = self.copies.get(agent)
+
+        def later() -> None:
+            if copy is not None and self.copies.get(agent) is copy and copy.phase == RUNNING:
+                act(copy)
+
+        asyncio.get_running_loop().call_soon(later)
+
+    def _handle(self, agent: str, copy: Copy, delivery: Delivery) -> None:
+        body = codec.decode(delivery.body, object)
+        match delivery.kind:
+            case "note":
+                copy.state["handled"].append(body)
+            case "pass on":  # [receiver, body]
+                self._upcalls.sent(agent, Outgoing(body[0], "note", codec.encode(body[1]), None))
+            case "go":
+                self._upcalls.answered(agent, delivery.ticket, Answer(True, codec.encode(None)))
+                self._upcalls.wants_to_go(agent, body, self.freeze(agent))
+                return
+        self._upcalls.answered(agent, delivery.ticket, Answer(True, codec.encode(len(copy.state["handled"]))))
