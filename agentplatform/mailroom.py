@@ -174,6 +174,8 @@ class Mailroom:
         post: Post = codec.decode(raw, _POST, host)
         if post.sequence < 1 or len(post.body) > MAX_BODY_BYTES:
             raise PeerFault(host, "sent post with no proper number, or too large a body")
+        if isinstance(post, Letter) and not 0 <= post.settled < post.sequence:
+            raise PeerFault(host, f"sent a letter of {post.sender} that claims to be settled itself")
         self.route(post, came_from=host)
 
     def route(self, post: Post, came_from: str | None = None) -> None:

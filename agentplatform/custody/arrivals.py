@@ -175,9 +175,11 @@ class Arrivals:
             raise Unavailable(f"{self._residents.host} has no room: {shortage}")
 
     async def _open(self, guest: Guest) -> None:
-        if guest.parcel.code is not None:
-            self._residents.keep_code(guest.birth.code, guest.parcel.code)
-        await self._runner.open(guest.birth, await self._residents.code_of(guest.birth), guest.parcel.state)
+        code = guest.parcel.code
+        if code is None:
+            code = await self._residents.code_of(guest.birth)
+        await self._runner.open(guest.birth, code, guest.parcel.state)
+        self._residents.keep_code(guest.birth.code, code)  # in the log before RECEIVED; nothing of what is refused
 
     def _end(self, guests: Iterable[Guest]) -> None:
         for guest in guests:

@@ -116,11 +116,16 @@ class Carrier:
             except PeerFault as fault:
                 self.departures.send(host, Refuse(message.transfer, str(fault)))
                 raise
-        elif isinstance(message, Accept) and not (verdict := self._surroundings.verdict(host)).trusted:
+        elif isinstance(message, Accept) and (reason := self._distrusted(host, message.transfer)):
             # Revoked while the offer was out: arrivals there stop at once. COMMIT is not written yet.
-            self.step(events.GiveUp(message.transfer, f"{host} is not trusted any more: {verdict.reason}"))
+            self.step(events.GiveUp(message.transfer, f"{host} is not trusted any more: {reason}"))
             return
         self.step(events.Message(host, message))
+
+    def _distrusted(self, host: str, transfer: bytes) -> str | None:
+        """Why not, if `transfer` is on offer to `host`, which may not have it any more."""
+        held, verdict = self.machine.leaving.get(transfer), self._surroundings.verdict(host)
+        return verdict.reason if held is not None and held.peer == host and not verdict.trusted else None
 
     def remind(self) -> None:
         """Asks again about all that waits for another host."""
