@@ -281,6 +281,7 @@ class EdgeHost:
         task = asyncio.ensure_future(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # a test may not look at it
         return task
 
     def depart(self, agents: Sequence[str], to: str) -> "asyncio.Task[Hop]":
