@@ -8,7 +8,7 @@ from ledger import contracts
 from ledger.block import Block, Header, transactions_root
 from ledger.certificate import COMMIT, Certificate, Members
 from ledger.codec import DIGEST_BYTES
-from ledger.contracts import accounts, trust
+from ledger.contracts import accounts, callers, trust
 from ledger.contracts.state import Overlay, View
 from ledger.errors import Misuse, PeerFault
 from ledger.genesis import Genesis
@@ -92,8 +92,8 @@ class Chain:
         expected = self.nonce(transaction.account)
         if transaction.nonce <= expected:
             contracts.run(Overlay(self._state), transaction, self._best.header.height + 1)
-        elif trust.holder(self._state, transaction.account) is None:
-            raise Misuse("the transaction is of no trusted organisation or host; only they may transact")
+        else:
+            callers.check(self._state, transaction.account)
         return self.mempool.add(raw, transaction, expected)
 
     def open(self, raw: bytes, sender: str) -> Transaction:

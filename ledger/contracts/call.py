@@ -11,9 +11,10 @@ T = TypeVar("T")
 
 
 class Call(msgspec.Struct, frozen=True):
-    account: bytes  # the caller's public key; its signature and nonce hold, and its owner is trusted
+    account: bytes  # the caller's public key; its signature and nonce hold, and it may transact
     action: bytes  # canonical bytes, of a type that the contract knows
     height: int  # of the block that the call is in
+    chain: bytes  # id of the chain; signatures inside an action are bound to it
 
     def decode(self, kind: type[T]) -> T:
         """The action as a `kind`. Raises Misuse for bytes that are not one."""

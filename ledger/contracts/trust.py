@@ -15,6 +15,7 @@ import msgspec
 
 from ledger import codec
 from ledger.certificate import Member, Members
+from ledger.contracts import accounts
 from ledger.contracts.call import Call
 from ledger.contracts.state import Overlay, View, load, need, save
 from ledger.errors import Misuse
@@ -112,6 +113,11 @@ def holder(state: View, key: bytes) -> Holder | None:
     if found is None or need(state, _organisation_key(found.organisation), Standing).status != TRUSTED:
         return None
     return found
+
+
+def was_held(state: View, key: bytes) -> bool:
+    """Whether `key` is or was an organisation's or a host's, trusted or not."""
+    return state.get(_holder_key(key)) is not None
 
 
 def home(state: View, host: str) -> str | None:
@@ -232,6 +238,7 @@ def _admit(state: Overlay, standing: Standing) -> None:
     save(state, _NAMES, (*need(state, _NAMES, tuple[str, ...]), organisation.name))
     save(state, _organisation_key(organisation.name), standing)
     save(state, _holder_key(organisation.key), Holder(organisation.name, None))
+    accounts.grant(state, organisation.key)
     for passport in organisation.hosts:
         save(state, _holder_key(passport.key), Holder(organisation.name, passport.host))
         save(state, _host_key(passport.host), organisation.name)

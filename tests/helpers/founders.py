@@ -2,10 +2,12 @@
 
 from hashlib import sha256
 
-from ledger import codec, transaction
+from ledger import codec, contracts, transaction
 from ledger.block import Block
 from ledger.certificate import COMMIT, VOTE_DOMAIN, Ballot, Certificate, Members
 from ledger.chain import Chain
+from ledger.contracts import accounts
+from ledger.contracts.state import Overlay
 from ledger.contracts.trust import VoteJoin, VoteRevoke
 from ledger.genesis import Genesis, Organisation
 from ledger.identity import Identity
@@ -13,6 +15,7 @@ from ledger.links.base import Passport
 from ledger.transaction import Transaction
 
 CREATED = 1_700_000_000_000
+CHAIN = codec.digest("a chain for tests of contracts")
 NAMES = ("north", "east", "south", "west", "upper", "lower", "inner")
 
 
@@ -42,6 +45,13 @@ def call(chain_id: bytes, caller: str, nonce: int, action: object, contract: str
     """A signed transaction of the key of `caller`."""
     signer = identity(caller)
     return transaction.sign(Transaction(chain_id, signer.public, nonce, contract, codec.encode(action)), signer)
+
+
+def act(state: Overlay, caller: str, contract: str, action: object, height: int = 7) -> None:
+    """Runs a transaction of the key of `caller` on `state`, as a block of `height` would."""
+    key = identity(caller).public
+    raw = codec.encode(action)
+    contracts.run(state, Transaction(CHAIN, key, accounts.nonce(state, key), contract, raw), height)
 
 
 def revoke(name: str, reason: str = "its key leaked") -> VoteRevoke:

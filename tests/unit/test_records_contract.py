@@ -12,7 +12,7 @@ from ledger.contracts.call import Call
 from ledger.contracts.records import RecordHop
 from ledger.contracts.state import Overlay
 from ledger.errors import Misuse
-from tests.helpers.founders import genesis, identity, revoke
+from tests.helpers.founders import CHAIN, genesis, identity, revoke
 
 AGENT = sha256(b"agent").digest()
 HOP = RecordHop(AGENT, 1, "north-1", "east-1", sha256(b"transfer").digest(), sha256(b"parcel").digest())
@@ -23,7 +23,7 @@ def start() -> Overlay:
 
 
 def record(state: Overlay, recorder: str, action: object = HOP, height: int = 3) -> None:
-    records.execute(state, Call(identity(recorder).public, codec.encode(action), height))
+    records.execute(state, Call(identity(recorder).public, codec.encode(action), height, CHAIN))
 
 
 @pytest.mark.parametrize("recorder", ["north-1", "east-1"])
@@ -52,7 +52,7 @@ def test_one_record_for_each_epoch() -> None:
 def test_a_revoked_host_records_nothing_and_its_partner_may() -> None:
     state = start()
     for voter in ("east", "south", "west"):
-        trust.execute(state, Call(identity(voter).public, codec.encode(revoke("north")), 2))
+        trust.execute(state, Call(identity(voter).public, codec.encode(revoke("north")), 2, CHAIN))
     with pytest.raises(Misuse, match="while trusted"):
         record(state, "north-1")
     record(state, "east-1")

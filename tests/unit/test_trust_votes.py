@@ -10,7 +10,7 @@ from ledger.contracts import trust
 from ledger.contracts.call import Call
 from ledger.contracts.state import Overlay
 from ledger.errors import Misuse
-from tests.helpers.founders import NAMES, genesis, identity, join, organisation, revoke
+from tests.helpers.founders import CHAIN, NAMES, genesis, identity, join, organisation, revoke
 
 
 def start(size: int = 4, hosts: int = 1) -> Overlay:
@@ -18,7 +18,7 @@ def start(size: int = 4, hosts: int = 1) -> Overlay:
 
 
 def cast(state: Overlay, voter: str, action: object, height: int = 7) -> None:
-    trust.execute(state, Call(identity(voter).public, codec.encode(action), height))
+    trust.execute(state, Call(identity(voter).public, codec.encode(action), height, CHAIN))
 
 
 def trusted(state: Overlay) -> set[str]:
@@ -180,13 +180,13 @@ def test_one_organisation_cannot_fill_the_state() -> None:
 @pytest.mark.parametrize("raw", [b"", b"\xc0", b"\x93\xa6revoke\xa4west", b"\x92\xa3buy\xa4west", b"\x81\x01\x02"])
 def test_garbage_is_refused(raw: bytes) -> None:
     with pytest.raises(Misuse, match=r"sent bytes that are no|is not canonically"):
-        trust.execute(start(), Call(identity("north").public, raw, 1))
+        trust.execute(start(), Call(identity("north").public, raw, 1, CHAIN))
 
 
 def test_a_bad_organisation_is_refused_with_its_own_reason() -> None:
     raw = codec.encode(join("upper")).replace(b"upper", b"UPPER")
     with pytest.raises(Misuse, match="is no name"):
-        trust.execute(start(), Call(identity("north").public, raw, 1))
+        trust.execute(start(), Call(identity("north").public, raw, 1, CHAIN))
 
 
 @settings(max_examples=60, deadline=None)

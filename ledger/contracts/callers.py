@@ -1,0 +1,22 @@
+"""Who may transact: trusted organisations, their hosts, and accounts that were created on the chain. Pure."""
+
+from ledger.contracts import accounts, trust
+from ledger.contracts.state import View
+from ledger.errors import Misuse
+
+
+def may_transact(state: View, key: bytes) -> bool:
+    """A key that was ever an organisation's or a host's may only while it is one that is trusted: it is mute at once
+    when trust ends, whatever account it has."""
+    if trust.was_held(state, key):
+        return trust.holder(state, key) is not None
+    return accounts.find(state, key) is not None
+
+
+def check(state: View, key: bytes) -> None:
+    """Raises Misuse unless the key may transact."""
+    if not may_transact(state, key):
+        raise Misuse(
+            f"key {key.hex()[:16]} is of no trusted organisation or host, and no account was created for it;"
+            " only such keys may transact"
+        )
