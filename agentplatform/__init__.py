@@ -1,8 +1,28 @@
 """Python agents that move: the mobile agent environment (MAE), and the front door to it."""
 
-from agentplatform.agent import Agent, Message
-from agentplatform.frontdoor.client import AgentProxy, connect
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentplatform.agent import Agent, Message
+    from agentplatform.frontdoor.client import AgentProxy, connect
 
 __all__ = ["Agent", "AgentProxy", "Message", "connect"]
 
 PART_OF = "agentplatform"
+
+_PLACES = {
+    "Agent": "agentplatform.agent",
+    "AgentProxy": "agentplatform.frontdoor.client",
+    "Message": "agentplatform.agent",
+    "connect": "agentplatform.frontdoor.client",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loaded when asked for: the daemon looks whose packages it would import before it imports any of them
+    (agentplatform.packages), and a worker needs no front door.
+    """
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)

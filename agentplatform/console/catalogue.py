@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from agentplatform.agent import Agent
-from agentplatform.packages import check_packages
+from agentplatform.packages import foreign_package
 from ledger.errors import Misuse, PlatformError
 
 SHOP = "agents"  # looked up by name: the platform imports no agent
@@ -14,7 +14,8 @@ SHOP = "agents"  # looked up by name: the platform imports no agent
 
 def names() -> dict[str, str]:
     """Name in the catalogue -> "module:Class"."""
-    check_packages()
+    if (foreign := foreign_package()) is not None:
+        raise Misuse(foreign)
     table: dict[str, str] = importlib.import_module(SHOP).CATALOGUE
     return dict(table)
 

@@ -1,4 +1,4 @@
-"""What the edge of the handoff asks of the rest of the host; the composition root (agentplatform.mae) provides it."""
+"""What the edge of the handoff asks of the rest of its host (agentplatform.environment provides it)."""
 
 from typing import Protocol
 

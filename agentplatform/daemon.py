@@ -1,0 +1,45 @@
+"""The life of a host's process: from its folder to its end."""
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from agentplatform.desk import FrontDesk
+from agentplatform.environment import Environment
+from agentplatform.frontdoor.server import Server
+from agentplatform.settings import Home
+from ledger.errors import Misuse, PlatformError
+
+log = logging.getLogger(__name__)
+
+
+def run(folder: Path) -> int:
+    """Until the host ends. Returns the exit code: 2 for what is wrong with the folder, the data or the port."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        uvloop.run(serve(Home(folder)))
+    except PlatformError as error:
+        print(f"mae: {error}", file=sys.stderr)
+        return 2 if isinstance(error, Misuse) else 1
+    return 0
+
+
+async def serve(home: Home) -> None:
+    """Runs the host until SIGTERM, SIGINT or the `stop` verb."""
+    environment = Environment(home)
+    door = Server(home, FrontDesk(environment))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, environment.stopping.set)
+    try:
+        await environment.start()
+        door.start(loop)
+        log.info("%s listens on %s", environment.host, environment.settings.listen)
+        await environment.stopping.wait()
+    finally:
+        door.stop()
+        await environment.stop()
