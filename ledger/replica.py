@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from ledger import store
+from ledger import codec, store
 from ledger.block import Block
 from ledger.certificate import Members
 from ledger.chain import Chain, Changes
@@ -24,8 +24,10 @@ from ledger.contracts.trust import Proposal, Standing
 from ledger.disk import Disk, Statement
 from ledger.engines import EngineKind
 from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
+from ledger.evidence import Evidence
 from ledger.genesis import Genesis
 from ledger.identity import Identity
+from ledger.light import FORMAT, MEMBERS_KEY, Export
 from ledger.links.base import Channel, Links, Passport
 from ledger.outbox import Outbox
 from ledger.proof import StateProof
@@ -52,6 +54,7 @@ class _Appended(NamedTuple):
     changes: Changes
     members: Members
     registry: Mapping[str, Passport] | None  # None: as before
+    proof: StateProof | None  # of a change of members
 
 
 class Replica:
@@ -172,6 +175,15 @@ class Replica:
     def prove(self, key: bytes) -> StateProof:
         return self._chain.prove(key)
 
+    async def export(self, *proofs: StateProof) -> Export:
+        """What convinces someone who knows the chain's id alone of `proofs` (see `prove`)."""
+        return Export(FORMAT, codec.encode(self._genesis), await self._opened().changes(), proofs)
+
+    async def evidence(self) -> Export:
+        """Who signed twice, as far as it was seen here, for anyone to check."""
+        opened = self._opened()
+        return Export(FORMAT, codec.encode(self._genesis), await opened.changes(), (), await opened.evidence())
+
     def on_block(self, observer: BlockObserver) -> None:
         """`observer(block)` for every block from now on, in order, when it is final and durable."""
         self._observers.append(observer)
@@ -179,6 +191,11 @@ class Replica:
     def on_failure(self, observer: Callable[[Unavailable], None]) -> None:
         """`observer(why)` when the replica stops by itself."""
         self._failure_observers.append(observer)
+
+    def _opened(self) -> Store:
+        if self._store is None or not self._running:
+            raise self.failure or Unavailable(f"the replica of {self.host} does not run; start it first")
+        return self._store
 
     # Transactions
 
@@ -193,8 +210,7 @@ class Replica:
 
     def offer(self, raw: bytes) -> "asyncio.Future[int]":
         """Like `submit`, with the height as a future; what can be refused at once is raised here."""
-        if not self._running:
-            raise self.failure or Unavailable(f"the replica of {self.host} does not run; start it first")
+        self._opened()
         earlier = self._submissions.find(raw)
         if earlier is not None:
             return earlier.height
@@ -280,9 +296,9 @@ class Replica:
 
     def _on_append(self, block: Block, changes: Changes) -> None:
         members = self._chain.members()
-        changed = members.version != self._members.version
-        registry = trust.registry(self._chain.state) if changed else None
-        self._appended[block.header.height] = _Appended(changes, members, registry)
+        registry = trust.registry(self._chain.state) if MEMBERS_KEY in changes else None
+        proof = self._chain.prove(MEMBERS_KEY) if MEMBERS_KEY in changes else None
+        self._appended[block.header.height] = _Appended(changes, members, registry, proof)
 
     def _perform(self, effects: list[Effect]) -> None:
         """One step: its writes as one transaction, and behind it what waits for them."""
@@ -296,7 +312,7 @@ class Replica:
                     statements.append(store.persist(effect))
                 case Decide(block=block):
                     appended = self._appended.pop(block.header.height)
-                    statements += store.decide(effect, appended.changes)
+                    statements += store.decide(effect, appended.changes, appended.proof)
                     act = partial(self._adopt, block, appended)
                 case Send(to=to, message=message):
                     act = partial(self._broadcast if to is None else partial(self._send, to), ENGINE + message)
@@ -309,6 +325,7 @@ class Replica:
                 case Accuse(host=host):
                     self.faults[host] += 1
                     log.error("%s: %s signed two different things where one is allowed: %s", self.host, host, effect)
+                    statements.append(store.accuse(Evidence(host, effect.domain, effect.first, effect.second)))
             if act is not None and statements:
                 behind.append(act)
             elif act is not None:

@@ -5,7 +5,7 @@ engine's votes are forgotten in the same moment as their height is decided.
 """
 
 import asyncio
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ledger import codec
 from ledger.block import Block
@@ -14,19 +14,26 @@ from ledger.chain import Changes, Snapshot, founding_state
 from ledger.consensus.engine import Decide, Persist
 from ledger.disk import Database, Disk, Statement
 from ledger.errors import Misuse, PeerFault
+from ledger.evidence import Evidence
 from ledger.genesis import Genesis
+from ledger.proof import StateProof
 from ledger.sqlite import Schema
 
+T = TypeVar("T")
 DATABASE = "ledger"
+MAX_EVIDENCE = 16  # against one host
 SCHEMA = Schema(
     "ledger",
-    1,
+    2,
     (
         "CREATE TABLE head (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), chain BLOB NOT NULL,"
         " height INTEGER NOT NULL)",
         "CREATE TABLE blocks (height INTEGER PRIMARY KEY, block BLOB NOT NULL, certificate BLOB NOT NULL)",
         "CREATE TABLE state (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
         "CREATE TABLE engine (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+        # Every change of members, with the proof that leads a light client over it (ledger.light).
+        "CREATE TABLE changes (height INTEGER PRIMARY KEY, proof BLOB NOT NULL)",
+        "CREATE TABLE evidence (name BLOB PRIMARY KEY, host TEXT NOT NULL, evidence BLOB NOT NULL) WITHOUT ROWID",
     ),
 )
 
@@ -68,6 +75,20 @@ class Store:
         except PeerFault as fault:
             raise Misuse(f"the ledger's database is damaged ({fault}); restore or remove it") from None
 
+    async def changes(self) -> tuple[StateProof, ...]:
+        """Every change of members since genesis, oldest first."""
+        return await self._decoded("SELECT proof FROM changes ORDER BY height", StateProof)
+
+    async def evidence(self) -> tuple[Evidence, ...]:
+        """What shows that members signed twice."""
+        return await self._decoded("SELECT evidence FROM evidence ORDER BY host, name", Evidence)
+
+    async def _decoded(self, sql: str, kind: type[T]) -> tuple[T, ...]:
+        try:
+            return tuple(codec.decode(raw, kind) for (raw,) in await self._database.read(sql))
+        except PeerFault as fault:
+            raise Misuse(f"the ledger's database is damaged ({fault}); restore or remove it") from None
+
     async def close(self) -> None:
         await self._database.close()
 
@@ -95,8 +116,17 @@ def persist(effect: Persist) -> Statement:
     return ("INSERT OR REPLACE INTO engine VALUES (?, ?)", (effect.key, effect.value))
 
 
-def decide(effect: Decide, changes: Changes) -> list[Statement]:
-    """Block, certificate, state, head, and what the engine may now forget."""
+def accuse(evidence: Evidence) -> Statement:
+    """Kept once for each first statement, and no more of one host than anybody needs."""
+    name = codec.digest("agentplatform/evidence", evidence.host.encode(), evidence.first.body)
+    return (
+        "INSERT OR IGNORE INTO evidence SELECT ?, ?, ? WHERE (SELECT count(*) FROM evidence WHERE host = ?) < ?",
+        (name, evidence.host, codec.encode(evidence), evidence.host, MAX_EVIDENCE),
+    )
+
+
+def decide(effect: Decide, changes: Changes, members: StateProof | None = None) -> list[Statement]:
+    """Block, certificate, state, head, and what the engine may now forget; `members` proves a change of them."""
     height = effect.block.header.height
     statements: list[Statement] = [
         (
@@ -110,4 +140,6 @@ def decide(effect: Decide, changes: Changes) -> list[Statement]:
             statements.append(("DELETE FROM state WHERE key = ?", (key,)))
         else:
             statements.append(("INSERT OR REPLACE INTO state VALUES (?, ?)", (key, value)))
+    if members is not None:
+        statements.append(("INSERT INTO changes VALUES (?, ?)", (height, codec.encode(members))))
     return statements + [persist(Persist(key, None)) for key in effect.forget]

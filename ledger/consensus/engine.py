@@ -12,6 +12,7 @@ import msgspec
 
 from ledger.block import Block
 from ledger.certificate import Certificate, Members
+from ledger.identity import Signed
 
 
 class Persist(msgspec.Struct, frozen=True):
@@ -51,11 +52,15 @@ class Serve(msgspec.Struct, frozen=True):
 
 
 class Accuse(msgspec.Struct, frozen=True):
-    """Evidence that `host` signed two different things where the rule allows one."""
+    """`host` signed two different things where the rule allows one. Both signatures, for `domain`, were verified.
+
+    The edge keeps it as evidence that anyone can check: see ledger.evidence, which knows the domains.
+    """
 
     host: str
-    first: bytes
-    second: bytes
+    domain: str
+    first: Signed
+    second: Signed
 
 
 class Admit(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from ledger import identity
 from ledger.block import Block
-from ledger.certificate import COMMIT, PREPARE, Certificate, Verifier
+from ledger.certificate import COMMIT, PREPARE, VOTE_DOMAIN, Certificate, Verifier
 from ledger.consensus.engine import Accuse, Admit, Chain, Decide, Effect, Send, Serve, WakeAt
 from ledger.consensus.ipbft import messages
 from ledger.consensus.ipbft.catch_up import CatchUp
@@ -188,11 +188,11 @@ class Ipbft:
         earlier = at.votes.first(sender, vote.ballot)
         if earlier == vote:
             return False
-        check_vote(at, sender, vote, self._verify)
+        key = check_vote(at, sender, vote, self._verify)
         if earlier is None:
             return True
         if earlier.ballot != vote.ballot:
-            self._effects.append(Accuse(sender, messages.encode(earlier), messages.encode(vote)))
+            self._effects.append(Accuse(sender, VOTE_DOMAIN, earlier.signed(key), vote.signed(key)))
         return False
 
     def _on_change_view(self, sender: str, message: ChangeView) -> None:
@@ -212,7 +212,8 @@ class Ipbft:
         height = change.committed.height
         if earlier is not None and (earlier.change.view, earlier.height) >= (change.view, height):
             if (earlier.change.view, earlier.height) == (change.view, height):
-                self._effects.append(Accuse(sender, messages.encode(earlier.message), messages.encode(message)))
+                both = earlier.message.signed, message.signed
+                self._effects.append(Accuse(sender, messages.VIEW_CHANGE_DOMAIN, *both))
             return
         check_claims(change, at.best, at.members, self._verify, sender)
         at.changes.put(Received(change, message))

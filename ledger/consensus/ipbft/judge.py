@@ -7,8 +7,8 @@ from ledger.consensus.ipbft.standing import Standing
 from ledger.errors import PeerFault
 
 
-def check_vote(at: Standing, sender: str, vote: Vote, verify: Verifier) -> None:
-    """Raises PeerFault for a vote at our height that is not signed by a member for exactly this chain and set."""
+def check_vote(at: Standing, sender: str, vote: Vote, verify: Verifier) -> bytes:
+    """The sender's key. Raises PeerFault for a vote at our height that no member signed for this chain and set."""
     ballot = vote.ballot
     if ballot != at.ballot(ballot.kind, ballot.view, ballot.digest):
         raise PeerFault(sender, "voted on another chain, or of another membership version")
@@ -17,6 +17,7 @@ def check_vote(at: Standing, sender: str, vote: Vote, verify: Verifier) -> None:
         raise PeerFault(sender, f"voted on height {at.height}, of which it is no member")
     if not verify(key, VOTE_DOMAIN, ballot.encode(), vote.signature):
         raise PeerFault(sender, f"sent a {ballot.kind} with a bad signature")
+    return key
 
 
 def check_proposal(at: Standing, sender: str, propose: Propose, latest: int) -> bool:

@@ -31,6 +31,10 @@ class Vote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     ballot: Ballot
     signature: bytes
 
+    def signed(self, key: bytes) -> Signed:
+        """As evidence against the member that has `key`."""
+        return Signed(key, self.ballot.encode(), self.signature)
+
 
 class ViewChange(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """VIEW-CHANGE(view), clause 6: where its host stands, and what it has prepared above that."""

@@ -1,0 +1,79 @@
+"""Evidence that a member signed two different things where the rule allows one; anyone can check it. Pure."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from ledger import codec, identity
+from ledger.certificate import COMMIT, PREPARE, VOTE_DOMAIN, Ballot, Members, Verifier
+from ledger.consensus.ipbft.messages import VIEW_CHANGE_DOMAIN, ViewChange
+from ledger.errors import PeerFault
+from ledger.identity import Signed
+
+WHERE = "evidence"
+
+
+class Place(NamedTuple):
+    """Where a member may sign one thing only."""
+
+    chain: bytes
+    kind: str
+    height: int  # its members are those who may sign here
+    view: int
+    version: int  # of the members
+
+
+class Evidence(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    host: str
+    domain: str  # a row of STATEMENTS: what both signatures are for
+    first: Signed
+    second: Signed
+
+    def place(self) -> Place:
+        """Raises PeerFault unless these are two different statements of one key for one place."""
+        read = STATEMENTS.get(self.domain)
+        if read is None:
+            raise PeerFault(WHERE, f"is about {self.domain!r}; there are {', '.join(STATEMENTS)}")
+        first, second = read(self.first.body), read(self.second.body)
+        if self.first.signer != self.second.signer:
+            raise PeerFault(WHERE, "has the signatures of two keys; one key must have signed twice")
+        if first != second:
+            raise PeerFault(WHERE, "has statements for two places; a member may sign both")
+        if self.first.body == self.second.body:
+            raise PeerFault(WHERE, "has the same statement twice; a member may repeat itself")
+        return first
+
+    def check(
+        self, chain: bytes, members_at: Callable[[int], Members], verify: Verifier = identity.verify
+    ) -> Place:
+        """Raises PeerFault unless a member of that height signed both on this chain; returns where."""
+        place = self.place()
+        members = members_at(place.height)
+        if place.chain != chain:
+            raise PeerFault(WHERE, "is of another chain")
+        if place.version != members.version or members.key_of(self.host) != self.first.signer:
+            raise PeerFault(WHERE, f"names {self.host}, which did not decide height {place.height} with that key")
+        for signed in (self.first, self.second):
+            if not verify(signed.signer, self.domain, signed.body, signed.signature):
+                raise PeerFault(WHERE, f"has a signature of {self.host} that does not hold")
+        return place
+
+
+def _vote(body: bytes) -> Place:
+    ballot = codec.decode_canonical(body, Ballot, WHERE)
+    if ballot.kind not in (PREPARE, COMMIT):
+        raise PeerFault(WHERE, f"has a vote of the unknown kind {ballot.kind!r}")
+    return Place(ballot.chain, ballot.kind, ballot.height, ballot.view, ballot.members_version)
+
+
+def _view_change(body: bytes) -> Place:
+    """One for each view and best block: again with a newer best block is allowed."""
+    change = codec.decode_canonical(body, ViewChange, WHERE)
+    return Place(change.chain, "view-change", change.committed.height + 1, change.view, change.members_version)
+
+
+STATEMENTS: Mapping[str, Callable[[bytes], Place]] = {
+    VOTE_DOMAIN: _vote,
+    VIEW_CHANGE_DOMAIN: _view_change,
+}
