@@ -131,6 +131,7 @@ class Chain:
                 size += len(waiting.raw)
         if not chosen:
             return None
+        contracts.end_block(overlay, height)
         update = self._tree.compute(overlay.changes)
         header = Header(
             chain=self.id,
@@ -188,6 +189,7 @@ class Chain:
                 contracts.run(overlay, transaction, block.header.height)
             except (PeerFault, Misuse) as error:
                 return f"transaction {position} cannot run: {error}"
+        contracts.end_block(overlay, block.header.height)
         update = self._tree.compute(overlay.changes)
         if block.header.state_root != update.root:
             return "its state root is not what its transactions lead to"

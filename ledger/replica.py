@@ -296,7 +296,7 @@ class Replica:
 
     def _on_append(self, block: Block, changes: Changes) -> None:
         members = self._chain.members()
-        registry = trust.registry(self._chain.state) if MEMBERS_KEY in changes else None
+        registry = trust.registry(self._chain.state) if trust.REGISTRY in changes else None
         proof = self._chain.prove(MEMBERS_KEY) if MEMBERS_KEY in changes else None
         self._appended[block.header.height] = _Appended(changes, members, registry, proof)
 

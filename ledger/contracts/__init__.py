@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from ledger.contracts import accounts, callers, records, trust
+from ledger.contracts import accounts, callers, membership, records, trust
 from ledger.contracts.call import Call
 from ledger.contracts.state import Overlay
 from ledger.errors import Misuse
@@ -10,6 +10,7 @@ from ledger.transaction import Transaction
 
 CONTRACTS: Mapping[str, Callable[[Overlay, Call], None]] = {
     "accounts": accounts.execute,
+    "membership": membership.execute,
     "records": records.execute,
     "trust": trust.execute,
 }
@@ -28,3 +29,8 @@ def run(state: Overlay, transaction: Transaction, height: int) -> None:
     accounts.spend(attempt, transaction.account, transaction.nonce)
     contract(attempt, Call(transaction.account, transaction.action, height, transaction.chain))
     state.changes.update(attempt.changes)
+
+
+def end_block(state: Overlay, height: int) -> None:
+    """After the transactions of the block of `height`: what takes effect with the next one."""
+    membership.apply_due(state, height + 1)

@@ -8,8 +8,9 @@ from ledger.errors import Misuse
 def may_transact(state: View, key: bytes) -> bool:
     """A key that was ever an organisation's or a host's may only while it is one that is trusted: it is mute at once
     when trust ends, whatever account it has."""
-    if trust.was_held(state, key):
-        return trust.holder(state, key) is not None
+    owner = trust.past_holder(state, key)
+    if owner is not None:
+        return owner.active
     return accounts.find(state, key) is not None
 
 
