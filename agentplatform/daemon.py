@@ -35,11 +35,18 @@ async def serve(home: Home) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, environment.stopping.set)
+    starting = asyncio.ensure_future(environment.start())
+    stopping = asyncio.ensure_future(environment.stopping.wait())
     try:
-        await environment.start()
-        door.start(loop)
-        log.info("%s listens on %s", environment.host, environment.settings.listen)
-        await environment.stopping.wait()
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            door.start(loop)
+            log.info("%s listens on %s", environment.host, environment.settings.listen)
+            await stopping
     finally:
-        door.stop()
+        starting.cancel()
+        stopping.cancel()
+        await asyncio.gather(starting, stopping, return_exceptions=True)
+        await asyncio.to_thread(door.stop)  # it waits for its threads
         await environment.stop()

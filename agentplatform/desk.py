@@ -4,11 +4,12 @@ import inspect
 import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 
 from agentplatform.environment import Environment
+from agentplatform.mailroom import check
 from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
 from agentplatform.version import __version__
 from agentplatform.whereabouts import only_one
@@ -31,14 +32,15 @@ class FrontDesk:
 
     async def perform(self, verb: str, arguments: dict[str, Any]) -> Any:
         """One verb. Raises Misuse for a verb or arguments that do not exist."""
-        if verb not in VERBS:
+        if not isinstance(verb, str) or verb not in VERBS:
             raise Misuse(f"there is no verb {verb!r}; there are: {', '.join(VERBS)}")
         method = VERBS[verb]
         try:
             inspect.signature(method).bind(self, **arguments)
-        except TypeError as error:
+            typed = {name: msgspec.convert(value, _HINTS[verb][name]) for name, value in arguments.items()}
+        except (TypeError, msgspec.ValidationError) as error:
             raise Misuse(f"{verb}: {error}") from None
-        return await method(self, **arguments)
+        return await method(self, **typed)
 
     # The host
 
@@ -153,7 +155,8 @@ class FrontDesk:
     async def tell(self, agent: str, kind: str, body: bytes, client: str) -> None:
         """A message that nobody waits for; it is sent again for a minute at most."""
         found = self._here.whereabouts.resolve(agent)
-        self._here.start_task(self._here.mailroom.ask(client, found, kind, body, _TELL_SECONDS))
+        check(kind, body)
+        self._here.start_task(self._here.mailroom.tell(client, found, kind, body, _TELL_SECONDS))
 
     async def dispatch(self, agent: str, host: str, command: bytes, waiting: float) -> dict[str, Any]:
         """Moves an agent. One that lives here, on the word of this host's operator; elsewhere its owner's counts."""
@@ -238,6 +241,27 @@ class FrontDesk:
             ],
         }
 
+    async def ledger(self) -> dict[str, Any]:
+        replica = self._here.replica
+        header, members = replica.best.header, replica.members()
+        return {
+            "chain": replica.chain_id.hex(),
+            "name": self._here.genesis.name,
+            "height": header.height,
+            "state_root": header.state_root.hex(),
+            "members": [member.host for member in members.members],
+            "members_version": members.version,
+        }
+
+    async def ledger_export(self, key: bytes) -> dict[str, Any]:
+        """What proves the value of a key of the state, or its absence, to anyone (ledger.light.Export)."""
+        replica = self._here.replica
+        return {"export": (await replica.export(replica.prove(key))).encode()}
+
+    async def ledger_evidence(self) -> dict[str, Any]:
+        """Who was seen here to sign twice, for anyone to check."""
+        return {"export": (await self._here.replica.evidence()).encode()}
+
     async def vote_revoke(self, organisation: str, reason: str) -> dict[str, Any]:
         """This host's organisation votes to end another's membership."""
         names = list(self._here.replica.organisations())
@@ -298,7 +322,11 @@ VERBS: dict[str, Callable[..., Awaitable[Any]]] = {
         FrontDesk.why,
         FrontDesk.hops,
         FrontDesk.trust,
+        FrontDesk.ledger,
+        FrontDesk.ledger_export,
+        FrontDesk.ledger_evidence,
         FrontDesk.vote_revoke,
         FrontDesk.vote_join,
     )
 }
+_HINTS = {verb: get_type_hints(method) for verb, method in VERBS.items()}

@@ -50,6 +50,9 @@ from services.tms.verdicts import Verdict
 
 log = logging.getLogger(__name__)
 _BULLETIN: Any = Bulletin
+MAX_MESSAGE = {Channel.ADVERT: 64 * 1024, Channel.COMMAND: 64 * 1024}  # bytes; the others have the link's own limit
+MAX_FAULTS = 100  # messages of one host and minute that are refused before its link is ended
+RESIDENTS_AT_ONCE = 256  # well within an advert
 
 
 class Environment:
@@ -63,6 +66,7 @@ class Environment:
         self.stopping = asyncio.Event()
         self.whereabouts = Whereabouts()
         self.gateway = Gateway()
+        self._faults: dict[str, tuple[int, int]] = {}  # host -> the minute, and its faults in it
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened = AsyncExitStack()  # what `stop` closes, the last first
 
@@ -86,8 +90,11 @@ class Environment:
         self.replica.on_failure(self._disk_failed)
         self.client = Client(self.replica, self.identity)
         self.tms = Tms(self.replica)
-        workers = WorkerSettings(settings.workers.warm, settings.workers.preload, private=(home.folder,))
+        workers = WorkerSettings(
+            warm=settings.workers.warm, preload=settings.workers.preload, private=(home.folder,)
+        )
         self.runner = ProcessRunner(self, workers)
+        machine, effects = Handoff.recover(self.host, await self.journal.load())
         self.mailroom = Mailroom(
             self.host,
             self.whereabouts,
@@ -96,8 +103,9 @@ class Environment:
             lambda host, raw: self.links.send(host, Channel.MAIL, raw),
             self.runner.deliver,
             self.runner.answer,
+            machine.went,
+            lambda agent, text: self.printed(agent, "note", text),
         )
-        machine, effects = Handoff.recover(self.host, await self.journal.load())
         self.carrier = Carrier(
             self.host,
             self.identity,
@@ -137,6 +145,7 @@ class Environment:
         self.start_task(self.rms.run())
         self.start_task(self.hops.run())
         self.start_task(self._remind())
+
     async def stop(self) -> None:
         """Ends in the opposite order of the start, however far that came."""
         await self._opened.aclose()
@@ -234,9 +243,21 @@ class Environment:
             self._tell_all(Heard(event))
 
     def groups(self) -> list[Group]:
-        """The groups that this host decides for: those whose first agent lives here."""
-        groups = (box.luggage.group for box in self.mailroom.boxes.values())
-        return [group for group in {g.name: g for g in groups if g}.values() if group.agents[0] in self.mailroom.boxes]
+        """The groups that this host decides for: those whose first agent lives here.
+
+        A group comes with an agent's luggage. It counts only when all of it that lives here has one owner, so that
+        nobody moves another's agents by naming them.
+        """
+        known = self.carrier.residents.known
+        groups = {
+            box.luggage.group.name: box.luggage.group for box in self.mailroom.boxes.values() if box.luggage.group
+        }
+        return [
+            group
+            for group in groups.values()
+            if group.agents[0] in known
+            and len({known[agent].birth.owner for agent in group.agents if agent in known}) == 1
+        ]
 
     async def _snapshot(self, group: Group) -> Snapshot:
         residents = {}
@@ -265,6 +286,8 @@ class Environment:
 
     def _received(self, host: str, channel: Channel, message: bytes) -> None:
         try:
+            if len(message) > MAX_MESSAGE.get(channel, len(message)):
+                raise PeerFault(host, f"sent {len(message)} bytes; at most {MAX_MESSAGE[channel]} are taken there")
             if channel == Channel.HANDOFF:
                 self.carrier.receive(host, message)
             elif channel == Channel.MAIL:
@@ -274,7 +297,18 @@ class Environment:
             elif channel == Channel.COMMAND:
                 self.commands.receive(host, message)
         except PeerFault as fault:
-            log.warning("a message on channel %s was refused: %s", channel.name, fault)
+            self._blame(host, channel, fault)
+
+    def _blame(self, host: str, channel: Channel, fault: PeerFault) -> None:
+        """One line for the first fault of a minute; a peer that goes on loses its link (TlsLinks ends it)."""
+        minute = int(time.monotonic() / 60)
+        since, count = self._faults.get(host, (minute, 0))
+        count = count + 1 if since == minute else 1
+        self._faults[host] = minute, count
+        if count == 1 or count == MAX_FAULTS:
+            log.warning("a message on channel %s was refused (fault %d of this minute): %s", channel.name, count, fault)
+        if count >= MAX_FAULTS:
+            raise fault
 
     def _heard(self, host: str, bulletin: Residents | RmsBulletin | Heard) -> None:
         if isinstance(bulletin, RmsBulletin):
@@ -287,16 +321,20 @@ class Environment:
                 self.mailroom.resend()
 
     def _believe(self, host: str, located: Located) -> bool:
-        """Nobody but our own journal says that an agent is here, or that one of ours is gone."""
-        ours = located.agent in self.carrier.residents.known or located.host == self.host
-        return not ours and self.whereabouts.learn(located)
+        """A host speaks for itself: an agent is there, or one that was there has ended. Of ours only we speak."""
+        if located.agent in self.carrier.residents.known:
+            return False
+        ended = not located.host and self.whereabouts.host_of(located.agent) == host
+        return (located.host == host or ended) and self.whereabouts.learn(located)
 
     def _link_changed(self, host: str, up: bool) -> None:
         log.info("the link to %s is %s", host, "up" if up else "down")
         if not up:
             self.carrier.departures.lost(host)
             return
-        self._tell(host, Residents(tuple(self.whereabouts.alive())))
+        here = self.whereabouts.on(self.host)
+        for first in range(0, len(here), RESIDENTS_AT_ONCE):
+            self._tell(host, Residents(tuple(here[first : first + RESIDENTS_AT_ONCE])))
         self.carrier.remind()
         self.mailroom.resend()
 
@@ -321,10 +359,13 @@ class Environment:
     async def _remind(self) -> None:
         while True:
             await asyncio.sleep(self.settings.handoff.remind_every)
-            self.carrier.remind()
-            self.mailroom.resend()
-            if self.journal.due:
-                self.journal.checkpoint(self.carrier.machine)
+            try:
+                self.carrier.remind()
+                self.mailroom.resend()
+                if self.journal.due:
+                    self.journal.checkpoint(self.carrier.machine)
+            except Exception:
+                log.exception("a round of reminding failed; the next one comes")
 
     def _cancel_tasks(self) -> None:
         for task in list(self._tasks):
@@ -341,6 +382,9 @@ class Environment:
             log.error("a task of the daemon failed", exc_info=error)
 
     def _disk_failed(self, failure: Unavailable) -> None:
+        self.broken(str(failure))
+
+    def broken(self, reason: str) -> None:
         """Nothing may leave any more that rests on what was not written: the only safe thing is to end."""
-        log.critical("%s", failure)
+        log.critical("%s", reason)
         os._exit(1)

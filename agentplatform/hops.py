@@ -9,13 +9,15 @@ import msgspec
 from agentplatform.custody.surroundings import Hop
 from agentplatform.parcel.manifest import MANIFEST_DOMAIN
 from ledger import codec
-from ledger.client import Client
+from ledger.client import Client, Receipt
 from ledger.contracts.records import RecordHop
-from ledger.errors import PlatformError
+from ledger.errors import PlatformError, Unavailable
 from services.dms.store import Store
 
 log = logging.getLogger(__name__)
 ROUND = 0.2  # seconds
+RETRY = 2.0  # seconds, while the ledger does not take records
+UNRECORDED = "hops/unrecorded"  # transfer -> Hop
 HISTORY = "hops"  # transfer -> Hop as plain data
 HEIGHTS = "hops/height"  # transfer -> ledger height of its record
 AGENT_DOMAIN = "agentplatform/agent"
@@ -28,25 +30,34 @@ class HopBook:
     def __init__(self, store: Store, client: Client) -> None:
         self._store, self._client = store, client
         self._fresh: list[Hop] = []
-        self._some = asyncio.Event()
 
     def add(self, hop: Hop) -> None:
         self._fresh.append(hop)
-        self._some.set()
 
     async def run(self) -> None:
-        """Until cancelled: keeps completed hops, and has the ledger record them, by digests alone."""
-        while True:
-            await self._some.wait()
-            await asyncio.sleep(ROUND)
-            self._some.clear()
-            hops, self._fresh = self._fresh, []
-            for hop in hops:
-                await self._store.append(HISTORY, codec.encode(hop))
-            await asyncio.gather(*(self._record(hop) for hop in hops))
+        """Until cancelled: keeps completed hops, and has the ledger record them, by digests alone.
 
-    async def _record(self, hop: Hop) -> None:
-        """One record an agent."""
+        What the ledger could not take (no quorum) waits in the store for a later round, also across restarts.
+        """
+        late: dict[str, Hop] = {}
+        for key in await self._store.keys(UNRECORDED):
+            if (raw := await self._store.get(UNRECORDED, key)) is not None:
+                late[key] = codec.decode(raw, Hop, "this host's store")
+        while True:
+            await asyncio.sleep(ROUND if not late else RETRY)
+            hops, self._fresh = self._fresh, []
+            try:
+                for hop in hops:
+                    await self._store.append(HISTORY, codec.encode(hop))
+                    await self._store.put(UNRECORDED, hop.transfer.hex(), codec.encode(hop))
+                    late[hop.transfer.hex()] = hop
+                recorded = await asyncio.gather(*(self._record(hop) for hop in late.values()))
+                late = {key: hop for (key, hop), done in zip(late.items(), recorded, strict=True) if not done}
+            except PlatformError as error:
+                log.error("hops are not written down: %s", error)
+
+    async def _record(self, hop: Hop) -> bool:
+        """One record an agent. True when the ledger has them, or never will take them."""
         records = [
             RecordHop(
                 codec.digest(AGENT_DOMAIN, load.agent.encode()),
@@ -58,13 +69,21 @@ class HopBook:
             )
             for load, manifest in zip(hop.cargo, hop.manifests, strict=True)
         ]
-        try:
-            receipts = await asyncio.gather(*(self._client.call("records", record) for record in records))
-        except PlatformError as error:
-            log.warning("the hop of %s is not on the ledger: %s", hop.cargo[0].agent, error)
-            return
-        height = max(receipt.height for receipt in receipts)
-        await self._store.put(HEIGHTS, hop.transfer.hex(), codec.encode(height))
+        results = await asyncio.gather(
+            *(self._client.call("records", record) for record in records), return_exceptions=True
+        )
+        heights = [result.height for result in results if isinstance(result, Receipt)]
+        failures = [result for result in results if isinstance(result, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, PlatformError):
+                raise failure
+            log.warning("the hop of %s is not on the ledger: %s", hop.cargo[0].agent, failure)
+        if any(isinstance(failure, Unavailable) for failure in failures):
+            return False
+        if heights:
+            await self._store.put(HEIGHTS, hop.transfer.hex(), codec.encode(max(heights)))
+        await self._store.delete(UNRECORDED, hop.transfer.hex())
+        return True
 
     async def newest(self, limit: int, agent: str | None = None) -> list[dict[str, Any]]:
         """The newest hops first, as plain data; `height` is None until the ledger has the record."""

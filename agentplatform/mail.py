@@ -10,10 +10,17 @@ from collections import deque
 
 import msgspec
 
+from ledger.errors import PeerFault
 from services.eds.rules import Group
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
-MAX_WAITING_LETTERS = 10_000
+MAX_KIND = 256  # characters
+MAX_BOX_BYTES = 64 * 1024 * 1024  # of bodies that wait in one mailbox; what comes then is sent again later
+MAX_OUTBOX_BYTES = 64 * 1024 * 1024  # of bodies that one agent has sent and has no reply to
+MAX_OUTBOX_LETTERS = 10_000
+MAX_MEMORY_BYTES = 8 * 1024 * 1024  # of replies that one mailbox keeps for repeats
+MAX_SENDERS = 10_000  # that one mailbox remembers
+LETTER_BYTES = 100  # what a letter or reply counts beside its body
 
 
 class Letter(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="letter"):
@@ -26,6 +33,12 @@ class Letter(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     kind: str
     body: bytes  # MessagePack of plain data
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.settled < self.sequence or self.epoch < 0:
+            raise ValueError("a letter has a number above what it says is settled, and no epoch below 0")
+        if not 1 <= len(self.kind) <= MAX_KIND or len(self.body) > MAX_BODY_BYTES:
+            raise ValueError(f"a letter's kind has 1 to {MAX_KIND} characters, its body at most {MAX_BODY_BYTES} bytes")
+
 
 class Reply(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="reply"):
     sender: str  # the agent that handled the letter
@@ -35,31 +48,59 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     ok: bool
     body: bytes  # the answer, or an encoded error text
 
+    def __post_init__(self) -> None:
+        if self.sequence < 1 or len(self.body) > MAX_BODY_BYTES:
+            raise ValueError(f"an answer has the number of its letter, and at most {MAX_BODY_BYTES} bytes")
 
-Post = Letter | Reply
+
+class Settled(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="settled"):
+    """A client has the replies of all letters up to `sequence`. A next letter would say so too, but may never come."""
+
+    sender: str
+    sequence: int
+    receiver: str
+
+
+Post = Letter | Reply | Settled
 
 
 class Memory(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """What a mailbox remembers of one sender."""
 
+    epoch: int = 0  # the highest that it wrote from: a copy that is out of date is not heard
     handled: int = 0  # the highest sequence that was handled
     replies: list[Reply] = msgspec.field(default_factory=list)  # those that the sender may still ask for
+
+
+class Sent(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """What an agent has sent to one receiver."""
+
+    last: int = 0  # the highest sequence used
+    letters: list[Letter] = msgspec.field(default_factory=list)  # not replied to, by rising sequence
+
+    @property
+    def settled(self) -> int:
+        """All letters up to this one were replied to."""
+        return self.letters[0].sequence - 1 if self.letters else self.last
 
 
 class Luggage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """What the daemon keeps for an agent, and hands to the next host."""
 
-    senders: dict[str, Memory] = msgspec.field(default_factory=dict)
-    sent: dict[str, int] = msgspec.field(default_factory=dict)  # highest sequence used, for each receiver
-    outbox: list[Letter] = msgspec.field(default_factory=list)  # sent, not replied to
+    senders: dict[str, Memory] = msgspec.field(default_factory=dict)  # the one heard least lately first
+    sent: dict[str, Sent] = msgspec.field(default_factory=dict)  # by receiver
     group: Group | None = None  # the service group that the EDS decides about as one
 
-    def settled(self) -> dict[str, int]:
-        """For each receiver of a letter in the outbox: up to which number all letters to it were replied to."""
-        settled: dict[str, int] = {}
-        for letter in self.outbox:
-            settled[letter.receiver] = min(letter.sequence - 1, settled.get(letter.receiver, letter.sequence))
-        return settled
+    def check(self, agent: str, host: str) -> None:
+        """Raises PeerFault, naming `host`, for luggage that cannot be `agent`'s: its letters leave in our name."""
+        for receiver, sent in self.sent.items():
+            numbers = [letter.sequence for letter in sent.letters]
+            if numbers != sorted(set(numbers)) or (numbers and numbers[-1] > sent.last):
+                raise PeerFault(host, f"sent luggage of {agent} whose letters are not numbered in order")
+            if any((letter.sender, letter.receiver) != (agent, receiver) for letter in sent.letters):
+                raise PeerFault(host, f"sent luggage of {agent} with letters that others wrote, or to others")
+        if self.group is not None and agent not in self.group.agents:
+            raise PeerFault(host, f"sent luggage of {agent} with a group that it does not belong to")
 
 
 class Mailbox:
@@ -70,22 +111,36 @@ class Mailbox:
         self.waiting: deque[Letter] = deque()
         self.in_hand: Letter | None = None
         self.open = False  # closed while the agent is frozen
+        self._queued: dict[str, int] = {}  # sender -> the highest sequence that waits or is in hand
+        self._waiting_bytes = 0
+        self._memory_bytes = sum(map(_size, (reply for memory in luggage.senders.values() for reply in memory.replies)))
 
     def take(self, letter: Letter) -> Reply | None:
         """Queues a letter that is next in its order; a repeat is answered from memory.
 
-        A letter that leaves a gap is dropped: its sender sends it again, after the one that is missing.
+        A letter that leaves a gap, or finds no room, is dropped: its sender sends it again.
         """
-        memory = self.luggage.senders.setdefault(letter.sender, Memory())
-        memory.replies = [reply for reply in memory.replies if reply.sequence > letter.settled]
+        memory = self.luggage.senders.get(letter.sender, Memory())
+        if letter.epoch < memory.epoch:
+            return None
+        memory.epoch = letter.epoch
+        self.settle(letter.sender, letter.settled)
         if letter.sequence <= memory.handled:
             return next((reply for reply in memory.replies if reply.sequence == letter.sequence), None)
-        queued = (other.sequence for other in self._unhandled() if other.sender == letter.sender)
         # What the sender settled without us it gave up on: no need to wait for it.
-        last = max(memory.handled, letter.settled, *queued)
-        if letter.sequence == last + 1 and len(self.waiting) < MAX_WAITING_LETTERS:
+        last = max(memory.handled, letter.settled, self._queued.get(letter.sender, 0))
+        if letter.sequence == last + 1 and self._waiting_bytes + _size(letter) <= MAX_BOX_BYTES:
+            self.luggage.senders[letter.sender] = memory
             self.waiting.append(letter)
+            self._queued[letter.sender] = letter.sequence
+            self._waiting_bytes += _size(letter)
         return None
+
+    def settle(self, sender: str, upto: int) -> None:
+        """Forgets the replies that `sender` will not ask for again."""
+        memory = self.luggage.senders.get(sender)
+        while memory is not None and memory.replies and memory.replies[0].sequence <= upto:
+            self._memory_bytes -= _size(memory.replies.pop(0))
 
     def next(self) -> Letter | None:
         """The letter that the agent should handle now, if it is free and awake."""
@@ -99,10 +154,16 @@ class Mailbox:
         letter, self.in_hand = self.in_hand, None
         if letter is None:
             return None
+        self._waiting_bytes -= _size(letter)
+        if self._queued[letter.sender] == letter.sequence:
+            del self._queued[letter.sender]
         reply = Reply(letter.receiver, letter.sender, letter.sequence, letter.origin, ok, body)
-        memory = self.luggage.senders[letter.sender]
+        senders = self.luggage.senders
+        memory = senders[letter.sender] = senders.pop(letter.sender, Memory(letter.epoch))  # to the end: heard just now
         memory.handled = letter.sequence
         memory.replies.append(reply)
+        self._memory_bytes += _size(reply)
+        self._forget_the_silent()
         return reply
 
     def close(self) -> None:
@@ -112,5 +173,19 @@ class Mailbox:
             self.waiting.appendleft(self.in_hand)
             self.in_hand = None
 
-    def _unhandled(self) -> list[Letter]:
-        return [*([self.in_hand] if self.in_hand else []), *self.waiting]
+    def _forget_the_silent(self) -> None:
+        """Clients come and go without a word: the longest silent lose their replies, and in the end their place."""
+        senders = self.luggage.senders
+        newest = next(reversed(senders))
+        for sender, memory in senders.items():
+            if self._memory_bytes <= MAX_MEMORY_BYTES:
+                break
+            self.settle(sender, memory.handled - 1 if sender == newest else memory.handled)
+        silent = next((sender for sender in senders if sender not in self._queued), newest)
+        if len(senders) > MAX_SENDERS and silent != newest:
+            self.settle(silent, senders[silent].handled)
+            del senders[silent]
+
+
+def _size(post: Letter | Reply) -> int:
+    return LETTER_BYTES + len(post.body)

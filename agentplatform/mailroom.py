@@ -4,19 +4,35 @@ The rules are in agentplatform.mail; here they meet the wire, the runner and the
 """
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from agentplatform.mail import MAX_BODY_BYTES, Letter, Luggage, Mailbox, Post, Reply
+from agentplatform.mail import (
+    LETTER_BYTES,
+    MAX_BODY_BYTES,
+    MAX_KIND,
+    MAX_OUTBOX_BYTES,
+    MAX_OUTBOX_LETTERS,
+    Letter,
+    Luggage,
+    Mailbox,
+    Post,
+    Reply,
+    Sent,
+    Settled,
+)
 from agentplatform.messages import Answer, Delivery, Outgoing
 from agentplatform.whereabouts import Whereabouts
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
 
 _POST: Any = Post
+RESEND_AT_ONCE = 64  # letters to one receiver that are sent again in one round
+MAX_IDLE_CLIENTS = 1_000  # whose numbering is kept
 
 
 class Outbox(Protocol):
@@ -30,8 +46,7 @@ class Outbox(Protocol):
 class Client:
     """One client of this host: its numbering, and the letters that it waits for."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self) -> None:
         self.sent: dict[str, int] = {}
         self.pending: dict[tuple[str, int], tuple[Letter, asyncio.Future[Reply]]] = {}
 
@@ -50,18 +65,22 @@ class Mailroom:
         send: Callable[[str, bytes], object],
         deliver: Callable[[str, Delivery], None],
         answer: Callable[[str, int, Answer], None],
+        went: Callable[[str], tuple[str, int] | None],
+        note: Callable[[str, str], None],
     ) -> None:
-        """`release` is the gateway's, `send(host, bytes)` the link's, `deliver` and `answer` the runner's."""
+        """`release` is the gateway's, `send(host, bytes)` the link's, `deliver` and `answer` the runner's; `went`
+        gives the forwarding address of an agent that left this host; `note(agent, text)` tells its owner."""
         self.host = host
         self.boxes: dict[str, Mailbox] = {}
         self._epochs: dict[str, int] = {}
         self._whereabouts, self._release, self._outbox = whereabouts, release, outbox
-        self._send, self._deliver, self._answer = send, deliver, answer
+        self._send, self._deliver, self._answer, self._went, self._note = send, deliver, answer, went, note
         self._clients: dict[str, Client] = {}
         self._calls: dict[tuple[str, str, int], int] = {}  # (agent, receiver, sequence) -> the agent's own number
         self._unwritten: set[tuple[str, str, int]] = set()  # letters (agent, receiver, sequence) that may not leave yet
         self._tickets = itertools.count(1)
         self._ticket: dict[str, int] = {}  # of the letter that is with the agent
+        self._outbox_bytes: dict[str, int] = {}  # agent -> of its letters without a reply
 
     # Residents
 
@@ -69,6 +88,7 @@ class Mailroom:
         """A new resident. Its letters are delivered from now on."""
         box = self.boxes[agent] = Mailbox(luggage)
         self._epochs[agent] = epoch
+        self._outbox_bytes[agent] = sum(_size(each) for sent in luggage.sent.values() for each in sent.letters)
         for letter in waiting:
             box.take(letter)
         self.reopen(agent)
@@ -91,6 +111,7 @@ class Mailroom:
         self.boxes.pop(agent, None)
         self._epochs.pop(agent, None)
         self._ticket.pop(agent, None)
+        self._outbox_bytes.pop(agent, None)
         for key in [key for key in self._calls if key[0] == agent]:
             del self._calls[key]
 
@@ -98,8 +119,9 @@ class Mailroom:
 
     async def ask(self, client: str, receiver: str, kind: str, body: bytes, patience: float) -> Reply:
         """Sends a client's message and waits `patience` seconds for the reply, wherever the agent is or goes."""
-        _check_size(body)
-        desk = self._clients.setdefault(client, Client(client))
+        check(kind, body)
+        desk = self._clients[client] = self._clients.pop(client, Client())  # to the end: heard just now
+        self._forget_an_idle_client()
         settled = desk.settled(receiver)
         sequence = desk.sent[receiver] = desk.sent.get(receiver, 0) + 1
         letter = Letter(client, 0, sequence, settled, receiver, self.host, kind, body)
@@ -118,9 +140,18 @@ class Mailroom:
             ) from None
         finally:
             desk.pending.pop((receiver, sequence), None)
+            self.route(Settled(client, desk.settled(receiver), receiver))
 
-    def forget_client(self, client: str) -> None:
-        self._clients.pop(client, None)
+    async def tell(self, client: str, receiver: str, kind: str, body: bytes, patience: float) -> None:
+        """Like `ask`, when nobody waits: whatever comes of it is dropped."""
+        with contextlib.suppress(Unavailable):
+            await self.ask(client, receiver, kind, body, patience)
+
+    def _forget_an_idle_client(self) -> None:
+        if len(self._clients) > MAX_IDLE_CLIENTS:
+            idle = next((name for name, desk in self._clients.items() if not desk.pending), None)
+            if idle is not None:
+                del self._clients[idle]
 
     # From agents (the runner's upcalls)
 
@@ -130,23 +161,38 @@ class Mailroom:
         if box is None:
             return  # a late frame of an agent that left
         try:
-            _check_size(outgoing.body)
+            check(outgoing.kind, outgoing.body)
             receiver = self._whereabouts.resolve(outgoing.receiver)
-        except Misuse as error:
-            if outgoing.call is not None:
-                self._answer(agent, outgoing.call, Answer(False, codec.encode(str(error))))
+            sent = box.luggage.sent.get(receiver, Sent())
+            self._check_room(agent, box.luggage, len(outgoing.body))
+        except (Misuse, Unavailable) as error:
+            self._not_sent(agent, outgoing, str(error))
             return
-        luggage = box.luggage
-        sequence = luggage.sent[receiver] = luggage.sent.get(receiver, 0) + 1
-        settled = luggage.settled().get(receiver, sequence - 1)
-        epoch = self._epochs[agent]
-        letter = Letter(agent, epoch, sequence, settled, receiver, self.host, outgoing.kind, outgoing.body)
-        luggage.outbox.append(letter)
+        box.luggage.sent[receiver] = sent
+        settled = sent.settled
+        sent.last += 1
+        letter = Letter(
+            agent, self._epochs[agent], sent.last, settled, receiver, self.host, outgoing.kind, outgoing.body
+        )
+        sent.letters.append(letter)
+        self._outbox_bytes[agent] += _size(letter)
+        sequence = letter.sequence
         if outgoing.call is not None:
             self._calls[agent, receiver, sequence] = outgoing.call
         self._unwritten.add((agent, receiver, sequence))
         durable = self._outbox.keep_letter(agent, receiver, sequence, codec.encode(letter))
         durable.add_done_callback(lambda future: self._leave(letter, future))
+
+    def _check_room(self, agent: str, luggage: Luggage, size: int) -> None:
+        count = sum(len(sent.letters) for sent in luggage.sent.values())
+        if self._outbox_bytes[agent] + size > MAX_OUTBOX_BYTES or count >= MAX_OUTBOX_LETTERS:
+            raise Unavailable(f"{agent} has {count} letters without a reply; send more when some are answered")
+
+    def _not_sent(self, agent: str, outgoing: Outgoing, reason: str) -> None:
+        if outgoing.call is not None:
+            self._answer(agent, outgoing.call, Answer(False, codec.encode(reason)))
+        else:
+            self._note(agent, f"{outgoing.kind!r} was not sent to {outgoing.receiver}: {reason}")
 
     def _leave(self, letter: Letter, durable: "asyncio.Future[None]") -> None:
         if not durable.cancelled() and durable.exception() is None:
@@ -159,7 +205,7 @@ class Mailroom:
             return
         del self._ticket[agent]
         try:
-            _check_size(answer.body)
+            check("answer", answer.body)
         except Misuse as error:
             answer = Answer(False, codec.encode(str(error)))
         reply = box.handled(answer.ok, answer.body)
@@ -172,17 +218,22 @@ class Mailroom:
     def receive(self, host: str, raw: bytes) -> None:
         """Post from another host. Raises PeerFault for what is none."""
         post: Post = codec.decode(raw, _POST, host)
-        if post.sequence < 1 or len(post.body) > MAX_BODY_BYTES:
-            raise PeerFault(host, "sent post with no proper number, or too large a body")
-        if isinstance(post, Letter) and not 0 <= post.settled < post.sequence:
-            raise PeerFault(host, f"sent a letter of {post.sender} that claims to be settled itself")
+        if post.sender in self.boxes and not isinstance(post, Reply):
+            raise PeerFault(host, f"sent a letter in the name of {post.sender}, which lives here")
         self.route(post, came_from=host)
 
     def route(self, post: Post, came_from: str | None = None) -> None:
-        if isinstance(post, Letter):
-            self._route_letter(post, came_from)
-        else:
-            self._route_reply(post, came_from)
+        match post:
+            case Letter():
+                self._route_letter(post, came_from)
+            case Reply():
+                self._route_reply(post, came_from)
+            case Settled(sender, sequence, receiver):
+                box = self.boxes.get(receiver)
+                if box is not None:
+                    box.settle(sender, sequence)
+                else:
+                    self._forward(post, self._whereabouts.host_of(receiver), came_from)
 
     def resend(self) -> None:
         """Sends again what has no reply yet: after a pause, a link's return, or news of an agent's place."""
@@ -190,11 +241,12 @@ class Mailroom:
             for letter, _ in list(desk.pending.values()):
                 self.route(replace(letter, settled=desk.settled(letter.receiver)))
         for box in list(self.boxes.values()):
-            settled = box.luggage.settled()
-            for letter in list(box.luggage.outbox):
-                if (letter.sender, letter.receiver, letter.sequence) not in self._unwritten:
-                    # As of now: a receiver that was restarted may have forgotten what was settled before.
-                    self.route(replace(letter, settled=settled[letter.receiver]))
+            for sent in list(box.luggage.sent.values()):
+                # The later ones follow when these are settled. `settled` is as of now: a receiver that was
+                # restarted may have forgotten what was settled before.
+                for letter in sent.letters[:RESEND_AT_ONCE]:
+                    if (letter.sender, letter.receiver, letter.sequence) not in self._unwritten:
+                        self.route(replace(letter, settled=sent.settled))
 
     def _route_letter(self, letter: Letter, came_from: str | None) -> None:
         box = self.boxes.get(letter.receiver)
@@ -208,8 +260,8 @@ class Mailroom:
         if host == "":
             error = codec.encode(f"{letter.receiver} was disposed of")
             self.route(Reply(letter.receiver, letter.sender, letter.sequence, letter.origin, False, error))
-        elif host and host not in (self.host, came_from):  # never back: two hosts with stale hints would play tennis
-            self._send(host, codec.encode(letter))
+        else:
+            self._forward(letter, host, came_from)
 
     def _route_reply(self, reply: Reply, came_from: str | None) -> None:
         client = self._clients.get(reply.receiver)
@@ -221,18 +273,26 @@ class Mailroom:
         box = self.boxes.get(reply.receiver)
         if box is not None:
             self._settle(reply.receiver, box.luggage, reply)
-            return
-        host = self._whereabouts.host_of(reply.receiver) or reply.origin
-        if host not in (self.host, came_from):
-            self._send(host, codec.encode(reply))
+        else:
+            self._forward(reply, self._whereabouts.host_of(reply.receiver) or reply.origin, came_from)
+
+    def _forward(self, post: Post, host: str | None, came_from: str | None) -> None:
+        """What is our own goes where the receiver is believed to be. What another host sent goes on only along our own
+        journal's forwarding address: by hearsay it could go in circles for ever."""
+        if came_from is not None:
+            address = self._went(post.receiver)
+            host = address[0] if address is not None else None
+        if host and host not in (self.host, came_from):
+            self._send(host, codec.encode(post))
 
     def _settle(self, agent: str, luggage: Luggage, reply: Reply) -> None:
-        mine = [each for each in luggage.outbox if (each.receiver, each.sequence) == (reply.sender, reply.sequence)]
-        if not mine:
+        sent = luggage.sent.get(reply.sender)
+        mine = next((each for each in sent.letters if each.sequence == reply.sequence), None) if sent else None
+        if sent is None or mine is None:
             return  # a repeat
-        luggage.outbox.remove(mine[0])
-        upto = luggage.settled().get(reply.sender, luggage.sent[reply.sender])
-        self._outbox.drop_letters(agent, reply.sender, upto)
+        sent.letters.remove(mine)
+        self._outbox_bytes[agent] -= _size(mine)
+        self._outbox.drop_letters(agent, reply.sender, sent.settled)
         call = self._calls.pop((agent, reply.sender, reply.sequence), None)
         if call is not None:
             self._answer(agent, call, Answer(reply.ok, reply.body))
@@ -244,7 +304,13 @@ class Mailroom:
             self._deliver(agent, Delivery(ticket, letter.sender, letter.kind, letter.body))
 
 
-def _check_size(body: bytes) -> None:
+def check(kind: str, body: bytes) -> None:
+    """Raises Misuse for what no letter can carry."""
+    if not isinstance(kind, str) or not 1 <= len(kind) <= MAX_KIND:
+        raise Misuse(f"a message's kind is a text of 1 to {MAX_KIND} characters, not {kind!r:.40}")
     if len(body) > MAX_BODY_BYTES:
         raise Misuse(f"a message has at most {MAX_BODY_BYTES} bytes; this one has {len(body)}")
 
+
+def _size(letter: Letter) -> int:
+    return LETTER_BYTES + len(letter.body)

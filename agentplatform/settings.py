@@ -75,8 +75,11 @@ class Home:
 
 def private_folder(folder: Path) -> Path:
     """Makes `folder` with mode 0700, or checks that an existing one is ours alone."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    facts = folder.lstat()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = folder.lstat()
+    except OSError as error:
+        raise Misuse(f"the folder {folder} cannot be made: {error.strerror}; choose another place") from None
     if facts.st_uid != os.getuid() or facts.st_mode & 0o077 or folder.is_symlink():
         raise Misuse(f"{folder} must belong to you alone (mode 0700); another user may have put it there")
     return folder

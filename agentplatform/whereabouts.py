@@ -8,7 +8,10 @@ from collections.abc import Iterable
 
 import msgspec
 
+from agentplatform.parcel.manifest import AGENT_ID, MAX_EPOCH
 from ledger.errors import Misuse
+
+MAX_HOST_NAME = 63  # characters
 
 
 class Located(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -17,6 +20,10 @@ class Located(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     agent: str
     epoch: int
     host: str
+
+    def __post_init__(self) -> None:
+        if not AGENT_ID.fullmatch(self.agent) or not 0 <= self.epoch <= MAX_EPOCH or len(self.host) > MAX_HOST_NAME:
+            raise ValueError(f"{self.agent!r:.80} is no agent's id, or its epoch or host cannot be")
 
 
 class Whereabouts:
@@ -36,11 +43,16 @@ class Whereabouts:
         located = self._located.get(agent)
         return None if located is None else located.host
 
+    def on(self, host: str) -> list[Located]:
+        return [located for located in self._located.values() if located.host == host]
+
     def alive(self) -> list[Located]:
         return sorted((located for located in self._located.values() if located.host), key=lambda each: each.agent)
 
     def resolve(self, text: str) -> str:
         """The id of the one agent that `text` names: its id, its name, or the beginning of its id. Else Misuse."""
+        if not text:
+            raise Misuse("name an agent: its id, its name, or the beginning of its id")
         if text in self._located:
             return text
         alive = [located.agent for located in self.alive()]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from ledger.errors import PeerFault
+from ledger.errors import Misuse, PeerFault
 
 T = TypeVar("T")
 DIGEST_BYTES = 32
@@ -32,7 +32,7 @@ def decode(raw: bytes | memoryview, kind: type[T], sender: str = "sender unknown
     """`raw` as a `kind`. Raises PeerFault, naming `sender`, for bytes that are not one."""
     try:
         return cast(T, _decoder(cast(Hashable, kind)).decode(raw))
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError, Misuse) as error:
         name = getattr(kind, "__name__", str(kind))
         raise PeerFault(sender, f"sent bytes that are no {name}: {error}") from None
 

@@ -23,6 +23,7 @@ from ledger.identity import Signed
 
 log = logging.getLogger(__name__)
 _OWN = "the custody journal"
+MAX_CARGO = 64  # agents of one offer
 
 
 class Guest(msgspec.Struct, frozen=True):
@@ -57,6 +58,8 @@ class Arrivals:
         key = self._surroundings.key_of(host)
         if key is None:
             raise PeerFault(host, "is not registered with the ledger, or is revoked")
+        if len(offer.cargo) > MAX_CARGO:
+            raise PeerFault(host, f"offered {len(offer.cargo)} agents at once; at most {MAX_CARGO} are taken")
         if len(offer.cargo) != len(offer.parcels):
             raise PeerFault(host, "offered a handoff whose parcels are not those of its cargo")
         wall = int(time.time() * 1000)
@@ -72,7 +75,9 @@ class Arrivals:
             )
             if (manifest.transfer, manifest.agent, manifest.epoch) != (offer.transfer, load.agent, load.epoch):
                 raise PeerFault(host, f"offered {load.agent} with the manifest of another transfer, agent or epoch")
-            guests.append(Guest(birth, manifest.birth, codec.decode(parcel.luggage, Luggage, host), parcel))
+            luggage = codec.decode(parcel.luggage, Luggage, host)
+            luggage.check(birth.agent, host)
+            guests.append(Guest(birth, manifest.birth, luggage, parcel))
         self._offered = {offer.transfer: tuple(guests)}  # the machine says at once whether it takes them
 
     # What the machine decides

@@ -57,6 +57,7 @@ class Carrier:
         self._journal, self._gateway, self._mailroom, self._runner = journal, gateway, mailroom, runner
         self._surroundings = surroundings
         self._tasks: set[asyncio.Task[None]] = set()
+        self._births: set[asyncio.Task[None]] = set()  # those of them that run agents' code
 
     # The beginning and the end of a life
 
@@ -177,16 +178,24 @@ class Carrier:
         durable.add_done_callback(lambda future: self._durable(record, future))
 
     def _durable(self, record: Record, future: "asyncio.Future[None]") -> None:
-        if not future.cancelled() and future.exception() is None:  # else the disk failed, and the daemon stops
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
             self.step(events.Durable(record))
+        else:  # the machine is ahead of its log for good
+            self._surroundings.broken(f"the custody journal did not take a {type(record).__name__}: {error}")
 
     # After a restart
 
     async def recover(self, effects: Iterable[events.Effect]) -> None:
-        """Performs what Handoff.recover decided, before the links start: a notice must find its copies opened."""
+        """Performs what Handoff.recover decided, before the links start: a notice must find its copies opened.
+
+        Agents that are born again run their own code to do so; nobody waits for that.
+        """
         self._perform(effects)
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while waiting := self._tasks - self._births:
+            await asyncio.wait(waiting)
 
     async def _restore(self, transfer: bytes, cargo: tuple[Cargo, ...], reason: str) -> None:
         """Agents that were on offer when this host, or their worker, ended: they stay, and hear why."""
@@ -202,7 +211,7 @@ class Carrier:
         """A resident: it goes on from the state that was written last."""
         arrival = Arrival(self.host, epoch, None)
         if kept == BIRTH:
-            await self._bear_again(agent, arrival)
+            self._births.add(self._start(self._bear_again(agent, arrival)))
             return
         guest = await self.arrivals.unpack(kept, agent)
         if await self.arrivals.open_again(guest):
@@ -227,12 +236,14 @@ class Carrier:
 
     # Helpers
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
+        self._births.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a step of a handoff failed", exc_info=error)

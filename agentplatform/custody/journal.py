@@ -173,7 +173,7 @@ def _store(record: Record, parcels: Sequence[bytes]) -> list[Statement]:
     if len(owners) != len(parcels):
         raise Misuse(f"{type(record).__name__} has {len(owners)} agents and {len(parcels)} parcels; give one for each")
     return [
-        ("INSERT INTO parcels VALUES (?, ?, ?, ?)", (*owner, parcel))
+        ("INSERT OR REPLACE INTO parcels VALUES (?, ?, ?, ?)", (*owner, parcel))
         for owner, parcel in zip(owners, parcels, strict=True)
     ]
 

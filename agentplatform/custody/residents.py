@@ -7,7 +7,7 @@ import msgspec
 
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.surroundings import Surroundings
-from agentplatform.mail import Letter, Luggage
+from agentplatform.mail import Letter, Luggage, Sent
 from agentplatform.mailroom import Mailroom
 from agentplatform.parcel.manifest import Birth
 from ledger import codec
@@ -61,7 +61,9 @@ class Residents:
     async def recall_letters(self, agent: str, luggage: Luggage) -> None:
         """Letters that left since the luggage was written keep their numbers: a number is never used twice."""
         for receiver, sequence, raw in await self._journal.letters(agent):
-            luggage.sent[receiver] = max(sequence, luggage.sent.get(receiver, 0))
-            luggage.outbox = [each for each in luggage.outbox if (each.receiver, each.sequence) != (receiver, sequence)]
+            sent = luggage.sent.setdefault(receiver, Sent())
+            sent.last = max(sequence, sent.last)
+            sent.letters = [each for each in sent.letters if each.sequence != sequence]
             if raw is not None:
-                luggage.outbox.append(codec.decode(raw, Letter, _OWN))
+                sent.letters.append(codec.decode(raw, Letter, _OWN))
+            sent.letters.sort(key=lambda each: each.sequence)

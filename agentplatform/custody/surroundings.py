@@ -40,3 +40,6 @@ class Surroundings(Protocol):
 
     def hopped(self, hop: Hop) -> None:
         """A handoff from here was completed."""
+
+    def broken(self, reason: str) -> None:
+        """What was decided is not on disk, and never will be: nothing may leave this host any more."""

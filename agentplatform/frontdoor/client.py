@@ -18,11 +18,11 @@ from agentplatform.frontdoor.server import OBJECT
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import code_digest, give_birth
 from agentplatform.settings import Home
-from ledger import keyfile
+from ledger import codec, keyfile
 from ledger.errors import Misuse, Unavailable
 from ledger.identity import Identity
 
-PATIENCE = 30.0
+PATIENCE = 30.0  # seconds
 _MARGIN = 5.0  # seconds more for the front door, so that the daemon's own, better reason comes first
 
 
@@ -70,7 +70,9 @@ class Host:
     def call(self, verb: str, *, patience: float = PATIENCE, **arguments: Any) -> Any:
         """One verb of the daemon (see agentplatform.desk), with plain data. Raises the daemon's PlatformError."""
         try:
-            reply = self._proxy().call(verb, arguments, patience)
+            proxy = self._proxy()
+            proxy._pyroTimeout = patience + _MARGIN  # a daemon that hangs does not hang its callers
+            reply = proxy.call(verb, arguments, patience)
         except (Pyro5.errors.CommunicationError, Pyro5.errors.SecurityError, OSError) as error:
             self._threads.proxy = None
             raise Unavailable(f"{self.home.folder.name} does not answer: {error}. Is it running?") from None
@@ -114,13 +116,13 @@ class AgentProxy:
         self._host, self.id = host, agent
 
     def call(self, kind: str, body: Any = None, *, patience: float = PATIENCE) -> Any:
-        """Sends a message and waits for the answer.
+        """Sends a message and waits for the answer. `kind` is a text, `body` plain data.
 
         Raises Misuse with the agent's own error, Unavailable after `patience` seconds.
         """
         question = {"agent": self.id, "kind": kind, "body": plain(body), "client": self._host.client}
         answer = self._host.call("ask", patience=patience + _MARGIN, waiting=patience, **question)
-        return msgspec.msgpack.decode(answer["body"])
+        return codec.decode(answer["body"], object, self.id)
 
     def send(self, kind: str, body: Any = None) -> None:
         """Sends a message and does not wait."""

@@ -5,10 +5,13 @@ import hmac
 import logging
 import os
 import secrets
+import socket
+import struct
 import threading
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
 import Pyro5.api
 import Pyro5.core
 import Pyro5.serializers
@@ -20,6 +23,8 @@ from ledger.errors import PlatformError, Unavailable
 log = logging.getLogger(__name__)
 OBJECT = "mae"
 MAX_PATIENCE = 3600.0
+HANDSHAKE_SECONDS = 5.0
+MAX_CALL_BYTES = 64 * 1024 * 1024  # of one call, also before the token is known
 
 
 class Desk(Protocol):
@@ -57,6 +62,16 @@ class _Daemon(Pyro5.api.Daemon):
 
     token: str = ""
 
+    def _handshake(self, conn: Any, denied_reason: str | None = None) -> bool:
+        """Before a byte is read: what an agent started is turned away, and nobody holds a thread by saying nothing."""
+        if _started_by_us(_peer(conn.sock)):
+            conn.close()
+            return False
+        conn.timeout = HANDSHAKE_SECONDS
+        welcome: bool = super()._handshake(conn, denied_reason)
+        conn.timeout = None
+        return welcome
+
     def validateHandshake(self, conn: object, data: object) -> str:
         if not isinstance(data, str) or not hmac.compare_digest(data.encode(), self.token.encode()):
             raise Pyro5.errors.SecurityError("the control token is missing or wrong")
@@ -74,6 +89,7 @@ class Server:
         self._home.socket.unlink(missing_ok=True)  # the folder's lock is ours, so nobody listens there
         Pyro5.config.SERVERTYPE = "thread"
         Pyro5.config.DETAILED_TRACEBACK = False
+        Pyro5.config.MAX_MESSAGE_SIZE = MAX_CALL_BYTES
         self._daemon = _Daemon(unixsocket=str(self._home.socket))
         self._daemon.token = _fresh_token(self._home.token)
         self._daemon.register(Door(loop, self._desk), OBJECT)
@@ -85,6 +101,20 @@ class Server:
         self._daemon.shutdown()
         self._home.socket.unlink(missing_ok=True)
         self._home.token.unlink(missing_ok=True)
+
+
+def _peer(connection: socket.socket) -> int:
+    """The process at the other end of a local socket."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[0])
+
+
+def _started_by_us(pid: int) -> bool:
+    """Workers, and what agents start, descend from this daemon; callers do not. One that is gone is no caller."""
+    try:
+        return any(parent.pid == os.getpid() for parent in psutil.Process(pid).parents())
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _fresh_token(path: Path) -> str:

@@ -9,6 +9,7 @@ import re
 
 import msgspec
 
+from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
 from ledger import codec
 from ledger.errors import Misuse, PeerFault
 from ledger.identity import KEY_BYTES, Identity, Signed
@@ -16,7 +17,9 @@ from ledger.identity import KEY_BYTES, Identity, Signed
 BIRTH_DOMAIN = "agentplatform/birth"
 MANIFEST_DOMAIN = "agentplatform/manifest"
 TRANSFER_BYTES = 16
+MAX_EPOCH = 2**62  # what SQLite and MessagePack hold, with room for the next
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+AGENT_ID = re.compile(NAME.pattern + r"-[0-9a-f]{16}")
 
 
 class Birth(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -126,12 +129,14 @@ def open_parcel(
         raise PeerFault(source, f"{about} is meant for {manifest.destination}, not for {destination}")
     if manifest.expires < wall:
         raise PeerFault(source, f"{about} expired {wall - manifest.expires} ms ago")
-    if len(manifest.transfer) != TRANSFER_BYTES or manifest.epoch < 1:
+    if len(manifest.transfer) != TRANSFER_BYTES or not 1 <= manifest.epoch <= MAX_EPOCH:
         raise PeerFault(source, f"{about} has no proper transfer id or epoch")
     if state_digest(parcel.state) != manifest.state:
         raise PeerFault(source, f"{about} was changed on the way: the state is not the one that was signed")
     if luggage_digest(parcel.luggage) != manifest.luggage:
         raise PeerFault(source, f"{about} was changed on the way: the luggage is not the one that was signed")
+    if parcel.code is not None and len(parcel.code) > MAX_BUNDLE_BYTES:
+        raise PeerFault(source, f"{about} has code of {len(parcel.code)} bytes; at most {MAX_BUNDLE_BYTES} are taken")
     if parcel.code is not None and code_digest(parcel.code) != manifest.code:
         raise PeerFault(source, f"{about} was changed on the way: the code is not the one that was signed")
     birth = open_birth(manifest.birth, source)

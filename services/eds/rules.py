@@ -12,6 +12,10 @@ import msgspec
 
 from ledger.errors import Misuse
 
+MAX_AGENTS = 256  # of one group
+MAX_RULES = 256
+MAX_NAME = 128  # characters
+
 Plan = Mapping[str, str]  # agent -> host; agents that are not in it have no place yet
 
 
@@ -99,9 +103,12 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         _names(f"the group {self.name!r}", self.agents, at_least=1)
+        if len(self.rules) > MAX_RULES or max(len(self.name), len(self.user or "")) > MAX_NAME:
+            raise Misuse(f"a group has at most {MAX_RULES} rules, and names of at most {MAX_NAME} characters")
+        members = set(self.agents)
         for rule in self.rules:
             for agent in rule.names:
-                if agent not in self.agents:
+                if agent not in members:
                     raise Misuse(f"a rule of the group {self.name!r} names {agent!r}, which is not in the group")
 
 
@@ -123,8 +130,10 @@ def decode_group(data: Mapping[str, Any]) -> Group:
 
 def _names(what: str, names: Iterable[str], at_least: int) -> None:
     listed = list(names)
-    if len(listed) < at_least:
-        raise Misuse(f"{what} names {len(listed)} agents; it needs at least {at_least}")
+    if not at_least <= len(listed) <= MAX_AGENTS:
+        raise Misuse(f"{what} names {len(listed)} agents; it needs {at_least} to {MAX_AGENTS}")
+    seen = set()
     for name in listed:
-        if not name or listed.count(name) > 1:
+        if not name or name in seen:
             raise Misuse(f"{what} names {name!r} twice" if name else f"{what} has an agent without a name")
+        seen.add(name)

@@ -20,7 +20,7 @@ from agentplatform.custody.journal import Journal
 from agentplatform.custody.records import Record
 from agentplatform.custody.state import Custody
 from agentplatform.custody.surroundings import Hop
-from agentplatform.mail import Letter, Luggage, Reply
+from agentplatform.mail import Letter, Luggage, Post, Reply, Settled
 from agentplatform.mailroom import Mailroom
 from agentplatform.messages import Answer, Outgoing
 from agentplatform.parcel.manifest import Birth, code_digest, give_birth, open_birth
@@ -40,7 +40,7 @@ OWNER = Identity(b"owner".ljust(32, b"."))
 CODE = b"the code"
 PATIENCE = 600.0  # seconds: what waits in these tests waits for events, not for time
 TURNS = 24  # of the loop, after which all that an event set off is done; the longest chain takes about 12
-_ANY_POST: Any = Letter | Reply
+_ANY_POST: Any = Post
 
 
 class HeldHub(Hub):
@@ -99,7 +99,8 @@ class WatchedJournal(Journal):
 class WatchedMailroom(Mailroom):
     def admit(self, agent: str, epoch: int, luggage: Luggage, waiting: Iterable[Letter] = ()) -> None:
         """Letters that an agent brings were written where they were sent, or came in a parcel that was."""
-        cast(WatchedJournal, self._outbox).kept |= {(agent, each.receiver, each.sequence) for each in luggage.outbox}
+        letters = (each for sent in luggage.sent.values() for each in sent.letters)
+        cast(WatchedJournal, self._outbox).kept |= {(agent, each.receiver, each.sequence) for each in letters}
         super().admit(agent, epoch, luggage, waiting)
 
 
@@ -123,6 +124,7 @@ class EdgeHost:
 
     async def boot(self) -> None:
         self.journal = cast(WatchedJournal, await WatchedJournal.open(self.world.disks[self.name]))
+        machine, effects = Handoff.recover(self.name, await self.journal.load())
         self.mailroom = WatchedMailroom(
             self.name,
             self.whereabouts,
@@ -131,8 +133,9 @@ class EdgeHost:
             self._sender(Channel.MAIL),
             self.runner.deliver,
             self.runner.answer,
+            machine.went,
+            lambda agent, text: self.printed(agent, "note", text),
         )
-        machine, effects = Handoff.recover(self.name, await self.journal.load())
         self.carrier = self._kind(
             self.name,
             self.identity,
@@ -169,10 +172,10 @@ class EdgeHost:
 
         return send
 
-    def _check_promise(self, post: Letter | Reply) -> None:
+    def _check_promise(self, post: Post) -> None:
         """Durable before visible: letters rest on the outbox, replies on the agent's being here."""
-        if post.sender not in self.mailroom.boxes:
-            return  # forwarded
+        if post.sender not in self.mailroom.boxes or isinstance(post, Settled):
+            return  # forwarded, or a client's
         if isinstance(post, Letter):
             here = (post.sender, post.receiver, post.sequence) in self.journal.kept
         else:
@@ -200,6 +203,9 @@ class EdgeHost:
 
     def hopped(self, hop: Hop) -> None:
         self.hops.append(hop)
+
+    def broken(self, reason: str) -> None:
+        self.world.broken.append(f"{self.name}: {reason}")
 
     # Upcalls
 

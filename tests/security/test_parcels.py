@@ -20,7 +20,7 @@ from agentplatform.custody.messages import (
     Offer,
     Refuse,
 )
-from agentplatform.mail import Letter, Luggage, Reply
+from agentplatform.mail import Letter, Luggage
 from agentplatform.parcel.manifest import (
     Manifest,
     Parcel,
@@ -373,18 +373,18 @@ async def test_words_out_of_turn(attacker: Attacker) -> None:
         b"",
         NESTED,
         COUNTED,
-        Letter("client-1", 0, 0, 0, "x", "a", "note", b""),
-        Letter("client-1", 0, -1, -2, "x", "a", "note", b""),
-        Letter("client-1", 0, 3, 3, "x", "a", "note", b""),
-        Letter("client-1", 0, 3, -1, "x", "a", "note", b""),
-        Letter("client-1", 0, 1, 0, "x", "a", "note", bytes((16 << 20) + 1)),
-        Reply("x", "client-1", 1, "b", True, bytes((16 << 20) + 1)),
+        codec.encode(["letter", "client-1", 0, 0, 0, "x", "a", "note", b""]),
+        codec.encode(["letter", "client-1", 0, -1, -2, "x", "a", "note", b""]),
+        codec.encode(["letter", "client-1", 0, 3, 3, "x", "a", "note", b""]),
+        codec.encode(["letter", "client-1", 0, 3, -1, "x", "a", "note", b""]),
+        codec.encode(["letter", "client-1", 0, 1, 0, "x", "a", "note", bytes((16 << 20) + 1)]),
+        codec.encode(["reply", "x", "client-1", 1, "b", True, bytes((16 << 20) + 1)]),
     ],
     ids=range(9),
 )
-async def test_bad_post(world: World, post: bytes | Letter | Reply) -> None:
+async def test_bad_post(world: World, post: bytes) -> None:
     with pytest.raises(PeerFault, match=r"^a: sent"):
-        world["b"].mailroom.receive("a", post if isinstance(post, bytes) else codec.encode(post))
+        world["b"].mailroom.receive("a", post)
 
 
 async def test_mail_in_a_notice_that_is_none_does_not_stop_it(attacker: Attacker) -> None:
@@ -396,11 +396,12 @@ async def test_mail_in_a_notice_that_is_none_does_not_stop_it(attacker: Attacker
 
 async def test_what_a_registered_host_is_believed(world: World) -> None:
     """The limit that docs/custody.md names: who sent a letter is the word of the host that brings it."""
-    x, y = await world.create("b", "x"), await world.create("b", "y")
-    forged = Letter(y, 0, 1, 0, x, "b", "note", codec.encode(666))
-    world["b"].mailroom.receive("a", codec.encode(forged))
+    x, y, elsewhere = await world.create("b", "x"), await world.create("b", "y"), "z-0123456789abcdef"
+    world["b"].mailroom.receive("a", codec.encode(Letter(elsewhere, 0, 1, 0, x, "b", "note", codec.encode(666))))
     await world.crank()
     assert world["b"].state(x)["handled"] == [666]
+    with pytest.raises(PeerFault, match=r"^a: sent a letter in the name of .*, which lives here"):
+        world["b"].mailroom.receive("a", codec.encode(Letter(y, 0, 1, 0, x, "b", "note", codec.encode(667))))
     # But nobody's word moves or ends an agent that lives here: that takes its owner's signature.
     for command in (
         sign(Command(x, "dispose", "", FAR), MALLORY),

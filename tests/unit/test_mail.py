@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from agentplatform.custody.gateway import Gateway
-from agentplatform.mail import MAX_BODY_BYTES, Letter, Luggage, Mailbox
+from agentplatform.mail import MAX_BODY_BYTES, Letter, Luggage, Mailbox, Sent
 from agentplatform.mailroom import Mailroom
 from agentplatform.messages import Answer, Delivery, Outgoing
 from agentplatform.whereabouts import Located, Whereabouts
@@ -115,6 +115,8 @@ class Desk:
 
     def __init__(self, host: str = "north") -> None:
         self.whereabouts = Whereabouts()
+        self.went: tuple[str, int] | None = None
+        self.notes: list[tuple[str, str]] = []
         self.gateway = Gateway()
         self.wire: list[tuple[str, bytes]] = []
         self.delivered: list[tuple[str, Delivery]] = []
@@ -129,6 +131,8 @@ class Desk:
             lambda host, raw: self.wire.append((host, raw)),
             lambda agent, delivery: self.delivered.append((agent, delivery)),
             lambda agent, call, answer: self.answers.append((agent, call, answer)),
+            lambda agent: self.went,
+            lambda agent, text: self.notes.append((agent, text)),
         )
 
     def keep_letter(self, agent: str, receiver: str, sequence: int, raw: bytes) -> "asyncio.Future[None]":
@@ -194,13 +198,83 @@ async def test_an_answer_waits_in_the_gateway_until_the_arrival_is_durable():
     assert (await asking).body == b"\x02"
 
 
-async def test_a_letter_is_never_sent_back_where_it_came_from():
+async def test_what_another_host_sent_goes_on_along_our_own_journal_alone():
+    """By hearsay, hosts with wrong news could send one letter round in circles for ever."""
     desk = Desk("east")
     desk.whereabouts.learn(Located(AGENT, 1, "north"))
+    desk.room.receive("south", codec.encode(letter(1)))
+    assert desk.wire == []
+    desk.went = "north", 1
     desk.room.receive("north", codec.encode(letter(1)))
     assert desk.wire == []
     desk.room.receive("south", codec.encode(letter(1)))
     assert [host for host, _ in desk.wire] == ["north"]
+
+
+async def test_nobody_elsewhere_writes_in_the_name_of_an_agent_that_lives_here():
+    desk = Desk()
+    desk.room.admit(AGENT, 1, Luggage())
+    with pytest.raises(PeerFault, match="lives here"):
+        desk.room.receive("east", codec.encode(Letter(AGENT, 0, 1, 0, OTHER, "north", "add", b"\x01")))
+
+
+def test_a_copy_of_the_sender_that_is_out_of_date_is_not_heard():
+    box = open_box()
+    box.take(Letter(OTHER, 2, 1, 0, AGENT, "north", "add", b""))
+    assert handle_all(box) == [1]
+    box.take(Letter(OTHER, 1, 2, 0, AGENT, "east", "add", b""))
+    assert handle_all(box) == []
+    box.take(Letter(OTHER, 2, 2, 0, AGENT, "north", "add", b""))
+    assert handle_all(box) == [2]
+
+
+def test_the_memory_of_clients_that_come_once_is_bounded():
+    box = open_box()
+    for number in range(40):
+        box.take(letter(1, sender=f"client-{number}"))
+        box.next()
+        box.handled(True, bytes(1024 * 1024))
+    kept = [reply for memory in box.luggage.senders.values() for reply in memory.replies]
+    assert 1 <= len(kept) <= 8 and kept[-1].receiver == "client-39"
+    box.settle("client-39", 1)
+    assert len([reply for memory in box.luggage.senders.values() for reply in memory.replies]) == len(kept) - 1
+
+
+async def test_a_client_that_has_its_answer_says_so():
+    desk = Desk()
+    desk.room.admit(AGENT, 3, Luggage())
+    asking = asyncio.ensure_future(desk.room.ask("client-1", AGENT, "add", b"\x01", 5))
+    await turn()
+    desk.room.answered(AGENT, desk.delivered[0][1].ticket, Answer(True, b"\x02"))
+    await asking
+    assert desk.room.boxes[AGENT].luggage.senders["client-1"].replies == []
+
+
+async def test_an_agent_that_floods_is_refused_and_hears_why():
+    desk = Desk()
+    desk.whereabouts.learn(Located(OTHER, 1, "east"))
+    desk.room.admit(AGENT, 3, Luggage())
+    for _ in range(4):
+        desk.room.sent(AGENT, Outgoing(OTHER, "hello", bytes(15 * 1024 * 1024), None))
+    desk.room.sent(AGENT, Outgoing(OTHER, "hello", bytes(15 * 1024 * 1024), None))
+    desk.room.sent(AGENT, Outgoing(OTHER, "hello", bytes(15 * 1024 * 1024), 7))
+    assert len(desk.kept) == 4
+    assert "without a reply" in desk.notes[0][1] and not desk.answers[0][2].ok
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        Sent(1, [Letter(OTHER, 0, 1, 0, OTHER, "north", "add", b"")]),
+        Sent(1, [Letter(AGENT, 0, 1, 0, AGENT, "north", "add", b"")]),
+        Sent(0, [Letter(AGENT, 0, 1, 0, OTHER, "north", "add", b"")]),
+        Sent(2, [Letter(AGENT, 0, n, 0, OTHER, "north", "add", b"") for n in (2, 1)]),
+    ],
+    ids=["of another", "to another", "above the last", "out of order"],
+)
+def test_luggage_that_cannot_be_the_agents_is_refused(sent: Sent):
+    with pytest.raises(PeerFault, match=r"^east: sent luggage"):
+        Luggage(sent={OTHER: sent}).check(AGENT, "east")
 
 
 async def test_mail_for_a_dead_agent_gets_a_clear_error():
@@ -231,7 +305,10 @@ async def test_resend_tells_what_was_given_up_meanwhile():
     second.cancel()
 
 
-@pytest.mark.parametrize("raw", [b"", b"\xff", b"\x91\xa5other", codec.encode(letter(0))])
+UNNUMBERED = codec.encode(["letter", "client-1", 0, 0, 0, AGENT, "north", "add", b""])
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xff", b"\x91\xa5other", UNNUMBERED])
 async def test_garbage_from_a_host_is_named(raw: bytes):
     with pytest.raises(PeerFault, match="east"):
         Desk().room.receive("east", raw)
@@ -248,6 +325,15 @@ def test_names_resolve_to_one_agent_or_say_why_not():
         known.resolve("counter")
     with pytest.raises(Misuse, match="no agent 'nobody'"):
         known.resolve("nobody")
+    with pytest.raises(Misuse, match="name an agent"):
+        known.resolve("")
+
+
+@pytest.mark.parametrize("agent", ["counter", "Counter-0000000000000001", "counter-1", "", "x" * 200])
+def test_nobody_takes_a_name_for_an_id(agent: str):
+    """Else a host could announce an agent called "counter", and get the mail of everybody's counter."""
+    with pytest.raises(ValueError, match="no agent's id"):
+        Located(agent, 1, "north")
 
 
 def test_whereabouts_believe_the_later_epoch_and_an_end_over_a_place():

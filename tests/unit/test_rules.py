@@ -77,7 +77,7 @@ def test_rules_and_groups_come_from_plain_data() -> None:
     [
         ({}, "known are atomic, dependency and exclusion"),
         ({"type": "together", "agents": ["a", "b"]}, "'together'"),
-        ({"type": "atomic", "agents": ["a"]}, "at least 2"),
+        ({"type": "atomic", "agents": ["a"]}, "2 to 256"),
         ({"type": "atomic", "agents": ["a", "a"]}, "names 'a' twice"),
         ({"type": "atomic", "agents": ["a", ""]}, "without a name"),
         ({"type": "atomic", "agents": ["a", "b"], "extra": 1}, "extra"),
