@@ -321,11 +321,11 @@ class Environment:
                 self.mailroom.resend()
 
     def _believe(self, host: str, located: Located) -> bool:
-        """A host speaks for itself: an agent is there, or one that was there has ended. Of ours only we speak."""
-        if located.agent in self.carrier.residents.known:
+        """A host says what is there, and what became of it: where it went, or that it ended. Of ours only we speak."""
+        if located.agent in self.carrier.residents.known or located.host == self.host:
             return False
-        ended = not located.host and self.whereabouts.host_of(located.agent) == host
-        return (located.host == host or ended) and self.whereabouts.learn(located)
+        theirs = host in (located.host, self.whereabouts.host_of(located.agent))
+        return theirs and self.whereabouts.learn(located)
 
     def _link_changed(self, host: str, up: bool) -> None:
         log.info("the link to %s is %s", host, "up" if up else "down")
