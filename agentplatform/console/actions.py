@@ -68,7 +68,7 @@ def dispose(args: Namespace) -> Plain:
 def agents(args: Namespace) -> list[Plain]:
     """Of all hosts that are asked, each agent once: as its own host says it, else as who heard of it last."""
     best: dict[str, Plain] = {}
-    for row in (row for host in _hosts(args) for row in host.call("agents")):
+    for row in (row for host in which_hosts(args) for row in host.call("agents")):
         other = best.setdefault(row["agent"], row)
         if (row["resident"], row["epoch"]) > (other["resident"], other["epoch"]):
             best[row["agent"]] = row
@@ -81,7 +81,7 @@ def hosts(args: Namespace) -> list[Plain]:
 
 def why(args: Namespace) -> list[Plain]:
     """The decision stands on the host that took it, so all are asked. Newest first."""
-    asked = _hosts(args)
+    asked = which_hosts(args)
     agent = asked[0].agent(args.agent).id
     found = {each["decision"]: each for host in asked for each in host.call("why", agent=agent)}
     return sorted(found.values(), key=lambda each: float(each["at"]), reverse=True)[: args.last]
@@ -89,7 +89,7 @@ def why(args: Namespace) -> list[Plain]:
 
 def logs(args: Namespace) -> Plain:
     """An agent's output stands where it was printed; the lines begin with their time, so they can be merged."""
-    asked = _hosts(args)
+    asked = which_hosts(args)
     agent = asked[0].agent(args.agent).id
     lines = [
         {"host": host.name, "line": line}
@@ -118,7 +118,8 @@ def vote_join(args: Namespace) -> Plain:
     if not isinstance(organisation, dict):
         raise Misuse(f"{args.file} holds no JSON object with name, key and hosts")
     about = {"organisation": organisation, "reason": args.reason}
-    return cast_votes(_voters(args), "vote_join", str(organisation.get("name")), about, "trusted")
+    name = str(organisation.get("name"))
+    return cast_votes(_voters(args, name), "vote_join", name, about, "trusted")
 
 
 def votes_to_revoke(voters: Iterable[Host], organisation: str, reason: str) -> Plain:
@@ -139,11 +140,11 @@ def cast_votes(voters: Iterable[Host], verb: str, organisation: str, about: Plai
     return {"organisation": organisation, "status": cast[-1]["status"], "height": cast[-1]["height"], "votes": cast}
 
 
-def _voters(args: Namespace) -> list[Host]:
+def _voters(args: Namespace, organisation: str) -> list[Host]:
     if args.voters != ["all"]:
         return [_host(args, name) for name in args.voters]
     running = _running(args)
-    concerned = {row["host"] for row in running[0].call("hosts") if row["organisation"] == args.organisation}
+    concerned = {row["host"] for row in running[0].call("hosts") if row["organisation"] == organisation}
     return [host for host in running if host.name not in concerned]  # it has no vote on itself
 
 
@@ -152,7 +153,7 @@ def _json(text: str | bytes | None, what: str) -> Any:
         return None
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Misuse(f"{what} is no JSON: {error}; a text needs quotes of its own, as in '\"hello\"'") from None
 
 
@@ -177,7 +178,8 @@ def _host(args: Namespace, name: str | None = None) -> Host:
     return connect(name or args.host, root=args.root)
 
 
-def _hosts(args: Namespace) -> list[Host]:
+def which_hosts(args: Namespace) -> list[Host]:
+    """The one that is named, or all of this machine that run."""
     return [_host(args)] if args.host else _running(args)
 
 

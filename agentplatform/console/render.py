@@ -98,6 +98,9 @@ def disposed(console: Console, row: Row) -> None:
 
 
 def hop(console: Console, row: Row) -> None:
+    if not row:
+        say(console, "it is there already")
+        return
     console.print(hops("Hop", [row]))
 
 
@@ -161,6 +164,38 @@ def trust(console: Console, data: Row) -> None:
 def _trust_row(row: Row) -> Iterable[object]:
     status = Text(row["status"], style="green" if row["status"] == "trusted" else "red")
     return (row["name"], status, f"height {row['since']}", row["reason"], ", ".join(row["hosts"]))
+
+
+def ledger(console: Console, data: Row) -> None:
+    say(console, f"chain {data['name']} ({data['chain']})")
+    say(console, f"height {data['height']}, members {', '.join(data['members'])} (version {data['members_version']})")
+    say(console, f"state root {data['state_root']}")
+
+
+def proven(console: Console, data: Row) -> None:
+    if "file" in data:
+        say(console, f"{data['file']} ({data['bytes']:,} bytes) proves:")
+    for proof in data["proofs"]:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(proof["timestamp"] / 1000))
+        value = msgspec.json.encode(proof["value"]).decode() if proof["present"] else "nothing"
+        say(console, f"at height {proof['height']} ({at}), {proof['about']}: {value}")
+    for each in data["evidence"]:
+        say(console, _accusation(each))
+    changes = "no change" if not data["member_changes"] else f"{data['member_changes']} changes"
+    say(console, f"It holds on chain {data['name']} ({data['chain']}), after {changes} of members.")
+
+
+def evidence(console: Console, data: Row) -> None:
+    for each in data["evidence"]:
+        say(console, f"{_accusation(each)} (seen by {', '.join(each['seen_by'])})")
+    if not data["evidence"]:
+        say(console, "no member was seen to sign twice")
+    if data["file"]:
+        say(console, f"written to {data['file']}; anyone can check it: agentplatform ledger verify {data['file']}")
+
+
+def _accusation(row: Row) -> str:
+    return f"{row['host']} signed two different {row['kind']}s at height {row['height']}, view {row['view']}"
 
 
 def votes(console: Console, data: Row) -> None:

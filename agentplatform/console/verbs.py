@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from agentplatform.console import actions, render
+from agentplatform.console import actions, proofs, render
 from agentplatform.console.demo import story
 
 Arguments = Callable[[argparse.ArgumentParser], None]
@@ -95,6 +95,27 @@ def _voters(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="the file to write")
+    about = parser.add_mutually_exclusive_group(required=True)
+    about.add_argument("--hop", nargs=2, metavar=("AGENT", "EPOCH"), help="the record of a hop")
+    about.add_argument("--organisation", metavar="NAME", help="an organisation's standing")
+    about.add_argument("--key", help="any key of the state: text, or hexadecimal after 0x")
+
+
+def _verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="what `export` wrote; several may not contradict each other"
+    )
+    trusted = parser.add_mutually_exclusive_group()
+    trusted.add_argument("--chain", metavar="ID", help="the chain that you trust, by its id")
+    trusted.add_argument("--genesis", type=Path, metavar="FILE", help="or by its genesis (default: that of --root)")
+
+
+def _evidence(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write it as a file that anyone can verify")
+
+
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", metavar="PATH", help="a picture, a video or a folder of pictures of one person")
     parser.add_argument("--keep", action="store_true", help="keep the hosts' folders, to look at them afterwards")
@@ -130,6 +151,7 @@ VERBS: dict[str, Verb] = {
     "why": Verb("why an agent was moved, or not", actions.why, render.why, _why),
     "logs": Verb("what an agent printed, and its tracebacks", actions.logs, render.logs, _logs),
     "trust": Verb("whom the consortium trusts, and votes on it", actions.trust, render.trust),
+    "ledger": Verb("the chain as one host has it, proofs and evidence", proofs.ledger, render.ledger),
     "demo": Verb("the whole journey on this machine: a service that follows its user", story.run, story.show, _demo),
 }
 
@@ -138,5 +160,10 @@ DEEPER: dict[str, dict[str, Verb]] = {
     "trust": {
         "vote-revoke": Verb("vote to end a membership", actions.vote_revoke, render.votes, _vote_revoke),
         "vote-join": Verb("vote to admit an organisation", actions.vote_join, render.votes, _vote_join),
+    },
+    "ledger": {
+        "export": Verb("write what the ledger says to a file", proofs.export, render.proven, _export),
+        "verify": Verb("check such files, asking nobody", proofs.verify, render.proven, _verify),
+        "evidence": Verb("which members were seen to sign twice", proofs.evidence, render.evidence, _evidence),
     },
 }
