@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agentplatform.runners.process.requests import ENDED, FORK, FORKED, KILL, PACKET
+from agentplatform.runners.process.scratch import remove
 
 STOP_SECONDS = 5.0
 ONE_THREAD = {  # a forked child inherits a library's locks, but not the threads that would open them
@@ -45,10 +45,11 @@ class ForkServer:
             **ONE_THREAD,
         }
         command = [sys.executable, "-P", "-m", "agentplatform.runners.process.zygote"]
-        self._scratch = tempfile.mkdtemp(prefix="agentplatform-workers-")  # removed by whichever of the two ends last
+        # Removed by whichever of the two ends last.
+        self._scratch = Path(tempfile.mkdtemp(prefix="agentplatform-workers-"))
         with theirs:
             self._process = subprocess.Popen(
-                [*command, str(theirs.fileno()), str(os.getpid()), self._scratch, *self._preload],
+                [*command, str(theirs.fileno()), str(os.getpid()), str(self._scratch), *self._preload],
                 pass_fds=[theirs.fileno()],
                 env=environment,
                 cwd="/",
@@ -79,12 +80,13 @@ class ForkServer:
             return
         process, self._process = self._process, None
         self._close()
+        process.terminate()  # it may be busy with an import still, and not see that its socket is closed
         try:
             await asyncio.to_thread(process.wait, STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             await asyncio.to_thread(process.wait)
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        remove(self._scratch)
 
     def _read(self) -> None:
         while True:
@@ -96,7 +98,7 @@ class ForkServer:
                 packet = b""
             if not packet:
                 self._close()
-                shutil.rmtree(self._scratch, ignore_errors=True)
+                remove(self._scratch)
                 self._lost()
                 return
             verb, pid, status = PACKET.unpack(packet)

@@ -10,7 +10,6 @@ import gc
 import importlib
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -21,6 +20,7 @@ from types import FrameType
 
 from agentplatform.runners.process import jail, worker
 from agentplatform.runners.process.requests import ENDED, FORK, FORKED, KILL, PACKET
+from agentplatform.runners.process.scratch import remove
 
 
 class Zygote:
@@ -73,22 +73,26 @@ class Zygote:
         self._daemon.send(PACKET.pack(FORKED, pid, 0))
 
     def _reap(self) -> None:
-        while True:
-            try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if ended is None:
-                return
-            pid = ended.si_pid
+        ended = []
+        while (pid := _ended_child()) is not None:
             if pid in self._workers:  # else it is what an agent started and left behind: it was given to us
                 _kill_group(pid)  # before the reaping, while the number is surely still its own
             _, status = os.waitpid(pid, 0)
             if pid in self._workers:
                 self._workers.discard(pid)
-                shutil.rmtree(self._scratch / str(pid), ignore_errors=True)
+                ended.append(pid)
                 with contextlib.suppress(OSError):
                     self._daemon.send(PACKET.pack(ENDED, pid, status))
+        self._kill_orphans()
+        for pid in ended:  # last: an agent may have filled it, and nobody should wait for that
+            remove(self._scratch / str(pid))
+
+    def _kill_orphans(self) -> None:
+        """What a worker started is given to us when the worker ends, whatever group or session it is in. When it dies
+        of this, we are woken again, and have been given what it started itself: until none are left."""
+        for pid in _children():
+            if pid not in self._workers:
+                _kill(pid)
 
     def _end(self) -> None:
         # Children of a child come to us when it dies (we are their subreaper), so a few rounds catch all.
@@ -98,7 +102,7 @@ class Zygote:
             for pid in children:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, 0)
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        remove(self._scratch)
 
 
 def _become_worker(zygote: int, file: int, scratches: Path) -> None:
@@ -110,6 +114,7 @@ def _become_worker(zygote: int, file: int, scratches: Path) -> None:
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         os.setpgid(0, 0)  # what the agent starts dies with its group
+        jail.adopt_orphans()  # so that nothing it starts comes to the fork server before it ends itself
         scratch = scratches / str(os.getpid())
         scratch.mkdir(mode=0o700)
         os.chdir(scratch)
@@ -145,6 +150,15 @@ def _children() -> list[int]:
     path = f"/proc/self/task/{os.getpid()}/children"
     with open(path) as file:
         return [int(pid) for pid in file.read().split()]
+
+
+def _ended_child() -> int | None:
+    """One that is not reaped yet."""
+    try:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return None if ended is None else ended.si_pid
 
 
 def _kill(pid: int) -> None:
