@@ -18,13 +18,14 @@ class Runner(Protocol):
     async def create(self, birth: Birth, code: bytes, init: bytes, arrival: Arrival) -> None:
         """Imports the class, makes the instance, calls `on_creation(init)`, then starts `run`.
 
-        Raises Misuse, with the agent's own words, when any of that fails; then nothing is left of it. Its upcalls
+        Raises Misuse, with the agent's own words, when any of that fails, and Unavailable when there is no room for one
+        more agent, or no answer in time; then nothing is left of it. Its upcalls
         are held back until this has returned and the caller has had its turn, so that it is known by then.
         """
 
     async def open(self, birth: Birth, code: bytes, state: bytes) -> None:
         """Makes the agent from its captured state, inert: no hook runs. Raises Misuse naming the difference
-        (a missing module, another Python, a broken state)."""
+        (a missing module, another Python, a broken state), and Unavailable as `create` does."""
 
     def activate(self, agent: str, arrival: Arrival) -> None:
         """An opened agent begins to live: `on_arrival(arrival)`, then `run`, then its deliveries."""

@@ -11,6 +11,14 @@ from agentplatform.runners.process import wire
 from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 
 MAX_UNREAD_BYTES = 2 * wire.MAX_FRAME_BYTES  # a worker that lets more than this wait does not read any more
+MAX_EARLY_BYTES = wire.MAX_FRAME_BYTES  # what an agent may send before the daemon knows that it was created
+FRAMES_A_TURN = 64  # taken of one worker in one turn of the loop; the rest waits, at last in the worker itself
+BEFORE = {  # the state that an agent must be in for the question to be answered that leads to the other
+    State.RUNNING: State.CREATING,
+    State.INERT: State.CREATING,
+    State.FROZEN: State.RUNNING,
+    State.ENDED: State.RUNNING,
+}
 
 
 class Held:
@@ -19,7 +27,9 @@ class Held:
     def __init__(self, state: State) -> None:
         self.state = state
         self.tickets: set[int] = set()  # deliveries that were not answered yet
-        self.early: list[wire.Up] | None = None  # what it did before the daemon knows that it was created
+        self.early: list[wire.FromAgent] | None = None  # what it did before the daemon knows that it was created
+        self.early_bytes = 0
+        self.wish: wire.WantsToGo | None = None  # it said so while a question about it was open
 
     def enter(self, state: State) -> None:
         self.state = state
@@ -29,13 +39,14 @@ class Held:
 
 class _Ask(NamedTuple):
     agent: str
+    held: Held
     after: State
     reply: asyncio.Future[bytes]
 
 
 class Handle(asyncio.Protocol):
     def __init__(
-        self, said: Callable[["Handle", Held, wire.Up], None], broken: Callable[["Handle", str | None], None]
+        self, said: Callable[["Handle", Held, wire.FromAgent], None], broken: Callable[["Handle", str | None], None]
     ) -> None:
         """`said`: a frame of an agent that this worker holds. `broken`: this worker is of no more use, with the rule
         that it broke, or None when its connection ended."""
@@ -59,20 +70,33 @@ class Handle(asyncio.Protocol):
         return theirs
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's is one by its methods alone
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods alone
 
     def data_received(self, data: bytes) -> None:
         try:
-            for frame in self._reader.feed(data):
+            frames = self._reader.feed(data, FRAMES_A_TURN)
+            for frame in frames:
                 self._take(frame)
         except PeerFault as error:
             self._transport.abort()
             self._broken(self, str(error))
+            return
+        if len(frames) == FRAMES_A_TURN and not self._transport.is_closing():
+            self._transport.pause_reading()  # so that what waits is never more than one read and one frame
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            self.data_received(b"")
 
     def connection_lost(self, error: Exception | None) -> None:
         self._broken(self, None)  # how its process ended says more
 
     def tell(self, frame: wire.Down) -> None:
+        """Nothing, when the worker is gone: its end is told, or about to be."""
+        if self._transport.is_closing():
+            return
         self._transport.write(wire.encode(frame))
         if self._transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self._transport.abort()
@@ -84,22 +108,21 @@ class Handle(asyncio.Protocol):
 
         Raises Misuse or Unavailable with the worker's words, Unavailable when there is no reply within `seconds`.
         """
+        if self._transport.is_closing():
+            raise Unavailable(f"{agent}: its worker has ended", retry_after=0.0)
         number = next(self._numbers)
-        reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._asks[number] = _Ask(agent, after, reply)
         frame = make(number)
+        self.tell(frame)
+        reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._asks[number] = _Ask(agent, self.agents[agent], after, reply)
         try:
-            self.tell(frame)
             async with asyncio.timeout(seconds):
                 return await reply
         except TimeoutError:
             what = type(frame).__name__.lower()
             raise Unavailable(f"{agent}: {what} took longer than {seconds:g} s", retry_after=seconds) from None
         finally:
-            if reply.done() and not reply.cancelled():
-                del self._asks[number]
-            else:
-                reply.cancel()  # the reply may still come; see _settle
+            reply.cancel()  # if it is not done; it may still come: see _settle
 
     def fail(self, reason: str) -> None:
         """The worker has ended: whoever waits for it hears so."""
@@ -110,6 +133,13 @@ class Handle(asyncio.Protocol):
             self.ready.set_exception(Unavailable(reason, retry_after=1.0))
             self.ready.exception()  # whoever waited for it may have gone
         self._transport.abort()
+
+    def say_early(self, agent: str, held: Held) -> None:
+        """The daemon knows by now that the agent was created."""
+        early, held.early = held.early or [], None
+        for frame in early:
+            if self.agents.get(agent) is held:
+                self._judge(held, frame)
 
     def _take(self, frame: wire.Up) -> None:
         match frame:
@@ -123,40 +153,68 @@ class Handle(asyncio.Protocol):
                 self._settle(frame.ask, b"", Unavailable(frame.reason) if frame.later else Misuse(frame.reason))
             case _:
                 held = self.agents.get(frame.agent)
-                if held is not None and _may(held, frame):
-                    self._said(self, held, frame)  # else a late frame, or a lie
+                if held is None:
+                    return  # a late frame, or a lie
+                if held.early is None or isinstance(frame, wire.Printed):
+                    self._judge(held, frame)
+                else:
+                    _keep(held, held.early, frame)
+
+    def _judge(self, held: Held, frame: wire.FromAgent) -> None:
+        if not _may(held, frame):
+            return  # a late frame, or a lie
+        if isinstance(frame, wire.WantsToGo) and self._is_asked(held):
+            held.wish = frame  # it crossed the question, or is a lie: the answer will tell
+        else:
+            self._said(self, held, frame)
+
+    def _is_asked(self, held: Held) -> bool:
+        return any(ask.held is held for ask in self._asks.values())
 
     def _settle(self, number: int, state: bytes, error: PlatformError | None) -> None:
-        ask = self._asks.get(number)
-        if ask is None or (ask.reply.done() and not ask.reply.cancelled()):
+        ask = self._asks.pop(number, None)
+        if ask is None:
             return
-        held = self.agents.get(ask.agent)
-        if error is None and held is not None:
-            # Here, not where the reply is awaited: the frames behind this one are judged by the new state.
-            held.enter(ask.after)
-        if ask.reply.cancelled():
-            del self._asks[number]
-            if held is not None and held.state is State.FROZEN:  # a capture that nobody waits for any more
-                held.enter(State.RUNNING)
-                self.tell(wire.Thaw(ask.agent, "the host had stopped waiting for it"))
-        elif error is None:
+        held = ask.held
+        if self.agents.get(ask.agent) is held:
+            if error is None and held.state is not BEFORE[ask.after]:
+                error = Misuse(f"{ask.agent} is {held.state} by now")
+            if error is None:
+                # Here, not where the reply is awaited: the frames behind this one are judged by the new state.
+                held.enter(ask.after)
+                held.wish = None
+                if ask.reply.cancelled() and ask.after is State.FROZEN:  # nobody waits for this capture any more
+                    held.enter(State.RUNNING)
+                    self.tell(wire.Thaw(ask.agent, "the host had stopped waiting for it"))
+            elif held.wish is not None and not self._is_asked(held):
+                wish, held.wish = held.wish, None  # refused because it was leaving by itself
+                self._said(self, held, wish)
+        if ask.reply.done():
+            return
+        if error is None:
             ask.reply.set_result(state)
         else:
             ask.reply.set_exception(error)
 
 
-def _may(held: Held, frame: wire.Up) -> bool:
+def _keep(held: Held, early: list[wire.FromAgent], frame: wire.FromAgent) -> None:
+    early.append(frame)
+    held.early_bytes += wire.weight(frame)
+    if held.early_bytes > MAX_EARLY_BYTES:
+        raise PeerFault("worker", f"sent more than {MAX_EARLY_BYTES} bytes before its agent was created")
+
+
+def _may(held: Held, frame: wire.FromAgent) -> bool:
     """Whether an agent in this state may say that: an inert or frozen copy nothing, and one answer to a delivery."""
     match frame:
         case wire.Printed():
             return True
         case wire.Sent():
-            return held.state in (State.CREATING, State.RUNNING, State.FREEZING, State.DISPOSING)
+            return held.state in (State.CREATING, State.RUNNING)
         case wire.Handled():
-            if held.state not in (State.RUNNING, State.FREEZING, State.DISPOSING) or frame.ticket not in held.tickets:
+            if held.state is not State.RUNNING or frame.ticket not in held.tickets:
                 return False
             held.tickets.discard(frame.ticket)
             return True
         case wire.WantsToGo() | wire.WantsToEnd():
-            return held.state in (State.RUNNING, State.FREEZING)
-    return False
+            return held.state is State.RUNNING

@@ -18,8 +18,10 @@ from agentplatform.runners.base import Upcalls
 from agentplatform.runners.process import jail, wire
 from agentplatform.runners.process.forkserver import ForkServer
 from agentplatform.runners.process.handle import Handle, Held
+from ledger import codec
 from ledger.errors import Misuse, Unavailable
 
+STOPPING = "the host is stopping"
 QUIET_SECONDS = 0.02  # forks and kills take the processor from an agent that has just arrived; they can wait that long
 
 
@@ -29,6 +31,9 @@ class WorkerSettings:
 
     warm: int = 2
     """Workers kept ready. An agent that finds none waits for a fork, about 20 ms."""
+
+    most: int = 256
+    """Workers at a time, the ready ones among them: an agent that would need one more is refused."""
 
     preload: tuple[str, ...] = ()
     """Modules that the fork server imports once, ahead of all forks; what is not installed is skipped."""
@@ -84,16 +89,17 @@ class ProcessRunner:
         self._top_up()
 
     async def stop(self) -> None:
-        """Ends all workers; nothing of them is left when it returns. No `died` is told."""
+        """Ends all workers; nothing of them is left when it returns. No `died` is told, but whoever waits hears of it
+        at once."""
         self._stopping = True
         if self._refill is not None:
             self._refill.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._refill
-        await self._server.stop()
-        for handle in list(self._workers.values()):
+        for handle in self._workers.values():
             handle.agents.clear()
-            handle.fail("the host is stopping")
+            handle.fail(STOPPING)
+        await self._server.stop()  # its first step fails the forks that are asked for
+        if self._refill is not None:
+            await asyncio.wait([self._refill])
         for table in (self._workers, self._homes, self._shared):
             table.clear()
         self._spares.clear()
@@ -111,7 +117,7 @@ class ProcessRunner:
             return wire.Create(ask, birth.agent, birth.name, birth.class_name, sent, init, arrival)
 
         await self._bring_in(handle, birth.agent, frame, self._settings.create, State.RUNNING)
-        asyncio.get_running_loop().call_soon(self._say_early, handle, birth.agent, held)
+        asyncio.get_running_loop().call_soon(handle.say_early, birth.agent, held)
 
     async def open(self, birth: Birth, code: bytes, state: bytes) -> None:
         handle = await self._admit(birth)
@@ -209,6 +215,15 @@ class ProcessRunner:
     # Keeping some ready
 
     async def _fork(self) -> Handle:
+        if self._stopping:
+            raise Unavailable(STOPPING)
+        most = self._settings.most
+        if len(self._workers) >= most:
+            raise Unavailable(
+                f"this host runs {len(self._workers)} workers and may run {most}; dispose of an agent here, or move "
+                "one elsewhere",
+                retry_after=1.0,
+            )
         handle = Handle(self._said, self._broken)
 
         def born(pid: int) -> None:
@@ -240,19 +255,18 @@ class ProcessRunner:
 
     # What workers say
 
-    def _say_early(self, handle: Handle, agent: str, held: Held) -> None:
-        early, held.early = held.early or [], None
-        for frame in early:
-            if handle.agents.get(agent) is held:
-                self._said(handle, held, frame)
-
-    def _said(self, handle: Handle, held: Held, frame: wire.Up) -> None:
-        if held.early is not None and not isinstance(frame, wire.Printed):
-            held.early.append(frame)
-            return
+    def _said(self, handle: Handle, held: Held, frame: wire.FromAgent) -> None:
         match frame:
             case wire.Handled():
-                self._upcalls.answered(frame.agent, frame.ticket, Answer(frame.ok, frame.body))
+                answer = Answer(frame.ok, frame.body)
+                if not wire.is_plain(frame.body):
+                    answer = Answer(False, codec.encode(f"{frame.agent} sent an answer that is no plain data"))
+                self._upcalls.answered(frame.agent, frame.ticket, answer)
+            case wire.Sent() if not wire.is_plain(frame.body):
+                words = f"the {frame.kind!r} message to {frame.receiver} is no plain data; it was not sent"
+                self._upcalls.printed(frame.agent, "note", words)
+                if frame.call is not None:
+                    self.answer(frame.agent, frame.call, Answer(False, codec.encode(words)))
             case wire.Sent():
                 self._upcalls.sent(frame.agent, Outgoing(frame.receiver, frame.kind, frame.body, frame.call))
             case wire.Printed():

@@ -144,8 +144,10 @@ class Printed(_Frame, frozen=True):
     text: Text
 
 
-Up = Ready | Done | Refused | WantsToGo | WantsToEnd | Sent | Handled | Printed
+FromAgent = WantsToGo | WantsToEnd | Sent | Handled | Printed
+Up = Ready | Done | Refused | FromAgent
 
+_walker = msgspec.msgpack.Decoder(msgspec.Raw)
 _encoder = msgspec.msgpack.Encoder()
 T = TypeVar("T")
 
@@ -161,6 +163,26 @@ def encode(frame: Down | Up) -> bytearray:
     return raw
 
 
+def weight(frame: FromAgent) -> int:
+    """About the bytes that it takes in memory."""
+    match frame:
+        case Sent() | Handled():
+            return 2048 + len(frame.body)
+        case WantsToGo():
+            return 2048 + len(frame.state)
+    return 2048
+
+
+def is_plain(body: bytes) -> bool:
+    """Whether it is one MessagePack value, not too deep. It is walked, not decoded: that could take 70 times its size
+    in memory. So a text in it may still be no UTF-8, and a key of a map a list; who decodes it hears so."""
+    try:
+        _walker.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
 class FrameReader(Generic[T]):
     """Cuts a stream of bytes into frames."""
 
@@ -168,13 +190,14 @@ class FrameReader(Generic[T]):
         self._decode, self._limit = decode, limit
         self._rest = bytearray()
 
-    def feed(self, data: bytes) -> list[T]:
-        """The frames that `data` completes. Raises PeerFault at the first that is too large or unreadable."""
+    def feed(self, data: bytes, most: int | None = None) -> list[T]:
+        """The frames that `data` completes; `most` of them, then the others wait for the next call. Raises PeerFault
+        at the first that is too large or unreadable."""
         self._rest += data
-        frames = []
+        frames: list[T] = []
         at = 0
         with memoryview(self._rest) as view:
-            while len(view) - at >= HEAD:
+            while len(view) - at >= HEAD and len(frames) != most:
                 size = int.from_bytes(view[at : at + HEAD], "big")
                 if size > self._limit:
                     raise PeerFault("worker", f"announced a frame of {size} bytes; at most {self._limit} are taken")

@@ -1,0 +1,5 @@
+"""A module whose import does not end, for tests of who waits for it."""
+
+import signal
+
+signal.pause()
