@@ -6,8 +6,8 @@ from typing import NamedTuple, Protocol
 from ledger.block import Block
 from ledger.certificate import Certificate
 from ledger.chain import Chain
+from ledger.consensus import messages
 from ledger.consensus.engine import Engine
-from ledger.consensus.ipbft import messages
 from ledger.consensus.ipbft.engine import Ipbft
 from ledger.identity import Identity
 

@@ -7,7 +7,7 @@ import msgspec
 
 from ledger import codec, identity
 from ledger.certificate import COMMIT, PREPARE, VOTE_DOMAIN, Ballot, Members, Verifier
-from ledger.consensus.ipbft.messages import VIEW_CHANGE_DOMAIN, ViewChange
+from ledger.consensus.ipbft.view_change import VIEW_CHANGE_DOMAIN, ViewChange
 from ledger.errors import PeerFault
 from ledger.identity import Signed
 

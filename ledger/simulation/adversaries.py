@@ -1,24 +1,25 @@
 """Byzantine members, each a small wrapper around the honest engine that bends what it sends."""
 
+from typing import Any
+
 import msgspec
 
 from ledger import codec
 from ledger.block import Block
 from ledger.certificate import COMMIT, PREPARE, VOTE_DOMAIN, Ballot, Members
+from ledger.consensus import messages
 from ledger.consensus.engine import Effect, Engine, Send
-from ledger.consensus.ipbft import messages
-from ledger.consensus.ipbft.messages import (
+from ledger.consensus.messages import (
     NEW_VIEW_DOMAIN,
-    VIEW_CHANGE_DOMAIN,
     ChangeView,
     Content,
     EnterView,
     NewView,
     Propose,
     Status,
-    ViewChange,
     Vote,
 )
+from ledger.consensus.standing import Standing
 from ledger.errors import PeerFault
 from ledger.identity import Signed
 from ledger.simulation.twins import FastKey
@@ -27,12 +28,14 @@ from ledger.simulation.twins import FastKey
 class Adversary:
     """An honest engine whose messages pass through `bend`."""
 
-    def __init__(self, engine: Engine, host: str, members: Members) -> None:
+    def __init__(self, engine: Engine, host: str, members: Members, standing: type[Standing[Any]]) -> None:
         self._engine = engine
         self._key = FastKey(host)
         self._others = [member.host for member in members.members if member.host != host]
         self._host = host
         self._version = members.version
+        self._view_change: Any = standing.view_change
+        self._view_change_domain = standing.view_change_domain
         self._echoed: set[tuple[str, Ballot]] = set()
 
     def start(self, now: float, wall: int) -> list[Effect]:
@@ -111,12 +114,12 @@ class Forgetter(Adversary):
     def bend(self, to: str | None, content: Content) -> list[tuple[str | None, Content]]:
         match content:
             case ChangeView():
-                change = codec.decode(content.signed.body, ViewChange)
-                change = msgspec.structs.replace(change, prepared=None)
-                return [(to, ChangeView(self._sign(VIEW_CHANGE_DOMAIN, codec.encode(change)), None))]
+                change = codec.decode(content.signed.body, self._view_change)
+                change = msgspec.structs.replace(change, prepared=() if isinstance(change.prepared, tuple) else None)
+                return [(to, ChangeView(self._sign(self._view_change_domain, codec.encode(change)), None))]
             case EnterView() if content.signed.signer == self._key.public:
                 new_view = codec.decode(content.signed.body, NewView)
-                new_view = msgspec.structs.replace(new_view, digest=None)
+                new_view = msgspec.structs.replace(new_view, forced=())
                 return [(to, EnterView(self._sign(NEW_VIEW_DOMAIN, codec.encode(new_view))))]
             case Status():
                 return [(to, msgspec.structs.replace(content, height=content.height + 1000))]

@@ -3,7 +3,8 @@
 from ledger import codec
 from ledger.block import Block
 from ledger.certificate import COMMIT, PREPARE, Ballot, Certificate, Members
-from ledger.consensus.ipbft.messages import ChangeView, Content, Propose, ViewChange, Vote
+from ledger.consensus.messages import ChangeView, Content, Propose, Vote
+from ledger.consensus.view_changes import ViewChange
 from ledger.errors import PeerFault
 from ledger.simulation.twins import fast_verify, members_after
 from ledger.sync import is_about
@@ -12,7 +13,9 @@ from ledger.sync import is_about
 class Checker:
     """Collects `faults`, each a sentence. Byzantine hosts are not held to anything."""
 
-    def __init__(self, members: Members) -> None:
+    def __init__(self, members: Members, view_change: type[ViewChange]) -> None:
+        """`view_change` is what the engines write into their VIEW-CHANGEs."""
+        self._view_change = view_change
         self._members = [members]  # by the height that they decide, from 1 on
         self._decided: dict[int, Block] = {}
         self._votes: dict[tuple[str, str, int, int], bytes] = {}
@@ -50,7 +53,7 @@ class Checker:
             case Vote():
                 self._voted(host, content.ballot)
             case ChangeView():
-                view = self._view_of(content)
+                view = codec.decode(content.signed.body, self._view_change).view
                 self._views[host] = max(view, self._views.get(host, 0))
 
     def _voted(self, host: str, ballot: Ballot) -> None:
@@ -63,6 +66,3 @@ class Checker:
         elif first != ballot.digest:
             self.faults.append(f"{host} signs twice: {ballot.kind} at height {ballot.height}, view {ballot.view}")
 
-    @staticmethod
-    def _view_of(content: ChangeView) -> int:
-        return codec.decode(content.signed.body, ViewChange).view

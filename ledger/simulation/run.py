@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from random import Random
+from typing import Any
 
 from ledger.certificate import Certificate, Members
+from ledger.consensus.agreement import Agreement
 from ledger.consensus.engine import Chain, Engine
-from ledger.consensus.ipbft import Ipbft, Settings
+from ledger.consensus.ipbft import Ipbft
+from ledger.consensus.settings import Settings
 from ledger.simulation.adversaries import ADVERSARIES
 from ledger.simulation.twins import FastKey, fast_verify, make_members
 from ledger.simulation.world import Faults, World
@@ -21,7 +24,7 @@ LIVE_SECONDS = 200.0  # by then every honest host has decided every transaction
 class Mutant:
     """A deliberately broken rule, that the simulator must catch."""
 
-    engine: type[Ipbft] = Ipbft
+    engine: type[Agreement[Any]] = Ipbft
     members: type[Members] = Members
 
 
@@ -41,6 +44,7 @@ def run(seed: int, members: int = 4, mutant: Mutant | None = None, adversary: st
     """One life of a cluster. `adversary`: a row of ADVERSARIES for f of the members, None, or "any" to draw."""
     random = Random(f"{seed}/{members}")  # noqa: S311  a simulation must be repeatable
     mutant = mutant or Mutant()
+    standing = mutant.engine.standing
     everybody = make_members(members, mutant.members)
     hosts = [member.host for member in everybody.members]
     kind = random.choice([None, *ADVERSARIES]) if adversary == "any" else adversary
@@ -48,9 +52,9 @@ def run(seed: int, members: int = 4, mutant: Mutant | None = None, adversary: st
 
     def make_engine(host: str, chain: Chain, kept: Mapping[str, bytes], certificate: Certificate | None) -> Engine:
         engine = mutant.engine(host, FastKey(host), chain, kept, SETTINGS, certificate, fast_verify)
-        return ADVERSARIES[kind](engine, host, everybody) if kind and host in byzantine else engine
+        return ADVERSARIES[kind](engine, host, everybody, standing) if kind and host in byzantine else engine
 
-    world = World(random, everybody, make_engine, Faults.draw(random), byzantine)
+    world = World(random, everybody, make_engine, standing.view_change, Faults.draw(random), byzantine)
     transactions = _misfortunes(world, hosts)
     world.run(FAULTY_SECONDS)
     live = _heal(world, hosts, transactions)
@@ -61,7 +65,7 @@ def run(seed: int, members: int = 4, mutant: Mutant | None = None, adversary: st
         seed,
         members,
         world.checker.height,
-        max(engine.view for engine in honest if isinstance(engine, Ipbft)),
+        max(engine.view for engine in honest if isinstance(engine, Agreement)),
         world.checker.forks,
         not live,
         tuple(world.checker.faults),

@@ -7,8 +7,9 @@ from functools import partial
 from random import Random
 
 from ledger.certificate import Members
+from ledger.consensus import messages
 from ledger.consensus.engine import Admit, Decide, Effect, Persist, Send, Serve, WakeAt
-from ledger.consensus.ipbft import encode_blocks, messages
+from ledger.consensus.view_changes import ViewChange
 from ledger.errors import PeerFault
 from ledger.simulation.checks import Checker
 from ledger.simulation.node import MakeEngine, Node
@@ -46,13 +47,14 @@ class World:
     random: Random
     members: Members
     make_engine: MakeEngine
+    view_change: type[ViewChange]  # of the engines that are made
     faults: Faults = Faults()
     byzantine: frozenset[str] = frozenset()
     now: float = 0.0
     delivered: int = 0
 
     def __post_init__(self) -> None:
-        self.checker = Checker(self.members)
+        self.checker = Checker(self.members, self.view_change)
         self.nodes = {member.host: Node(member.host, self.members, self.make_engine) for member in self.members.members}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -133,7 +135,7 @@ class World:
                 node.disk.sync()
                 blocks = node.disk.blocks[effect.first - 1 : effect.last]
                 if blocks:
-                    self._post(node.host, effect.to, encode_blocks(blocks))
+                    self._post(node.host, effect.to, messages.encode_blocks(blocks))
             case WakeAt():
                 node.wake = effect.time
                 self.at(effect.time, partial(self._tick, node, effect.time))

@@ -2,19 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 from ledger.certificate import PREPARE, Certificate, Members
+from ledger.consensus import view_changes
 from ledger.consensus.engine import Effect
 from ledger.consensus.ipbft import Ipbft, view_change
-from ledger.consensus.ipbft.messages import EnterView, Propose, Vote
-from ledger.consensus.ipbft.records import PREPARED_KEY, PROPOSAL_KEY, VIEW_KEY
-from ledger.consensus.ipbft.standing import Standing
-from ledger.consensus.ipbft.votes import Votes
+from ledger.consensus.ipbft.standing import PREPARED_KEY, PROPOSAL_KEY, VIEW_KEY, Standing
+from ledger.consensus.messages import EnterView, NewView, Propose, Vote
+from ledger.consensus.votes import Votes
 from ledger.simulation import Mutant
 
-PACKAGE = "ledger.consensus.ipbft"
+PACKAGE = "ledger.consensus"
 
 
 class SmallQuorum(Members, frozen=True, array_like=True):
@@ -72,14 +73,13 @@ class Unsynchronised(Ipbft):
         height = max(received.height for received in chosen)
         with patch.object(at, "best", _AtHeight(at.best, height)):
             new_view, message = at.new_view(chosen)
-        self._effects.append(at.enter_view(new_view, message))
+        self._enter(new_view, message)
         self._send(None, message)
-        self._expect_more()
         return True
 
     def _on_enter_view(self, sender: str, message: EnterView) -> None:
         at = self._at
-        new_view = view_change.open_new_view(message.signed, at.members, self._verify, sender)
+        new_view = view_changes.open_new_view(message.signed, at.members, self._verify, sender)
         if self._is_ahead(new_view.view):
             self._try_to_enter(sender, new_view, message)
 
@@ -112,16 +112,15 @@ def _choose_any(changes: Any, height: int) -> Certificate | None:
 
 
 def _no_choice(new_view: Any, best: Any, members: Any, verify: Any, sender: str) -> None:
-    with patch(f"{PACKAGE}.view_change.choose", lambda changes, height: _Chosen(new_view.digest)):
+    with patch(f"{PACKAGE}.ipbft.view_change.choose", lambda changes, height: _chosen(new_view)):
         view_change.check_new_view(new_view, best, members, verify, sender)
 
 
-class _Chosen:
-    """Equal to whatever the NEW-VIEW says."""
-
-    def __init__(self, digest: bytes | None) -> None:
-        self.ballot = self
-        self.digest = digest
+def _chosen(new_view: NewView) -> Any:
+    """Whatever the NEW-VIEW says."""
+    for _, digest in new_view.forced:
+        return SimpleNamespace(ballot=SimpleNamespace(digest=digest))
+    return None
 
 
 def _carries_nothing(self: Standing, view: int) -> Any:
@@ -149,13 +148,13 @@ MUTANTS: dict[str, tuple[Mutant, dict[str, Any]]] = {
     "cleared-by-clock": (Mutant(engine=ClearsByClock), {}),
     "certificates-not-carried": (Mutant(), {"standing.Standing.promise_view": _carries_nothing}),
     "no-sync": (Mutant(engine=Unsynchronised), {}),
-    "choice-not-recomputed": (Mutant(), {"engine.check_new_view": _no_choice}),
+    "choice-not-recomputed": (Mutant(), {"ipbft.engine.check_new_view": _no_choice}),
     "any-certificate-chosen": (
         Mutant(),
-        {"view_change.choose": _choose_any, "standing.choose": _choose_any},
+        {"ipbft.view_change.choose": _choose_any, "ipbft.standing.choose": _choose_any},
     ),
-    "certificates-not-verified": (Mutant(), {"view_change.check_certificate": _anything}),
-    "sync-without-certificates": (Mutant(), {"engine.check_next": _anything}),
+    "certificates-not-verified": (Mutant(), {"ipbft.view_change.check_certificate": _anything}),
+    "sync-without-certificates": (Mutant(), {"normal_case.check_next": _anything}),
     "view-goes-back": (Mutant(engine=GoesBack), {}),
 }
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from random import Random
 
 from ledger.certificate import VOTE_DOMAIN, Ballot, Certificate
+from ledger.consensus import messages
 from ledger.consensus.engine import Accuse, Admit, Chain, Decide, Effect, Persist, Send, Serve, WakeAt
-from ledger.consensus.ipbft import Ipbft, Settings, encode_blocks, messages
-from ledger.consensus.ipbft.messages import Content, Vote
+from ledger.consensus.ipbft import Ipbft
+from ledger.consensus.messages import Content, Vote, encode_blocks
+from ledger.consensus.settings import Settings
 from ledger.errors import PeerFault
 from ledger.simulation import Mutant
 from ledger.simulation.checks import Checker
@@ -29,7 +31,7 @@ class Script:
     def __init__(self, n: int = 4, mutant: Mutant | None = None, settings: Settings | None = None) -> None:
         mutant = mutant or Mutant()
         self.members = make_members(n, mutant.members, names="abcdefg"[:n])
-        self.checker = Checker(self.members)
+        self.checker = Checker(self.members, mutant.engine.standing.view_change)
         self.post: list[Letter] = []
         self.blamed: list[str] = []  # what was refused, with the reason
         self.accused: list[str] = []

@@ -10,15 +10,14 @@ import msgspec
 from ledger import codec
 from ledger.block import Block
 from ledger.certificate import COMMIT, PREPARE, Ballot, Certificate
-from ledger.consensus.ipbft.messages import (
+from ledger.consensus.ipbft.view_change import VIEW_CHANGE_DOMAIN, ViewChange
+from ledger.consensus.messages import (
     NEW_VIEW_DOMAIN,
-    VIEW_CHANGE_DOMAIN,
     Blocks,
     ChangeView,
     EnterView,
     NewView,
     Propose,
-    ViewChange,
     Vote,
 )
 from ledger.identity import Signed
@@ -112,7 +111,7 @@ def recomputed_by_followers(mutant: Mutant) -> Script:
     script.drop()
     own = view_change(script, "b", view=1)
     signed = (own.signed, *(theirs[host].signed for host in "cd"))
-    lie = NewView(script.nodes["b"].chain.best.header.chain, 1, "b", 0, None, signed)
+    lie = NewView(script.nodes["b"].chain.best.header.chain, 0, 1, "b", 0, (), signed)
     block = fresh_block(script, b"two", "b")
     for host in "cd":
         script.hand("b", host, EnterView(sign("b", NEW_VIEW_DOMAIN, lie)))

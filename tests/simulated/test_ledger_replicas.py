@@ -8,10 +8,10 @@ import pytest
 
 from ledger.client import Client
 from ledger.consensus.ipbft.engine import Ipbft
-from ledger.consensus.ipbft.messages import encode_blocks
-from ledger.consensus.ipbft.records import PREPARED_KEY, PROPOSAL_KEY
-from ledger.consensus.ipbft.settings import Settings
+from ledger.consensus.ipbft.standing import PREPARED_KEY, PROPOSAL_KEY
 from ledger.consensus.leaders import primary
+from ledger.consensus.messages import encode_blocks
+from ledger.consensus.settings import Settings
 from ledger.contracts import records, trust
 from ledger.contracts.records import RecordHop
 from ledger.engines import EngineKind

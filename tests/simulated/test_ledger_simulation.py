@@ -5,7 +5,9 @@ from random import Random
 
 import pytest
 
-from ledger.consensus.ipbft import Ipbft, Settings
+from ledger.consensus.ipbft import Ipbft
+from ledger.consensus.ipbft.view_change import ViewChange
+from ledger.consensus.settings import Settings
 from ledger.simulation import Mutant, run
 from ledger.simulation.adversaries import ADVERSARIES
 from ledger.simulation.twins import FastKey, fast_verify, make_members
@@ -19,7 +21,7 @@ def make_world(n: int, faults: Faults | None = None) -> World:
     def engine(host, chain, kept, certificate):  # type: ignore[no-untyped-def]
         return Ipbft(host, FastKey(host), chain, kept, Settings(), certificate, fast_verify)
 
-    world = World(Random(n), make_members(n), engine, faults or Faults())  # noqa: S311  repeatable
+    world = World(Random(n), make_members(n), engine, ViewChange, faults or Faults())  # noqa: S311  repeatable
     for host in world.nodes:
         world.boot(host)
     return world

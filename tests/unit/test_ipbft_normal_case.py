@@ -6,9 +6,11 @@ import pytest
 from ledger import codec
 from ledger.block import Block
 from ledger.certificate import COMMIT, PREPARE
+from ledger.consensus import messages
 from ledger.consensus.engine import Decide, Effect, Persist, Send, WakeAt
-from ledger.consensus.ipbft import Ipbft, Settings, messages
-from ledger.consensus.ipbft.messages import Envelope, Fetch, Propose, Relay, Status, Vote
+from ledger.consensus.ipbft import Ipbft
+from ledger.consensus.messages import Envelope, Fetch, Propose, Relay, Status, Vote
+from ledger.consensus.settings import Settings
 from ledger.errors import Misuse
 from ledger.simulation.twins import FastKey, TwinChain, fast_verify, make_members
 from tests.helpers.ipbft_script import WALL, Script

@@ -3,7 +3,7 @@
 import pytest
 
 from ledger.certificate import COMMIT, PREPARE
-from ledger.consensus.ipbft.messages import Propose, Vote
+from ledger.consensus.messages import Propose, Vote
 from ledger.simulation import Mutant
 from tests.helpers import ipbft_stories as stories
 from tests.helpers.ipbft_mutants import mutant

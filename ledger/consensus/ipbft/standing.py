@@ -1,176 +1,44 @@
-"""Where one replica stands: its best block, its view, what it has promised. Every promise is a Persist first."""
+"""What improved PBFT keeps: of the next height alone the proposal and the prepared certificate (clauses 2 and 4)."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from ledger import codec
-from ledger.block import Block
-from ledger.certificate import COMMIT, PREPARE, VOTE_DOMAIN, Ballot, Certificate, Members
-from ledger.consensus.engine import Chain, Persist
-from ledger.consensus.ipbft import messages
-from ledger.consensus.ipbft.messages import (
-    NEW_VIEW_DOMAIN,
-    VIEW_CHANGE_DOMAIN,
-    ChangeView,
-    EnterView,
-    NewView,
-    Propose,
-    ViewChange,
-    Vote,
-)
-from ledger.consensus.ipbft.records import PREPARED_KEY, PROPOSAL_KEY, VIEW_KEY, Prepared, ViewRecord
-from ledger.consensus.ipbft.view_change import Changes, Received, choose
-from ledger.consensus.ipbft.votes import Votes
-from ledger.consensus.leaders import primary
-from ledger.errors import Misuse
-from ledger.identity import Signed
+from ledger.consensus.engine import Persist
+from ledger.consensus.ipbft.view_change import VIEW_CHANGE_DOMAIN, ViewChange, choose
+from ledger.consensus.records import Prepared
+from ledger.consensus.standing import OWN, Standing
 
-OWN = "this replica's own records"
+VIEW_KEY = "ipbft/view"
+PROPOSAL_KEY = "ipbft/proposal"
+PREPARED_KEY = "ipbft/prepared"  # the Prepared that this replica gave its COMMIT to
 
 
-class Signer(Protocol):
-    """The host's key: ledger.identity.Identity, and in the simulator a fast twin."""
-
-    @property
-    def public(self) -> bytes: ...
-
-    def sign(self, domain: str, body: bytes) -> bytes: ...
-
-
-class Standing:
-    """The state that votes depend on. It decides nothing: the engine calls it when the rule allows the step."""
-
-    def __init__(
-        self,
-        host: str,
-        signer: Signer,
-        chain: Chain,
-        certificate: Certificate | None,
-        recovered: Mapping[str, bytes],
-    ) -> None:
-        if (certificate is None) != (chain.best.header.height == 0):
-            raise Misuse(f"{host}: give the engine the commit certificate of the best block (None at genesis alone)")
-        self.host = host
-        self.chain = chain
-        self.certificate = certificate  # of the best block
-        self.record = ViewRecord()
-        self.proposal: Propose | None = None  # for the next height, that we gave our PREPARE; of any view so far
-        self.prepared: Prepared | None = None  # for the next height, that we gave our COMMIT; of the highest view
-        self.votes = Votes()  # for the next height
-        self.changes = Changes()
-        self._signer = signer
-        self._look_around()
-        self._restore(recovered)
+class IpbftStanding(Standing[ViewChange]):
+    view_key = VIEW_KEY
+    proposal_key = PROPOSAL_KEY
+    view_change = ViewChange
+    view_change_domain = VIEW_CHANGE_DOMAIN
 
     def _restore(self, recovered: Mapping[str, bytes]) -> None:
-        if raw := recovered.get(VIEW_KEY):
-            self.record = codec.decode(raw, ViewRecord, OWN)
-        if raw := recovered.get(PROPOSAL_KEY):
-            proposal = codec.decode(raw, Propose, OWN)
-            self.proposal = proposal if self._is_open(proposal.block) else None
+        super()._restore(recovered)
         if raw := recovered.get(PREPARED_KEY):
             prepared = codec.decode(raw, Prepared, OWN)
             self.prepared = prepared if self._is_open(prepared.block) else None
-        if self.record.view_change and not self.record.active:
-            content = messages.decode(self.record.view_change, OWN)
-            if isinstance(content, ChangeView):
-                self.changes.put(Received(codec.decode(content.signed.body, ViewChange, OWN), content))
-        self._count_own()
-
-    def _is_open(self, block: Block) -> bool:
-        """Whether a vote on `block` still matters. A vote beyond the next height means that blocks are missing."""
-        if block.header.height > self.height:
-            raise Misuse(
-                f"{self.host} has voted on block {block.header.height}, but its chain ends at {self.height - 1}:"
-                " the data is older than its votes (a restored backup?). It must not sign; let it start anew"
-            )
-        return block.header.height == self.height
-
-    def _look_around(self) -> None:
-        self.best = self.chain.best
-        self.best_digest = self.best.digest()
-        self.height = self.best.header.height + 1  # the one that is being decided
-        self.members: Members = self.chain.members()  # who decide it
-        self.is_member = self.members.key_of(self.host) == self._signer.public
-
-    # What is derived
 
     @property
-    def view(self) -> int:
-        return self.record.view
+    def shown(self) -> int:
+        return self.best.header.height
 
     @property
-    def active(self) -> bool:
-        """Votes may be given in this view (clause 2)."""
-        return self.record.active
+    def forgotten(self) -> tuple[str, ...]:
+        """Clause 4: votes and prepared certificate are cleared when the block is added."""
+        return (PROPOSAL_KEY, PREPARED_KEY)
 
-    @property
-    def primary(self) -> str:
-        return primary(self.members, self.view)
+    def _keep_prepared(self, prepared: Prepared) -> Persist:
+        return Persist(PREPARED_KEY, codec.encode(prepared))
 
-    @property
-    def leads(self) -> bool:
-        return self.is_member and self.primary == self.host
-
-    @property
-    def own_change(self) -> Received:
-        """Our last VIEW-CHANGE. Only while we wait for a NEW-VIEW."""
-        own = self.changes.of(self.host)
-        if own is None or own.change.view != self.view:
-            raise Misuse(f"{self.host} has not asked for view {self.view}")
-        return own
-
-    @property
-    def current(self) -> Propose | None:
-        """What this replica voted for in the view that it is in."""
-        proposal = self.proposal
-        return proposal if proposal is not None and self.active and proposal.view == self.view else None
-
-    @property
-    def forced(self) -> bytes | None:
-        """The digest that alone may be proposed now (clause 8)."""
-        return self.record.forced_digest if self.record.forced_height == self.height else None
-
-    def body(self, digest: bytes) -> Block | None:
-        """The block of that digest for the next height, if anything that we hold has it."""
-        known = [self.proposal.block] if self.proposal else []
-        known += [self.prepared.block] if self.prepared else []
-        known += [received.message.block for received in self.changes.all() if received.message.block]
-        return next((block for block in known if block.digest() == digest), None)
-
-    def ballot(self, kind: str, view: int, digest: bytes) -> Ballot:
-        return Ballot(self.best.header.chain, self.members.version, kind, self.height, view, digest)
-
-    def own_vote(self, kind: str, view: int, digest: bytes) -> Vote:
-        """Signed once and counted among the votes; only for what has been promised."""
-        ballot = self.ballot(kind, view, digest)
-        vote = self.votes.first(self.host, ballot)
-        if vote is None:
-            vote = Vote(ballot, self._signer.sign(VOTE_DOMAIN, ballot.encode()))
-            self.votes.add(self.host, vote)
-        return vote
-
-    def own_proposal(self, block: Block) -> Propose:
-        """As the primary. Our PREPARE is in it."""
-        return Propose(self.view, block, self.own_vote(PREPARE, self.view, block.digest()).signature)
-
-    # The durable steps, in the order of the rule
-
-    def promise_proposal(self, proposal: Propose) -> Persist:
-        """We give our PREPARE to it, and so never to another at this height and view."""
-        self.proposal = proposal
-        self._count_own()
-        return Persist(PROPOSAL_KEY, codec.encode(proposal))
-
-    def promise_prepared(self, block: Block, certificate: Certificate) -> Persist:
-        """We give our COMMIT to it, and carry its certificate through every view change until the height is decided."""
-        self.prepared = Prepared(block, certificate)
-        self._count_own()
-        return Persist(PREPARED_KEY, codec.encode(self.prepared))
-
-    def promise_view(self, view: int) -> Persist:
-        """VIEW-CHANGE(view): no vote in a lower view from now on. Again for the same view: our best block is newer."""
-        change = ViewChange(
+    def _change_to(self, view: int) -> ViewChange:
+        return ViewChange(
             self.best.header.chain,
             self.members.version,
             view,
@@ -179,56 +47,9 @@ class Standing:
             self.certificate,
             self.prepared.certificate if self.prepared else None,
         )
-        message = ChangeView(
-            self._signed(VIEW_CHANGE_DOMAIN, codec.encode(change)), self.prepared.block if self.prepared else None
-        )
-        self.changes.put(Received(change, message))
-        self.record = ViewRecord(view, active=False, view_change=messages.encode(message))
-        return Persist(VIEW_KEY, codec.encode(self.record))
 
-    def enter_view(self, new_view: NewView, message: EnterView) -> Persist:
-        self.record = ViewRecord(
-            new_view.view,
-            active=True,
-            forced_height=new_view.height + 1,
-            forced_digest=new_view.digest,
-            view_change=self.record.view_change,
-            new_view=messages.encode(message),
-        )
-        return Persist(VIEW_KEY, codec.encode(self.record))
-
-    def append(self, block: Block, certificate: Certificate) -> None:
-        """The height is decided: its votes and prepared certificate are cleared (clause 4)."""
-        self.chain.append(block, certificate)
-        self.certificate = certificate
-        self.proposal = self.prepared = None
-        self.votes = Votes()
-        self._look_around()
-
-    def new_view(self, received: list[Received]) -> tuple[NewView, EnterView]:
-        """NEW-VIEW of our view, from VIEW-CHANGEs of which none is above our best block and one is our own."""
-        choice = choose((r.change for r in received), self.best.header.height)
-        new_view = NewView(
-            self.best.header.chain,
-            self.view,
-            self.host,
-            self.best.header.height,
-            choice.ballot.digest if choice else None,
-            tuple(r.message.signed for r in received),
-        )
-        return new_view, EnterView(self._signed(NEW_VIEW_DOMAIN, codec.encode(new_view)))
-
-    def _count_own(self) -> None:
-        """Own promises count like others' votes. A signature made again, after a restart, is the same."""
-        if not self.is_member:
-            return
-        if current := self.current:
-            digest = current.block.digest()
-            self.votes.add(self.primary, Vote(self.ballot(PREPARE, self.view, digest), current.signature))
-            self.own_vote(PREPARE, self.view, digest)
-        if self.prepared:
-            ballot = self.prepared.certificate.ballot
-            self.own_vote(COMMIT, ballot.view, ballot.digest)
-
-    def _signed(self, domain: str, body: bytes) -> Signed:
-        return Signed(self._signer.public, body, self._signer.sign(domain, body))
+    def _choose(self, changes: list[ViewChange]) -> tuple[int, tuple[tuple[int, bytes], ...]]:
+        """None of `changes` is above our best block: we have synchronised (clause 7)."""
+        height = self.best.header.height
+        choice = choose(changes, height)
+        return height, ((height + 1, choice.ballot.digest),) if choice else ()

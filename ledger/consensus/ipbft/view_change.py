@@ -8,71 +8,37 @@ from collections.abc import Iterable
 
 import msgspec
 
-from ledger import codec
-from ledger.block import Block, transactions_root
+from ledger.block import Block, Header, transactions_root
 from ledger.certificate import COMMIT, PREPARE, Certificate, Members, Verifier
-from ledger.consensus.ipbft.messages import (
-    NEW_VIEW_DOMAIN,
-    VIEW_CHANGE_DOMAIN,
-    ChangeView,
-    NewView,
-    ViewChange,
-)
 from ledger.consensus.leaders import primary
+from ledger.consensus.messages import NewView
+from ledger.consensus.view_changes import open_changes, open_signed
 from ledger.errors import PeerFault
 from ledger.identity import Signed
 from ledger.sync import check_certificate
 
+VIEW_CHANGE_DOMAIN = "agentplatform/view-change"
 
-class Received(msgspec.Struct, frozen=True):
-    """A VIEW-CHANGE as it is kept: what it says, and the message that proves it."""
 
-    change: ViewChange
-    message: ChangeView
+class ViewChange(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """VIEW-CHANGE(view), clause 6: where its host stands, and what it has prepared above that."""
+
+    chain: bytes
+    members_version: int  # of the members that decide the height after `committed`
+    view: int
+    host: str
+    committed: Header  # the best block's
+    certificate: Certificate | None  # that decided it; None for genesis alone
+    prepared: Certificate | None  # for the next height, of the highest view
 
     @property
     def height(self) -> int:
-        return self.change.committed.height
-
-
-class Changes:
-    """Of each host its VIEW-CHANGE for the highest view: an honest one that moved on does not come back."""
-
-    def __init__(self) -> None:
-        self._latest: dict[str, Received] = {}
-
-    def of(self, host: str) -> Received | None:
-        return self._latest.get(host)
-
-    def put(self, received: Received) -> None:
-        self._latest[received.change.host] = received
-
-    def remove(self, host: str) -> None:
-        del self._latest[host]
-
-    def all(self) -> list[Received]:
-        return [received for _, received in sorted(self._latest.items())]
-
-    def for_view(self, view: int) -> list[Received]:
-        return [received for received in self.all() if received.change.view == view]
-
-    def count_from(self, view: int) -> int:
-        """Hosts that ask for `view` or a higher one."""
-        return sum(received.change.view >= view for received in self._latest.values())
-
-    def view_to_join(self, above: int, f: int) -> int | None:
-        """The highest view that f+1 hosts ask for or are beyond, when it is above `above`: one of them is honest."""
-        views = sorted((received.change.view for received in self._latest.values()), reverse=True)
-        return views[f] if len(views) > f and views[f] > above else None
+        return self.committed.height
 
 
 def open_view_change(signed: Signed, members: Members, verify: Verifier, sender: str) -> ViewChange:
     """Verifies, then parses, then looks at the form. What stands in the certificates: see `check_claims`."""
-    if not verify(signed.signer, VIEW_CHANGE_DOMAIN, signed.body, signed.signature):
-        raise PeerFault(sender, "sent a VIEW-CHANGE with a bad signature")
-    change = codec.decode_canonical(signed.body, ViewChange, sender)
-    if members.key_of(change.host) != signed.signer:
-        raise PeerFault(sender, f"sent a VIEW-CHANGE of {change.host} that no member of that name signed")
+    change = open_signed(signed, VIEW_CHANGE_DOMAIN, ViewChange, members, verify, sender)
     committed, prepared = change.committed, change.prepared
     if committed.chain != change.chain:
         raise PeerFault(sender, "sent a VIEW-CHANGE about another chain")
@@ -126,34 +92,24 @@ def choose(changes: Iterable[ViewChange], height: int) -> Certificate | None:
     return max(prepared, key=lambda certificate: certificate.ballot.view, default=None)
 
 
-def open_new_view(signed: Signed, members: Members, verify: Verifier, sender: str) -> NewView:
-    if not verify(signed.signer, NEW_VIEW_DOMAIN, signed.body, signed.signature):
-        raise PeerFault(sender, "sent a NEW-VIEW with a bad signature")
-    new_view = codec.decode_canonical(signed.body, NewView, sender)
-    if members.key_of(new_view.host) != signed.signer:
-        raise PeerFault(sender, f"sent a NEW-VIEW of {new_view.host} that no member of that name signed")
-    return new_view
-
-
 def check_new_view(new_view: NewView, best: Block, members: Members, verify: Verifier, sender: str) -> None:
     """Recomputes H* and the choice (clause 8). To be called when `best` has reached `new_view.height`.
 
     A replica that is already above H* enters too, if the VIEW-CHANGEs are a quorum of the members that decide
     its own next height: had that height been decided in a lower view, one of them would stand as high as we do.
     """
-    changes = [open_view_change(signed, members, verify, sender) for signed in new_view.view_changes]
-    hosts = {change.host for change in changes}
-    if len(hosts) != len(changes) or len(hosts) < members.quorum:
-        raise PeerFault(sender, f"sent a NEW-VIEW of {len(hosts)} members; {members.quorum} are needed, each once")
-    if any((c.view, c.chain) != (new_view.view, new_view.chain) for c in changes):
-        raise PeerFault(sender, "sent a NEW-VIEW with a VIEW-CHANGE for another view")
-    if max(change.committed.height for change in changes) != new_view.height:
+    changes = open_changes(
+        new_view, lambda signed: open_view_change(signed, members, verify, sender), members.quorum, sender
+    )
+    if max(change.height for change in changes) != new_view.height:
         raise PeerFault(sender, f"sent a NEW-VIEW that does not start from the highest block, {new_view.height}")
     choice = choose(changes, new_view.height)
-    if new_view.digest != (choice.ballot.digest if choice else None):
+    if new_view.forced != (((new_view.height + 1, choice.ballot.digest),) if choice else ()):
         raise PeerFault(sender, "sent a NEW-VIEW with another choice than its VIEW-CHANGEs give")
     if best.header.height > new_view.height:
         return
+    if new_view.members_version != members.version:
+        raise PeerFault(sender, "sent a NEW-VIEW of another membership version")
     if new_view.host != primary(members, new_view.view):
         raise PeerFault(sender, f"sent a NEW-VIEW of {new_view.host}, who does not lead view {new_view.view}")
     for change in changes:

@@ -1,4 +1,4 @@
-"""What replicas say to each other.
+"""What replicas say to each other, whichever engine of the PBFT family they run.
 
 The link authenticates who sends. What must also convince a third replica is signed besides: a vote as a
 `Ballot` (so that votes add up to a certificate), VIEW-CHANGE and NEW-VIEW as a `Signed`. Status, Fetch and
@@ -8,11 +8,10 @@ Blocks need no signature: they promise nothing, and a block proves itself by its
 import msgspec
 
 from ledger import codec
-from ledger.block import Block, Header
+from ledger.block import Block
 from ledger.certificate import Ballot, Certificate
 from ledger.identity import Signed
 
-VIEW_CHANGE_DOMAIN = "agentplatform/view-change"
 NEW_VIEW_DOMAIN = "agentplatform/new-view"
 MAX_BLOCKS_BYTES = 4 * 1024 * 1024
 
@@ -36,31 +35,20 @@ class Vote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
         return Signed(key, self.ballot.encode(), self.signature)
 
 
-class ViewChange(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """VIEW-CHANGE(view), clause 6: where its host stands, and what it has prepared above that."""
-
-    chain: bytes
-    members_version: int  # of the members that decide the height after `committed`
-    view: int
-    host: str
-    committed: Header  # the best block's
-    certificate: Certificate | None  # that decided it; None for genesis alone
-    prepared: Certificate | None  # for the next height, of the highest view
-
-
 class NewView(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """NEW-VIEW(view), clause 8. What is in `view_changes` determines the rest; every follower recomputes it."""
+    """NEW-VIEW(view). What is in `view_changes` determines the rest; every follower recomputes it."""
 
     chain: bytes
+    members_version: int  # of the members that decide the height after `height`
     view: int
     host: str
-    height: int  # H*: the highest committed one among `view_changes`
-    digest: bytes | None  # of the block that must be proposed at H*+1; None: a fresh one
+    height: int  # that the view starts from; nothing at it or below is voted on again
+    forced: tuple[tuple[int, bytes], ...]  # height, and digest of the block that alone may be proposed there
     view_changes: tuple[Signed, ...]
 
 
 class ChangeView(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="view-change"):
-    """A signed `ViewChange`, and beside it the block that its prepared certificate is about."""
+    """A signed VIEW-CHANGE (each engine has its own), and beside it the undecided block that it says is prepared."""
 
     signed: Signed
     block: Block | None
@@ -89,7 +77,7 @@ class Blocks(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 
 class Relay(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="relay"):
-    """Transactions that can run and that the primary seems not to know (clause 10)."""
+    """Transactions that can run, for the primary."""
 
     transactions: tuple[bytes, ...]
 

@@ -1,13 +1,15 @@
 """Whether a vote or a proposal is one that an honest member may send, seen from where we stand. Pure."""
 
+from typing import Any
+
 from ledger.block import transactions_root
 from ledger.certificate import VOTE_DOMAIN, Verifier
-from ledger.consensus.ipbft.messages import Propose, Vote
-from ledger.consensus.ipbft.standing import Standing
+from ledger.consensus.messages import Propose, Vote
+from ledger.consensus.standing import Standing
 from ledger.errors import PeerFault
 
 
-def check_vote(at: Standing, sender: str, vote: Vote, verify: Verifier) -> bytes:
+def check_vote(at: Standing[Any], sender: str, vote: Vote, verify: Verifier) -> bytes:
     """The sender's key. Raises PeerFault for a vote at our height that no member signed for this chain and set."""
     ballot = vote.ballot
     if ballot != at.ballot(ballot.kind, ballot.view, ballot.digest):
@@ -20,7 +22,7 @@ def check_vote(at: Standing, sender: str, vote: Vote, verify: Verifier) -> bytes
     return key
 
 
-def check_proposal(at: Standing, sender: str, propose: Propose, latest: int) -> bool:
+def check_proposal(at: Standing[Any], sender: str, propose: Propose, latest: int) -> bool:
     """Clause 2. Raises PeerFault for what the primary of our view must not propose at our height.
 
     False for a fresh block with a timestamp after `latest` (milliseconds): a clock is wrong, maybe ours, so it

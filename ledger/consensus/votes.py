@@ -1,7 +1,7 @@
 """The votes of one height, and the certificates that they add up to. Pure."""
 
 from ledger.certificate import COMMIT, Ballot, Certificate
-from ledger.consensus.ipbft.messages import Vote
+from ledger.consensus.messages import Vote
 
 
 class Votes:

@@ -1,6 +1,6 @@
 """Messages that came before their time, kept until then (clause 9). Pure."""
 
-from ledger.consensus.ipbft.messages import Propose, Vote
+from ledger.consensus.messages import Propose, Vote
 
 HEIGHTS = 4  # beyond the one that is being decided; a replica that is further behind catches up by blocks
 VOTES = 64  # of one sender

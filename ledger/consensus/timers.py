@@ -1,6 +1,6 @@
 """When to act though nothing has arrived. Pure: `now` is an argument, in seconds."""
 
-from ledger.consensus.ipbft.settings import Settings
+from ledger.consensus.settings import Settings
 
 
 class Timers:

@@ -1,0 +1,216 @@
+"""The normal case and the view change: all that the engines of the PBFT family share. Pure.
+
+What is abstract is what makes an engine: what its VIEW-CHANGE shows, and when a NEW-VIEW may be entered.
+"""
+
+from abc import abstractmethod
+from contextlib import suppress
+
+from ledger.block import Block
+from ledger.certificate import Certificate
+from ledger.consensus.engine import Accuse, Send
+from ledger.consensus.messages import ChangeView, Content, EnterView, NewView, Status
+from ledger.consensus.normal_case import NormalCase
+from ledger.consensus.view_changes import C, Received, open_new_view
+from ledger.errors import PeerFault
+from ledger.identity import Signed
+
+
+class Agreement(NormalCase[C]):
+    # The engine's own
+
+    @abstractmethod
+    def _open_change(self, signed: Signed, sender: str) -> C:
+        """Verified, parsed and of good form; of any member, for any view."""
+
+    @abstractmethod
+    def _check_body(self, change: C, block: Block | None, sender: str) -> None:
+        """Raises PeerFault for a block that is not what `change` says is prepared."""
+
+    @abstractmethod
+    def _check_change(self, change: C, sender: str) -> bool:
+        """Raises PeerFault for a VIEW-CHANGE whose certificates do not hold; False for one that does not count here."""
+
+    @abstractmethod
+    def _still_holds(self, change: C) -> bool:
+        """Whether a VIEW-CHANGE still counts, now that another block is the best. May raise PeerFault."""
+
+    @abstractmethod
+    def _may_start_from(self, received: Received[C]) -> bool:
+        """Whether we, as the primary, can put it into our NEW-VIEW now."""
+
+    @abstractmethod
+    def _can_judge(self, new_view: NewView) -> bool:
+        """Whether we have come far enough to check what a NEW-VIEW rests on."""
+
+    @abstractmethod
+    def _try_to_enter(self, sender: str, new_view: NewView, message: EnterView) -> None:
+        """Checks a NEW-VIEW that can be judged, and enters it. Raises PeerFault for one that no honest member sends."""
+
+    # What arrives
+
+    def _receive(self, sender: str, content: Content) -> None:
+        match content:
+            case ChangeView():
+                self._on_change_view(sender, content)
+            case EnterView():
+                self._on_enter_view(sender, content)
+            case _:
+                super()._receive(sender, content)
+
+    def _on_change_view(self, sender: str, message: ChangeView) -> None:
+        """Clause 6: one is kept for each sender; again, when it can show more, replaces it and is no evidence."""
+        at = self._at
+        earlier = at.changes.of(sender)
+        if at.members.key_of(sender) is None or (earlier is not None and earlier.message == message):
+            return
+        change = self._open_change(message.signed, sender)
+        if change.host != sender or change.chain != at.best.header.chain:
+            raise PeerFault(sender, "sent a VIEW-CHANGE of another host or chain")
+        self._check_body(change, message.block, sender)
+        if not self._is_ahead(change.view):
+            if change.view == at.view and at.leads:
+                self._send_view(sender)  # it missed our NEW-VIEW
+            return
+        if earlier is not None and (earlier.change.view, earlier.height) >= (change.view, change.height):
+            if (earlier.change.view, earlier.height) == (change.view, change.height):
+                both = earlier.message.signed, message.signed
+                self._effects.append(Accuse(sender, at.view_change_domain, *both))
+            return
+        if self._check_change(change, sender):
+            at.changes.put(Received(change, message))
+        self._catch_up.heard(sender, change.height, at.best.header.height, self._now)
+
+    def _on_enter_view(self, sender: str, message: EnterView) -> None:
+        at = self._at
+        if all(message.signed.signer != member.key for member in at.members.members):
+            return  # a former member, or a later one: once we are as high as the sender, it sends this again
+        new_view = open_new_view(message.signed, at.members, self._verify, sender)
+        if new_view.chain != at.best.header.chain:
+            raise PeerFault(sender, "sent a NEW-VIEW of another chain")
+        if not self._is_ahead(new_view.view):
+            return
+        if self._can_judge(new_view):
+            self._try_to_enter(sender, new_view, message)
+        else:
+            at.new_views[sender] = (new_view, message)
+            self._catch_up.heard(sender, new_view.height, at.best.header.height, self._now)
+
+    def _on_status(self, sender: str, status: Status) -> None:
+        super()._on_status(sender, status)
+        if (status.view, status.active) < (self._at.view, self._at.active):
+            self._send_view(sender)
+
+    def _is_ahead(self, view: int) -> bool:
+        return view > self._at.view or (view == self._at.view and not self._at.active)
+
+    # What follows
+
+    def _change_view(self) -> bool:
+        return self._join_view_change() or self._lead_new_view() or self._follow_new_view()
+
+    def _join_view_change(self) -> bool:
+        """Clause 6: f+1 hosts ask for a higher view."""
+        view = self._at.changes.view_to_join(self._at.view, self._at.members.f)
+        if view is None or not self._at.is_member:
+            return False
+        self._start_view_change(view)
+        return True
+
+    def _lead_new_view(self) -> bool:
+        """q VIEW-CHANGEs make a NEW-VIEW."""
+        at = self._at
+        if at.active or not at.leads:
+            return False
+        others = [r for r in at.changes.for_view(at.view) if r.change.host != at.host]
+        usable = [r for r in others if self._may_start_from(r)][: at.members.quorum - 1]
+        if len(usable) < at.members.quorum - 1:
+            return False
+        self._renew_view_change()
+        new_view, message = at.new_view([at.own_change, *usable])
+        self._enter(new_view, message)
+        self._send(None, message)
+        return True
+
+    def _follow_new_view(self) -> bool:
+        """The NEW-VIEWs that waited for us to catch up."""
+        waiting = self._at.new_views
+        for sender, (new_view, message) in list(waiting.items()):
+            ahead = self._is_ahead(new_view.view)
+            if not ahead or self._can_judge(new_view):
+                del waiting[sender]
+            if ahead and sender not in waiting:
+                with suppress(PeerFault):
+                    self._try_to_enter(sender, new_view, message)
+                    return True
+        return False
+
+    def _enter(self, new_view: NewView, message: EnterView) -> None:
+        self._effects.append(self._at.enter_view(new_view, message))
+        self._expect_more()
+
+    def _append(self, block: Block, certificate: Certificate) -> None:
+        super()._append(block, certificate)
+        self._review_changes()
+
+    def _review_changes(self) -> None:
+        """Drops the VIEW-CHANGEs that no longer count."""
+        at = self._at
+        for received in at.changes.all():
+            host = received.change.host
+            try:
+                keep = at.members.key_of(host) is not None and self._still_holds(received.change)
+            except PeerFault:
+                keep = False
+            if not keep:
+                at.changes.remove(host)
+
+    # Time
+
+    def _beat(self) -> None:
+        super()._beat()
+        at = self._at
+        if at.is_member and not at.active and not self._renew_view_change():
+            self._send(None, at.own_change.message)
+
+    def _set_deadline(self) -> None:
+        """It runs while there is something to decide; without a view, once q hosts ask for one (clause 6)."""
+        at = self._at
+        if at.active:
+            due = at.current is not None or at.forced is not None
+        else:
+            due = at.changes.count_from(at.view) >= at.members.quorum
+        if due:
+            self._timers.expect_decision(self._now)
+
+    def _suspect(self) -> None:
+        """The deadline has passed."""
+        at = self._at
+        self._timers.deadline = None
+        if not at.is_member:
+            return
+        due = not at.active or at.current is not None or at.forced is not None
+        if due or at.chain.build(self._wall, at.host) is not None:
+            self._start_view_change(at.view + 1)
+
+    def _start_view_change(self, view: int) -> None:
+        self._timers.view_failed()
+        self._effects.append(self._at.promise_view(view))
+        self._send(None, self._at.own_change.message)
+        self._timers.beat_soon(self._now)
+
+    def _renew_view_change(self) -> bool:
+        """Our VIEW-CHANGE shows up to where we have come; when that has changed, it is made again."""
+        at = self._at
+        own = at.changes.of(at.host)
+        if own is not None and own.height == at.shown:
+            return False
+        self._effects.append(at.promise_view(at.view))
+        self._send(None, at.own_change.message)
+        return True
+
+    def _send_view(self, to: str) -> None:
+        """What brings a replica into our view: the NEW-VIEW, or our VIEW-CHANGE while we have none."""
+        message = self._at.record.new_view if self._at.active else self._at.record.view_change
+        if message is not None:
+            self._effects.append(Send(to, message))
