@@ -15,12 +15,14 @@ from ledger.errors import Misuse
 from ledger.genesis import Genesis, Organisation, assemble, sign
 from ledger.links.base import Passport
 
+AUDITOR_KEY = "auditor.key"
 COMPASS = ("north", "east", "south", "west")
 
 
 def found(root: Path, hosts: Sequence[str] = COMPASS, *, name: str = "consortium", first_port: int = 0) -> list[Home]:
     """Makes a host for each name, each of an organisation of its own, and returns their folders.
 
+    Beside them, under `root`, it puts the key of the auditor, whom pseudonyms are sealed to: keep it elsewhere.
     `first_port` and those after it are the hosts' ports; 0 takes free ones. Raises Misuse when something
     was founded under `root` already: keys are never overwritten.
     """
@@ -31,6 +33,7 @@ def found(root: Path, hosts: Sequence[str] = COMPASS, *, name: str = "consortium
     ports = [first_port + index for index in range(len(hosts))] if first_port else free_ports(len(hosts))
     votes = [keyfile.draw() for _ in hosts]
     keys = [keyfile.draw() for _ in hosts]
+    auditor = keyfile.draw()
     passports = [
         Passport(host, f"{host}-org", key.public, f"127.0.0.1:{port}")
         for host, key, port in zip(hosts, keys, ports, strict=True)
@@ -40,9 +43,11 @@ def found(root: Path, hosts: Sequence[str] = COMPASS, *, name: str = "consortium
         int(time.time() * 1000),
         RULES_VERSION,
         tuple(Organisation(p.organisation, vote.public, (p,)) for p, vote in zip(passports, votes, strict=True)),
+        auditor.public,
     )
     signed = assemble(genesis, [sign(genesis, vote) for vote in votes])  # all is checked; now write
     private_folder(root)
+    keyfile.write(root / AUDITOR_KEY, auditor)
     homes = [Home(private_folder(root / "hosts" / host)) for host in hosts]
     for home, passport, vote, key in zip(homes, passports, votes, keys, strict=True):
         keyfile.write(home.organisation_key, vote)

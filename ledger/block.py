@@ -6,7 +6,8 @@ from ledger import codec
 
 HEADER_DOMAIN = "agentplatform/block"
 TRANSACTIONS_DOMAIN = "agentplatform/transactions"
-RULES_VERSION = 1
+RULES_VERSION = 1  # of chains that are founded now
+KNOWN_RULES = frozenset({RULES_VERSION})  # versions that this software can follow
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -18,7 +19,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     transactions_root: bytes
     state_root: bytes  # after this block
     members_digest: bytes  # of the members that decide THIS height
-    rules: int
+    rules: int  # version of the rules that this block was made by
     timestamp: int  # milliseconds since 1970, rising strictly along the chain
     proposer: str  # host that built the block
 

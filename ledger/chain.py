@@ -1,16 +1,16 @@
 """The chain in memory: state, state tree, best block and what waits for the next one. Pure; ledger.store keeps it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
 from ledger import contracts
-from ledger.block import Block, Header, transactions_root
+from ledger.block import KNOWN_RULES, Block, Header, transactions_root
 from ledger.certificate import COMMIT, Certificate, Members
 from ledger.codec import DIGEST_BYTES
-from ledger.contracts import accounts, callers, trust
+from ledger.contracts import accounts, callers, rules, trust
 from ledger.contracts.state import Overlay, View
-from ledger.errors import Misuse, PeerFault
+from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.genesis import Genesis
 from ledger.mempool import Mempool
 from ledger.merkle import Tree, Update
@@ -24,6 +24,10 @@ MAX_OUTCOMES = 8  # blocks at one height whose execution is remembered between `
 
 Changes = Mapping[bytes, bytes | None]
 OnAppend = Callable[[Block, Changes], None]
+
+
+class UnknownRules(Unavailable):
+    """The chain goes on by rules that this software does not know. Whoever went on by others would fork."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -46,13 +50,19 @@ class Chain:
     """Implements ledger.consensus.engine.Chain."""
 
     def __init__(
-        self, genesis: Genesis, snapshot: Snapshot | None = None, on_append: OnAppend | None = None
+        self,
+        genesis: Genesis,
+        snapshot: Snapshot | None = None,
+        on_append: OnAppend | None = None,
+        known_rules: Collection[int] = KNOWN_RULES,
     ) -> None:
         """From genesis, or from what the store kept. Raises Misuse for a snapshot of another chain or a damaged one.
 
-        `on_append` hears of every block that is appended, with what it changes in the state.
+        `on_append` hears of every block that is appended, with what it changes in the state. `known_rules` are the
+        versions of the rules that this software can follow.
         """
         self._on_append = on_append
+        self._known_rules = known_rules
         self.id = genesis.chain_id()
         self.mempool = Mempool(self.id)
         self._tree = Tree()
@@ -80,6 +90,21 @@ class Chain:
 
     def members(self) -> Members:
         return trust.members(self._state)
+
+    def rules(self) -> int:
+        """The version of the rules by which the next block is made."""
+        return rules.rules(self._state).version
+
+    def knows_rules(self) -> bool:
+        return self.rules() in self._known_rules
+
+    def check_rules(self) -> None:
+        """Raises UnknownRules when this software cannot follow the chain any further."""
+        if not self.knows_rules():
+            raise UnknownRules(
+                f"from height {self._best.header.height + 1} on the chain has rules of version {self.rules()}; this"
+                f" software knows {', '.join(map(str, sorted(self._known_rules)))}: install one that knows them"
+            )
 
     # What waits
 
@@ -118,6 +143,8 @@ class Chain:
 
     def build(self, wall: int, proposer: str) -> Block | None:
         """A block of what can run. What fails is left out, and what its account sent after it fails by its nonce."""
+        if not self.knows_rules():
+            return None
         best, members = self._best.header, self.members()
         height = best.height + 1
         overlay = Overlay(self._state)
@@ -140,7 +167,7 @@ class Chain:
             transactions_root=transactions_root(tuple(chosen)),
             state_root=update.root,
             members_digest=members.digest(),
-            rules=best.rules,
+            rules=self.rules(),
             timestamp=max(wall, best.timestamp + 1),
             proposer=proposer,
         )
@@ -153,7 +180,11 @@ class Chain:
         return outcome if isinstance(outcome, str) else None
 
     def append(self, block: Block, certificate: Certificate) -> None:
-        """Makes `block` the best. The engine has checked who signed the certificate; here it must be of this block."""
+        """Makes `block` the best. The engine has checked who signed the certificate; here it must be of this block.
+
+        Raises Misuse if it does not fit, UnknownRules if this software cannot judge it.
+        """
+        self.check_rules()
         if not is_about(certificate, COMMIT, block):
             raise Misuse(f"the certificate is not of block {block.header.height}; nothing was appended")
         outcome = self._execute(block)
@@ -199,6 +230,8 @@ class Chain:
 
     def _check_form(self, block: Block) -> str | None:
         """Every field of the header but the state root, and the limits. Cheap: no transaction is opened."""
+        if not self.knows_rules():
+            return f"it is made by rules of version {self.rules()}, which this software does not know"
         header, best = block.header, self._best.header
         members = self.members()
         expected = {
@@ -207,7 +240,7 @@ class Chain:
             "parent": self._best.digest(),
             "transactions_root": transactions_root(block.transactions),
             "members_digest": members.digest(),
-            "rules": best.rules,
+            "rules": self.rules(),
         }
         for field, value in expected.items():
             if getattr(header, field) != value:
@@ -241,6 +274,7 @@ class Chain:
 def founding_state(genesis: Genesis) -> dict[bytes, bytes]:
     """The state that block 0 commits to."""
     overlay = Overlay({})
+    rules.found(overlay, genesis)
     trust.found(overlay, genesis)
     return {key: value for key, value in overlay.changes.items() if value is not None}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ledger import codec, identity
-from ledger.block import RULES_VERSION
+from ledger.block import KNOWN_RULES
 from ledger.errors import Misuse, PeerFault
 from ledger.identity import KEY_BYTES, Identity
 from ledger.links.base import Passport
@@ -50,14 +50,15 @@ class Genesis(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     created: int  # milliseconds since 1970
     rules: int
     organisations: tuple[Organisation, ...]  # the order of their seats
+    auditor: bytes | None = None  # Ed25519 public key that pseudonyms are sealed to; None: the chain has none
 
     def __post_init__(self) -> None:
         _check_name("chain", self.name)
         if self.created < 0:
             raise Misuse("a chain is created at 0 or more milliseconds since 1970")
-        if self.rules != RULES_VERSION:
+        if self.rules not in KNOWN_RULES:
             raise Misuse(
-                f"the chain {self.name} has rules {self.rules}; this version knows {RULES_VERSION}: install"
+                f"the chain {self.name} has rules {self.rules}; this version knows {_list(KNOWN_RULES)}: install"
                 " the version that founded it"
             )
         if not 1 <= len(self.organisations) <= MAX_ORGANISATIONS:
@@ -65,6 +66,11 @@ class Genesis(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
                 f"{len(self.organisations)} organisations found the chain; give 1 to {MAX_ORGANISATIONS}"
             )
         _check_unique(self.organisations)
+        if self.auditor is not None:
+            _check_key("the auditor", self.auditor)
+            taken = {o.key for o in self.organisations} | {p.key for o in self.organisations for p in o.hosts}
+            if self.auditor in taken:
+                raise Misuse(f"the auditor of {self.name} has the key of a founder; draw another")
 
     def chain_id(self) -> bytes:
         return codec.digest(DOMAIN, codec.encode(self))
@@ -106,6 +112,10 @@ def assemble(genesis: Genesis, signatures: Iterable[bytes]) -> SignedGenesis:
     signed = SignedGenesis(codec.encode(genesis), tuple(signatures))
     signed.open()
     return signed
+
+
+def _list(versions: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(versions)))
 
 
 def _check_name(what: str, name: str) -> None:

@@ -1,14 +1,21 @@
-"""Ed25519 keys (RFC 8032, through libsodium): sign and verify, with a domain for every purpose. Pure."""
+"""Ed25519 keys (RFC 8032, through libsodium): sign and verify, with a domain for every purpose; seal to a key. Pure.
+
+A seal is libsodium's sealed box (X25519, XSalsa20-Poly1305) to the key that corresponds to the Ed25519 key (the two
+curves are birationally equivalent, RFC 7748, 4.1), so that who signs with a key can also open what is sealed to it.
+"""
+
+from hashlib import blake2b
 
 import msgspec
 from nacl import bindings
-from nacl.exceptions import BadSignatureError
+from nacl.exceptions import BadSignatureError, CryptoError
 
 from ledger.errors import Misuse, PeerFault
 
 KEY_BYTES = 32
 SEED_BYTES = 32
 SIGNATURE_BYTES = 64
+SEAL_BYTES = bindings.crypto_box_SEALBYTES  # by which a sealed content is longer
 
 
 class Identity:
@@ -26,6 +33,15 @@ class Identity:
 
     def signed(self, domain: str, body: bytes) -> "Signed":
         return Signed(self.public, body, self.sign(domain, body))
+
+    def unseal(self, sealed: bytes) -> bytes:
+        """What was sealed to this key. Raises PeerFault for anything else."""
+        secret = bindings.crypto_sign_ed25519_sk_to_curve25519(self._secret)
+        public = bindings.crypto_sign_ed25519_pk_to_curve25519(self.public)
+        try:
+            return bindings.crypto_box_seal_open(sealed, public, secret)
+        except (CryptoError, ValueError, TypeError):
+            raise PeerFault("sender unknown", f"sent {len(sealed)} bytes that are not sealed to this key") from None
 
     def __repr__(self) -> str:
         return f"Identity(public={self.public.hex()[:8]}..)"
@@ -53,6 +69,23 @@ def verify(public: bytes, domain: str, body: bytes, signature: bytes) -> bool:
     except BadSignatureError:
         return False
     return True
+
+
+def seal(content: bytes, to: bytes, seed: bytes) -> bytes:
+    """`content` for the owner of the key `to` alone. `seed`: 32 random bytes that are used once and forgotten.
+
+    The seed is an argument because this module draws nothing (the caller uses `secrets` or `os.urandom`). Who knows
+    it can see whether a guessed content is the sealed one. Raises Misuse for a key that nothing can be sealed to.
+    """
+    if len(seed) != SEED_BYTES:
+        raise Misuse(f"a seal needs a seed of {SEED_BYTES} bytes, not {len(seed)}")
+    try:
+        theirs = bindings.crypto_sign_ed25519_pk_to_curve25519(to)
+    except (CryptoError, ValueError, TypeError):
+        raise Misuse(f"{to.hex()[:16]} is no Ed25519 public key; nothing can be sealed to it") from None
+    public, secret = bindings.crypto_box_seed_keypair(seed)
+    nonce = blake2b(public + theirs, digest_size=bindings.crypto_box_NONCEBYTES).digest()
+    return public + bindings.crypto_box(content, nonce, theirs, secret)
 
 
 def _message(domain: str, body: bytes) -> bytes:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ledger import codec, store
 from ledger.block import Block
 from ledger.certificate import Members
-from ledger.chain import Chain, Changes
+from ledger.chain import Chain, Changes, UnknownRules
 from ledger.consensus.engine import Accuse, Admit, Decide, Effect, Engine, Persist, Send, Serve, WakeAt
 from ledger.contracts import trust
 from ledger.contracts.state import View
@@ -113,6 +113,7 @@ class Replica:
         try:
             stored = await opened.load()
             self._chain = Chain(self._genesis, stored.snapshot, self._on_append)
+            self._chain.check_rules()
             self._engine = self._kind.create(
                 self.host, self._identity, self._chain, stored.engine, certificate=self._chain.certificate
             )
@@ -267,6 +268,8 @@ class Replica:
         except PeerFault as fault:
             self.faults[sender] += 1
             log.warning("%s: %s", self.host, fault)
+        except UnknownRules as unknown:
+            self._fail(unknown)
         except Exception:
             # A peer must not be able to stop a replica with a message that finds a bug of ours.
             self.faults[sender] += 1
@@ -388,6 +391,10 @@ class Replica:
                 observer(block)
             except Exception:
                 log.exception("%s: an observer of blocks failed at height %d", self.host, block.header.height)
+        try:
+            self._chain.check_rules()
+        except UnknownRules as unknown:
+            self._fail(unknown)
 
     def _trust(self, members: Members, registry: Mapping[str, Passport]) -> None:
         self._members, self._registry = members, registry

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from ledger.contracts import accounts, callers, membership, records, trust
+from ledger.contracts import accounts, callers, membership, records, rules, trust
 from ledger.contracts.call import Call
 from ledger.contracts.state import Overlay
 from ledger.errors import Misuse
@@ -12,6 +12,7 @@ CONTRACTS: Mapping[str, Callable[[Overlay, Call], None]] = {
     "accounts": accounts.execute,
     "membership": membership.execute,
     "records": records.execute,
+    "rules": rules.execute,
     "trust": trust.execute,
 }
 
@@ -34,3 +35,4 @@ def run(state: Overlay, transaction: Transaction, height: int) -> None:
 def end_block(state: Overlay, height: int) -> None:
     """After the transactions of the block of `height`: what takes effect with the next one."""
     membership.apply_due(state, height + 1)
+    rules.apply_due(state, height + 1)

@@ -37,8 +37,9 @@ def organisation(name: str, hosts: int = 1) -> Organisation:
     )
 
 
-def genesis(size: int = 4, hosts: int = 1) -> Genesis:
-    return Genesis("testnet", CREATED, 1, tuple(organisation(name, hosts) for name in NAMES[:size]))
+def genesis(size: int = 4, hosts: int = 1, auditor: str | None = None) -> Genesis:
+    founding = tuple(organisation(name, hosts) for name in NAMES[:size])
+    return Genesis("testnet", CREATED, 1, founding, None if auditor is None else identity(auditor).public)
 
 
 def call(chain_id: bytes, caller: str, nonce: int, action: object, contract: str = "trust") -> bytes:

@@ -10,7 +10,7 @@ from ledger.errors import Misuse
 from ledger.genesis import Genesis, Organisation, SignedGenesis
 from ledger.links.base import Passport
 from tests.helpers import founders
-from tests.helpers.founders import NAMES, identity, organisation
+from tests.helpers.founders import CREATED, NAMES, identity, organisation
 
 
 def signed(size: int = 4) -> SignedGenesis:
@@ -33,8 +33,26 @@ def test_the_chain_id_is_of_everything_in_it() -> None:
         msgspec.structs.replace(founding, name="othernet"),
         msgspec.structs.replace(founding, created=founding.created + 1),
         msgspec.structs.replace(founding, organisations=founding.organisations[::-1]),
+        msgspec.structs.replace(founding, auditor=identity("auditor").public),
+        msgspec.structs.replace(founding, auditor=identity("another").public),
     ]
-    assert len({founding.chain_id(), *(other.chain_id() for other in others)}) == 4
+    assert len({founding.chain_id(), *(other.chain_id() for other in others)}) == 6
+
+
+def test_the_auditor_has_a_key_of_its_own() -> None:
+    founding = founders.genesis()
+    for auditor, message in ((identity("north-1").public, "key of a founder"), (bytes(31), "has 31 bytes")):
+        with pytest.raises(Misuse, match=message):
+            Genesis(founding.name, CREATED, 1, founding.organisations, auditor)
+
+
+def test_a_genesis_has_one_encoding() -> None:
+    """One that leaves the last field out would be another id for the same chain."""
+    founding = founders.genesis()
+    raw = codec.encode(founding)
+    assert raw[0] == 0x95 and raw[-1:] == codec.encode(None)
+    with pytest.raises(Misuse, match="not canonically encoded"):
+        SignedGenesis(b"\x94" + raw[1:-1], ()).open()
 
 
 def test_every_founder_must_sign() -> None:

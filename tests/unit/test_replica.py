@@ -10,6 +10,7 @@ from ledger import replica as replica_module
 from ledger.client import Client
 from ledger.contracts import records, trust
 from ledger.contracts.records import RecordHop
+from ledger.contracts.rules import VoteRules
 from ledger.disk import FileDisk, MemoryDisk
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.links.base import Channel
@@ -349,3 +350,19 @@ async def test_revocation_reaches_the_links_and_the_revoked_host_lives_on() -> N
         await leader.submit(three.call("north", join("upper"), through="north-1"))
         assert "upper-1" in leader.registry()
         assert NAMES[0] in leader.organisations()
+
+
+async def test_a_replica_that_does_not_know_the_next_rules_stops_and_says_so() -> None:
+    async with cluster("north-1") as alone:
+        leader = alone.replicas["north-1"]
+        await leader.submit(alone.call("north", VoteRules(2, 3, "larger blocks"), "rules"))
+        assert leader.failure is None
+        await leader.submit(alone.call("north", join("upper")))
+        await until(lambda: leader.failure is not None)
+        assert "from height 3 on the chain has rules of version 2" in str(leader.failure)
+        assert leader.height == 2
+        with pytest.raises(Unavailable, match="install one that knows them"):
+            await leader.submit(alone.call("north", join("lower")))
+        await alone.stop("north-1")
+        with pytest.raises(Unavailable, match="install one that knows them"):
+            await alone.start("north-1")
