@@ -105,7 +105,7 @@ def trust(args: Namespace) -> Plain:
 
 
 def vote_revoke(args: Namespace) -> Plain:
-    return votes_to_revoke(_voters(args), args.organisation, args.reason)
+    return votes_to_revoke(_voters(args, args.organisation), args.organisation, args.reason)
 
 
 def vote_join(args: Namespace) -> Plain:

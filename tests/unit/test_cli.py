@@ -293,3 +293,45 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as end:
         main([verb, "--help"])
     assert end.value.code == 0 and VERBS[verb].help.split()[0] in capsys.readouterr().out
+
+
+def test_a_dispatch_to_where_the_agent_is_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    consortium.found(tmp_path / "root", ["north"])
+    desk = DeskTwin("north", {"resolve": {"agent": AGENT, "host": "north"}, "dispatch": {}})
+    with answering(tmp_path / "root", desk):
+        assert main(["--root", str(tmp_path / "root"), "dispatch", "counter", "north"]) == 0
+    assert capsys.readouterr().out.strip() == "it is there already"
+
+
+def test_every_running_host_votes_on_who_joins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "root"
+    consortium.found(root, ["north", "south"])
+    joining = tmp_path / "west.json"
+    joining.write_text(json.dumps({"name": "west-org", "key": "00", "hosts": []}))
+    says = {"hosts": HOSTS, "vote_join": {"height": 1, "status": "proposed"}}
+    desks = [DeskTwin("north", says), DeskTwin("south", says)]
+    with answering(root, *desks):
+        command = ["trust", "vote-join", str(joining), "--reason", "a new operator", "--as", "all"]
+        assert main(["--root", str(root), *command]) == 0
+    assert all("vote_join" in [verb for verb, _ in desk.asked] for desk in desks)
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["found", "--root", "/dev/null"],
+        ["found", "--root", "/proc/nope"],
+        ["message", "counter", "add", "[" * 3000],
+    ],
+)
+def test_bad_places_and_bad_json_are_one_line(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    consortium.found(root, ["north"])
+    desk = DeskTwin("north", {"resolve": {"agent": AGENT, "host": "north"}})
+    with answering(root, desk):
+        assert main([*([] if "--root" in arguments else ["--root", str(root)]), *arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("agentplatform: ") and "\n" not in error
