@@ -202,7 +202,7 @@ class Carrier:
         for load in cargo:
             guest = await self.arrivals.unpack(transfer, load.agent)
             if await self.arrivals.open_again(guest):
-                self._runner.thaw(load.agent, reason)
+                self._runner.thaw(load.agent, reason, Arrival(self.host, load.epoch - 1, None))
                 self.residents.settle(guest.birth, guest.certificate, load.epoch - 1, guest.luggage)
             else:
                 self._surroundings.located(load.agent, load.epoch - 1, self.host)

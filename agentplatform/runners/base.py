@@ -39,8 +39,9 @@ class Runner(Protocol):
         itself, with `on_move_failed`, and keeps its deliveries.
         """
 
-    def thaw(self, agent: str, failure: str | None) -> None:
-        """A frozen agent goes on, or an opened one; with a failure, `on_move_failed(failure)` is called first."""
+    def thaw(self, agent: str, failure: str | None, arrival: Arrival | None = None) -> None:
+        """A frozen agent goes on, or an opened one, which learns from `arrival` where it is; with a failure,
+        `on_move_failed(failure)` is called first."""
 
     def discard(self, agent: str) -> None:
         """Ends an opened or frozen agent without a hook. For one that is gone already it does nothing."""

@@ -104,8 +104,10 @@ class Resident:
             )
         return await captured  # once it freezes, `_freeze` keeps the time
 
-    def thaw(self, failure: str | None) -> None:
+    def thaw(self, failure: str | None, arrival: Arrival | None = None) -> None:
         self._step(Event.THAW)
+        if arrival is not None:
+            self._place.arrival = arrival
         if failure is None:
             self._live()
         else:

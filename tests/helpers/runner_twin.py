@@ -118,15 +118,16 @@ class RunnerTwin:
         self.runs.end(agent, self.host)
         return codec.encode(copy.state)
 
-    def thaw(self, agent: str, failure: str | None) -> None:
+    def thaw(self, agent: str, failure: str | None, arrival: Arrival | None = None) -> None:
         self.asked.append(("thaw", agent))
         copy = self.copies.get(agent)
         if copy is None:
             return
-        assert copy.phase in (FROZEN, INERT)
+        assert copy.phase == (FROZEN if arrival is None else INERT)
         if failure is not None:
             copy.state["failed"].append(failure)
-        copy.epoch = max(copy.epoch, max((epoch for _, epoch in copy.state["arrivals"]), default=0))
+        if arrival is not None:
+            copy.epoch = arrival.epoch
         self._run(agent, copy)
 
     def discard(self, agent: str) -> None:

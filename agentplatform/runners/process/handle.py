@@ -185,7 +185,7 @@ class Handle(asyncio.Protocol):
                 held.wish = None
                 if ask.reply.cancelled() and ask.after is State.FROZEN:  # nobody waits for this capture any more
                     held.enter(State.RUNNING)
-                    self.tell(wire.Thaw(ask.agent, "the host had stopped waiting for it"))
+                    self.tell(wire.Thaw(ask.agent, "the host had stopped waiting for it", None))
             elif held.wish is not None and not self._is_asked(held):
                 wish, held.wish = held.wish, None  # refused because it was leaving by itself
                 self._said(self, held, wish)

@@ -135,8 +135,8 @@ class ProcessRunner:
         wait = self._settings.capture
         return await handle.ask(agent, lambda ask: wire.Capture(ask, agent, destination), wait, State.FROZEN)
 
-    def thaw(self, agent: str, failure: str | None) -> None:
-        self._tell(agent, wire.Thaw(agent, failure), State.RUNNING)
+    def thaw(self, agent: str, failure: str | None, arrival: Arrival | None = None) -> None:
+        self._tell(agent, wire.Thaw(agent, failure, arrival), State.RUNNING)
 
     def discard(self, agent: str) -> None:
         """Ends an opened or frozen agent without a hook. For one that is gone already it does nothing."""

@@ -65,6 +65,7 @@ class Capture(_Frame, frozen=True):
 class Thaw(_Frame, frozen=True):
     agent: str
     failure: str | None
+    arrival: Arrival | None  # for an opened copy, which does not know yet where it is
 
 
 class Discard(_Frame, frozen=True):

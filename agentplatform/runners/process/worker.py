@@ -180,7 +180,7 @@ def _command(resident: Resident, frame: wire.Down) -> None:
         case wire.Activate():
             resident.activate(frame.arrival)
         case wire.Thaw():
-            resident.thaw(frame.failure)
+            resident.thaw(frame.failure, frame.arrival)
         case wire.Discard():
             resident.discard()
 
