@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, get_type_hints
@@ -29,6 +30,8 @@ _TELL_SECONDS = 60.0
 class FrontDesk:
     def __init__(self, environment: Environment) -> None:
         self._here = environment
+        # Clients outlive this process, and their letters' numbers begin anew with it: so do their names.
+        self._since = secrets.token_hex(4)
 
     async def perform(self, verb: str, arguments: dict[str, Any]) -> Any:
         """One verb. Raises Misuse for a verb or arguments that do not exist."""
@@ -147,7 +150,7 @@ class FrontDesk:
     async def ask(self, agent: str, kind: str, body: bytes, waiting: float, client: str) -> dict[str, Any]:
         """A message to an agent anywhere, and its answer. Raises Misuse with the agent's own error."""
         found = self._here.whereabouts.resolve(agent)
-        reply = await self._here.mailroom.ask(client, found, kind, body, waiting)
+        reply = await self._here.mailroom.ask(f"{client}-{self._since}", found, kind, body, waiting)
         if not reply.ok:
             raise Misuse(f"{found}: {codec.decode(reply.body, str, found)}")
         return {"body": reply.body}
@@ -156,7 +159,7 @@ class FrontDesk:
         """A message that nobody waits for; it is sent again for a minute at most."""
         found = self._here.whereabouts.resolve(agent)
         check(kind, body)
-        self._here.start_task(self._here.mailroom.tell(client, found, kind, body, _TELL_SECONDS))
+        self._here.start_task(self._here.mailroom.tell(f"{client}-{self._since}", found, kind, body, _TELL_SECONDS))
 
     async def dispatch(self, agent: str, host: str, command: bytes, waiting: float) -> dict[str, Any]:
         """Moves an agent. One that lives here, on the word of this host's operator; elsewhere its owner's counts."""
