@@ -91,7 +91,10 @@ class Environment:
         self.client = Client(self.replica, self.identity)
         self.tms = Tms(self.replica)
         workers = WorkerSettings(
-            warm=settings.workers.warm, preload=settings.workers.preload, private=(home.folder,)
+            warm=settings.workers.warm,
+            most=settings.workers.most,
+            preload=settings.workers.preload,
+            private=(home.folder,),
         )
         self.runner = ProcessRunner(self, workers)
         machine, effects = Handoff.recover(self.host, await self.journal.load())

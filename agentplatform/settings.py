@@ -22,6 +22,7 @@ class Workers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The worker processes that agents run in."""
 
     warm: int = 2  # workers kept ready; a parcel that finds none waits for a fork
+    most: int = 256  # worker processes, those kept ready included; what would need more is refused
     preload: tuple[str, ...] = ("numpy",)  # imported once, ahead of all forks; what is not installed is skipped
 
 

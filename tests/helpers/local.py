@@ -55,12 +55,13 @@ class Local:
 
 
 @contextmanager
-def consortium(root: Path, *names: str) -> Iterator[Local]:
+def consortium(root: Path, *names: str, start: tuple[str, ...] | None = None) -> Iterator[Local]:
+    """Hosts of these names, all of which are started, or those in `start`."""
     names = names or COMPASS
     found(root, names)
     local = Local(root)
     try:
-        local.start(*names)
+        local.start(*(names if start is None else start))
         yield local
     finally:
         processes.stop(root, names)
