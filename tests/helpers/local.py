@@ -3,8 +3,8 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import psutil
 from agentplatform import connect
 from agentplatform.console import processes
 from agentplatform.consortium import COMPASS, found
-from agentplatform.frontdoor.client import Host
+from agentplatform.frontdoor.client import Host, homes
 from agentplatform.settings import Home
+from ledger.errors import PlatformError
 
 PATIENCE = 60.0  # seconds until a condition must hold; a bound for broken code, not a measure
 
@@ -26,6 +27,33 @@ def until(what: str, condition: Callable[[], Any]) -> Any:
         assert time.monotonic() < deadline, f"still not: {what}"
         time.sleep(0.02)
     return found
+
+
+def patiently(act: Callable[[], Any]) -> Any:
+    """What `act` returns, as soon as it can: a host that has just started does not know all yet."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return act()
+        except PlatformError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def gone(processes: Iterable[psutil.Process]) -> bool:
+    """None of them runs. Nobody may ask for their exit status: a zombie is gone too."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                return False
+    return True
+
+
+def small(home: Home) -> None:
+    """Settings for agents that need no libraries: the host is up in half a second."""
+    settings, _, _ = home.settings_file.read_text().partition("[workers]")
+    home.settings_file.write_text(f"{settings}[workers]\nwarm = 1\npreload = []\n")
 
 
 class Local:
@@ -49,6 +77,15 @@ class Local:
         os.kill(daemon.pid, signal.SIGKILL)
         daemon.wait()
         return children
+
+    def residents(self, agent: str) -> list[dict[str, Any]]:
+        """What the hosts, all of which run, say of an agent that lives on them: one row, if all is well."""
+        rows = [row for name in homes(self.root) for row in self.host(name).call("agents")]
+        return [row for row in rows if row["agent"] == agent and row["resident"]]
+
+    def in_doubt(self) -> list[dict[str, Any]]:
+        """Handoffs that wait for another host, on all hosts."""
+        return [each for name in homes(self.root) for each in self.host(name).call("status")["in_doubt"]]
 
     def log(self, name: str) -> str:
         return self.home(name).log.read_text()
