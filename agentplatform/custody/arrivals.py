@@ -51,7 +51,7 @@ class Arrivals:
         self._offered: dict[bytes, tuple[Guest, ...]] = {}  # verified, not yet taken by the machine
         self._guests: dict[bytes, tuple[Guest, ...]] = {}
         self._opening: dict[str, asyncio.Future[None]] = {}  # agent -> when its examination has ended
-        self._stranded: set[str] = set()  # inert copies that could not be opened again after a restart
+        self._closed: set[str] = set()  # inert copies whose worker ended, or that a restart could not open again
 
     def verify(self, host: str, offer: Offer) -> None:
         """Signatures and digests of all parcels, before anything acts on them. Raises PeerFault with the reason."""
@@ -126,17 +126,26 @@ class Arrivals:
     def agents(self, transfer: bytes) -> list[str]:
         return [guest.birth.agent for guest in self._guests[transfer]]
 
-    def activate(self, transfer: bytes, source: str, cargo: tuple[Cargo, ...], mail: tuple[bytes, ...]) -> None:
+    def activate(
+        self, transfer: bytes, source: str, cargo: tuple[Cargo, ...], mail: tuple[bytes, ...]
+    ) -> tuple[Cargo, ...]:
+        """They live here from now on. Returns those that must be opened again first."""
         epochs = {load.agent: load.epoch for load in cargo}
         for guest in self._guests.pop(transfer):
             agent = guest.birth.agent
-            if agent in self._stranded:
-                self._stranded.remove(agent)
-                self._surroundings.located(agent, epochs[agent], self._residents.host)
+            if agent in self._closed:
                 continue
             self._runner.activate(agent, Arrival(self._residents.host, epochs[agent], source))
             letters = letters_for(agent, mail, source)
             self._residents.settle(guest.birth, guest.certificate, epochs[agent], guest.luggage, letters)
+        closed = tuple(load for load in cargo if load.agent in self._closed)
+        self._closed.difference_update(epochs)
+        return closed
+
+    def died(self, agent: str) -> None:
+        """The worker of an inert copy ended. Its parcel is in the journal: nothing is lost."""
+        if any(agent == guest.birth.agent for guests in self._guests.values() for guest in guests):
+            self._closed.add(agent)
 
     def discard(self, transfer: bytes) -> None:
         """Inert copies. Those that are being opened at this moment go when that is done."""
@@ -148,7 +157,7 @@ class Arrivals:
         self._guests[transfer] = tuple(guests)
         for guest in guests:
             if not await self.open_again(guest):
-                self._stranded.add(guest.birth.agent)
+                self._closed.add(guest.birth.agent)
 
     # Shared with the revival of residents
 
@@ -188,7 +197,7 @@ class Arrivals:
 
     def _end(self, guests: Iterable[Guest]) -> None:
         for guest in guests:
-            self._stranded.discard(guest.birth.agent)
+            self._closed.discard(guest.birth.agent)
             self._runner.discard(guest.birth.agent)
 
 

@@ -92,7 +92,10 @@ class Carrier:
     def ended(self, agent: str) -> None:
         """A resident agent is gone from its worker: it disposed of itself, or its worker died."""
         epoch = self.machine.here(agent)
-        if epoch is None or self.departures.died(agent):
+        if epoch is None:
+            self.arrivals.died(agent)
+            return
+        if self.departures.died(agent):
             return
         self.step(events.Disposed(agent))
         self.residents.forget(agent)
@@ -148,7 +151,8 @@ class Carrier:
                 case events.Examine(transfer, source, _):
                     self._start(self.arrivals.examine(transfer, source))
                 case events.Activate(transfer, source, cargo, mail):
-                    self.arrivals.activate(transfer, source, cargo, mail)
+                    for load in self.arrivals.activate(transfer, source, cargo, mail):
+                        self._start(self._restart(load.agent, load.epoch, transfer, mail))
                 case events.Discard(transfer, cargo, reason):
                     log.info("inert copies of %s discarded: %s", ", ".join(load.agent for load in cargo), reason)
                     self.arrivals.discard(transfer)

@@ -352,6 +352,36 @@ async def test_a_worker_that_dies_while_its_agent_is_on_offer(
         assert "cv2" in state["failed"][0] and state["handled"] == [1, 2]
 
 
+@pytest.mark.parametrize("fate", ["runs", "is stranded", "stays away"])
+async def test_a_worker_that_dies_while_its_copy_is_inert(
+    world: World, fate: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    x = await world.create("a", "x")
+    await world.until(world["a"].ask(x, "note", 1))
+    world["a"].depart([x], "b")
+    while not world["b"].journal.durable.arriving:  # until RECEIVED
+        await world.turn()
+    world["b"].runner.die(x)
+    world["b"].died(x, "killed")
+    if fate == "is stranded":
+        world.refuses["b"][x] = "b has no module 'cv2' any more"
+    if fate == "stays away":
+        world.hub.cut("a", "b")  # the ACCEPT is lost
+    await world.crank()
+    await world.heal()
+    if fate == "is stranded":
+        assert world["b"].carrier.state_of(x) == "stranded"
+        assert "no module 'cv2' any more" in caplog.text
+        caplog.clear()
+        world.crash("b")
+        world.refuses["b"].clear()
+        await world.heal()
+    assert world.holder(x) == ("a" if fate == "stays away" else "b")
+    assert (await world.until(world["a"].ask(x, "note", 2))).ok
+    assert world[world.holder(x)].state(x)["handled"] == [1, 2]
+    await world.until(world[world.holder(x)].depart([x], "a" if world.holder(x) == "b" else "b"))
+
+
 async def test_a_copy_that_cannot_be_opened_after_a_restart_is_stranded_and_not_lost(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
