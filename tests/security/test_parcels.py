@@ -206,7 +206,9 @@ async def test_an_expired_parcel(attacker: Attacker) -> None:
     await attacker.is_refused(attacker.offer(attacker.manifest(expires=1)), r"expired \d+ ms ago")
 
 
-@pytest.mark.parametrize("changed", [{"epoch": 0}, {"epoch": -1}, {"epoch": 2**63}, {"transfer": b""}, {"transfer": b"t" * 17}])
+@pytest.mark.parametrize(
+    "changed", [{"epoch": 0}, {"epoch": -1}, {"epoch": 2**63}, {"transfer": b""}, {"transfer": b"t" * 17}]
+)
 async def test_no_proper_epoch_or_transfer(attacker: Attacker, changed: dict[str, Any]) -> None:
     await attacker.is_refused(attacker.offer(attacker.manifest(**changed)), "no proper transfer id or epoch")
 
