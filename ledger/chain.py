@@ -202,6 +202,16 @@ class Chain:
         if self._on_append is not None:
             self._on_append(block, outcome.changes)
 
+    def copy(self) -> Snapshot:
+        """The chain as it is now, for someone who lacks it. Raises Misuse at genesis, which nobody lacks."""
+        if self.certificate is None:
+            raise Misuse("a chain at genesis needs no copy")
+        return Snapshot(dict(self._state), self._best, self.certificate)
+
+    def state_nodes(self, level: int) -> tuple[bytes, ...]:
+        """The digests of one level of the state tree (ledger.merkle)."""
+        return self._tree.level(level)
+
     def prove(self, key: bytes) -> StateProof:
         """Evidence for what the best block's state has under `key`."""
         return StateProof(self._best.header, self.certificate, key, self._state.get(key), self._tree.prove(key))

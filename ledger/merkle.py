@@ -125,8 +125,29 @@ class Tree:
             index //= ARITY
         return Proof(bucket, tuple(siblings))
 
+    def level(self, level: int) -> tuple[bytes, ...]:
+        """The digests of all nodes of a level; 0 is the root alone."""
+        return tuple(self._digest(level, index) for index in range(ARITY**level))
+
     def _digest(self, level: int, index: int) -> bytes:
         return self._nodes[level].get(index, _EMPTY[level])
+
+
+def place(key: bytes, level: int) -> int:
+    """Under which node of `level` a key is found."""
+    return _index(_key_hash(key)) // ARITY ** (LEVELS - level)
+
+
+def empty_digest(level: int) -> bytes:
+    """Of a node of `level` with no key below it."""
+    return _EMPTY[level]
+
+
+def root_above(nodes: tuple[bytes, ...]) -> bytes:
+    """The root of the tree that has these nodes as one whole level."""
+    while len(nodes) > 1:
+        nodes = tuple(_node(list(nodes[first : first + ARITY])) for first in range(0, len(nodes), ARITY))
+    return nodes[0]
 
 
 def verify_proof(root: bytes, key: bytes, value: bytes | None, proof: Proof) -> bool:

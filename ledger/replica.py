@@ -10,13 +10,14 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from ledger import codec, store
+from ledger import codec, state_transfer, store
 from ledger.block import Block
 from ledger.certificate import Members
-from ledger.chain import Chain, Changes, UnknownRules
+from ledger.chain import Chain, Changes, Snapshot, UnknownRules
 from ledger.consensus.engine import Accuse, Admit, Decide, Effect, Engine, Persist, Send, Serve, WakeAt
 from ledger.contracts import trust
 from ledger.contracts.state import View
@@ -32,6 +33,7 @@ from ledger.links.base import Channel, Links, Passport
 from ledger.outbox import Outbox
 from ledger.proof import StateProof
 from ledger.rates import Rates
+from ledger.state_transfer import StateTransfer
 from ledger.store import Store
 from ledger.submissions import Submissions
 from ledger.transaction import MAX_TRANSACTION_BYTES, transaction_id
@@ -41,6 +43,7 @@ log = logging.getLogger(__name__)
 # The first byte of a message on Channel.LEDGER: what follows it.
 ENGINE = b"\x00"
 TRANSACTION = b"\x01"
+STATE = b"\x02"
 
 OWN_CLIENT = "this host's client"
 RESEND_EVERY = 2.0  # seconds between repeats of own transactions that are not final yet
@@ -70,10 +73,12 @@ class Replica:
         engine: EngineKind,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        leap_behind: int = state_transfer.BEHIND,
     ) -> None:
         """`links` are started and stopped by their owner; the replica listens to them and tells them the registry.
 
-        `clock` is in seconds (only differences matter), `wall` in milliseconds since 1970.
+        `clock` is in seconds (only differences matter), `wall` in milliseconds since 1970. When more than
+        `leap_behind` blocks are missing, the state is fetched instead of them.
         """
         self.host = host
         self.faults: Counter[str] = Counter()  # messages that each peer should not have sent
@@ -95,6 +100,8 @@ class Replica:
         self._timer: asyncio.TimerHandle | None = None
         self._resend: asyncio.TimerHandle | None = None
         self._running = False
+        self._leaping = False  # the chain is being exchanged: the engine rests
+        self._leap_behind = leap_behind
         self._store: Store | None = None
         # Set by `start`.
         self._loop: asyncio.AbstractEventLoop
@@ -103,6 +110,7 @@ class Replica:
         self._final: Block
         self._members: Members
         self._registry: Mapping[str, Passport]
+        self._transfer: StateTransfer
         links.on_message(self._receive)
         links.on_change(self._link_changed)
 
@@ -122,15 +130,27 @@ class Replica:
             raise
         self._store = opened
         self._running = True
-        self._final = self._chain.best
-        self._trust(self._chain.members(), trust.registry(self._chain.state))
-        self._perform(self._engine.start(self._clock(), self._wall()))
+        self._transfer = StateTransfer(
+            self.host,
+            self._genesis,
+            opened,
+            lambda: self._chain,
+            lambda host, raw: self._send(host, STATE + raw),
+            self._links.up,
+            self._blame,
+            self._leap,
+            self._clock,
+            self._leap_behind,
+        )
+        self._transfer.start(self._transfer.run())
+        self._begin()
 
     async def stop(self) -> None:
         """Ends when what was written is durable. Whoever waits for a transaction hears that it is unknown."""
         if self._store is None:
             return
         self._halt(Unavailable(f"the replica of {self.host} was stopped; ask again when it runs", retry_after=1.0))
+        await self._transfer.stop()
         for task in list(self._serving.values()):
             task.cancel()
         await asyncio.gather(*self._serving.values(), return_exceptions=True)
@@ -186,7 +206,10 @@ class Replica:
         return Export(FORMAT, codec.encode(self._genesis), await opened.changes(), (), await opened.evidence())
 
     def on_block(self, observer: BlockObserver) -> None:
-        """`observer(block)` for every block from now on, in order, when it is final and durable."""
+        """`observer(block)` for every block from now on, in order, when it is final and durable.
+
+        When the replica leaps over blocks that it lacks, only the one that it comes to is told.
+        """
         self._observers.append(observer)
 
     def on_failure(self, observer: Callable[[Unavailable], None]) -> None:
@@ -212,6 +235,8 @@ class Replica:
     def offer(self, raw: bytes) -> "asyncio.Future[int]":
         """Like `submit`, with the height as a future; what can be refused at once is raised here."""
         self._opened()
+        if self._leaping:
+            raise Unavailable(f"the replica of {self.host} is just taking over a later state", retry_after=1.0)
         earlier = self._submissions.find(raw)
         if earlier is not None:
             return earlier.height
@@ -253,7 +278,7 @@ class Replica:
     # What comes in
 
     def _receive(self, sender: str, channel: Channel, message: bytes) -> None:
-        if channel != Channel.LEDGER or not self._running:
+        if channel != Channel.LEDGER or not self._running or self._leaping:
             return
         try:
             if not self._rates.allow(sender, len(message)):
@@ -263,11 +288,12 @@ class Replica:
                 self._perform(self._engine.message(sender, body, self._clock(), self._wall()))
             elif kind == TRANSACTION:
                 self._admit(body, sender)
+            elif kind == STATE:
+                self._transfer.receive(sender, body)
             else:
                 raise PeerFault(sender, f"sent a ledger message of the unknown kind {kind!r}")
         except PeerFault as fault:
-            self.faults[sender] += 1
-            log.warning("%s: %s", self.host, fault)
+            self._blame(fault)
         except UnknownRules as unknown:
             self._fail(unknown)
         except Exception:
@@ -281,7 +307,13 @@ class Replica:
         if self._appended and self._running:
             self._fail(Unavailable(f"{self.host}: the engine appended a block without deciding it; start anew"))
 
+    def _blame(self, fault: PeerFault) -> None:
+        self.faults[fault.peer] += 1
+        log.warning("%s: %s", self.host, fault)
+
     def _link_changed(self, host: str, up: bool) -> None:
+        if up and self._running:
+            self._transfer.ask(host)
         if up and self._running and host in {member.host for member in self._members.members}:
             for raw in self._submissions.raws():
                 self._send(host, TRANSACTION + raw)
@@ -342,8 +374,7 @@ class Replica:
             try:
                 self._admit(each.transaction, each.sender)
             except PeerFault as fault:
-                self.faults[each.sender] += 1
-                log.warning("%s: %s", self.host, fault)
+                self._blame(fault)
 
     def _send(self, host: str, message: bytes) -> None:
         if host != self.host and self._running:
@@ -373,7 +404,7 @@ class Replica:
         except PlatformError as error:
             log.error("%s: blocks for %s cannot be read: %s", self.host, effect.to, error)
             return
-        if blocks:
+        if blocks and blocks[0][0].header.height == effect.first:  # else they are missing here: it asks others too
             self._send(effect.to, ENGINE + self._kind.encode_blocks(blocks))
 
     # What became final
@@ -386,6 +417,9 @@ class Replica:
         if self._chain.best is block:
             for transaction in self._submissions.review(self._chain.nonce, self._chain.refusal):
                 self._chain.drop(transaction)
+        self._tell(block)
+
+    def _tell(self, block: Block) -> None:
         for observer in self._observers:
             try:
                 observer(block)
@@ -395,6 +429,41 @@ class Replica:
             self._chain.check_rules()
         except UnknownRules as unknown:
             self._fail(unknown)
+
+    async def _leap(self, snapshot: Snapshot, changes: tuple[StateProof, ...]) -> None:
+        """Goes on from a state that was verified, as after a restart with it.
+
+        The engine gets what it must not forget, as it does then; so it signs nothing that a restart would not allow.
+        """
+        chain = await asyncio.to_thread(Chain, self._genesis, snapshot, self._on_append)
+        if not self._running or chain.best.header.height <= self._chain.best.header.height:
+            return
+        assert self._store is not None
+        self._leaping = True
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            await self._store.write(*store.leap(snapshot, changes))
+            recovered = await self._store.engine()
+        except PlatformError as error:
+            self._disk_failed(error)
+        if self._running:
+            self._chain, self._leaping = chain, False
+            self._engine = self._kind.create(
+                self.host, self._identity, chain, recovered, certificate=chain.certificate
+            )
+            self._begin()
+            self._tell(chain.best)
+
+    def _begin(self) -> None:
+        """With a chain and an engine that are fresh from the disk."""
+        self._final = self._chain.best
+        self._trust(self._chain.members(), trust.registry(self._chain.state))
+        self._submissions.review(self._chain.nonce, self._chain.refusal)
+        for raw in self._submissions.raws():
+            with suppress(PlatformError):
+                self._chain.take(raw, OWN_CLIENT)
+        self._perform(self._engine.start(self._clock(), self._wall()))
 
     def _trust(self, members: Members, registry: Mapping[str, Passport]) -> None:
         self._members, self._registry = members, registry

@@ -5,6 +5,7 @@ engine's votes are forgotten in the same moment as their height is decided.
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
 from ledger import codec
@@ -17,6 +18,7 @@ from ledger.errors import Misuse, PeerFault
 from ledger.evidence import Evidence
 from ledger.genesis import Genesis
 from ledger.proof import StateProof
+from ledger.snapshot import Pairs
 from ledger.sqlite import Schema
 
 T = TypeVar("T")
@@ -33,6 +35,10 @@ SCHEMA = Schema(
         "CREATE TABLE engine (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
         # Every change of members, with the proof that leads a light client over it (ledger.light).
         "CREATE TABLE changes (height INTEGER PRIMARY KEY, proof BLOB NOT NULL)",
+        # A state that is being fetched, with the digests of the pieces that are here (ledger.snapshot).
+        "CREATE TABLE pieces (piece INTEGER PRIMARY KEY, digest BLOB NOT NULL)",
+        "CREATE TABLE arriving (piece INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL,"
+        " PRIMARY KEY (piece, key)) WITHOUT ROWID",
         "CREATE TABLE evidence (name BLOB PRIMARY KEY, host TEXT NOT NULL, evidence BLOB NOT NULL) WITHOUT ROWID",
     ),
 )
@@ -56,7 +62,7 @@ class Store:
     async def load(self) -> Stored:
         """What a replica starts from. Raises Misuse when it cannot be read: it is never repaired in silence."""
         ((height,),) = await self._database.read("SELECT height FROM head")
-        engine = dict(await self._database.read("SELECT key, value FROM engine"))
+        engine = await self.engine()
         if height == 0:
             return Stored(None, engine)
         found = await self.blocks(height, height)
@@ -66,7 +72,10 @@ class Store:
         return Stored(Snapshot(state, *found[0]), engine)
 
     async def blocks(self, first: int, last: int) -> list[tuple[Block, Certificate]]:
-        """The decided blocks of these heights (both included) that are here, in order."""
+        """The decided blocks of these heights (both included) that are here, in order.
+
+        After a leap to a later state (see `leap`) those before it may be missing.
+        """
         rows = await self._database.read(
             "SELECT block, certificate FROM blocks WHERE height BETWEEN ? AND ? ORDER BY height", (first, last)
         )
@@ -82,6 +91,33 @@ class Store:
     async def evidence(self) -> tuple[Evidence, ...]:
         """What shows that members signed twice."""
         return await self._decoded("SELECT evidence FROM evidence ORDER BY host, name", Evidence)
+
+    async def engine(self) -> dict[str, bytes]:
+        """What was given to Persist and not forgotten."""
+        return dict(await self._database.read("SELECT key, value FROM engine"))
+
+    # A state on its way
+
+    async def pieces(self) -> dict[int, bytes]:
+        """The pieces that are here, with their digests."""
+        return dict(await self._database.read("SELECT piece, digest FROM pieces"))
+
+    async def piece(self, piece: int) -> list[tuple[bytes, bytes]]:
+        return await self._database.read("SELECT key, value FROM arriving WHERE piece = ?", (piece,))
+
+    async def keep_piece(self, piece: int, digest: bytes, pairs: Pairs) -> None:
+        rows: list[Statement] = [("INSERT INTO arriving VALUES (?, ?, ?)", (piece, *pair)) for pair in pairs]
+        await self._database.write(
+            ("DELETE FROM arriving WHERE piece = ?", (piece,)),
+            ("INSERT OR REPLACE INTO pieces VALUES (?, ?)", (piece, digest)),
+            *rows,
+        )
+
+    async def drop_pieces(self, pieces: Iterable[int]) -> None:
+        for piece in pieces:
+            await self._database.write(
+                ("DELETE FROM arriving WHERE piece = ?", (piece,)), ("DELETE FROM pieces WHERE piece = ?", (piece,))
+            )
 
     async def _decoded(self, sql: str, kind: type[T]) -> tuple[T, ...]:
         try:
@@ -125,6 +161,27 @@ def accuse(evidence: Evidence) -> Statement:
     )
 
 
+def leap(snapshot: Snapshot, changes: Iterable[StateProof]) -> list[Statement]:
+    """The state whose pieces are all here takes the place of the present one. The blocks in between stay missing."""
+    height = snapshot.block.header.height
+    return [
+        ("DELETE FROM state", ()),
+        ("INSERT INTO state SELECT key, value FROM arriving", ()),
+        ("DELETE FROM arriving", ()),
+        ("DELETE FROM pieces", ()),
+        (
+            "INSERT INTO blocks VALUES (?, ?, ?)",
+            (height, codec.encode(snapshot.block), codec.encode(snapshot.certificate)),
+        ),
+        ("UPDATE head SET height = ?", (height,)),
+        *(_change(change) for change in changes),
+    ]
+
+
+def _change(proof: StateProof) -> Statement:
+    return ("INSERT OR IGNORE INTO changes VALUES (?, ?)", (proof.header.height, codec.encode(proof)))
+
+
 def decide(effect: Decide, changes: Changes, members: StateProof | None = None) -> list[Statement]:
     """Block, certificate, state, head, and what the engine may now forget; `members` proves a change of them."""
     height = effect.block.header.height
@@ -141,5 +198,5 @@ def decide(effect: Decide, changes: Changes, members: StateProof | None = None) 
         else:
             statements.append(("INSERT OR REPLACE INTO state VALUES (?, ?)", (key, value)))
     if members is not None:
-        statements.append(("INSERT INTO changes VALUES (?, ?)", (height, codec.encode(members))))
+        statements.append(_change(members))
     return statements + [persist(Persist(key, None)) for key in effect.forget]

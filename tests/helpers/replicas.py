@@ -8,6 +8,7 @@ from ledger.engines import EngineKind
 from ledger.genesis import Genesis
 from ledger.links.memory import Hub, MemoryLinks
 from ledger.replica import Replica
+from ledger.state_transfer import BEHIND
 from tests.helpers.founders import call, identity
 
 
@@ -29,6 +30,7 @@ class Cluster:
         self.disks = {host: MemoryDisk() for host in names}
         self.replicas: dict[str, Replica] = {}
         self.links: dict[str, MemoryLinks] = {}
+        self.leap_behind = BEHIND
         self._first = hosts or names
 
     async def __aenter__(self) -> "Cluster":
@@ -43,7 +45,9 @@ class Cluster:
     async def start(self, host: str) -> Replica:
         key = identity(host)
         links = MemoryLinks(self.hub, host, key.public, self.genesis.chain_id())
-        replica = Replica(host, key, self.genesis, self.disks[host], links, self.engine)
+        replica = Replica(
+            host, key, self.genesis, self.disks[host], links, self.engine, leap_behind=self.leap_behind
+        )
         await replica.start()
         await links.start()
         self.replicas[host], self.links[host] = replica, links

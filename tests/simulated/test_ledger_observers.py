@@ -3,13 +3,13 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from ledger.consensus.ipbft.messages import ChangeView, Content, EnterView, Propose, Vote
 from msgspec.structs import replace
 
 from ledger import codec
 from ledger.certificate import COMMIT, VOTE_DOMAIN, Ballot
 from ledger.client import Client
-from ledger.consensus.ipbft import messages
+from ledger.consensus import messages
+from ledger.consensus.messages import ChangeView, Content, EnterView, Propose, Vote
 from ledger.contracts import trust
 from ledger.disk import MemoryDisk
 from ledger.light import LightClient, verify_exports

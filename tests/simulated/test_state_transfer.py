@@ -1,0 +1,191 @@
+"""A replica that is far behind takes the state instead of the blocks: over real replicas, with peers that lie."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from msgspec.structs import replace
+
+from ledger import snapshot
+from ledger.client import Client
+from ledger.consensus import messages
+from ledger.consensus.messages import Blocks
+from ledger.light import verify_exports
+from ledger.links.base import Channel
+from ledger.replica import ENGINE, STATE
+from ledger.snapshot import Content, Offer, Piece, Want
+from ledger.state_transfer import StateTransfer
+from tests.helpers.founders import NAMES, genesis, identity, join
+from tests.helpers.replicas import Cluster, until
+from tests.simulated.test_ledger_replicas import IPBFT, cluster, hop, vote
+
+BLOCKS = 8
+
+
+@asynccontextmanager
+async def grown() -> AsyncIterator[Cluster]:
+    """Four members and some blocks, one of which changed the members; whoever is 3 blocks behind leaps."""
+    four = Cluster(genesis(4, hosts=2), IPBFT, [f"{name}-1" for name in NAMES[:4]])
+    four.leap_behind = 3
+    async with four:
+        await vote(four, NAMES[:3], join("upper"))
+        client = Client(four.replicas["north-1"], identity("north-1"))
+        for epoch in range(1, BLOCKS):
+            await client.call("records", hop("north-1", epoch, "east-1"))
+        await four.same_height(four.replicas["north-1"].height)
+        yield four
+
+
+class Net:
+    """Loses the blocks that are served, as if nobody had the old ones; notes and bends what is said of states."""
+
+    def __init__(self, four: Cluster) -> None:
+        self.lose_blocks = True
+        self.said: list[tuple[str, Content]] = []
+        four.hub.drops = self._drops
+
+    def _drops(self, source: str, target: str, channel: Channel, message: bytes) -> bool:
+        if channel == Channel.LEDGER and message[:1] == STATE:
+            self.said.append((source, snapshot.decode(message[1:], source)))
+        if channel == Channel.LEDGER and message[:1] == ENGINE and self.lose_blocks:
+            return isinstance(messages.decode(message[1:], source), Blocks)
+        return False
+
+    def pieces(self) -> list[int]:
+        return [content.piece for _, content in self.said if isinstance(content, Want)]
+
+
+async def test_a_newcomer_takes_the_state_and_goes_on_by_blocks() -> None:
+    async with grown() as four:
+        net = Net(four)
+        late = await four.start("west-2")
+        heights: list[int] = []
+        late.on_block(lambda block: heights.append(block.header.height))
+        north = four.replicas["north-1"]
+        await until(lambda: late.height == north.height)
+        assert heights == [north.height] and late.best == north.best
+        assert dict(late._chain._state) == dict(north._chain._state)
+        assert late.members() == north.members() and late.registry() == north.registry()
+        net.lose_blocks = False
+        receipt = await Client(late, identity("west-2")).call("records", hop("west-2", 1, "west-1"))
+        await four.same_height(receipt.height)
+        await four.kill("west-2")
+        late = await four.start("west-2")
+        assert late.height == receipt.height  # and its state leads to the root, or it had not started
+        export = await late.export(late.prove(b"trust/organisation/upper"))
+        client, _ = verify_exports([export], four.genesis.chain_id())
+        assert [term.members.version for term in client.terms] == [0, 1]  # the history came along
+        assert not any(replica.faults for replica in four.replicas.values())
+
+
+async def test_who_has_leapt_is_not_blamed_for_the_blocks_that_it_lacks() -> None:
+    async with grown() as four:
+        net = Net(four)
+        late = await four.start("west-2")
+        await until(lambda: late.height == four.replicas["north-1"].height)
+        net.lose_blocks = False
+        four.leap_behind = 1000
+        for host in ("north-1", "east-1", "south-1", "west-1"):
+            four.hub.cut("east-2", host)
+        other = await four.start("east-2")  # hears of late alone, which cannot help it
+        await until(lambda: "west-2" in four.links["east-2"].up())
+        four.hub.heal("east-2", "south-1")
+        await until(lambda: other.height == late.height)
+        assert not other.faults and not late.faults
+
+
+async def test_a_member_that_leaps_votes_again() -> None:
+    async with grown() as four:
+        four.leap_behind = 3
+        await four.kill("west-1")
+        four.disks["west-1"] = type(four.disks["west-1"])()
+        net = Net(four)
+        west = await four.start("west-1")
+        await until(lambda: west.height == four.replicas["north-1"].height)
+        net.lose_blocks = False
+        # upper has a seat and no host here: of five members four are needed, so west is.
+        await four.same_height(max(await vote(four, ("north",), join("lower"))))
+
+
+def bent(lie: Callable[[Content], Content]) -> Callable[[StateTransfer], None]:
+    def bend(transfer: StateTransfer) -> None:
+        honest = transfer._send
+
+        def send(host: str, raw: bytes) -> None:
+            honest(host, snapshot.encode(lie(snapshot.decode(raw, host))))
+
+        transfer._send = send
+
+    return bend
+
+
+def false_piece(content: Content) -> Content:
+    if isinstance(content, Piece) and content.pairs:
+        (key, value), *rest = content.pairs
+        return replace(content, pairs=((key, value + b"!"), *rest))
+    return content
+
+
+def false_offer(content: Content) -> Content:
+    return replace(content, nodes=content.nodes[::-1]) if isinstance(content, Offer) else content
+
+
+@pytest.mark.parametrize("lie", [false_piece, false_offer])
+async def test_a_lying_peer_is_named_and_another_one_asked(lie: Callable[[Content], Content]) -> None:
+    async with grown() as four:
+        Net(four)
+        for liar in ("east-1", "north-1", "south-1"):
+            bent(lie)(four.replicas[liar]._transfer)
+        late = await four.start("west-2")
+        await until(lambda: late.height == four.replicas["west-1"].height)
+        assert set(late.faults) <= {"east-1", "north-1", "south-1"} and late.faults["east-1"] == 1
+        assert late.state.get(b"trust/members") == four.replicas["west-1"].state.get(b"trust/members")
+
+
+async def test_what_was_fetched_before_a_crash_is_not_fetched_again() -> None:
+    async with grown() as four:
+        net = Net(four)
+        wanted = 3
+
+        def few(source: str, target: str, channel: Channel, message: bytes) -> bool:
+            lost = net._drops(source, target, channel, message)
+            return lost or (message[:1] == STATE and len(net.pieces()) > wanted)
+
+        four.hub.drops = few
+        late = await four.start("west-2")
+        await until(lambda: len(net.pieces()) > wanted)
+        assert late.height == 0
+        first = net.pieces()[:wanted]
+        await four.kill("west-2")
+        four.hub.drops = net._drops
+        net.said.clear()
+        late = await four.start("west-2")
+        await until(lambda: late.height == four.replicas["north-1"].height)
+        assert net.pieces() and not set(net.pieces()) & set(first)
+
+
+async def test_nobody_near_is_offered_a_state_and_garbage_is_refused() -> None:
+    async with cluster() as four:
+        net = Net(four)
+        net.lose_blocks = False
+        await four.same_height(max(await vote(four, NAMES[:1], join("upper"))))
+        assert not any(isinstance(content, Offer) for _, content in net.said)
+        north = four.replicas["north-1"]
+        for raw in (b"\x00", snapshot.encode(Want(1, 256)), snapshot.encode(Want(1, -1))):
+            north._receive("east-1", Channel.LEDGER, STATE + raw)
+        assert north.faults["east-1"] == 3
+        answer = snapshot.encode(Want(1, 7))
+        north._receive("east-1", Channel.LEDGER, STATE + answer)
+        await until(lambda: (("north-1", Piece(1, 7, None))) in net.said)
+
+
+async def test_a_false_state_is_never_adopted_even_if_no_piece_were_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "check_piece", lambda *_: None)
+    async with grown() as four:
+        net = Net(four)
+        for host in list(four.replicas):
+            bent(false_piece)(four.replicas[host]._transfer)
+        late = await four.start("west-2")
+        await until(lambda: bool(net.pieces()) and not late._transfer._fetching)
+        assert late.height == 0 and late.failure is None and not late.faults
+        assert late._store is not None and await late._store.pieces() == {}
