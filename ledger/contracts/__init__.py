@@ -2,7 +2,18 @@
 
 from collections.abc import Callable, Mapping
 
-from ledger.contracts import accounts, callers, membership, records, rules, trust
+from ledger.contracts import (
+    accounts,
+    callers,
+    claims,
+    membership,
+    pseudonyms,
+    records,
+    residence,
+    rules,
+    shared,
+    trust,
+)
 from ledger.contracts.call import Call
 from ledger.contracts.state import Overlay
 from ledger.errors import Misuse
@@ -10,9 +21,13 @@ from ledger.transaction import Transaction
 
 CONTRACTS: Mapping[str, Callable[[Overlay, Call], None]] = {
     "accounts": accounts.execute,
+    "claims": claims.execute,
     "membership": membership.execute,
+    "pseudonyms": pseudonyms.execute,
     "records": records.execute,
+    "residence": residence.execute,
     "rules": rules.execute,
+    "shared": shared.execute,
     "trust": trust.execute,
 }
 

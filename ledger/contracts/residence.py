@@ -1,0 +1,269 @@
+"""Residence: which host holds which epoch of an agent in held custody. The fence that no two hosts can both pass. Pure.
+
+The ledger's commit of (agent, epoch + 1, destination) takes the place of the source's COMMIT: it needs the source's
+signature (a promise: it leaves the source only after PREPARE is durable [H2]) and the destination's (given only after
+RECEIVED is durable [H3]). An abort is the entry (agent, epoch + 1, source), so that a delayed commit fails [H4]. When
+the host is gone, a quorum of the members re-homes the agent to one of the holders of its checkpoint. The brackets are
+docs/custody.md's; what must be durable before a signature leaves is the hosts' part.
+
+A member that votes for a re-homing promises to sign no heartbeat to the agent's host until the vote is withdrawn or the
+epoch has risen [H1]; the contract counts votes, it cannot see heartbeats.
+
+An agent's residence stands under `subject`, a digest of its owner's key and the agent's: whoever is not the owner
+cannot take the place of another's agent. The owner may be a pseudonym; then the agent digest is to be salted.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+
+from ledger import codec
+from ledger.codec import DIGEST_BYTES
+from ledger.contracts import owners, trust
+from ledger.contracts.accounts import Key
+from ledger.contracts.call import Call
+from ledger.contracts.state import Overlay, View, load, save
+from ledger.errors import Misuse
+from ledger.identity import Identity
+
+DOMAIN = "agentplatform/residence"
+MAX_EPOCH = 2**63 - 1
+MAX_HOLDERS = 8
+FOUND = "found"
+MOVE = "move"
+ABORT = "abort"
+END = "end"
+
+Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
+Epoch = Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH)]
+HostName = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+_Signature = Annotated[bytes, msgspec.Meta(max_length=64)]
+
+
+class Statement(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What hosts and owners sign. It is for one epoch, so it cannot be used again."""
+
+    chain: bytes
+    kind: str  # FOUND | MOVE | ABORT | END
+    subject: bytes
+    epoch: int  # the new one
+    source: str  # host; "" when founding
+    destination: str  # host; "" when ending
+
+    def sign(self, key: Identity, domain: str = DOMAIN) -> bytes:
+        """An owner signs with the domain of ledger.contracts.owners."""
+        return key.sign(domain, codec.encode(self))
+
+
+# Every signature may be left empty by the one that calls itself.
+
+
+class Found(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=FOUND):
+    """The agent comes under held custody at `epoch` on `host`."""
+
+    owner: Key  # an account, or a pseudonym
+    agent: Digest  # of the agent's id; salted under a pseudonym
+    epoch: Epoch
+    host: HostName
+    owner_signature: _Signature
+    host_signature: _Signature
+
+
+class Move(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=MOVE):
+    subject: Digest
+    epoch: Epoch  # the new one
+    destination: HostName
+    source_signature: _Signature
+    destination_signature: _Signature
+
+
+class Abort(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=ABORT):
+    """The source keeps the agent, at the epoch that a commit would have had."""
+
+    subject: Digest
+    epoch: Epoch  # the new one
+    source_signature: _Signature
+
+
+class Hold(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="hold"):
+    """The host names those who hold the agent's checkpoint. Only the host itself calls it."""
+
+    subject: Digest
+    epoch: Epoch  # the present one
+    holders: tuple[HostName, ...]
+
+
+class End(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=END):
+    """Held custody ends: the agent was disposed of, or is in local custody from `epoch` on. It stays so for ever."""
+
+    subject: Digest
+    epoch: Epoch  # the new one
+    host_signature: _Signature
+
+
+class VoteRehome(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="vote-rehome"):
+    """A member's vote that the host is gone and `destination`, a holder, shall have the agent. The last one counts."""
+
+    subject: Digest
+    epoch: Epoch  # the new one
+    destination: HostName
+
+
+class WithdrawVote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="withdraw-vote"):
+    """The member hears the host again. Only when this is final may it sign heartbeats to it."""
+
+    subject: Digest
+    epoch: Epoch
+
+
+Action = Found | Move | Abort | Hold | End | VoteRehome | WithdrawVote
+_ACTION: Any = Action
+
+
+class Residence(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    owner: bytes
+    epoch: int
+    host: str  # "" when held custody has ended
+    holders: tuple[str, ...]  # of the checkpoint, in the host's order
+    height: int  # of the entry
+
+
+class Vote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    member: str  # host
+    destination: str
+    height: int
+
+
+class Votes(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    epoch: int  # the one that they are for
+    version: int  # of the members
+    votes: tuple[Vote, ...]
+
+
+# Queries
+
+
+def subject(owner: bytes, agent: bytes) -> bytes:
+    """Under what the residence of the owner's agent (digest of its id) stands."""
+    return codec.digest(DOMAIN, owner, agent)
+
+
+def find(state: View, subject: bytes) -> Residence | None:
+    return load(state, state_key(subject), Residence)
+
+
+def votes(state: View, subject: bytes) -> tuple[Vote, ...]:
+    """Those that stand: a change of epoch or members makes all void."""
+    found, now = load(state, _votes_key(subject), Votes), find(state, subject)
+    if found is None or now is None:
+        return ()
+    return found.votes if (found.epoch, found.version) == (now.epoch + 1, trust.members(state).version) else ()
+
+
+def state_key(subject: bytes) -> bytes:
+    return b"residence/agent/" + subject
+
+
+# Changes
+
+
+def execute(state: Overlay, call: Call) -> None:
+    """One entry. Raises Misuse, with the reason, for one that the rules do not allow."""
+    action: Action = call.decode(_ACTION)
+    if isinstance(action, Found):
+        _found(state, call, action)
+        return
+    now = find(state, action.subject)
+    if now is None or not now.host:
+        raise Misuse(f"agent {action.subject.hex()[:16]} is not in held custody; found its residence first")
+    expected = now.epoch if isinstance(action, Hold) else now.epoch + 1
+    if action.epoch != expected:
+        raise Misuse(
+            f"agent {action.subject.hex()[:16]} is at epoch {now.epoch} on {now.host} since height {now.height};"
+            f" this is about epoch {action.epoch}, and comes too late or too early"
+        )
+    match action:
+        case Move():
+            statement = Statement(call.chain, MOVE, action.subject, action.epoch, now.host, action.destination)
+            if action.destination == now.host:
+                raise Misuse(f"the agent is on {now.host} already; a move goes to another host")
+            _check_host(state, call, now.host, statement, action.source_signature)
+            _check_host(state, call, action.destination, statement, action.destination_signature)
+            _enter(state, call, action.subject, now, action.destination)
+        case Abort():
+            statement = Statement(call.chain, ABORT, action.subject, action.epoch, now.host, now.host)
+            _check_host(state, call, now.host, statement, action.source_signature)
+            _enter(state, call, action.subject, now, now.host)
+        case End():
+            statement = Statement(call.chain, END, action.subject, action.epoch, now.host, "")
+            _check_host(state, call, now.host, statement, action.host_signature)
+            _enter(state, call, action.subject, now, "")
+        case Hold():
+            _hold(state, call, now, action)
+        case VoteRehome() | WithdrawVote():
+            _vote(state, call, now, action)
+
+
+def _found(state: Overlay, call: Call, action: Found) -> None:
+    place = subject(action.owner, action.agent)
+    if find(state, place) is not None:
+        raise Misuse(f"agent {place.hex()[:16]} has or had a residence; an agent is founded once")
+    statement = Statement(call.chain, FOUND, place, action.epoch, "", action.host)
+    _check_host(state, call, action.host, statement, action.host_signature)
+    owners.admit(state, call, action.owner, codec.encode(statement), action.owner_signature)
+    save(state, state_key(place), Residence(action.owner, action.epoch, action.host, (), call.height))
+
+
+def _hold(state: Overlay, call: Call, now: Residence, action: Hold) -> None:
+    if trust.host_key(state, now.host) != call.account:
+        raise Misuse(f"only {now.host}, while trusted, names the holders of this agent's checkpoint")
+    if len(action.holders) > MAX_HOLDERS or len(set(action.holders)) != len(action.holders):
+        raise Misuse(f"a checkpoint has at most {MAX_HOLDERS} holders, each named once")
+    for host in action.holders:
+        if host == now.host or trust.host_key(state, host) is None:
+            raise Misuse(f"{host} cannot hold the checkpoint: holders are other hosts that are trusted")
+    save(
+        state, state_key(action.subject), msgspec.structs.replace(now, holders=action.holders, height=call.height)
+    )
+
+
+def _vote(state: Overlay, call: Call, now: Residence, action: VoteRehome | WithdrawVote) -> None:
+    caller, members = trust.holder(state, call.account), trust.members(state)
+    if caller is None or caller.host is None or members.key_of(caller.host) != call.account:
+        raise Misuse("only the hosts that hold the members' seats vote on where an agent goes")
+    standing = votes(state, action.subject)
+    others = tuple(each for each in standing if each.member != caller.host)
+    if isinstance(action, WithdrawVote):
+        if len(others) == len(standing):
+            raise Misuse(f"{caller.host} has no vote on this agent that stands; there is nothing to withdraw")
+        given = others
+    else:
+        if action.destination not in now.holders or trust.host_key(state, action.destination) is None:
+            raise Misuse(
+                f"{action.destination} is no trusted holder of this agent's checkpoint"
+                f" ({', '.join(now.holders) or 'it has none'}): it could not go on there"
+            )
+        given = (*others, Vote(caller.host, action.destination, call.height))
+        if sum(each.destination == action.destination for each in given) >= members.quorum:
+            _enter(state, call, action.subject, now, action.destination)
+            return
+    save(state, _votes_key(action.subject), Votes(now.epoch + 1, members.version, given))
+
+
+def _enter(state: Overlay, call: Call, subject: bytes, now: Residence, host: str) -> None:
+    """The next epoch, on `host`. All votes are for the one before."""
+    holders = tuple(each for each in now.holders if each != host) if host else ()
+    save(state, state_key(subject), Residence(now.owner, now.epoch + 1, host, holders, call.height))
+    state.put(_votes_key(subject), None)
+
+
+def _check_host(state: View, call: Call, host: str, statement: Statement, signature: bytes) -> None:
+    key = trust.host_key(state, host)
+    if key is None:
+        raise Misuse(f"host {host} is not trusted; it can neither give nor take an agent")
+    if not call.is_signed(key, DOMAIN, codec.encode(statement), signature):
+        raise Misuse(f"host {host} did not sign this {statement.kind} to epoch {statement.epoch} with its present key")
+
+
+def _votes_key(subject: bytes) -> bytes:
+    return b"residence/votes/" + subject
