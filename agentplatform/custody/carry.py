@@ -16,7 +16,7 @@ from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Accept, Cargo, HandoffMessage, Offer, Refuse
-from agentplatform.custody.records import BIRTH, Active, Closed, Prepare, Received, Record
+from agentplatform.custody.records import BIRTH, Active, Born, Closed, Ended, Prepare, Received, Record
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Luggage
@@ -56,6 +56,7 @@ class Carrier:
         self.arrivals = Arrivals(chain, self.step, self.residents, journal, runner, surroundings)
         self._journal, self._gateway, self._mailroom, self._runner = journal, gateway, mailroom, runner
         self._surroundings = surroundings
+        self._last: asyncio.Future[None] | None = None  # the write that was handed to the log last
         self._tasks: set[asyncio.Task[None]] = set()
         self._births: set[asyncio.Task[None]] = set()  # those of them that run agents' code
 
@@ -72,6 +73,7 @@ class Carrier:
         self.residents.keep_code(birth.code, code)
         self._perform(self.machine.step(events.Created(birth.agent)), beside=(codec.encode((certificate, init)),))
         self.residents.settle(birth, certificate, 0, Luggage())
+        await self._log_end()
         return birth
 
     async def dispose(self, agent: str) -> None:
@@ -88,6 +90,7 @@ class Carrier:
                 self._mailroom.reopen(agent)
             raise
         self.ended(agent)
+        await self._log_end()
 
     def ended(self, agent: str) -> None:
         """A resident agent is gone from its worker: it disposed of itself, or its worker died."""
@@ -99,7 +102,6 @@ class Carrier:
             return
         self.step(events.Disposed(agent))
         self.residents.forget(agent)
-        self._surroundings.located(agent, epoch, "")
 
     def state_of(self, agent: str) -> str | None:
         """How it is with an agent, for people: runs, on its way, stranded (in custody, not opened); None: not here."""
@@ -173,8 +175,10 @@ class Carrier:
             beside = tuple(codec.encode(parcel) for parcel in self.departures.parcels(record.transfer))
         elif isinstance(record, Received):
             beside = tuple(codec.encode(parcel) for parcel in self.arrivals.parcels(record.transfer))
-        durable = self._journal.write(record, beside)
-        if isinstance(record, Active):
+        durable = self._last = self._journal.write(record, beside)
+        if isinstance(record, Born):
+            self._gateway.hold(record.agent, durable)
+        elif isinstance(record, Active):
             for agent in self.arrivals.agents(record.transfer):
                 self._gateway.hold(agent, durable)
         elif isinstance(record, Closed):
@@ -187,8 +191,15 @@ class Carrier:
         error = future.exception()
         if error is None:
             self.step(events.Durable(record))
+            if isinstance(record, Ended):
+                self._surroundings.located(record.agent, self.machine.agents[record.agent].epoch, "")
         else:  # the machine is ahead of its log for good
             self._surroundings.broken(f"the custody journal did not take a {type(record).__name__}: {error}")
+
+    async def _log_end(self) -> None:
+        """Until all that was handed to the log is durable: what a caller is told then stays true."""
+        if self._last is not None:
+            await asyncio.shield(self._last)
 
     # After a restart
 

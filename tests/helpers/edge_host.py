@@ -363,6 +363,12 @@ class World:
         assert events, "nothing is left to happen"
         await self._next(events)
 
+    async def messages_only(self) -> None:
+        """Until no message is left to deliver; no disk syncs meanwhile."""
+        await self.settle()
+        while waiting := self.hub.waiting():
+            await self._next([waiting[0]])
+
     async def _next(self, events: list[tuple[str, ...]]) -> None:
         self._perform(self._choose(events))
         await self.settle()

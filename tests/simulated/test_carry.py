@@ -14,7 +14,7 @@ from ledger import codec
 from ledger.errors import Misuse, Unavailable
 from ledger.links import frames
 from ledger.links.base import Channel
-from tests.helpers.edge_host import World
+from tests.helpers.edge_host import CODE, World
 from tests.helpers.linked_hosts import until
 
 pytest_plugins = "tests.helpers.edge_fixtures"
@@ -76,6 +76,39 @@ async def test_nothing_is_left_of_a_hop_but_the_forwarding_address(world: World)
     assert not world["a"].carrier.departures.moving(x)
     with pytest.raises(Misuse, match=r"not on a: it went to b; ask there"):
         await world.until(world["a"].depart([x], "b"))
+
+
+# The beginning and the end of a life
+
+
+async def test_nobody_is_told_of_a_birth_that_is_not_durable(world: World) -> None:
+    birth, certificate = world.birth("x")
+    creation = world["a"].start(world["a"].carrier.create(certificate, CODE, b""))
+    await world.messages_only()
+    ask = world["b"].ask(birth.agent, "note", 1)
+    await world.messages_only()
+    assert world.runs.now[birth.agent] == ("a", 0) and not creation.done() and not ask.done()
+    world.crash("a")
+    await world.heal()
+    assert creation.cancelled() and world.runs.now == {}
+    assert birth.agent not in world["a"].carrier.machine.agents
+
+
+async def test_nobody_is_told_of_an_end_that_is_not_durable(world: World) -> None:
+    x = await world.create("a", "x")
+    disposal = world["a"].start(world["a"].carrier.dispose(x))
+    await world.messages_only()
+    assert not disposal.done() and world["b"].whereabouts.host_of(x) == "a"
+    world.crash("a")
+    await world.heal()
+    assert world.holder(x) == "a" and (await world.until(world["b"].ask(x, "note", 1))).ok
+    await world.until(world["a"].start(world["a"].carrier.dispose(x)))
+    assert world["b"].whereabouts.host_of(x) == "" and x not in world.runs.now
+    reply = await world.until(world["b"].ask(x, "note", 2))
+    assert not reply.ok and "was disposed of" in codec.decode(reply.body, str)
+    world.crash("a")
+    await world.heal()
+    assert world.runs.now == {}
 
 
 # Messages that come twice, late, or after one another in one turn
