@@ -31,9 +31,12 @@ def identity(host: str) -> Identity:
     return Identity(host.encode().ljust(32, b"."))  # for this run on loopback alone
 
 
-async def opened(host: str, other: str, pipe: Connection) -> TlsLinks:
+async def opened(
+    host: str, other: str, pipe: Connection, receiver: Callable[[TlsLinks, Channel, bytes], None]
+) -> TlsLinks:
     """The links of `host`, with `other` up; the two processes tell each other their addresses."""
     links = TlsLinks(host, identity(host), CHAIN, "127.0.0.1:0")
+    links.on_message(lambda _, channel, message: receiver(links, channel, message))  # before the first message
     up = asyncio.Event()
     links.on_change(lambda _, is_up: up.set() if is_up else None)
     await links.start()
@@ -48,13 +51,10 @@ def echo(loop: str, pipe: Connection) -> None:
     """The other process: answers small messages with themselves, and a parcel by its length."""
 
     async def main() -> None:
-        links = await opened("b", "a", pipe)
-        links.on_message(
-            lambda host, channel, message: links.send(
-                host, channel, message if len(message) == len(SMALL) else b"%d" % len(message)
-            )
-            and None
-        )
+        def answer(links: TlsLinks, channel: Channel, message: bytes) -> None:
+            links.send("a", channel, message if len(message) == len(SMALL) else b"%d" % len(message))
+
+        links = await opened("b", "a", pipe, answer)
         await asyncio.to_thread(pipe.recv)  # until the other side is done
         await links.stop()
 
@@ -63,9 +63,8 @@ def echo(loop: str, pipe: Connection) -> None:
 
 
 async def measure(rounds: int, pipe: Connection) -> dict[str, float]:
-    links = await opened("a", "b", pipe)
     answers: asyncio.Queue[tuple[Channel, bytes]] = asyncio.Queue()
-    links.on_message(lambda _, channel, message: answers.put_nowait((channel, message)))
+    links = await opened("a", "b", pipe, lambda _, channel, message: answers.put_nowait((channel, message)))
 
     async def round_trip() -> float:
         began = time.perf_counter()
