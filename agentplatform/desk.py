@@ -16,7 +16,8 @@ from agentplatform.version import __version__
 from agentplatform.whereabouts import only_one
 from ledger import codec, keyfile
 from ledger.client import Client
-from ledger.contracts.trust import VoteJoin, VoteRevoke
+from ledger.contracts.membership import Leave
+from ledger.contracts.trust import VoteJoin, VoteReinstate, VoteRevoke, VoteSuspend
 from ledger.errors import Misuse
 from ledger.genesis import Organisation
 from services.eds.events import Event
@@ -267,9 +268,25 @@ class FrontDesk:
 
     async def vote_revoke(self, organisation: str, reason: str) -> dict[str, Any]:
         """This host's organisation votes to end another's membership."""
-        names = list(self._here.replica.organisations())
-        name = only_one(organisation, [each for each in names if each == organisation], "organisation")
+        name = self._organisation(organisation)
         return await self._vote(VoteRevoke(name, reason), name)
+
+    async def vote_suspend(self, organisation: str, reason: str) -> dict[str, Any]:
+        """This host's organisation votes to take another's seat and trust, until a vote reinstates it."""
+        name = self._organisation(organisation)
+        return await self._vote(VoteSuspend(name, reason), name)
+
+    async def vote_reinstate(self, organisation: str, reason: str) -> dict[str, Any]:
+        name = self._organisation(organisation)
+        return await self._vote(VoteReinstate(name, reason), name)
+
+    async def leave(self, reason: str) -> dict[str, Any]:
+        """This host's organisation leaves the consortium for ever."""
+        return await self._vote(Leave(reason), self._here.settings.organisation, "membership")
+
+    def _organisation(self, name: str) -> str:
+        names = list(self._here.replica.organisations())
+        return only_one(name, [each for each in names if each == name], "organisation")
 
     async def vote_join(self, organisation: dict[str, Any], reason: str) -> dict[str, Any]:
         """This host's organisation votes to admit another. Keys are hexadecimal."""
@@ -279,10 +296,10 @@ class FrontDesk:
             raise Misuse(f"that is no organisation: {error}") from None
         return await self._vote(VoteJoin(joining, reason), joining.name)
 
-    async def _vote(self, action: VoteJoin | VoteRevoke, concerned: str) -> dict[str, Any]:
+    async def _vote(self, action: Any, concerned: str, contract: str = "trust") -> dict[str, Any]:
         here = self._here
         voter = Client(here.replica, keyfile.load(here.home.organisation_key))
-        receipt = await voter.call("trust", action)
+        receipt = await voter.call(contract, action)
         standing = here.replica.organisations().get(concerned)
         return {"height": receipt.height, "status": standing.status if standing else "proposed"}
 
@@ -330,6 +347,9 @@ VERBS: dict[str, Callable[..., Awaitable[Any]]] = {
         FrontDesk.ledger_evidence,
         FrontDesk.vote_revoke,
         FrontDesk.vote_join,
+        FrontDesk.vote_suspend,
+        FrontDesk.vote_reinstate,
+        FrontDesk.leave,
     )
 }
 _HINTS = {verb: get_type_hints(method) for verb, method in VERBS.items()}

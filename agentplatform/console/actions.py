@@ -122,6 +122,26 @@ def vote_join(args: Namespace) -> Plain:
     return cast_votes(_voters(args, name), "vote_join", name, about, "trusted")
 
 
+def vote_suspend(args: Namespace) -> Plain:
+    return _vote_on(args, "vote_suspend", "suspended")
+
+
+def vote_reinstate(args: Namespace) -> Plain:
+    return _vote_on(args, "vote_reinstate", "trusted")
+
+
+def _vote_on(args: Namespace, verb: str, enough: str) -> Plain:
+    about = {"organisation": args.organisation, "reason": args.reason}
+    return cast_votes(_voters(args, args.organisation), verb, args.organisation, about, enough)
+
+
+def leave(args: Namespace) -> Plain:
+    host = _host(args, args.leaver)
+    outcome = host.call("leave", reason=args.reason)
+    name = host.call("hello")["organisation"]
+    return {"organisation": name, "status": outcome["status"], "height": outcome["height"]}
+
+
 def votes_to_revoke(voters: Iterable[Host], organisation: str, reason: str) -> Plain:
     about = {"organisation": organisation, "reason": reason}
     return cast_votes(voters, "vote_revoke", organisation, about, "revoked")

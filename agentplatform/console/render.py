@@ -204,6 +204,10 @@ def votes(console: Console, data: Row) -> None:
     say(console, f"{data['organisation']} is {data['status']}")
 
 
+def left(console: Console, data: Row) -> None:
+    say(console, f"{data['organisation']} is {data['status']} at height {data['height']}")
+
+
 def say(console: Console, text: str) -> None:
     """Plain words, as they are: no markup, no colours of numbers, no lines broken in two."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -73,7 +73,7 @@ def _logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lines", type=_count, default=200, metavar="N", help="at most so many (default: 200)")
 
 
-def _vote_revoke(parser: argparse.ArgumentParser) -> None:
+def _vote_on(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("organisation", metavar="ORGANISATION")
     _voters(parser)
 
@@ -81,6 +81,11 @@ def _vote_revoke(parser: argparse.ArgumentParser) -> None:
 def _vote_join(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="JSON: name, key, and hosts with host, key and address")
     _voters(parser)
+
+
+def _leave(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", required=True, help="why; it stands on the ledger")
+    parser.add_argument("--as", dest="leaver", required=True, metavar="HOST", help="whose organisation leaves")
 
 
 def _voters(parser: argparse.ArgumentParser) -> None:
@@ -158,8 +163,13 @@ VERBS: dict[str, Verb] = {
 # Verbs of a verb: `agentplatform trust vote-revoke ...`.
 DEEPER: dict[str, dict[str, Verb]] = {
     "trust": {
-        "vote-revoke": Verb("vote to end a membership", actions.vote_revoke, render.votes, _vote_revoke),
+        "vote-revoke": Verb("vote to end a membership", actions.vote_revoke, render.votes, _vote_on),
         "vote-join": Verb("vote to admit an organisation", actions.vote_join, render.votes, _vote_join),
+        "vote-suspend": Verb(
+            "vote to take an organisation's seat and trust for a time", actions.vote_suspend, render.votes, _vote_on
+        ),
+        "vote-reinstate": Verb("vote to give them back", actions.vote_reinstate, render.votes, _vote_on),
+        "leave": Verb("leave the consortium, for ever", actions.leave, render.left, _leave),
     },
     "ledger": {
         "export": Verb("write what the ledger says to a file", proofs.export, render.proven, _export),

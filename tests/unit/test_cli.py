@@ -96,6 +96,9 @@ SAYS: dict[str, Any] = {
     "logs": lambda agent, lines: {"lines": ["2026-01-02 00:00:00 out  hello [b]"]},
     "trust": TRUST,
     "vote_revoke": lambda organisation, reason: {"height": 9, "status": "revoked"},
+    "vote_suspend": lambda organisation, reason: {"height": 9, "status": "suspended"},
+    "vote_reinstate": lambda organisation, reason: {"height": 9, "status": "trusted"},
+    "leave": lambda reason: {"height": 9, "status": "left"},
 }
 
 
@@ -260,6 +263,24 @@ def test_votes_stop_when_it_is_decided_and_the_one_concerned_is_not_asked(
         assert [verb for verb, _ in north.asked if verb == "vote_revoke"] == []
         code, out, _ = run(capsys, *vote, "north", "--as", "south", "west-org")
     assert code == 0 and [each["host"] for each in json.loads(out)["votes"]] == ["north"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "verb", "status"),
+    [
+        (["vote-suspend", "west-org", "--as", "all"], "vote_suspend", "suspended"),
+        (["vote-reinstate", "west-org", "--as", "all"], "vote_reinstate", "trusted"),
+        (["leave", "--as", "north"], "leave", "left"),
+    ],
+)
+def test_trust_is_suspended_given_back_and_left(
+    root: Path, capsys: pytest.CaptureFixture[str], argv: list[str], verb: str, status: str
+) -> None:
+    north = DeskTwin("north", SAYS)
+    with answering(root, north):
+        code, out, _ = run(capsys, "--root", root, "trust", *argv, "--reason", "a test")
+    assert code == 0 and f"is {status}" in out
+    assert [arguments["reason"] for asked, arguments in north.asked if asked == verb] == ["a test"]
 
 
 def test_an_agent_is_made_from_a_file(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
