@@ -42,8 +42,9 @@ class Cluster:
         for host in list(self.replicas):
             await self.stop(host)
 
-    async def start(self, host: str) -> Replica:
-        key = identity(host)
+    async def start(self, host: str, key_of: str | None = None) -> Replica:
+        """With the key of this name, after a rotation; else with the host's first one."""
+        key = identity(key_of or host)
         links = MemoryLinks(self.hub, host, key.public, self.genesis.chain_id())
         replica = Replica(
             host, key, self.genesis, self.disks[host], links, self.engine, leap_behind=self.leap_behind
