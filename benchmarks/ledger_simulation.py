@@ -4,9 +4,13 @@ import argparse
 import json
 import time
 
+from ledger.consensus.ipbft import Ipbft
+from ledger.consensus.pbft import Pbft
 from ledger.simulation import Mutant, Result, run
 from tests.helpers.ipbft_mutants import MUTANTS, mutant
 from tests.helpers.ipbft_stories import STORIES
+
+SIMULATED = {"ipbft": Ipbft, "pbft": Pbft}
 
 
 def main(arguments: list[str]) -> int:
@@ -15,7 +19,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=200, help="lives for each number of members (default 200)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--members", default="4,5,7", help="numbers of members (default 4,5,7)")
-    parser.add_argument("--mutant", choices=MUTANTS, help="leave one clause out; its story is played too")
+    parser.add_argument("--engine", choices=SIMULATED, default="ipbft", help="(default ipbft)")
+    parser.add_argument("--mutant", choices=MUTANTS, help="leave one clause of ipbft out; its story is played too")
     parser.add_argument("--json", action="store_true", help="print the last line only")
     options = parser.parse_args(arguments)
     sizes = [int(size) for size in options.members.split(",")]
@@ -30,7 +35,7 @@ def main(arguments: list[str]) -> int:
                 checker = STORIES[options.mutant](broken).checker
                 told, story_forks = checker.faults, checker.forks
     else:
-        results = _lives(options.first, options.seeds, sizes, None)
+        results = _lives(options.first, options.seeds, sizes, Mutant(engine=SIMULATED[options.engine]))
     wrong = [result for result in results if result.faults]
     if not options.json:
         for result in wrong[:20]:
@@ -50,5 +55,5 @@ def main(arguments: list[str]) -> int:
     return 0 if bool(summary["faults"]) == (options.mutant is not None) else 1
 
 
-def _lives(first: int, seeds: int, sizes: list[int], broken: Mutant | None) -> list[Result]:
-    return [run(seed, members, broken) for members in sizes for seed in range(first, first + seeds)]
+def _lives(first: int, seeds: int, sizes: list[int], rule: Mutant) -> list[Result]:
+    return [run(seed, members, rule) for members in sizes for seed in range(first, first + seeds)]

@@ -9,6 +9,7 @@ from ledger.chain import Chain
 from ledger.consensus import messages
 from ledger.consensus.engine import Engine
 from ledger.consensus.ipbft.engine import Ipbft
+from ledger.consensus.pbft.engine import Pbft
 from ledger.identity import Identity
 
 
@@ -28,8 +29,10 @@ class Create(Protocol):
 class EngineKind(NamedTuple):
     create: Create
     encode_blocks: Callable[[list[tuple[Block, Certificate]]], bytes]  # the message that answers a Serve
+    clients_broadcast: bool = True  # a transaction goes to every replica at once; else the engine passes it on
 
 
 ENGINES: Mapping[str, EngineKind] = {
     "ipbft": EngineKind(Ipbft, messages.encode_blocks),
+    "pbft": EngineKind(Pbft, messages.encode_blocks, clients_broadcast=False),  # the baseline, for comparison
 }

@@ -1,13 +1,16 @@
 """Evidence that a member signed two different things where the rule allows one; anyone can check it. Pure."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
 from ledger import codec, identity
 from ledger.certificate import COMMIT, PREPARE, VOTE_DOMAIN, Ballot, Members, Verifier
-from ledger.consensus.ipbft.view_change import VIEW_CHANGE_DOMAIN, ViewChange
+from ledger.consensus.ipbft import view_change as ipbft
+from ledger.consensus.pbft import view_change as pbft
+from ledger.consensus.view_changes import ViewChange
 from ledger.errors import PeerFault
 from ledger.identity import Signed
 
@@ -62,18 +65,20 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
 def _vote(body: bytes) -> Place:
     ballot = codec.decode_canonical(body, Ballot, WHERE)
-    if ballot.kind not in (PREPARE, COMMIT):
+    if ballot.kind not in (PREPARE, COMMIT, pbft.CHECKPOINT):
         raise PeerFault(WHERE, f"has a vote of the unknown kind {ballot.kind!r}")
-    return Place(ballot.chain, ballot.kind, ballot.height, ballot.view, ballot.members_version)
+    height = ballot.height + 1 if ballot.kind == pbft.CHECKPOINT else ballot.height
+    return Place(ballot.chain, ballot.kind, height, ballot.view, ballot.members_version)
 
 
-def _view_change(body: bytes) -> Place:
-    """One for each view and best block: again with a newer best block is allowed."""
-    change = codec.decode_canonical(body, ViewChange, WHERE)
-    return Place(change.chain, "view-change", change.committed.height + 1, change.view, change.members_version)
+def _view_change(kind: type[ViewChange], body: bytes) -> Place:
+    """One for each view and height: again, when it can show more, is allowed."""
+    change = codec.decode_canonical(body, kind, WHERE)
+    return Place(change.chain, "view-change", change.height + 1, change.view, change.members_version)
 
 
 STATEMENTS: Mapping[str, Callable[[bytes], Place]] = {
     VOTE_DOMAIN: _vote,
-    VIEW_CHANGE_DOMAIN: _view_change,
+    ipbft.VIEW_CHANGE_DOMAIN: partial(_view_change, ipbft.ViewChange),
+    pbft.VIEW_CHANGE_DOMAIN: partial(_view_change, pbft.ViewChange),
 }

@@ -244,7 +244,8 @@ class Replica:
         if fresh:
             self._chain.take(raw, OWN_CLIENT)
         submission = self._submissions.add(raw, self._chain.open(raw, OWN_CLIENT))
-        self._spread(raw)
+        if self._kind.clients_broadcast:
+            self._spread(raw)
         if self._resend is None:
             self._resend = self._loop.call_later(RESEND_EVERY, self._spread_again)
         if fresh:

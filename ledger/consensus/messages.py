@@ -42,7 +42,7 @@ class NewView(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     members_version: int  # of the members that decide the height after `height`
     view: int
     host: str
-    height: int  # that the view starts from; nothing at it or below is voted on again
+    height: int  # that the view starts from
     forced: tuple[tuple[int, bytes], ...]  # height, and digest of the block that alone may be proposed there
     view_changes: tuple[Signed, ...]
 

@@ -15,7 +15,7 @@ from ledger.block import Block
 from ledger.certificate import COMMIT, PREPARE, VOTE_DOMAIN, Certificate, Verifier
 from ledger.consensus import messages
 from ledger.consensus.catch_up import CatchUp
-from ledger.consensus.engine import Accuse, Admit, Chain, Decide, Effect, Send, Serve, WakeAt
+from ledger.consensus.engine import Accuse, Admit, Chain, Effect, Send, Serve, WakeAt
 from ledger.consensus.held import Held
 from ledger.consensus.judge import check_proposal, check_vote
 from ledger.consensus.messages import Blocks, Content, Fetch, Propose, Relay, Status, Vote
@@ -280,7 +280,7 @@ class NormalCase(ABC, Generic[C]):
     def _decide(self) -> bool:
         """Clause 3: a commit certificate of any view, and the body."""
         at = self._at
-        certificate = at.votes.commit_certificate(at.members.quorum)
+        certificate = at.votes.certificate_of(COMMIT, at.members.quorum)
         if certificate is None:
             return False
         block = at.body(certificate.ballot.digest)
@@ -292,9 +292,7 @@ class NormalCase(ABC, Generic[C]):
         return True
 
     def _append(self, block: Block, certificate: Certificate) -> None:
-        at = self._at
-        at.append(block, certificate)
-        self._effects.append(Decide(block, certificate, forget=at.forgotten))
+        self._effects += self._at.append(block, certificate)
         self._timers.decided()
         self._expect_more()
 

@@ -29,5 +29,8 @@ class Settings:
     max_message_bytes: int = 16 * 1024 * 1024
     """Larger messages are refused unread."""
 
+    checkpoint_every: int = 32
+    """Blocks between two checkpoints of pbft. As long as none is stable, twice as many are decided at most."""
+
     batch: int = 64
     """Blocks that are asked for and served at a time while catching up."""

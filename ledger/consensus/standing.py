@@ -8,7 +8,7 @@ from ledger import codec
 from ledger.block import Block
 from ledger.certificate import COMMIT, PREPARE, VOTE_DOMAIN, Ballot, Certificate, Members
 from ledger.consensus import messages
-from ledger.consensus.engine import Chain, Persist
+from ledger.consensus.engine import Chain, Decide, Effect, Persist
 from ledger.consensus.leaders import primary
 from ledger.consensus.messages import NEW_VIEW_DOMAIN, ChangeView, EnterView, NewView, Propose, Vote
 from ledger.consensus.records import Prepared, ViewRecord
@@ -193,13 +193,14 @@ class Standing(ABC, Generic[C]):
         )
         return Persist(self.view_key, codec.encode(self.record))
 
-    def append(self, block: Block, certificate: Certificate) -> None:
-        """The height is decided."""
+    def append(self, block: Block, certificate: Certificate) -> list[Effect]:
+        """The height is decided: its votes and prepared certificate are cleared (clause 4)."""
         self.chain.append(block, certificate)
         self.certificate = certificate
         self.proposal = self.prepared = None
         self.votes = Votes()
         self._look_around()
+        return [Decide(block, certificate, forget=self.forgotten)]
 
     def new_view(self, received: list[Received[C]]) -> tuple[NewView, EnterView]:
         """NEW-VIEW of our view, from VIEW-CHANGEs of which one is our own."""

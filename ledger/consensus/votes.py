@@ -1,6 +1,6 @@
 """The votes of one height, and the certificates that they add up to. Pure."""
 
-from ledger.certificate import COMMIT, Ballot, Certificate
+from ledger.certificate import Ballot, Certificate
 from ledger.consensus.messages import Vote
 
 
@@ -23,10 +23,10 @@ class Votes:
         signatures = sorted((host, vote.signature) for host, vote in votes.items() if vote.ballot == ballot)
         return Certificate(ballot, tuple(signatures[:quorum])) if len(signatures) >= quorum else None
 
-    def commit_certificate(self, quorum: int) -> Certificate | None:
-        """A commit certificate of any view (clause 3), or None."""
-        for (kind, _), votes in self._first.items():
-            if kind == COMMIT and len(votes) >= quorum:
+    def certificate_of(self, kind: str, quorum: int) -> Certificate | None:
+        """A quorum's signatures under one ballot of that kind, of any view (clause 3), or None."""
+        for (voted, _), votes in self._first.items():
+            if voted == kind and len(votes) >= quorum:
                 for ballot in {vote.ballot for vote in votes.values()}:
                     if certificate := self.certificate(ballot, quorum):
                         return certificate

@@ -15,7 +15,7 @@ from ledger.simulation.adversaries import ADVERSARIES
 from ledger.simulation.twins import FastKey, fast_verify, make_members
 from ledger.simulation.world import Faults, World
 
-SETTINGS = Settings(max_view_timeout=8.0)
+SETTINGS = Settings(max_view_timeout=8.0, checkpoint_every=4)
 FAULTY_SECONDS = 20.0
 LIVE_SECONDS = 200.0  # by then every honest host has decided every transaction
 

@@ -37,8 +37,8 @@ class RepeatedVotes(Votes):
         signatures = sorted((host, vote.signature) for host, vote in getattr(self, "_all", []) if vote.ballot == ballot)
         return Certificate(ballot, tuple(signatures[:quorum])) if len(signatures) >= quorum else None
 
-    def commit_certificate(self, quorum: int) -> Certificate | None:
-        ballots = {vote.ballot for _, vote in getattr(self, "_all", []) if vote.ballot.kind == "commit"}
+    def certificate_of(self, kind: str, quorum: int) -> Certificate | None:
+        ballots = {vote.ballot for _, vote in getattr(self, "_all", []) if vote.ballot.kind == kind}
         return next((c for ballot in ballots if (c := self.certificate(ballot, quorum))), None)
 
 

@@ -11,6 +11,7 @@ from ledger.consensus.ipbft.engine import Ipbft
 from ledger.consensus.ipbft.standing import PREPARED_KEY, PROPOSAL_KEY
 from ledger.consensus.leaders import primary
 from ledger.consensus.messages import encode_blocks
+from ledger.consensus.pbft import Pbft
 from ledger.consensus.settings import Settings
 from ledger.contracts import records, trust
 from ledger.contracts.records import RecordHop
@@ -24,10 +25,12 @@ FAST = Settings(
     view_timeout=0.3, max_view_timeout=2.0, relay_after=0.05, resend_every=0.05, status_every=0.2, fetch_after=0.02
 )
 IPBFT = EngineKind(partial(Ipbft, settings=FAST), encode_blocks)
+PBFT = EngineKind(partial(Pbft, settings=FAST), encode_blocks, clients_broadcast=False)
+both = pytest.mark.parametrize("engine", [IPBFT, PBFT], ids=["ipbft", "pbft"])
 
 
-def cluster(size: int = 4, hosts: int = 1) -> Cluster:
-    return Cluster(genesis(size, hosts), IPBFT)
+def cluster(size: int = 4, hosts: int = 1, engine: EngineKind = IPBFT) -> Cluster:
+    return Cluster(genesis(size, hosts), engine)
 
 
 def leader_of(replica: Replica) -> str:
@@ -49,8 +52,9 @@ async def vote(four: Cluster, voters: tuple[str, ...], action: object) -> list[i
     return [receipt.height for receipt in await asyncio.gather(*(each.call("trust", action) for each in clients))]
 
 
-async def test_a_vote_revokes_and_the_membership_shrinks() -> None:
-    async with cluster() as four:
+@both
+async def test_a_vote_revokes_and_the_membership_shrinks(engine: EngineKind) -> None:
+    async with cluster(engine=engine) as four:
         west = four.replicas["west-1"]
         assert west.members().n == 4
         heights = await vote(four, NAMES[:3], revoke("west", "its key leaked"))
@@ -73,8 +77,9 @@ async def test_a_vote_revokes_and_the_membership_shrinks() -> None:
         assert all(replica.failure is None for replica in four.replicas.values())
 
 
-async def test_the_primary_dies_and_three_go_on_and_it_catches_up() -> None:
-    async with cluster() as four:
+@both
+async def test_the_primary_dies_and_three_go_on_and_it_catches_up(engine: EngineKind) -> None:
+    async with cluster(engine=engine) as four:
         first = max(await vote(four, ("north",), join("upper")))
         await four.same_height(first)
         dead = leader_of(four.replicas["north-1"])
@@ -116,8 +121,9 @@ async def test_all_at_once_lose_power_and_go_on() -> None:
         assert [each.organisation for each in proposal.votes] == ["north", "east"]
 
 
-async def test_a_host_without_a_seat_follows_and_submits() -> None:
-    async with cluster(hosts=2) as eight:
+@both
+async def test_a_host_without_a_seat_follows_and_submits(engine: EngineKind) -> None:
+    async with cluster(hosts=2, engine=engine) as eight:
         observer = eight.replicas["west-2"]
         assert observer.members().n == 4
         receipt = await Client(observer, identity("west")).call("trust", join("upper"))

@@ -7,6 +7,7 @@ import pytest
 
 from ledger.consensus.ipbft import Ipbft
 from ledger.consensus.ipbft.view_change import ViewChange
+from ledger.consensus.pbft import Pbft
 from ledger.consensus.settings import Settings
 from ledger.simulation import Mutant, run
 from ledger.simulation.adversaries import ADVERSARIES
@@ -42,6 +43,21 @@ def test_random_lives_are_safe_and_live(members: int) -> None:
         assert result.faults == (), result
 
 
+@pytest.mark.parametrize("members", SIZES)
+def test_random_lives_of_the_baseline_are_safe_and_live(members: int) -> None:
+    for seed in range(15):
+        result = run(seed, members, Mutant(engine=Pbft))
+        assert result.faults == (), result
+
+
+@pytest.mark.parametrize("kind", ADVERSARIES)
+def test_f_byzantine_members_break_nothing_of_the_baseline(kind: str) -> None:
+    for seed in range(3):
+        for members in SIZES:
+            result = run(seed, members, Mutant(engine=Pbft), adversary=kind)
+            assert result.faults == (), result
+
+
 @pytest.mark.parametrize("kind", ADVERSARIES)
 def test_f_byzantine_members_break_nothing(kind: str) -> None:
     for seed in range(8):
@@ -53,9 +69,10 @@ def test_f_byzantine_members_break_nothing(kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("members", SIZES)
-def test_many_random_lives(members: int) -> None:
+@pytest.mark.parametrize("engine", [Ipbft, Pbft])
+def test_many_random_lives(members: int, engine: type[Ipbft] | type[Pbft]) -> None:
     for seed in range(1000, 2000):
-        result = run(seed, members)
+        result = run(seed, members, Mutant(engine=engine))
         assert result.faults == (), result
 
 
