@@ -297,6 +297,16 @@ def test_a_later_announcement_replaces_one_that_waits() -> None:
     assert trust.organisations(state)["west"].organisation.key == key("fresh")
 
 
+def test_one_key_is_announced_for_one_place() -> None:
+    """Else one signature would count as the host's and as the organisation's."""
+    state = start()
+    act(state, "west", "membership", rotate("fresh", 20, "west-1"), 10)
+    with pytest.raises(Misuse, match="is or was used by west"):
+        act(state, "west", "membership", rotate("fresh", 20, None), 10)
+    with pytest.raises(Misuse, match="is or was used by west"):
+        act(state, "north", "trust", join("fresh"))
+
+
 def test_what_a_thief_announced_before_a_suspension_is_void_after_it() -> None:
     state = start()
     act(state, "west", "membership", rotate("thief", 20, None), 10)
