@@ -1,13 +1,13 @@
 """Residence: which host holds which epoch of an agent in held custody. The fence that no two hosts can both pass. Pure.
 
 The ledger's commit of (agent, epoch + 1, destination) takes the place of the source's COMMIT: it needs the source's
-signature (a promise: it leaves the source only after PREPARE is durable [H2]) and the destination's (given only after
-RECEIVED is durable [H3]). An abort is the entry (agent, epoch + 1, source), so that a delayed commit fails [H4]. When
-the host is gone, a quorum of the members re-homes the agent to one of the holders of its checkpoint. The brackets are
-docs/custody.md's; what must be durable before a signature leaves is the hosts' part.
+signature (a promise: it leaves the source only after PREPARE is durable) and the destination's (given only after
+RECEIVED is durable). An abort is the entry (agent, epoch + 1, source), so that a delayed commit fails. When
+the host is gone, a quorum of the members re-homes the agent to one of the holders of its checkpoint.
+What must be durable before a signature leaves is the hosts' part.
 
 A member that votes for a re-homing promises to sign no heartbeat to the agent's host until the vote is withdrawn or the
-epoch has risen [H1]; the contract counts votes, it cannot see heartbeats.
+epoch has risen; the contract counts votes, it cannot see heartbeats.
 
 An agent's residence stands under `subject`, a digest of its owner's key and the agent's: whoever is not the owner
 cannot take the place of another's agent. The owner may be a pseudonym; then the agent digest is to be salted.
