@@ -18,7 +18,7 @@ from ledger import codec, state_transfer, store
 from ledger.block import Block
 from ledger.certificate import Members
 from ledger.chain import Chain, Changes, Snapshot, UnknownRules
-from ledger.consensus.engine import Accuse, Admit, Decide, Effect, Engine, Persist, Send, Serve, WakeAt
+from ledger.consensus.engine import RESTORED, Accuse, Admit, Decide, Effect, Engine, Persist, Send, Serve, WakeAt
 from ledger.contracts import trust
 from ledger.contracts.state import View
 from ledger.contracts.trust import Proposal, Standing
@@ -434,7 +434,7 @@ class Replica:
     async def _leap(self, snapshot: Snapshot, changes: tuple[StateProof, ...]) -> None:
         """Goes on from a state that was verified, as after a restart with it.
 
-        The engine gets what it must not forget, as it does then; so it signs nothing that a restart would not allow.
+        The engine gets what it must not forget, as it does then: it signs nothing that a restart would not allow.
         """
         chain = await asyncio.to_thread(Chain, self._genesis, snapshot, self._on_append)
         if not self._running or chain.best.header.height <= self._chain.best.header.height:
@@ -443,8 +443,11 @@ class Replica:
         self._leaping = True
         if self._timer is not None:
             self._timer.cancel()
+        statements = store.leap(snapshot, changes)
+        if self._chain.best.header.height == 0:  # the disk may have been lost, and with it what we signed
+            statements.append(store.persist(Persist(RESTORED, b"")))
         try:
-            await self._store.write(*store.leap(snapshot, changes))
+            await self._store.write(*statements)
             recovered = await self._store.engine()
         except PlatformError as error:
             self._disk_failed(error)

@@ -12,7 +12,7 @@ from ledger import codec
 from ledger.block import Block
 from ledger.certificate import Certificate
 from ledger.chain import Changes, Snapshot, founding_state
-from ledger.consensus.engine import Decide, Persist
+from ledger.consensus.engine import RESTORED, Decide, Persist
 from ledger.disk import Database, Disk, Statement
 from ledger.errors import Misuse, PeerFault
 from ledger.evidence import Evidence
@@ -144,6 +144,17 @@ async def open_store(disk: Disk, genesis: Genesis) -> Store:
             " name the folder or the genesis that fits"
         )
     return Store(database)
+
+
+async def mark_restored(disk: Disk, genesis: Genesis) -> int:
+    """Says on the disk that it holds an old copy, before a replica starts from it; returns the height of the copy."""
+    opened = await open_store(disk, genesis)
+    try:
+        await opened.write(persist(Persist(RESTORED, b"")))
+        stored = await opened.load()
+    finally:
+        await opened.close()
+    return stored.snapshot.block.header.height if stored.snapshot else 0
 
 
 def persist(effect: Persist) -> Statement:

@@ -1,5 +1,6 @@
 """`agentplatform ledger ...`: what the ledger says, as a file that anyone can check without asking anybody."""
 
+import asyncio
 import re
 from argparse import Namespace
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 from agentplatform.console.actions import which_hosts
 from agentplatform.frontdoor.client import Host, connect, homes
 from agentplatform.hops import AGENT_DOMAIN
-from ledger import codec, genesisfile, subjects
+from agentplatform.settings import Home
+from ledger import codec, genesisfile, store, subjects
+from ledger.disk import FileDisk
 from ledger.errors import Misuse, PeerFault
 from ledger.evidence import Evidence, Place
 from ledger.genesis import DOMAIN as GENESIS_DOMAIN
@@ -66,6 +69,22 @@ def evidence(args: Namespace) -> Plain:
         "file": None if args.out is None else str(args.out),
         "evidence": [row | {"seen_by": by} for row, by in zip(rows, found.values(), strict=True)],
     }
+
+
+def restored(args: Namespace) -> Plain:
+    """Marks the data of a host that does not run: its replica signs nothing until it is safe."""
+    home = homes(args.root).get(args.name)
+    if home is None:
+        raise Misuse(f"there is no host {args.name!r} under {args.root}")
+    return {"host": args.name, "height": asyncio.run(_mark(home))}
+
+
+async def _mark(home: Home) -> int:
+    disk = FileDisk(home.data)  # refuses when the host runs
+    try:
+        return await store.mark_restored(disk, genesisfile.read(home.genesis))
+    finally:
+        await disk.close()
 
 
 def _checked(where: str, shown: list[Export], chain: bytes) -> tuple[LightClient, list[Place]]:

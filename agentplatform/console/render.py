@@ -194,6 +194,10 @@ def evidence(console: Console, data: Row) -> None:
         say(console, f"written to {data['file']}; anyone can check it: agentplatform ledger verify {data['file']}")
 
 
+def restored(console: Console, row: Row) -> None:
+    say(console, f"{row['host']} is at height {row['height']}, and signs nothing until that is safe")
+
+
 def _accusation(row: Row) -> str:
     return f"{row['host']} signed two different {row['kind']}s at height {row['height']}, view {row['view']}"
 

@@ -121,6 +121,10 @@ def _evidence(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it as a file that anyone can verify")
 
 
+def _restored(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="HOST", help="whose data was put back from a backup; it must not run")
+
+
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", metavar="PATH", help="a picture, a video or a folder of pictures of one person")
     parser.add_argument("--keep", action="store_true", help="keep the hosts' folders, to look at them afterwards")
@@ -174,6 +178,7 @@ DEEPER: dict[str, dict[str, Verb]] = {
     "ledger": {
         "export": Verb("write what the ledger says to a file", proofs.export, render.proven, _export),
         "verify": Verb("check such files, asking nobody", proofs.verify, render.proven, _verify),
+        "restored": Verb("say that a host's data is an old copy", proofs.restored, render.restored, _restored),
         "evidence": Verb("which members were seen to sign twice", proofs.evidence, render.evidence, _evidence),
     },
 }

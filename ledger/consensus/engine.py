@@ -14,6 +14,10 @@ from ledger.block import Block
 from ledger.certificate import Certificate, Members
 from ledger.identity import Signed
 
+RESTORED = "restored"
+"""A key of what is persisted that the edge writes too, with no value: the data is an old copy of itself, or what this
+host signed is lost. An engine that finds it signs nothing before the chain is beyond what it may have signed."""
+
 
 class Persist(msgspec.Struct, frozen=True):
     """Keep `value` under `key` (None: forget it); what is kept comes back to the engine after a restart."""

@@ -82,7 +82,19 @@ class Relay(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     transactions: tuple[bytes, ...]
 
 
-Content = Propose | Vote | ChangeView | EnterView | Status | Fetch | Blocks | Relay
+class Recall(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="recall"):
+    """Where do you stand? From a replica that may have forgotten what it signed."""
+
+    nonce: int
+
+
+class Recalled(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="recalled"):
+    nonce: int
+    height: int
+    view: int
+
+
+Content = Propose | Vote | ChangeView | EnterView | Status | Fetch | Blocks | Relay | Recall | Recalled
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -37,6 +37,12 @@ class Disk:
         for key in effect.forget:
             self.kept.pop(key, None)
 
+    def copy(self) -> "Disk":
+        """A backup."""
+        copy = Disk()
+        copy.kept, copy.blocks = dict(self.kept), list(self.blocks)
+        return copy
+
     def crash(self, random: Random) -> None:
         del self._unsynced[random.randint(0, len(self._unsynced)) :]
         self.sync()

@@ -9,7 +9,9 @@ from msgspec.structs import replace
 from ledger import snapshot
 from ledger.client import Client
 from ledger.consensus import messages
+from ledger.consensus.engine import RESTORED
 from ledger.consensus.messages import Blocks
+from ledger.disk import MemoryDisk
 from ledger.light import verify_exports
 from ledger.links.base import Channel
 from ledger.replica import ENGINE, STATE
@@ -95,16 +97,31 @@ async def test_who_has_leapt_is_not_blamed_for_the_blocks_that_it_lacks() -> Non
 
 
 async def test_a_member_that_leaps_votes_again() -> None:
-    async with grown() as four:
-        four.leap_behind = 3
+    four = cluster()
+    four.leap_behind = 3
+    async with four:
+        await four.same_height(max(await vote(four, ("north",), join("upper"))))
         await four.kill("west-1")
-        four.disks["west-1"] = type(four.disks["west-1"])()
+        client = Client(four.replicas["north-1"], identity("north-1"))
+        for epoch in range(1, BLOCKS):
+            await client.call("records", hop("north-1", epoch, "east-1"))
         net = Net(four)
         west = await four.start("west-1")
         await until(lambda: west.height == four.replicas["north-1"].height)
         net.lose_blocks = False
-        # upper has a seat and no host here: of five members four are needed, so west is.
-        await four.same_height(max(await vote(four, ("north",), join("lower"))))
+        await four.kill("east-1")  # of four members three are needed, so west is
+        await four.same_height(max(await vote(four, ("south",), join("upper"))))
+
+
+async def test_a_member_whose_disk_was_lost_leaps_and_does_not_vote_yet() -> None:
+    """It cannot know what it signed before."""
+    async with grown() as four:
+        await four.kill("west-1")
+        four.disks["west-1"] = MemoryDisk()
+        Net(four)
+        west = await four.start("west-1")
+        await until(lambda: west.height == four.replicas["north-1"].height)
+        assert west._store is not None and RESTORED in await west._store.engine()
 
 
 def bent(lie: Callable[[Content], Content]) -> Callable[[StateTransfer], None]:

@@ -1,5 +1,6 @@
 """`agentplatform ledger ...`: a proof goes out as a file, and is checked where nothing of the platform runs."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,11 @@ from agentplatform import consortium
 from agentplatform.console.cli import main
 from agentplatform.frontdoor.client import homes
 from agentplatform.hops import AGENT_DOMAIN
-from ledger import codec, genesisfile, subjects
+from ledger import codec, genesisfile, store, subjects
 from ledger.certificate import COMMIT, VOTE_DOMAIN, Ballot
+from ledger.consensus.engine import RESTORED
 from ledger.contracts.records import Hop, RecordHop
+from ledger.disk import FileDisk
 from ledger.evidence import Evidence
 from ledger.genesis import assemble, sign
 from ledger.light import MAX_EXPORT_BYTES
@@ -168,3 +171,21 @@ def test_evidence_is_shown_and_can_be_checked_by_anyone(
     assert "west-1 signed two different commits at height 1, view 0 (seen by north, south)" in out
     code, out, _ = run(capsys, "--root", tmp_path / "x", "ledger", "verify", file, "--chain", SHOWN.chain.id.hex())
     assert code == 0 and "west-1 signed two different commits" in out
+
+
+def test_a_restored_host_is_marked_before_it_starts(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--root", root, "ledger", "restored", "nobody")[0] == 2
+    code, out, _ = run(capsys, "--root", root, "ledger", "restored", "north")
+    assert code == 0 and "signs nothing" in out
+    home = homes(root)["north"]
+
+    async def kept() -> dict[str, bytes]:
+        disk = FileDisk(home.data)
+        opened = await store.open_store(disk, SHOWN.genesis)
+        try:
+            return await opened.engine()
+        finally:
+            await opened.close()
+            await disk.close()
+
+    assert asyncio.run(kept()) == {RESTORED: b""}

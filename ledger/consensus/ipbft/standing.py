@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 
 from ledger import codec
-from ledger.consensus.engine import Persist
+from ledger.certificate import Certificate
+from ledger.consensus.engine import RESTORED, Persist
+from ledger.consensus.ipbft.restored import Fence
 from ledger.consensus.ipbft.view_change import VIEW_CHANGE_DOMAIN, ViewChange, choose
 from ledger.consensus.records import Prepared
 from ledger.consensus.standing import OWN, Standing
@@ -19,11 +21,36 @@ class IpbftStanding(Standing[ViewChange]):
     view_change = ViewChange
     view_change_domain = VIEW_CHANGE_DOMAIN
 
+    fence: Fence | None = None  # we are an old copy: below it nothing is signed
+
     def _restore(self, recovered: Mapping[str, bytes]) -> None:
+        raw = recovered.get(RESTORED)
+        if raw is not None:
+            self.put_fence(codec.decode(raw, Fence, OWN) if raw else Fence())
+            recovered = {VIEW_KEY: recovered[VIEW_KEY]} if VIEW_KEY in recovered else {}
         super()._restore(recovered)
         if raw := recovered.get(PREPARED_KEY):
             prepared = codec.decode(raw, Prepared, OWN)
             self.prepared = prepared if self._is_open(prepared.block) else None
+
+    def put_fence(self, fence: Fence | None) -> Persist:
+        """Whoever is behind a fence has no vote; it follows like a host without a seat."""
+        self.fence = fence
+        if fence is not None:
+            self.proposal = self.prepared = None
+        self._look_around()
+        return Persist(RESTORED, None if fence is None else codec.encode(fence))
+
+    def has_forgotten(self, certificate: Certificate) -> bool:
+        """Whether it has a COMMIT of ours, of which we know nothing. (Its signatures have been verified.)"""
+        own = any(host == self.host for host, _ in certificate.signatures)
+        known = self.prepared is not None and self.prepared.block.digest() == certificate.ballot.digest
+        return own and not known and self.is_member
+
+    def _look_around(self) -> None:
+        super()._look_around()
+        self.has_seat = self.is_member
+        self.is_member = self.has_seat and self.fence is None
 
     @property
     def shown(self) -> int:
