@@ -181,8 +181,7 @@ def proven(console: Console, data: Row) -> None:
         say(console, f"at height {proof['height']} ({at}), {proof['about']}: {value}")
     for each in data["evidence"]:
         say(console, _accusation(each))
-    changes = "no change" if not data["member_changes"] else f"{data['member_changes']} changes"
-    say(console, f"It holds on chain {data['name']} ({data['chain']}), after {changes} of members.")
+    say(console, f"It holds on chain {data['name']} ({data['chain']}). Changes of members: {data['member_changes']}.")
 
 
 def evidence(console: Console, data: Row) -> None:
