@@ -23,6 +23,7 @@ from ledger.errors import Misuse, Unavailable
 from ledger.identity import Identity
 
 PATIENCE = 30.0  # seconds
+CREATE_PATIENCE = 150.0  # seconds: an agent may train a model in on_creation; its host gives up after 120
 _MARGIN = 5.0  # seconds more for the front door, so that the daemon's own, better reason comes first
 
 
@@ -80,12 +81,17 @@ class Host:
             raise as_error(reply)
         return reply["value"]
 
-    def create(self, agent: type[Agent], name: str | None = None, init: Any = None) -> "AgentProxy":
-        """Starts an agent of this class here. `init` is plain data for `on_creation`. Raises Misuse with the reason."""
+    def create(
+        self, agent: type[Agent], name: str | None = None, init: Any = None, *, patience: float = CREATE_PATIENCE
+    ) -> "AgentProxy":
+        """Starts an agent of this class here. `init` is plain data for `on_creation`.
+
+        Raises Misuse with the reason; Unavailable after `patience` seconds, and then nothing is left of it.
+        """
         bundle = bundle_of(agent)
         label = name or agent.__name__.lower()
         birth = give_birth(label, self.owner(), os.urandom(16), code_digest(bundle.raw), bundle.class_name, agent.light)
-        created = self.call("create", birth=birth, code=bundle.raw, init=plain(init))
+        created = self.call("create", patience=patience, birth=birth, code=bundle.raw, init=plain(init))
         return AgentProxy(self, created["agent"])
 
     def agent(self, name: str) -> "AgentProxy":

@@ -10,9 +10,9 @@ import pytest
 from agentplatform.console import processes
 from agentplatform.consortium import found
 from agentplatform.frontdoor.client import AgentProxy
-from ledger.errors import Misuse, PlatformError
+from ledger.errors import Misuse, PlatformError, Unavailable
 from tests.helpers.local import Local, gone, patiently, small, until
-from tests.helpers.shuttle import Shuttle
+from tests.helpers.shuttle import Dreamer, Shuttle
 
 NORTH, SOUTH = "north", "south"
 OTHER = {NORTH: SOUTH, SOUTH: NORTH}
@@ -84,6 +84,16 @@ def test_hosts_and_agents_that_do_not_exist_are_named(hosts: Local) -> None:
     with pytest.raises(Misuse, match="no agent 'nobody' is known here"):
         hosts.host(NORTH).agent("nobody")
     agent.dispose()
+
+
+def test_nothing_is_left_of_a_creation_that_took_too_long(hosts: Local) -> None:
+    north = hosts.host(NORTH)
+    before = north.call("status")["agents"]
+    with pytest.raises(Unavailable, match=r"create was not done within 0.2 s"):
+        north.create(Dreamer, patience=0.2)
+    assert north.call("status")["agents"] == before
+    assert not [row for row in north.call("agents") if row["name"] == "dreamer"]
+    assert shuttle(hosts, "dreamer").call("note", 1) == 1
 
 
 def test_calls_go_on_while_the_agent_goes_to_and_fro(hosts: Local) -> None:

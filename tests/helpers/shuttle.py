@@ -1,4 +1,4 @@
-"""An agent that goes to and fro between two hosts by itself. Its source travels, so this file imports little."""
+"""Agents of the tests with real hosts. Their source travels, so this file imports little."""
 
 import asyncio
 import threading
@@ -8,6 +8,8 @@ from agentplatform import Agent, Message
 
 
 class Shuttle(Agent):
+    """Goes to and fro between two hosts by itself."""
+
     def on_creation(self, init: Any) -> None:
         self.hosts: list[str] = init or []
         self.left = 0  # hops to go
@@ -50,3 +52,10 @@ class Shuttle(Agent):
 
     def on_disposing(self) -> None:
         print("good-bye")
+
+
+class Dreamer(Agent):
+    """Is never done with its creation."""
+
+    async def on_creation(self, init: Any) -> None:
+        await asyncio.Event().wait()
