@@ -5,6 +5,7 @@ import sys
 
 BENCHMARKS = {
     "migration": "a small agent to and fro between two daemons, beside its floor",
+    "ledger": "transactions a second and time to finality, improved beside the baseline",
     "links": "throughput and round trip of a link between two hosts",
     "ledger-simulation": "consensus under a seeded network with faults; counts forks and stalls",
     "handoff-exhaustive": "every state of a handoff in a small scope; counts violations",

@@ -24,6 +24,8 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 CHAIN = bytes(32)
 SMALL = bytes(300)  # about a vote
+Answers = asyncio.Queue[tuple[Channel, bytes]]
+Answers = asyncio.Queue[tuple[Channel, bytes]]
 PARCEL = bytes(8 * 1024 * 1024)  # a face gallery is about this large
 
 
@@ -62,19 +64,33 @@ def echo(loop: str, pipe: Connection) -> None:
         runner.run(main())
 
 
-async def measure(rounds: int, pipe: Connection) -> dict[str, float]:
-    answers: asyncio.Queue[tuple[Channel, bytes]] = asyncio.Queue()
-    links = await opened("a", "b", pipe, lambda _, channel, message: answers.put_nowait((channel, message)))
+async def round_trips(rounds: int, pipe: Connection) -> list[float]:
+    """Seconds of each, with `echo` at the other end of `pipe`."""
+    links, answers = await _asking(pipe)
+    times = await _round_trips(rounds, links, answers)
+    await links.stop()
+    return times
 
-    async def round_trip() -> float:
+
+async def _asking(pipe: Connection) -> tuple[TlsLinks, Answers]:
+    answers: Answers = asyncio.Queue()
+    links = await opened("a", "b", pipe, lambda _, channel, message: answers.put_nowait((channel, message)))
+    return links, answers
+
+
+async def _round_trips(rounds: int, links: TlsLinks, answers: Answers) -> list[float]:
+    times = []
+    for _ in range(rounds // 10 + rounds):
         began = time.perf_counter()
         links.send("b", Channel.LEDGER, SMALL)
         await answers.get()
-        return time.perf_counter() - began
+        times.append(time.perf_counter() - began)
+    return times[rounds // 10 :]
 
-    for _ in range(rounds // 10):
-        await round_trip()
-    idle = [await round_trip() for _ in range(rounds)]
+
+async def measure(rounds: int, pipe: Connection) -> dict[str, float]:
+    links, answers = await _asking(pipe)
+    idle = await _round_trips(rounds, links, answers)
 
     began = time.perf_counter()
     parcels = 40
