@@ -110,6 +110,25 @@ def test_another_distributions_package_in_the_way(home: Home, tmp_path: Path, na
     assert "another distribution is in the way" in line and "environment of its own" in line
 
 
+@pytest.mark.parametrize(("program", "name"), [("command_line", "agentplatform"), ("shell", "agent-shell")])
+def test_another_distributions_package_in_the_way_of_people(tmp_path: Path, program: str, name: str) -> None:
+    foreign = tmp_path / "services"
+    foreign.mkdir()
+    (foreign / "__init__.py").write_text("raise SystemExit('a foreign package was imported')\n")
+    run = f"import sys; from agentplatform import programs; sys.exit(programs.{program}())"
+    done = subprocess.run(
+        [sys.executable, "-c", run],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+    )
+    assert done.returncode == 2 and done.stderr.startswith(f"{name}: the package 'services'"), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_folder_that_is_no_hosts(home: Home) -> None:
     home.settings_file.unlink()
     assert "has no host.toml" in refused(home)
