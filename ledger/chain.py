@@ -108,8 +108,8 @@ class Chain:
 
     # What waits
 
-    def take(self, raw: bytes, sender: str) -> bytes:
-        """Takes a transaction into the mempool and returns its id.
+    def take(self, raw: bytes, sender: str) -> None:
+        """Takes a transaction into the mempool.
 
         Raises PeerFault for one that is badly made, Misuse for one that cannot run, Unavailable for want of room.
         """
@@ -119,7 +119,7 @@ class Chain:
             contracts.run(Overlay(self._state), transaction, self._best.header.height + 1)
         else:
             callers.check(self._state, transaction.account)
-        return self.mempool.add(raw, transaction, expected)
+        self.mempool.add(raw, transaction, expected)
 
     def open(self, raw: bytes, sender: str) -> Transaction:
         """Verifies and parses, once for each transaction. Raises PeerFault."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from ledger.errors import Misuse, Unavailable
-from ledger.transaction import Transaction, open_signed, transaction_id
+from ledger.transaction import Transaction, open_signed
 
 MAX_WAITING = 4096  # transactions
 MAX_WAITING_BYTES = 16 * 1024 * 1024
@@ -15,30 +15,29 @@ MAX_VERIFIED_BYTES = 16 * 1024 * 1024  # of transactions whose verification is r
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    id: bytes
     raw: bytes
     transaction: Transaction
 
 
 class Verified:
-    """Opens transactions and remembers, by the hash of all signed bytes, those that were good."""
+    """Opens transactions and remembers, by all signed bytes, those that were good."""
 
     def __init__(self, chain: bytes, max_bytes: int = MAX_VERIFIED_BYTES) -> None:
         self._chain = chain
         self._room = max_bytes
-        self._known: OrderedDict[bytes, tuple[Transaction, int]] = OrderedDict()
+        self._known: OrderedDict[bytes, Transaction] = OrderedDict()
 
     def open(self, raw: bytes, sender: str) -> Transaction:
         """Like `transaction.open_signed`, once for each transaction."""
-        digest = transaction_id(raw)
-        if digest in self._known:
-            self._known.move_to_end(digest)
-            return self._known[digest][0]
+        transaction = self._known.get(raw)
+        if transaction is not None:
+            self._known.move_to_end(raw)
+            return transaction
         transaction = open_signed(raw, self._chain, sender)
-        self._known[digest] = (transaction, len(raw))
+        self._known[raw] = transaction
         self._room -= len(raw)
         while self._room < 0:
-            self._room += self._known.popitem(last=False)[1][1]
+            self._room += len(self._known.popitem(last=False)[0])
         return transaction
 
 
@@ -48,24 +47,23 @@ class Mempool:
         self._max_waiting = max_waiting
         self._max_bytes = max_bytes
         self._accounts: dict[bytes, dict[int, Waiting]] = {}
-        self._ids: set[bytes] = set()
+        self._raws: set[bytes] = set()
         self._bytes = 0
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._raws)
 
-    def __contains__(self, digest: bytes) -> bool:
-        return digest in self._ids
+    def __contains__(self, raw: bytes) -> bool:
+        return raw in self._raws
 
-    def add(self, raw: bytes, transaction: Transaction, next_nonce: int) -> bytes:
-        """Takes a verified transaction of an account whose next nonce is `next_nonce`; returns its id.
+    def add(self, raw: bytes, transaction: Transaction, next_nonce: int) -> None:
+        """Takes a verified transaction of an account whose next nonce is `next_nonce`.
 
         One that comes later with the same nonce takes the place of the earlier: both are the account's will, and
         a transaction that can never run must not hold its account up. Raises Misuse for what need not be
         sent again, Unavailable when there is no room now.
         """
-        digest = transaction_id(raw)
-        if digest in self._ids:
+        if raw in self._raws:
             raise Misuse("the transaction waits already; there is nothing more to do")
         nonce = transaction.nonce
         if nonce < next_nonce:
@@ -77,21 +75,20 @@ class Mempool:
             )
         replaced = self._accounts.get(transaction.account, {}).get(nonce)
         room = self._max_bytes - self._bytes + (len(replaced.raw) if replaced else 0)
-        if (len(self._ids) >= self._max_waiting and replaced is None) or len(raw) > room:
-            raise Unavailable(f"the mempool is full ({len(self._ids)} transactions wait); try again", retry_after=1.0)
+        if (len(self._raws) >= self._max_waiting and replaced is None) or len(raw) > room:
+            raise Unavailable(f"the mempool is full ({len(self._raws)} transactions wait); try again", retry_after=1.0)
         if replaced is not None:
             self.remove(replaced)
-        self._accounts.setdefault(transaction.account, {})[nonce] = Waiting(digest, raw, transaction)
-        self._ids.add(digest)
+        self._accounts.setdefault(transaction.account, {})[nonce] = Waiting(raw, transaction)
+        self._raws.add(raw)
         self._bytes += len(raw)
-        return digest
 
     def remove(self, waiting: Waiting) -> None:
         queue = self._accounts[waiting.transaction.account]
         del queue[waiting.transaction.nonce]
         if not queue:
             del self._accounts[waiting.transaction.account]
-        self._ids.remove(waiting.id)
+        self._raws.remove(waiting.raw)
         self._bytes -= len(waiting.raw)
 
     def find(self, account: bytes, nonce: int) -> Waiting | None:

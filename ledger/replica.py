@@ -9,9 +9,10 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import groupby
 from typing import NamedTuple
 
 from ledger import codec, state_transfer, store
@@ -28,6 +29,7 @@ from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 from ledger.evidence import Evidence
 from ledger.genesis import Genesis
 from ledger.identity import Identity
+from ledger.intake import Intake
 from ledger.light import FORMAT, MEMBERS_KEY, Export
 from ledger.links.base import Channel, Links, Passport
 from ledger.outbox import Outbox
@@ -36,15 +38,15 @@ from ledger.rates import Rates
 from ledger.state_transfer import StateTransfer
 from ledger.store import Store
 from ledger.submissions import Submissions
-from ledger.transaction import MAX_TRANSACTION_BYTES, transaction_id
 
 log = logging.getLogger(__name__)
 
 # The first byte of a message on Channel.LEDGER: what follows it.
 ENGINE = b"\x00"
-TRANSACTION = b"\x01"
+TRANSACTIONS = b"\x01"
 STATE = b"\x02"
 
+SPREAD = 256  # transactions in one message
 OWN_CLIENT = "this host's client"
 RESEND_EVERY = 2.0  # seconds between repeats of own transactions that are not final yet
 
@@ -95,6 +97,8 @@ class Replica:
         self._failure_observers: list[Callable[[Unavailable], None]] = []
         self._appended: dict[int, _Appended] = {}  # by height: appended by the engine, not yet in a transaction
         self._submissions = Submissions()
+        self._offered: list[bytes] = []  # in this turn of the loop
+        self._intake = Intake(self._admit, lambda work: self._loop.call_soon(work))
         self._serving: dict[str, asyncio.Task[None]] = {}
         self._outbox = Outbox(self._disk_failed)
         self._timer: asyncio.TimerHandle | None = None
@@ -240,65 +244,86 @@ class Replica:
         earlier = self._submissions.find(raw)
         if earlier is not None:
             return earlier.height
-        fresh = transaction_id(raw) not in self._chain.mempool
-        if fresh:
+        if raw not in self._chain.mempool:
             self._chain.take(raw, OWN_CLIENT)
         submission = self._submissions.add(raw, self._chain.open(raw, OWN_CLIENT))
-        if self._kind.clients_broadcast:
-            self._spread(raw)
+        if not self._offered:
+            self._loop.call_soon(self._pass_on)
+        self._offered.append(raw)
         if self._resend is None:
             self._resend = self._loop.call_later(RESEND_EVERY, self._spread_again)
-        if fresh:
-            self._perform(self._engine.command(raw, self._clock(), self._wall()))
         return submission.height
 
-    def _spread(self, raw: bytes) -> None:
-        for member in self._members.members:
-            self._send(member.host, TRANSACTION + raw)
+    def _pass_on(self) -> None:
+        """All that was offered in one turn of the loop goes on together."""
+        offered, self._offered = self._offered, []
+        if self._running and not self._leaping:
+            if self._kind.clients_broadcast:
+                self._spread(offered, [member.host for member in self._members.members])
+            with self._shielded(OWN_CLIENT):
+                self._perform(self._engine.command(offered, self._clock(), self._wall()))
+
+    def _spread(self, raws: list[bytes], hosts: list[str]) -> None:
+        for start in range(0, len(raws), SPREAD):
+            message = TRANSACTIONS + codec.encode(raws[start : start + SPREAD])
+            for host in hosts:
+                self._send(host, message)
 
     def _spread_again(self) -> None:
         self._resend = None
         if self._submissions and self._running:
-            for raw in self._submissions.raws():
-                self._spread(raw)
+            self._spread(self._submissions.raws(), [member.host for member in self._members.members])
             self._resend = self._loop.call_later(RESEND_EVERY, self._spread_again)
 
-    def _admit(self, raw: bytes, sender: str) -> None:
-        """A transaction that a peer passed on. Refusing it tells nobody: its client waits elsewhere."""
-        if len(raw) > MAX_TRANSACTION_BYTES:  # before it is hashed
-            raise PeerFault(sender, f"sent a transaction of {len(raw)} bytes; at most {MAX_TRANSACTION_BYTES} may be")
-        if transaction_id(raw) in self._chain.mempool:
+    def _admit(self, sender: str, raws: list[bytes]) -> None:
+        """Transactions that a peer passed on. Refusing one tells nobody: its client waits elsewhere."""
+        if not self._running or self._leaping:
             return
+        with self._shielded(sender):
+            if taken := [raw for raw in raws if self._take(sender, raw)]:
+                self._perform(self._engine.command(taken, self._clock(), self._wall()))
+
+    def _take(self, sender: str, raw: bytes) -> bool:
+        if raw in self._chain.mempool:
+            return False
         try:
             self._chain.take(raw, sender)
+        except PeerFault as fault:
+            self._blame(fault)
         except (Misuse, Unavailable) as refusal:
             log.debug("%s: a transaction from %s is not taken: %s", self.host, sender, refusal)
         else:
-            self._perform(self._engine.command(raw, self._clock(), self._wall()))
+            return True
+        return False
 
     # What comes in
 
     def _receive(self, sender: str, channel: Channel, message: bytes) -> None:
         if channel != Channel.LEDGER or not self._running or self._leaping:
             return
-        try:
+        with self._shielded(sender):
             if not self._rates.allow(sender, len(message)):
                 raise PeerFault(sender, "sends more than this host takes; the message is dropped")
             kind, body = message[:1], message[1:]
             if kind == ENGINE:
                 self._perform(self._engine.message(sender, body, self._clock(), self._wall()))
-            elif kind == TRANSACTION:
-                self._admit(body, sender)
+            elif kind == TRANSACTIONS:
+                self._intake.put(sender, codec.decode(body, tuple[bytes, ...], sender))
             elif kind == STATE:
                 self._transfer.receive(sender, body)
             else:
                 raise PeerFault(sender, f"sent a ledger message of the unknown kind {kind!r}")
+
+    @contextmanager
+    def _shielded(self, sender: str) -> Iterator[None]:
+        """A peer must not be able to stop a replica with a message that finds a bug of ours."""
+        try:
+            yield
         except PeerFault as fault:
             self._blame(fault)
         except UnknownRules as unknown:
             self._fail(unknown)
         except Exception:
-            # A peer must not be able to stop a replica with a message that finds a bug of ours.
             self.faults[sender] += 1
             log.exception("%s: a message from %s could not be worked on", self.host, sender)
         self._check_complete()
@@ -316,8 +341,7 @@ class Replica:
         if up and self._running:
             self._transfer.ask(host)
         if up and self._running and host in {member.host for member in self._members.members}:
-            for raw in self._submissions.raws():
-                self._send(host, TRANSACTION + raw)
+            self._spread(self._submissions.raws(), [host])
 
     def _tick(self) -> None:
         self._timer = None
@@ -371,11 +395,8 @@ class Replica:
             self._outbox.behind(self._store.write(*statements))
         for act in behind:
             self._outbox.put(act)
-        for each in admitted:
-            try:
-                self._admit(each.transaction, each.sender)
-            except PeerFault as fault:
-                self._blame(fault)
+        for sender, group in groupby(admitted, lambda each: each.sender):
+            self._intake.put(sender, [each.transaction for each in group])
 
     def _send(self, host: str, message: bytes) -> None:
         if host != self.host and self._running:
@@ -490,6 +511,7 @@ class Replica:
     def _halt(self, reason: Unavailable) -> None:
         self._running = False
         self._outbox.close()
+        self._intake.clear()
         for timer in (self._timer, self._resend):
             if timer is not None:
                 timer.cancel()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ledger.block import Block
 from ledger.errors import Misuse, PlatformError, Unavailable
-from ledger.transaction import Transaction, transaction_id
+from ledger.transaction import Transaction
 
 
 class NonceLost(Unavailable):
@@ -21,19 +21,19 @@ class Submission(NamedTuple):
 
 class Submissions:
     def __init__(self) -> None:
-        self._waiting: dict[bytes, Submission] = {}  # by transaction id
+        self._waiting: dict[bytes, Submission] = {}  # by their bytes
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
     def find(self, raw: bytes) -> Submission | None:
-        return self._waiting.get(transaction_id(raw))
+        return self._waiting.get(raw)
 
     def add(self, raw: bytes, transaction: Transaction) -> Submission:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         future.add_done_callback(_heard)
         submission = Submission(raw, transaction, future)
-        self._waiting[transaction_id(raw)] = submission
+        self._waiting[raw] = submission
         return submission
 
     def raws(self) -> list[bytes]:
@@ -41,7 +41,7 @@ class Submissions:
 
     def final(self, block: Block) -> None:
         for raw in block.transactions:
-            submission = self._waiting.pop(transaction_id(raw), None)
+            submission = self._waiting.pop(raw, None)
             if submission is not None and not submission.height.done():
                 submission.height.set_result(block.header.height)
 
@@ -75,7 +75,7 @@ class Submissions:
             self._end(submission, reason)
 
     def _end(self, submission: Submission, error: PlatformError) -> None:
-        del self._waiting[transaction_id(submission.raw)]
+        del self._waiting[submission.raw]
         if not submission.height.done():
             submission.height.set_exception(error)
 

@@ -43,5 +43,5 @@ def open_signed(raw: bytes, chain: bytes, sender: str = "sender unknown") -> Tra
 
 
 def transaction_id(raw: bytes) -> bytes:
-    """The hash of all signed bytes: what a verification is cached by."""
+    """The hash of all signed bytes: what a transaction is called elsewhere."""
     return codec.digest(DOMAIN, raw)

@@ -6,6 +6,7 @@ An engine reads no clock and does no I/O: `now` is an argument (seconds; only di
 Decide ahead of it in the order is durable.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -100,8 +101,8 @@ class Engine(Protocol):
     def start(self, now: float, wall: int) -> list[Effect]:
         """Once, after construction from what was persisted."""
 
-    def command(self, transaction: bytes, now: float, wall: int) -> list[Effect]:
-        """A client's transaction that the mempool has taken."""
+    def command(self, transactions: Sequence[bytes], now: float, wall: int) -> list[Effect]:
+        """Clients' transactions that the mempool has taken."""
 
     def message(self, sender: str, message: bytes, now: float, wall: int) -> list[Effect]:
         """A message that the link says came from `sender`. Raises PeerFault for one that must not be sent."""

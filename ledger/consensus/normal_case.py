@@ -6,7 +6,7 @@ that reads like its clause, and no order of arrival is special. The clauses are 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Generic
 
@@ -70,10 +70,10 @@ class NormalCase(ABC, Generic[C]):
         self._beat()
         return self._finish()
 
-    def command(self, transaction: bytes, now: float, wall: int) -> list[Effect]:
+    def command(self, transactions: Sequence[bytes], now: float, wall: int) -> list[Effect]:
         self._begin(now, wall)
         self._waiting = True
-        self._requested(transaction)
+        self._requested(transactions)
         return self._finish()
 
     def message(self, sender: str, message: bytes, now: float, wall: int) -> list[Effect]:
@@ -119,8 +119,8 @@ class NormalCase(ABC, Generic[C]):
     # What others fill in
 
     @abstractmethod
-    def _requested(self, transaction: bytes) -> None:
-        """A client's transaction came into the mempool: how the primary hears of it."""
+    def _requested(self, transactions: Sequence[bytes]) -> None:
+        """Clients' transactions came into the mempool: how the primary hears of them."""
 
     @abstractmethod
     def _change_view(self) -> bool:

@@ -1,5 +1,6 @@
 """Byzantine members, each a small wrapper around the honest engine that bends what it sends."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -41,8 +42,8 @@ class Adversary:
     def start(self, now: float, wall: int) -> list[Effect]:
         return self._bent(self._engine.start(now, wall))
 
-    def command(self, transaction: bytes, now: float, wall: int) -> list[Effect]:
-        return self._bent(self._engine.command(transaction, now, wall))
+    def command(self, transactions: Sequence[bytes], now: float, wall: int) -> list[Effect]:
+        return self._bent(self._engine.command(transactions, now, wall))
 
     def message(self, sender: str, message: bytes, now: float, wall: int) -> list[Effect]:
         extra = self.hear(sender, messages.decode(message, sender))

@@ -101,7 +101,7 @@ class World:
 
     def _admit(self, node: Node, transaction: bytes) -> None:
         if node.up and node.chain.take(transaction):
-            self._perform(node, node.engine.command(transaction, self.now, self.wall(node)))
+            self._perform(node, node.engine.command([transaction], self.now, self.wall(node)))
 
     # Effects, in order. A crash may fall between any two of them.
 

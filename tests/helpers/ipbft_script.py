@@ -60,7 +60,7 @@ class Script:
     def tell(self, transaction: bytes, *hosts: str) -> None:
         for host in hosts:
             if self.nodes[host].chain.take(transaction):
-                self.perform(host, self.nodes[host].engine.command(transaction, self.now, self.wall))
+                self.perform(host, self.nodes[host].engine.command([transaction], self.now, self.wall))
 
     def wait(self, seconds: float, *hosts: str) -> None:
         """Time passes; only `hosts` notice."""

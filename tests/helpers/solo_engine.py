@@ -1,6 +1,6 @@
 """A consensus of one: the first member decides alone, all others follow. So a second engine fits the contract."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ledger import codec
 from ledger.block import Block
@@ -39,7 +39,7 @@ class Solo:
     def start(self, now: float, wall: int) -> list[Effect]:
         return self.tick(now, wall)
 
-    def command(self, transaction: bytes, now: float, wall: int) -> list[Effect]:
+    def command(self, transactions: Sequence[bytes], now: float, wall: int) -> list[Effect]:
         return self._decide(wall)
 
     def message(self, sender: str, message: bytes, now: float, wall: int) -> list[Effect]:

@@ -7,7 +7,7 @@ import pytest
 from ledger import mempool
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.mempool import MAX_AHEAD, Mempool, Verified
-from ledger.transaction import open_signed, transaction_id
+from ledger.transaction import open_signed
 from tests.helpers.founders import call, identity
 
 CHAIN = bytes(32)
@@ -18,7 +18,8 @@ def signed(caller: str = "north", nonce: int = 0, content: str = "") -> bytes:
 
 
 def put(pool: Mempool, raw: bytes, expected: int = 0) -> bytes:
-    return pool.add(raw, pool.verified.open(raw, "a client"), expected)
+    pool.add(raw, pool.verified.open(raw, "a client"), expected)
+    return raw
 
 
 def nonces(**expected: int) -> Callable[[bytes], int]:
@@ -76,14 +77,14 @@ def test_the_newest_of_one_nonce_stays() -> None:
     first = put(pool, signed(content="first"))
     second = put(pool, signed(content="second"))
     assert first not in pool and second in pool
-    assert [w.id for w in pool.in_turn(nonces())] == [second]
+    assert [w.raw for w in pool.in_turn(nonces())] == [second]
 
 
 def test_what_is_used_up_is_forgotten() -> None:
     pool = Mempool(CHAIN)
     kept = [put(pool, signed("north", nonce)) for nonce in range(3)][2]
     pool.forget_used(nonces(north=2))
-    assert [w.id for w in pool.in_turn(nonces(north=2))] == [kept]
+    assert [w.raw for w in pool.in_turn(nonces(north=2))] == [kept]
 
 
 def test_each_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,4 +111,4 @@ def test_memory_of_verifications_is_bounded() -> None:
     verified = Verified(CHAIN, max_bytes=3 * len(raws[0]))
     for raw in raws:
         verified.open(raw, "a")
-    assert list(verified._known) == [transaction_id(raw) for raw in raws[2:]]
+    assert list(verified._known) == raws[2:]

@@ -15,7 +15,7 @@ from ledger.disk import FileDisk, MemoryDisk
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.links.base import Channel
 from ledger.links.memory import MemoryLinks
-from ledger.replica import ENGINE, TRANSACTION, Replica
+from ledger.replica import ENGINE, TRANSACTIONS, Replica
 from ledger.transaction import MAX_TRANSACTION_BYTES
 from tests.helpers.founders import NAMES, call, genesis, identity, join, revoke
 from tests.helpers.replicas import Cluster, until
@@ -117,7 +117,7 @@ async def test_a_submission_that_was_lost_on_the_way_is_sent_again(monkeypatch: 
     lost: list[bytes] = []
 
     def drops(source: str, target: str, channel: Channel, message: bytes) -> bool:
-        if message[:1] != TRANSACTION or lost:
+        if message[:1] != TRANSACTIONS or lost:
             return False
         lost.append(message)
         return True
@@ -275,9 +275,10 @@ async def test_stop_before_start_and_start_before_links() -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [b"", b"\x07", ENGINE, ENGINE + b"\xc1", ENGINE + b"\x91\x01", TRANSACTION, TRANSACTION + b"\x93\x01\x02\x03",
-     TRANSACTION + bytes(MAX_TRANSACTION_BYTES + 1),
-     TRANSACTION + call(bytes(32), "north", 0, revoke("north"))],
+    [b"", b"\x07", ENGINE, ENGINE + b"\xc1", ENGINE + b"\x91\x01", TRANSACTIONS, TRANSACTIONS + b"\x93\x01\x02\x03",
+     TRANSACTIONS + codec.encode([bytes(MAX_TRANSACTION_BYTES + 1)]),
+     TRANSACTIONS + codec.encode([b"\x93\x01\x02\x03"]),
+     TRANSACTIONS + codec.encode([call(bytes(32), "north", 0, revoke("north"))])],
 )  # fmt: skip
 async def test_bad_messages_are_counted_and_change_nothing(message: bytes) -> None:
     async with cluster("north-1", "north-2") as both:

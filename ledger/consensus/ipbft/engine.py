@@ -1,5 +1,7 @@
 """Improved PBFT: the view change carries certificates, and whoever leads or follows it synchronises first. Pure."""
 
+from collections.abc import Sequence
+
 from ledger.block import Block
 from ledger.certificate import Certificate
 from ledger.consensus.agreement import Agreement
@@ -18,8 +20,8 @@ class Ipbft(Agreement[ViewChange]):
     _at: IpbftStanding
     _recollection: Recollection | None = None
 
-    def _requested(self, transaction: bytes) -> None:
-        """Clause 10: its client told every replica; after a while we tell the primary too."""
+    def _requested(self, transactions: Sequence[bytes]) -> None:
+        """Clause 10: their clients told every replica; after a while we tell the primary too."""
         if not self._at.leads:
             self._timers.relay_soon(self._now)
 

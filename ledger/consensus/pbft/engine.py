@@ -1,5 +1,6 @@
 """PBFT as it was published, with blocks for requests and one height in flight: the baseline. Pure."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from ledger.block import Block
@@ -27,10 +28,10 @@ class Pbft(Agreement[ViewChange]):
     standing = PbftStanding
     _at: PbftStanding
 
-    def _requested(self, transaction: bytes) -> None:
-        """The request goes to the primary, whose time runs from now (section 4.2)."""
+    def _requested(self, transactions: Sequence[bytes]) -> None:
+        """Requests go to the primary, whose time runs from now (section 4.2)."""
         if self._at.active and not self._at.leads:
-            self._send(self._at.primary, Relay((transaction,)))
+            self._send(self._at.primary, Relay(tuple(transactions)))
             self._timers.expect_decision(self._now)
 
     # Checkpoints, section 4.3
