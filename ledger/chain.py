@@ -67,6 +67,7 @@ class Chain:
         self.mempool = Mempool(self.id)
         self._tree = Tree()
         self._outcomes: dict[bytes, Outcome] = {}
+        self._callers: dict[bytes, int] = {}  # who were found to be allowed to transact on the best block; their nonces
         if snapshot is None:
             self._state = founding_state(genesis)
             self._tree.apply(self._tree.compute(self._state))
@@ -114,11 +115,13 @@ class Chain:
         Raises PeerFault for one that is badly made, Misuse for one that cannot run, Unavailable for want of room.
         """
         transaction = self.open(raw, sender)
-        expected = self.nonce(transaction.account)
+        account = transaction.account
+        if account not in self._callers:
+            callers.check(self._state, account)
+            self._callers[account] = self.nonce(account)
+        expected = self._callers[account]
         if transaction.nonce <= expected:
             contracts.run(Overlay(self._state), transaction, self._best.header.height + 1)
-        else:
-            callers.check(self._state, transaction.account)
         self.mempool.add(raw, transaction, expected)
 
     def open(self, raw: bytes, sender: str) -> Transaction:
@@ -137,7 +140,8 @@ class Chain:
 
     def nonce(self, account: bytes) -> int:
         """The nonce of the account's next transaction on the committed state."""
-        return accounts.nonce(self._state, account)
+        known = self._callers.get(account)
+        return accounts.nonce(self._state, account) if known is None else known
 
     # Blocks
 
@@ -198,6 +202,7 @@ class Chain:
         self._tree.apply(outcome.update)
         self._best, self.certificate = block, certificate
         self._outcomes.clear()
+        self._callers.clear()
         self.mempool.forget_used(self.nonce)
         if self._on_append is not None:
             self._on_append(block, outcome.changes)

@@ -3,10 +3,9 @@
 Nothing else in the project encodes what is signed, hashed or sent between hosts.
 """
 
-from collections.abc import Hashable
 from functools import cache
 from hashlib import sha256
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -31,7 +30,8 @@ def encode(value: Any) -> bytes:
 def decode(raw: bytes | memoryview, kind: type[T], sender: str = "sender unknown") -> T:
     """`raw` as a `kind`. Raises PeerFault, naming `sender`, for bytes that are not one."""
     try:
-        return cast(T, _decoder(cast(Hashable, kind)).decode(raw))
+        value: T = _decoder(kind).decode(raw)  # type: ignore[arg-type]  # a type is hashable
+        return value
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError, Misuse) as error:
         name = getattr(kind, "__name__", str(kind))
         raise PeerFault(sender, f"sent bytes that are no {name}: {error}") from None
@@ -51,8 +51,7 @@ def decode_canonical(raw: bytes, kind: type[T], sender: str = "sender unknown") 
 
 def digest(domain: str, *parts: bytes) -> bytes:
     """SHA-256 over the domain and the length-prefixed parts, 32 bytes: no two splits of the same bytes collide."""
-    state = sha256(domain.encode() + b"\0")
+    pieces = [domain.encode(), b"\0"]
     for part in parts:
-        state.update(len(part).to_bytes(8, "big"))
-        state.update(part)
-    return state.digest()
+        pieces += (len(part).to_bytes(8, "big"), part)
+    return sha256(b"".join(pieces)).digest()  # in one call: twice as fast for the few short parts that are usual

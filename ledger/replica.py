@@ -10,7 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
 from typing import NamedTuple
@@ -25,19 +25,18 @@ from ledger.contracts.state import View
 from ledger.contracts.trust import Proposal, Standing
 from ledger.disk import Disk, Statement
 from ledger.engines import EngineKind
-from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
+from ledger.errors import PeerFault, PlatformError, Unavailable
 from ledger.evidence import Evidence
 from ledger.genesis import Genesis
 from ledger.identity import Identity
-from ledger.intake import Intake
 from ledger.light import FORMAT, MEMBERS_KEY, Export
 from ledger.links.base import Channel, Links, Passport
 from ledger.outbox import Outbox
 from ledger.proof import StateProof
 from ledger.rates import Rates
+from ledger.requests import Requests
 from ledger.state_transfer import StateTransfer
 from ledger.store import Store
-from ledger.submissions import Submissions
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +44,6 @@ log = logging.getLogger(__name__)
 ENGINE = b"\x00"
 TRANSACTIONS = b"\x01"
 STATE = b"\x02"
-
-SPREAD = 256  # transactions in one message
-OWN_CLIENT = "this host's client"
-RESEND_EVERY = 2.0  # seconds between repeats of own transactions that are not final yet
 
 BlockObserver = Callable[[Block], None]
 
@@ -96,13 +91,20 @@ class Replica:
         self._observers: list[BlockObserver] = []
         self._failure_observers: list[Callable[[Unavailable], None]] = []
         self._appended: dict[int, _Appended] = {}  # by height: appended by the engine, not yet in a transaction
-        self._submissions = Submissions()
-        self._offered: list[bytes] = []  # in this turn of the loop
-        self._intake = Intake(self._admit, lambda work: self._loop.call_soon(work))
+        self._requests = Requests(
+            host,
+            lambda: self._chain if self._running and not self._leaping else None,
+            lambda: self._final,
+            lambda: [member.host for member in self._members.members],
+            lambda member, raw: self._send(member, TRANSACTIONS + raw),
+            lambda raws: self._perform(self._engine.command(raws, self._clock(), self._wall())),
+            self._shielded,
+            self._blame,
+            engine.clients_broadcast,
+        )
         self._serving: dict[str, asyncio.Task[None]] = {}
         self._outbox = Outbox(self._disk_failed)
         self._timer: asyncio.TimerHandle | None = None
-        self._resend: asyncio.TimerHandle | None = None
         self._running = False
         self._leaping = False  # the chain is being exchanged: the engine rests
         self._leap_behind = leap_behind
@@ -241,60 +243,7 @@ class Replica:
         self._opened()
         if self._leaping:
             raise Unavailable(f"the replica of {self.host} is just taking over a later state", retry_after=1.0)
-        earlier = self._submissions.find(raw)
-        if earlier is not None:
-            return earlier.height
-        if raw not in self._chain.mempool:
-            self._chain.take(raw, OWN_CLIENT)
-        submission = self._submissions.add(raw, self._chain.open(raw, OWN_CLIENT))
-        if not self._offered:
-            self._loop.call_soon(self._pass_on)
-        self._offered.append(raw)
-        if self._resend is None:
-            self._resend = self._loop.call_later(RESEND_EVERY, self._spread_again)
-        return submission.height
-
-    def _pass_on(self) -> None:
-        """All that was offered in one turn of the loop goes on together."""
-        offered, self._offered = self._offered, []
-        if self._running and not self._leaping:
-            if self._kind.clients_broadcast:
-                self._spread(offered, [member.host for member in self._members.members])
-            with self._shielded(OWN_CLIENT):
-                self._perform(self._engine.command(offered, self._clock(), self._wall()))
-
-    def _spread(self, raws: list[bytes], hosts: list[str]) -> None:
-        for start in range(0, len(raws), SPREAD):
-            message = TRANSACTIONS + codec.encode(raws[start : start + SPREAD])
-            for host in hosts:
-                self._send(host, message)
-
-    def _spread_again(self) -> None:
-        self._resend = None
-        if self._submissions and self._running:
-            self._spread(self._submissions.raws(), [member.host for member in self._members.members])
-            self._resend = self._loop.call_later(RESEND_EVERY, self._spread_again)
-
-    def _admit(self, sender: str, raws: list[bytes]) -> None:
-        """Transactions that a peer passed on. Refusing one tells nobody: its client waits elsewhere."""
-        if not self._running or self._leaping:
-            return
-        with self._shielded(sender):
-            if taken := [raw for raw in raws if self._take(sender, raw)]:
-                self._perform(self._engine.command(taken, self._clock(), self._wall()))
-
-    def _take(self, sender: str, raw: bytes) -> bool:
-        if raw in self._chain.mempool:
-            return False
-        try:
-            self._chain.take(raw, sender)
-        except PeerFault as fault:
-            self._blame(fault)
-        except (Misuse, Unavailable) as refusal:
-            log.debug("%s: a transaction from %s is not taken: %s", self.host, sender, refusal)
-        else:
-            return True
-        return False
+        return self._requests.offer(raw, self._chain)
 
     # What comes in
 
@@ -308,7 +257,7 @@ class Replica:
             if kind == ENGINE:
                 self._perform(self._engine.message(sender, body, self._clock(), self._wall()))
             elif kind == TRANSACTIONS:
-                self._intake.put(sender, codec.decode(body, tuple[bytes, ...], sender))
+                self._requests.receive(sender, body)
             elif kind == STATE:
                 self._transfer.receive(sender, body)
             else:
@@ -341,7 +290,7 @@ class Replica:
         if up and self._running:
             self._transfer.ask(host)
         if up and self._running and host in {member.host for member in self._members.members}:
-            self._spread(self._submissions.raws(), [host])
+            self._requests.linked(host)
 
     def _tick(self) -> None:
         self._timer = None
@@ -396,7 +345,7 @@ class Replica:
         for act in behind:
             self._outbox.put(act)
         for sender, group in groupby(admitted, lambda each: each.sender):
-            self._intake.put(sender, [each.transaction for each in group])
+            self._requests.put(sender, (each.transaction for each in group))
 
     def _send(self, host: str, message: bytes) -> None:
         if host != self.host and self._running:
@@ -435,10 +384,7 @@ class Replica:
         self._final = block
         if appended.registry is not None:
             self._trust(appended.members, appended.registry)
-        self._submissions.final(block)
-        if self._chain.best is block:
-            for transaction in self._submissions.review(self._chain.nonce, self._chain.refusal):
-                self._chain.drop(transaction)
+        self._requests.final(block)
         self._tell(block)
 
     def _tell(self, block: Block) -> None:
@@ -484,10 +430,7 @@ class Replica:
         """With a chain and an engine that are fresh from the disk."""
         self._final = self._chain.best
         self._trust(self._chain.members(), trust.registry(self._chain.state))
-        self._submissions.review(self._chain.nonce, self._chain.refusal)
-        for raw in self._submissions.raws():
-            with suppress(PlatformError):
-                self._chain.take(raw, OWN_CLIENT)
+        self._requests.take_again(self._chain)
         self._perform(self._engine.start(self._clock(), self._wall()))
 
     def _trust(self, members: Members, registry: Mapping[str, Passport]) -> None:
@@ -511,8 +454,6 @@ class Replica:
     def _halt(self, reason: Unavailable) -> None:
         self._running = False
         self._outbox.close()
-        self._intake.clear()
-        for timer in (self._timer, self._resend):
-            if timer is not None:
-                timer.cancel()
-        self._submissions.give_up(reason)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._requests.give_up(reason)

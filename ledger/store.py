@@ -6,6 +6,7 @@ engine's votes are forgotten in the same moment as their height is decided.
 
 import asyncio
 from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple, TypeVar
 
 from ledger import codec
@@ -42,6 +43,8 @@ SCHEMA = Schema(
         "CREATE TABLE evidence (name BLOB PRIMARY KEY, host TEXT NOT NULL, evidence BLOB NOT NULL) WITHOUT ROWID",
     ),
 )
+ROWS = 64  # of the state in one statement: a statement a row would cost more than the row
+_KEEP_ROWS = f"INSERT OR REPLACE INTO state VALUES {', '.join(['(?, ?)'] * ROWS)}"
 
 
 class Stored(NamedTuple):
@@ -203,11 +206,12 @@ def decide(effect: Decide, changes: Changes, members: StateProof | None = None) 
         ),
         ("UPDATE head SET height = ?", (height,)),
     ]
-    for key, value in changes.items():
-        if value is None:
-            statements.append(("DELETE FROM state WHERE key = ?", (key,)))
-        else:
-            statements.append(("INSERT OR REPLACE INTO state VALUES (?, ?)", (key, value)))
+    statements += [("DELETE FROM state WHERE key = ?", (key,)) for key, value in changes.items() if value is None]
+    rows = [pair for pair in changes.items() if pair[1] is not None]
+    while len(rows) >= ROWS:
+        statements.append((_KEEP_ROWS, tuple(chain.from_iterable(rows[-ROWS:]))))
+        del rows[-ROWS:]
+    statements += [("INSERT OR REPLACE INTO state VALUES (?, ?)", pair) for pair in rows]
     if members is not None:
         statements.append(_change(members))
     return statements + [persist(Persist(key, None)) for key in effect.forget]

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger import codec, outbox
-from ledger import replica as replica_module
+from ledger import codec, outbox, requests
 from ledger.client import Client
 from ledger.contracts import records, trust
 from ledger.contracts.records import RecordHop
@@ -103,7 +102,7 @@ async def test_no_finality_in_time_says_what_to_do() -> None:
 
 
 async def test_a_submission_waits_for_members_to_come_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replica_module, "RESEND_EVERY", 3600.0)  # so it is the link that wakes it
+    monkeypatch.setattr(requests, "RESEND_EVERY", 3600.0)  # so it is the link that wakes it
     async with cluster("north-2") as both:
         raw = both.call("north-2", hop(), "records", through="north-2")
         waiting = asyncio.create_task(both.replicas["north-2"].submit(raw))
@@ -113,7 +112,7 @@ async def test_a_submission_waits_for_members_to_come_up(monkeypatch: pytest.Mon
 
 
 async def test_a_submission_that_was_lost_on_the_way_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replica_module, "RESEND_EVERY", 0.01)
+    monkeypatch.setattr(requests, "RESEND_EVERY", 0.01)
     lost: list[bytes] = []
 
     def drops(source: str, target: str, channel: Channel, message: bytes) -> bool:
