@@ -3,6 +3,7 @@
 Nothing else in the project encodes what is signed, hashed or sent between hosts.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from ledger.errors import Misuse, PeerFault
 
 T = TypeVar("T")
 DIGEST_BYTES = 32
+_DIGEST_LENGTH = DIGEST_BYTES.to_bytes(8, "big")
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
@@ -55,3 +57,13 @@ def digest(domain: str, *parts: bytes) -> bytes:
     for part in parts:
         pieces += (len(part).to_bytes(8, "big"), part)
     return sha256(b"".join(pieces)).digest()  # in one call: twice as fast for the few short parts that are usual
+
+
+def digest_of_digests(domain: str, parts: Sequence[bytes]) -> bytes:
+    """What `digest` gives for parts of DIGEST_BYTES each, at least one; in half the time, for trees of them."""
+    return sha256(_head(domain) + _DIGEST_LENGTH.join(parts)).digest()
+
+
+@cache
+def _head(domain: str) -> bytes:
+    return domain.encode() + b"\0" + _DIGEST_LENGTH

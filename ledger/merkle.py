@@ -38,11 +38,13 @@ class Update(msgspec.Struct, frozen=True):
 
 
 def _bucket_digest(bucket: Bucket) -> bytes:
-    return codec.digest(BUCKET_DOMAIN, *(part for pair in sorted(bucket.items()) for part in pair))
+    if not bucket:
+        return codec.digest(BUCKET_DOMAIN)
+    return codec.digest_of_digests(BUCKET_DOMAIN, [part for pair in sorted(bucket.items()) for part in pair])
 
 
 def _node(children: list[bytes]) -> bytes:
-    return codec.digest(NODE_DOMAIN, *children)
+    return codec.digest_of_digests(NODE_DOMAIN, children)
 
 
 def _empty_digests() -> list[bytes]:
@@ -91,12 +93,10 @@ class Tree:
         nodes: list[dict[int, bytes]] = [{} for _ in range(LEVELS + 1)]
         nodes[LEVELS] = {index: _bucket_digest(bucket) for index, bucket in buckets.items()}
         for level in range(LEVELS - 1, -1, -1):
-            below = nodes[level + 1]
+            below, kept, empty = nodes[level + 1], self._nodes[level + 1], _EMPTY[level + 1]
             for parent in {index // ARITY for index in below}:
                 children = range(parent * ARITY, (parent + 1) * ARITY)
-                nodes[level][parent] = _node(
-                    [below[child] if child in below else self._digest(level + 1, child) for child in children]
-                )
+                nodes[level][parent] = _node([below.get(child) or kept.get(child, empty) for child in children])
         return Update(nodes[0].get(0, self.root), buckets, nodes)
 
     def apply(self, update: Update) -> None:

@@ -17,11 +17,14 @@ MAX_BLOCKS_BYTES = 4 * 1024 * 1024
 
 
 class Propose(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="propose"):
-    """PRE-PREPARE. `signature` is the primary's own PREPARE for the block, so that its vote needs no message."""
+    """PRE-PREPARE. It is no vote: the primary gives its PREPARE like everybody, when that is durable.
+
+    So the proposal need not wait for the primary's disk. One that forgets it in a crash may propose another block in
+    the same view, and has still voted once; the link says who sent it, which is enough for who takes one at most.
+    """
 
     view: int
     block: Block
-    signature: bytes
 
 
 class Vote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="vote"):

@@ -152,20 +152,21 @@ class NormalCase(ABC, Generic[C]):
                 self._effects += [Admit(sender, transaction) for transaction in content.transactions]
 
     def _on_propose(self, sender: str, propose: Propose) -> None:
-        """Clause 2. The primary's signature under the proposal is its PREPARE."""
+        """Clause 2. The first proposal of a view is taken."""
         at, header = self._at, propose.block.header
         if not self._is_timely(sender, propose, header.height, propose.view):
             return
         if sender != at.primary:
             raise PeerFault(sender, f"proposed in view {at.view}, which {at.primary} leads")
-        digest = propose.block.digest()
-        vote = Vote(at.ballot(PREPARE, propose.view, digest), propose.signature)
-        if not self._is_first(sender, vote) or at.current is not None or not at.is_member:
+        if at.current is not None or not at.is_member:
             return
-        if not check_proposal(at, sender, propose, self._wall + self._settings.allowed_drift_ms):
-            return
-        self._effects.append(at.promise_proposal(propose))
-        self._send(None, at.own_vote(PREPARE, at.view, digest))
+        if check_proposal(at, sender, propose, self._wall + self._settings.allowed_drift_ms):
+            self._prepare(propose)
+
+    def _prepare(self, propose: Propose) -> None:
+        at = self._at
+        self._effects += at.promise_proposal(propose)
+        self._send(None, at.own_vote(PREPARE, at.view, propose.block.digest()))
         self._timers.beat_soon(self._now)
 
     def _on_vote(self, sender: str, vote: Vote) -> None:
@@ -177,19 +178,22 @@ class NormalCase(ABC, Generic[C]):
                 return
         elif not self._is_timely(sender, vote, ballot.height, ballot.view):
             return
-        if self._is_first(sender, vote):
+        if at.votes.first(sender, ballot) is None and at.prepared and at.prepared.certificate.ballot == ballot:
+            at.late.add(sender, vote)  # there are enough: it matters only beside another one
+        elif self._is_first(sender, vote):
             at.votes.add(sender, vote)
 
     def _is_first(self, sender: str, vote: Vote) -> bool:
         """Whether `vote` is good and not yet counted. A different one at the same place is evidence (clause 9)."""
         at = self._at
-        earlier = at.votes.first(sender, vote.ballot)
+        earlier = at.votes.first(sender, vote.ballot) or at.late.first(sender, vote.ballot)
         if earlier == vote:
             return False
         key = check_vote(at, sender, vote, self._verify)
         if earlier is None:
             return True
         if earlier.ballot != vote.ballot:
+            check_vote(at, sender, earlier, self._verify)  # one that was late has not been
             self._effects.append(Accuse(sender, VOTE_DOMAIN, earlier.signed(key), vote.signed(key)))
         return False
 
@@ -257,10 +261,9 @@ class NormalCase(ABC, Generic[C]):
             self._waiting = block is not None
         if block is None:
             return False
-        proposal = at.own_proposal(block)
-        self._effects.append(at.promise_proposal(proposal))
+        proposal = Propose(at.view, block)
         self._send(None, proposal)
-        self._timers.beat_soon(self._now)
+        self._prepare(proposal)
         return True
 
     def _commit(self) -> bool:
@@ -310,9 +313,9 @@ class NormalCase(ABC, Generic[C]):
         """Everything that is undecided goes out again, with longer and longer pauses; when idle, just Status."""
         at = self._at
         self._send(None, self._status())
-        if at.current is not None and at.leads:
-            self._send(None, at.current)
-        elif at.current is not None:
+        if at.current is not None:
+            if at.leads:
+                self._send(None, at.current)
             self._send(None, at.own_vote(PREPARE, at.view, at.current.block.digest()))
         if at.prepared is not None:
             ballot = at.prepared.certificate.ballot

@@ -6,10 +6,10 @@ from ledger.block import Block
 from ledger.certificate import Certificate
 
 
-class Prepared(msgspec.Struct, frozen=True, array_like=True):
+class PreparedRecord(msgspec.Struct, frozen=True, array_like=True):
     """A block, and the q PREPAREs for it."""
 
-    block: Block
+    block: Block | None  # None: that of the proposal
     certificate: Certificate
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Generic, Protocol
+from typing import Generic, NamedTuple, Protocol
 
 from ledger import codec
 from ledger.block import Block
@@ -11,7 +11,7 @@ from ledger.consensus import messages
 from ledger.consensus.engine import Chain, Decide, Effect, Persist
 from ledger.consensus.leaders import primary
 from ledger.consensus.messages import NEW_VIEW_DOMAIN, ChangeView, EnterView, NewView, Propose, Vote
-from ledger.consensus.records import Prepared, ViewRecord
+from ledger.consensus.records import PreparedRecord, ViewRecord
 from ledger.consensus.view_changes import C, Changes, Received
 from ledger.consensus.votes import Votes
 from ledger.errors import Misuse
@@ -29,11 +29,19 @@ class Signer(Protocol):
     def sign(self, domain: str, body: bytes) -> bytes: ...
 
 
+class Prepared(NamedTuple):
+    """A block, and the q PREPAREs for it."""
+
+    block: Block
+    certificate: Certificate
+
+
 class Standing(ABC, Generic[C]):
     """The state that votes depend on. It decides nothing: the engine calls it when the rule allows the step."""
 
     view_key: str  # of a ViewRecord
     proposal_key: str  # of the Propose that this replica gave its PREPARE to
+    prepared_key: str  # of the PreparedRecord that it gave its COMMIT to
     view_change: type[C]
     view_change_domain: str
 
@@ -54,6 +62,7 @@ class Standing(ABC, Generic[C]):
         self.proposal: Propose | None = None  # for the next height, that we gave our PREPARE; of any view so far
         self.prepared: Prepared | None = None  # for the next height, that we gave our COMMIT; of the highest view
         self.votes = Votes()  # for the next height
+        self.late = Votes()  # for the next height, not verified: they came when there were enough
         self.changes: Changes[C] = Changes()
         self.new_views: dict[str, tuple[NewView, EnterView]] = {}  # sender -> one that we cannot judge yet
         self._signer = signer
@@ -67,6 +76,11 @@ class Standing(ABC, Generic[C]):
         if raw := recovered.get(self.proposal_key):
             proposal = codec.decode(raw, Propose, OWN)
             self.proposal = proposal if self._is_open(proposal.block) else None
+        if raw := recovered.get(self.prepared_key):
+            record = codec.decode(raw, PreparedRecord, OWN)
+            block = record.block or (self.proposal.block if self.proposal else None)
+            if block is not None and self._is_open(block):
+                self.prepared = Prepared(block, record.certificate)
         if self.record.view_change and not self.record.active:
             content = messages.decode(self.record.view_change, OWN)
             if isinstance(content, ChangeView):
@@ -131,11 +145,6 @@ class Standing(ABC, Generic[C]):
     def shown(self) -> int:
         """Up to which height our VIEW-CHANGE shows that all is decided, if it is made now."""
 
-    @property
-    @abstractmethod
-    def forgotten(self) -> tuple[str, ...]:
-        """Keys of what is cleared in the same moment as the next height is decided."""
-
     def body(self, digest: bytes) -> Block | None:
         """The block of that digest for the next height, if anything that we hold has it."""
         known = [self.proposal.block] if self.proposal else []
@@ -155,23 +164,27 @@ class Standing(ABC, Generic[C]):
             self.votes.add(self.host, vote)
         return vote
 
-    def own_proposal(self, block: Block) -> Propose:
-        """As the primary. Our PREPARE is in it."""
-        return Propose(self.view, block, self.own_vote(PREPARE, self.view, block.digest()).signature)
-
     # The durable steps, in the order of the rule
 
-    def promise_proposal(self, proposal: Propose) -> Persist:
+    def promise_proposal(self, proposal: Propose) -> list[Effect]:
         """We give our PREPARE to it, and so never to another at this height and view."""
+        effects: list[Effect] = []
+        if self.prepared is not None and self.prepared.block != proposal.block:
+            effects.append(self._keep_prepared(self.prepared.block, self.prepared.certificate))
         self.proposal = proposal
         self._count_own()
-        return Persist(self.proposal_key, codec.encode(proposal))
+        return [*effects, Persist(self.proposal_key, codec.encode(proposal))]
 
     def promise_prepared(self, block: Block, certificate: Certificate) -> Persist:
         """We give our COMMIT to it, and carry its certificate through every view change."""
         self.prepared = Prepared(block, certificate)
         self._count_own()
-        return self._keep_prepared(self.prepared)
+        known = self.proposal is not None and self.proposal.block == block
+        return self._keep_prepared(None if known else block, certificate)
+
+    def _keep_prepared(self, block: Block | None, certificate: Certificate) -> Persist:
+        """The block is left out while it is that of the proposal, which is kept too: it may be large."""
+        return Persist(self.prepared_key, codec.encode(PreparedRecord(block, certificate)))
 
     def promise_view(self, view: int) -> Persist:
         """VIEW-CHANGE(view): no vote in a lower view from now on. Again for the same view: we can show more."""
@@ -198,9 +211,9 @@ class Standing(ABC, Generic[C]):
         self.chain.append(block, certificate)
         self.certificate = certificate
         self.proposal = self.prepared = None
-        self.votes = Votes()
+        self.votes, self.late = Votes(), Votes()
         self._look_around()
-        return [Decide(block, certificate, forget=self.forgotten)]
+        return [Decide(block, certificate, forget=(self.proposal_key, self.prepared_key))]
 
     def new_view(self, received: list[Received[C]]) -> tuple[NewView, EnterView]:
         """NEW-VIEW of our view, from VIEW-CHANGEs of which one is our own."""
@@ -217,9 +230,6 @@ class Standing(ABC, Generic[C]):
         return new_view, EnterView(self._signed(NEW_VIEW_DOMAIN, codec.encode(new_view)))
 
     @abstractmethod
-    def _keep_prepared(self, prepared: Prepared) -> Persist: ...
-
-    @abstractmethod
     def _change_to(self, view: int) -> C:
         """What we can show now."""
 
@@ -232,9 +242,7 @@ class Standing(ABC, Generic[C]):
         if not self.is_member:
             return
         if current := self.current:
-            digest = current.block.digest()
-            self.votes.add(self.primary, Vote(self.ballot(PREPARE, self.view, digest), current.signature))
-            self.own_vote(PREPARE, self.view, digest)
+            self.own_vote(PREPARE, self.view, current.block.digest())
         if self.prepared:
             ballot = self.prepared.certificate.ballot
             self.own_vote(COMMIT, ballot.view, ballot.digest)

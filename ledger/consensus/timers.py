@@ -38,7 +38,7 @@ class Timers:
 
     def decided(self) -> None:
         self._failed_views = 0
-        self.deadline = None
+        self.deadline = self.relay_at = None
 
     def view_failed(self) -> None:
         self._failed_views += 1

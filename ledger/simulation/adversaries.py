@@ -38,6 +38,7 @@ class Adversary:
         self._view_change: Any = standing.view_change
         self._view_change_domain = standing.view_change_domain
         self._echoed: set[tuple[str, Ballot]] = set()
+        self._split: set[bytes] = set()  # of blocks that only some are to hear of
 
     def start(self, now: float, wall: int) -> list[Effect]:
         return self._bent(self._engine.start(now, wall))
@@ -84,15 +85,19 @@ class Equivocator(Adversary):
     """Proposes one block to half of the members and another to the rest, and votes for whatever it hears of."""
 
     def bend(self, to: str | None, content: Content) -> list[tuple[str | None, Content]]:
+        half = len(self._others) // 2
+        if isinstance(content, Vote) and to is None and content.ballot.digest in self._split:
+            return [(host, content) for host in self._others[:half]]
         if not isinstance(content, Propose) or to is not None:
             return [(to, content)]
+        self._split.add(content.block.digest())
         header = content.block.header
         later = msgspec.structs.replace(header, timestamp=header.timestamp + 1)
         other = Block(later, content.block.transactions)
         ballot = Ballot(header.chain, self._version, PREPARE, header.height, content.view, other.digest())
-        second = Propose(content.view, other, self._vote(ballot).signature)
-        half = len(self._others) // 2
-        return [(host, content if place < half else second) for place, host in enumerate(self._others)]
+        first: list[tuple[str | None, Content]] = [(host, content) for host in self._others[:half]]
+        second = Propose(content.view, other), self._vote(ballot)
+        return first + [(host, each) for host in self._others[half:] for each in second]
 
     def hear(self, sender: str, content: Content) -> list[Effect]:
         if not isinstance(content, Vote) or (sender, content.ballot) in self._echoed:

@@ -3,7 +3,7 @@
 from ledger import codec
 from ledger.block import Block
 from ledger.certificate import COMMIT, PREPARE, Ballot, Certificate, Members
-from ledger.consensus.messages import ChangeView, Content, Propose, Vote
+from ledger.consensus.messages import ChangeView, Content, Vote
 from ledger.consensus.view_changes import ViewChange
 from ledger.errors import PeerFault
 from ledger.simulation.twins import fast_verify, members_after
@@ -46,10 +46,6 @@ class Checker:
     def sent(self, host: str, content: Content) -> None:
         """No host signs twice, and none votes in a view that it has left, restarts or not."""
         match content:
-            case Propose():
-                header = content.block.header
-                ballot = Ballot(header.chain, 0, PREPARE, header.height, content.view, content.block.digest())
-                self._voted(host, ballot)
             case Vote():
                 self._voted(host, content.ballot)
             case ChangeView():

@@ -115,7 +115,8 @@ def recomputed_by_followers(mutant: Mutant) -> Script:
     block = fresh_block(script, b"two", "b")
     for host in "cd":
         script.hand("b", host, EnterView(sign("b", NEW_VIEW_DOMAIN, lie)))
-        script.hand("b", host, Propose(1, block, vote(script, "b", PREPARE, 1, block).signature))
+        script.hand("b", host, Propose(1, block))
+        script.hand("b", host, vote(script, "b", PREPARE, 1, block))
         script.hand("b", host, vote(script, "b", COMMIT, 1, block))
     script.settle("cd")
     return script

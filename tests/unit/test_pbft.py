@@ -55,7 +55,7 @@ def test_three_message_delays_decide() -> None:
     script = script_of()
     script.tell(b"one", "a")
     assert script.deliver(Propose) == 3
-    assert script.deliver(Vote, vote=PREPARE) == 9
+    assert script.deliver(Vote, vote=PREPARE) == 12
     assert script.deliver(Vote, vote=COMMIT) == 12
     assert [script.height(host) for host in "abcd"] == [1, 1, 1, 1]
     assert script.post == []

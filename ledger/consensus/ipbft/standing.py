@@ -7,17 +7,17 @@ from ledger.certificate import Certificate
 from ledger.consensus.engine import RESTORED, Persist
 from ledger.consensus.ipbft.restored import Fence
 from ledger.consensus.ipbft.view_change import VIEW_CHANGE_DOMAIN, ViewChange, choose
-from ledger.consensus.records import Prepared
 from ledger.consensus.standing import OWN, Standing
 
 VIEW_KEY = "ipbft/view"
 PROPOSAL_KEY = "ipbft/proposal"
-PREPARED_KEY = "ipbft/prepared"  # the Prepared that this replica gave its COMMIT to
+PREPARED_KEY = "ipbft/prepared"
 
 
 class IpbftStanding(Standing[ViewChange]):
     view_key = VIEW_KEY
     proposal_key = PROPOSAL_KEY
+    prepared_key = PREPARED_KEY
     view_change = ViewChange
     view_change_domain = VIEW_CHANGE_DOMAIN
 
@@ -29,9 +29,6 @@ class IpbftStanding(Standing[ViewChange]):
             self.put_fence(codec.decode(raw, Fence, OWN) if raw else Fence())
             recovered = {VIEW_KEY: recovered[VIEW_KEY]} if VIEW_KEY in recovered else {}
         super()._restore(recovered)
-        if raw := recovered.get(PREPARED_KEY):
-            prepared = codec.decode(raw, Prepared, OWN)
-            self.prepared = prepared if self._is_open(prepared.block) else None
 
     def put_fence(self, fence: Fence | None) -> Persist:
         """Whoever is behind a fence has no vote; it follows like a host without a seat."""
@@ -55,14 +52,6 @@ class IpbftStanding(Standing[ViewChange]):
     @property
     def shown(self) -> int:
         return self.best.header.height
-
-    @property
-    def forgotten(self) -> tuple[str, ...]:
-        """Clause 4: votes and prepared certificate are cleared when the block is added."""
-        return (PROPOSAL_KEY, PREPARED_KEY)
-
-    def _keep_prepared(self, prepared: Prepared) -> Persist:
-        return Persist(PREPARED_KEY, codec.encode(prepared))
 
     def _change_to(self, view: int) -> ViewChange:
         return ViewChange(

@@ -8,18 +8,17 @@ from ledger.certificate import Ballot, Certificate
 from ledger.consensus.engine import Effect, Persist
 from ledger.consensus.messages import Vote
 from ledger.consensus.pbft.view_change import CHECKPOINT, VIEW_CHANGE_DOMAIN, ViewChange, choose
-from ledger.consensus.records import Prepared
 from ledger.consensus.standing import OWN, Standing
 from ledger.consensus.votes import Votes
 
 STABLE_KEY = "pbft/stable"  # the Certificate of the stable checkpoint
-PREPARED_KEY = "pbft/prepared"  # the Prepared that this replica gave its COMMIT to
 LOG_KEY = "pbft/log/"  # and a height: the prepared Certificate of a decided block
 
 
 class PbftStanding(Standing[ViewChange]):
     view_key = "pbft/view"
     proposal_key = "pbft/proposal"
+    prepared_key = "pbft/prepared"
     view_change = ViewChange
     view_change_domain = VIEW_CHANGE_DOMAIN
 
@@ -38,9 +37,6 @@ class PbftStanding(Standing[ViewChange]):
                 if self.stable_height < certificate.ballot.height < self.height:
                     self.log[certificate.ballot.height] = certificate
         super()._restore(recovered)
-        if raw := recovered.get(PREPARED_KEY):
-            prepared = codec.decode(raw, Prepared, OWN)
-            self.prepared = prepared if self._is_open(prepared.block) else None
         if self.stable is not None and self.has_seat and self.is_settled:
             self.checkpoint = self._voted(self.stable.ballot)
 
@@ -59,13 +55,6 @@ class PbftStanding(Standing[ViewChange]):
     @property
     def shown(self) -> int:
         return self.stable_height
-
-    @property
-    def forgotten(self) -> tuple[str, ...]:
-        return (self.proposal_key, PREPARED_KEY)
-
-    def _keep_prepared(self, prepared: Prepared) -> Persist:
-        return Persist(PREPARED_KEY, codec.encode(prepared))
 
     def append(self, block: Block, certificate: Certificate) -> list[Effect]:
         """What was prepared stays until a checkpoint is stable."""
