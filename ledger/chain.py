@@ -179,6 +179,9 @@ class Chain:
         self._remember(Outcome(block, overlay.changes, update))
         return block
 
+    def backlog(self) -> float:
+        return max(len(self.mempool) / MAX_BLOCK_TRANSACTIONS, self.mempool.bytes / MAX_BLOCK_BYTES)
+
     def check(self, block: Block) -> str | None:
         outcome = self._execute(block)
         return outcome if isinstance(outcome, str) else None

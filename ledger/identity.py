@@ -47,7 +47,7 @@ class Identity:
         return f"Identity(public={self.public.hex()[:8]}..)"
 
 
-class Signed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Signed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """A body and who signed it. The body stays bytes until `verify` has passed (verify, then parse)."""
 
     signer: bytes

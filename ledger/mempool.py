@@ -14,7 +14,7 @@ MAX_AHEAD = 128  # how far beyond its account's next nonce a transaction is kept
 MAX_VERIFIED_BYTES = 16 * 1024 * 1024  # of transactions whose verification is remembered
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class Waiting(msgspec.Struct, frozen=True, gc=False):
     raw: bytes
     transaction: Transaction
 
@@ -48,7 +48,7 @@ class Mempool:
         self._max_bytes = max_bytes
         self._accounts: dict[bytes, dict[int, Waiting]] = {}
         self._raws: set[bytes] = set()
-        self._bytes = 0
+        self.bytes = 0  # of what waits
 
     def __len__(self) -> int:
         return len(self._raws)
@@ -74,14 +74,14 @@ class Mempool:
                 " send the ones before it first"
             )
         replaced = self._accounts.get(transaction.account, {}).get(nonce)
-        room = self._max_bytes - self._bytes + (len(replaced.raw) if replaced else 0)
+        room = self._max_bytes - self.bytes + (len(replaced.raw) if replaced else 0)
         if (len(self._raws) >= self._max_waiting and replaced is None) or len(raw) > room:
             raise Unavailable(f"the mempool is full ({len(self._raws)} transactions wait); try again", retry_after=1.0)
         if replaced is not None:
             self.remove(replaced)
         self._accounts.setdefault(transaction.account, {})[nonce] = Waiting(raw, transaction)
         self._raws.add(raw)
-        self._bytes += len(raw)
+        self.bytes += len(raw)
 
     def remove(self, waiting: Waiting) -> None:
         queue = self._accounts[waiting.transaction.account]
@@ -89,7 +89,7 @@ class Mempool:
         if not queue:
             del self._accounts[waiting.transaction.account]
         self._raws.remove(waiting.raw)
-        self._bytes -= len(waiting.raw)
+        self.bytes -= len(waiting.raw)
 
     def find(self, account: bytes, nonce: int) -> Waiting | None:
         return self._accounts.get(account, {}).get(nonce)

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 RESEND_EVERY = 2.0  # seconds between repeats of own transactions that are not final yet
 REVIEW_EVERY = 0.1  # seconds between two looks for own transactions that can no longer run
 SPREAD = 256  # transactions in one message
+MANY = 16  # transactions, after which the next ones wait for more to join them
+GATHER = 0.01  # seconds that they do
 OWN_CLIENT = "this host's client"
 
 
@@ -39,7 +41,8 @@ class Requests:
         self._host, self._chain, self._final, self._members, self._send = host, chain, final, members, send
         self._command, self._shielded, self._blame, self._broadcast = command, shielded, blame, broadcast
         self._submissions = Submissions()
-        self._offered: list[bytes] = []  # in this turn of the loop
+        self._offered: list[bytes] = []  # not passed on yet
+        self._next_pass = 0.0  # by the loop's clock
         self._intake = Intake(self._admit, lambda work: asyncio.get_running_loop().call_soon(work))
         self._resend: asyncio.TimerHandle | None = None
         self._review: asyncio.TimerHandle | None = None
@@ -56,15 +59,17 @@ class Requests:
         submission = self._submissions.add(raw, chain.open(raw, OWN_CLIENT))
         loop = asyncio.get_running_loop()
         if not self._offered:
-            loop.call_soon(self._pass_on)
+            loop.call_at(self._next_pass, self._pass_on)
         self._offered.append(raw)
         if self._resend is None:
             self._resend = loop.call_later(RESEND_EVERY, self._spread_again)
         return submission.height
 
     def _pass_on(self) -> None:
-        """All that was offered in one turn of the loop goes on together."""
+        """All that was offered in one turn of the loop goes on together; when it was much, what follows is gathered."""
         offered, self._offered = self._offered, []
+        if len(offered) >= MANY:
+            self._next_pass = asyncio.get_running_loop().time() + GATHER
         if self._chain() is not None:
             if self._broadcast:
                 self._spread(offered, self._members())

@@ -10,7 +10,7 @@ DOMAIN = "agentplatform/transaction"
 MAX_TRANSACTION_BYTES = 64 * 1024
 
 
-class Transaction(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Transaction(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """One call of one contract. `nonce` counts the account's transactions from 0, so that none runs twice."""
 
     chain: bytes  # the chain's id: the digest of its genesis

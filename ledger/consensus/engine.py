@@ -90,6 +90,9 @@ class Chain(Protocol):
     def build(self, wall: int, proposer: str) -> Block | None:
         """A fresh block on the best one from what waits in the mempool; None when nothing can run."""
 
+    def backlog(self) -> float:
+        """What waits in the mempool, in blocks: 1.0 fills one."""
+
     def check(self, block: Block) -> str | None:
         """Why `block` is no valid successor of the best one (None: it is valid). Clocks are the engine's matter."""
 

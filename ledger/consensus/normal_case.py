@@ -18,6 +18,7 @@ from ledger.consensus.catch_up import CatchUp
 from ledger.consensus.engine import Accuse, Admit, Chain, Effect, Send, Serve, WakeAt
 from ledger.consensus.held import Held
 from ledger.consensus.judge import check_proposal, check_vote
+from ledger.consensus.linger import Linger
 from ledger.consensus.messages import Blocks, Content, Fetch, Propose, Relay, Status, Vote
 from ledger.consensus.settings import Settings
 from ledger.consensus.standing import Signer, Standing
@@ -55,6 +56,7 @@ class NormalCase(ABC, Generic[C]):
         self._catch_up = CatchUp(self._settings.resend_every)
         self._waiting = True  # the chain may have transactions that can run
         self._timers = Timers(self._settings)
+        self._linger = Linger(self._settings)
         self._wake: float | None = None
         self._now, self._wall = 0.0, 0
         self._effects: list[Effect] = []
@@ -73,6 +75,7 @@ class NormalCase(ABC, Generic[C]):
     def command(self, transactions: Sequence[bytes], now: float, wall: int) -> list[Effect]:
         self._begin(now, wall)
         self._waiting = True
+        self._linger.came(now, self._at.chain.backlog())
         self._requested(transactions)
         return self._finish()
 
@@ -88,6 +91,7 @@ class NormalCase(ABC, Generic[C]):
     def tick(self, now: float, wall: int) -> list[Effect]:
         self._begin(now, wall)
         self._wake = None  # whoever calls early is told the time again
+        self._linger.tick(now)
         if self._timers.beat_at <= now:
             self._beat()
         if is_past(self._timers.relay_at, now):
@@ -106,7 +110,7 @@ class NormalCase(ABC, Generic[C]):
         while self._advance():
             pass
         self._set_deadline()
-        wake = self._timers.next(self._catch_up.at)
+        wake = self._timers.next(self._catch_up.at, self._linger.until)
         if wake != self._wake:
             self._wake = wake
             self._effects.append(WakeAt(wake))
@@ -257,10 +261,13 @@ class NormalCase(ABC, Generic[C]):
         if at.forced is not None:
             block = at.body(at.forced)
         else:
-            block = at.chain.build(self._wall, at.host) if self._waiting else None
+            if not self._waiting or self._linger.until is not None:
+                return False
+            block = at.chain.build(self._wall, at.host)
             self._waiting = block is not None
         if block is None:
             return False
+        self._linger.proposed(self._now)
         proposal = Propose(at.view, block)
         self._send(None, proposal)
         self._prepare(proposal)
@@ -297,6 +304,8 @@ class NormalCase(ABC, Generic[C]):
     def _append(self, block: Block, certificate: Certificate) -> None:
         self._effects += self._at.append(block, certificate)
         self._timers.decided()
+        if self._at.leads:
+            self._linger.decided(self._now, self._at.chain.backlog())
         self._expect_more()
 
     def _release_held(self) -> bool:

@@ -20,6 +20,9 @@ class Settings:
     status_every: float = 2.0
     """How often an idle replica tells its height and view: one small message to each peer."""
 
+    linger: float = 0.25
+    """How long a primary lets a block fill at most. It does so only while much waits and more comes: see `linger`."""
+
     fetch_after: float = 0.2
     """Patience with votes of a later height: what decides ours is most likely just behind them."""
 

@@ -12,8 +12,8 @@ class Timers:
         self.relay_at: float | None = None  # when the primary is told of what waits
         self.deadline: float | None = None  # when the primary is suspected
 
-    def next(self, other: float | None) -> float:
-        times = (self.beat_at, self.relay_at, self.deadline, other)
+    def next(self, *others: float | None) -> float:
+        times = (self.beat_at, self.relay_at, self.deadline, *others)
         return min(time for time in times if time is not None)
 
     def beat_soon(self, now: float) -> None:

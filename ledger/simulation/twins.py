@@ -88,6 +88,9 @@ class TwinChain:
             transactions,
         )
 
+    def backlog(self) -> float:
+        return len(self.waiting) / BLOCK_TRANSACTIONS
+
     def check(self, block: Block) -> str | None:
         header = block.header
         expected = self.block(block.transactions, header.timestamp, header.proposer).header
