@@ -9,14 +9,17 @@ from contextlib import suppress
 from ledger.block import Block
 from ledger.certificate import Certificate
 from ledger.consensus.engine import Accuse, Send
-from ledger.consensus.messages import ChangeView, Content, EnterView, NewView, Status
+from ledger.consensus.messages import ChangeView, Content, EnterView, NewView, Recall, Recalled, Status
 from ledger.consensus.normal_case import NormalCase
+from ledger.consensus.restored import Fence, Recollection
 from ledger.consensus.view_changes import C, Received, open_new_view
 from ledger.errors import PeerFault
 from ledger.identity import Signed
 
 
 class Agreement(NormalCase[C]):
+    _recollection: Recollection | None = None
+
     # The engine's own
 
     @abstractmethod
@@ -55,6 +58,13 @@ class Agreement(NormalCase[C]):
                 self._on_change_view(sender, content)
             case EnterView():
                 self._on_enter_view(sender, content)
+            case Recall():
+                if self._at.fence is None:  # who has forgotten is no witness
+                    self._send(sender, Recalled(content.nonce, self._at.best.header.height, self._at.view))
+            case Recalled():
+                if self._recollection is not None:
+                    self._recollection.heard(sender, content)
+                    self._catch_up.heard(sender, content.height, self._at.best.header.height, self._now)
             case _:
                 super()._receive(sender, content)
 
@@ -107,7 +117,7 @@ class Agreement(NormalCase[C]):
     # What follows
 
     def _change_view(self) -> bool:
-        return self._join_view_change() or self._lead_new_view() or self._follow_new_view()
+        return self._pass_fence() or self._join_view_change() or self._lead_new_view() or self._follow_new_view()
 
     def _join_view_change(self) -> bool:
         """Clause 6: f+1 hosts ask for a higher view."""
@@ -150,6 +160,8 @@ class Agreement(NormalCase[C]):
         self._expect_more()
 
     def _append(self, block: Block, certificate: Certificate) -> None:
+        if self._at.has_forgotten(certificate):
+            self._effects.append(self._at.put_fence(Fence()))
         super()._append(block, certificate)
         self._review_changes()
 
@@ -172,6 +184,10 @@ class Agreement(NormalCase[C]):
         at = self._at
         if at.is_member and not at.active and not self._renew_view_change():
             self._send(None, at.own_change.message)
+        if at.fence is not None and at.fence.height is None:
+            if self._recollection is None:
+                self._recollection = Recollection(self._wall)
+            self._send(None, Recall(self._recollection.nonce))
 
     def _set_deadline(self) -> None:
         """It runs while there is something to decide; without a view, once q hosts ask for one (clause 6)."""
@@ -214,3 +230,23 @@ class Agreement(NormalCase[C]):
         message = self._at.record.new_view if self._at.active else self._at.record.view_change
         if message is not None:
             self._effects.append(Send(to, message))
+
+    # An old copy of our data (ledger.consensus.restored)
+
+    def _pass_fence(self) -> bool:
+        at, fence = self._at, self._at.fence
+        if fence is None:
+            return False
+        if fence.height is None:
+            found = self._recollection and self._recollection.fence(at.members, at.host, at.best.header.height)
+            if not found:
+                return False
+            self._effects.append(at.put_fence(found))
+            return True
+        if at.shown < fence.height or not at.has_seat:
+            return False
+        behind_us = at.put_fence(None)
+        if at.view < fence.view:
+            self._start_view_change(fence.view)  # durable before the fence is gone
+        self._effects.append(behind_us)
+        return True

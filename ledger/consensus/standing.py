@@ -8,10 +8,11 @@ from ledger import codec
 from ledger.block import Block
 from ledger.certificate import COMMIT, PREPARE, VOTE_DOMAIN, Ballot, Certificate, Members
 from ledger.consensus import messages
-from ledger.consensus.engine import Chain, Decide, Effect, Persist
+from ledger.consensus.engine import RESTORED, Chain, Decide, Effect, Persist
 from ledger.consensus.leaders import primary
 from ledger.consensus.messages import NEW_VIEW_DOMAIN, ChangeView, EnterView, NewView, Propose, Vote
 from ledger.consensus.records import PreparedRecord, ViewRecord
+from ledger.consensus.restored import Fence
 from ledger.consensus.view_changes import C, Changes, Received
 from ledger.consensus.votes import Votes
 from ledger.errors import Misuse
@@ -45,6 +46,8 @@ class Standing(ABC, Generic[C]):
     view_change: type[C]
     view_change_domain: str
 
+    fence: Fence | None = None  # we are an old copy: below it nothing is signed
+
     def __init__(
         self,
         host: str,
@@ -71,6 +74,10 @@ class Standing(ABC, Generic[C]):
         self._count_own()
 
     def _restore(self, recovered: Mapping[str, bytes]) -> None:
+        raw = recovered.get(RESTORED)
+        if raw is not None:
+            self.put_fence(codec.decode(raw, Fence, OWN) if raw else Fence())
+            recovered = {self.view_key: recovered[self.view_key]} if self.view_key in recovered else {}
         if raw := recovered.get(self.view_key):
             self.record = codec.decode(raw, ViewRecord, OWN)
         if raw := recovered.get(self.proposal_key):
@@ -100,7 +107,8 @@ class Standing(ABC, Generic[C]):
         self.best_digest = self.best.digest()
         self.height = self.best.header.height + 1  # the one that is being decided
         self.members: Members = self.chain.members()  # who decide it
-        self.is_member = self.members.key_of(self.host) == self._signer.public
+        self.has_seat = self.members.key_of(self.host) == self._signer.public
+        self.is_member = self.has_seat and self.fence is None
 
     # What is derived
 
@@ -205,6 +213,20 @@ class Standing(ABC, Generic[C]):
             new_view=messages.encode(message),
         )
         return Persist(self.view_key, codec.encode(self.record))
+
+    def put_fence(self, fence: Fence | None) -> Persist:
+        """Whoever is behind a fence has no vote; it follows like a host without a seat."""
+        self.fence = fence
+        if fence is not None:
+            self.proposal = self.prepared = None
+        self._look_around()
+        return Persist(RESTORED, None if fence is None else codec.encode(fence))
+
+    def has_forgotten(self, certificate: Certificate) -> bool:
+        """Whether it has a COMMIT of ours, of which we know nothing. (Its signatures have been verified.)"""
+        own = any(host == self.host for host, _ in certificate.signatures)
+        known = self.prepared is not None and self.prepared.block.digest() == certificate.ballot.digest
+        return own and not known and self.is_member
 
     def append(self, block: Block, certificate: Certificate) -> list[Effect]:
         """The height is decided: its votes and prepared certificate are cleared (clause 4)."""

@@ -7,10 +7,10 @@ from random import Random
 import pytest
 
 from ledger.certificate import Certificate
-from ledger.consensus.engine import RESTORED, Chain
+from ledger.consensus.engine import RESTORED, Chain, Engine
 from ledger.consensus.ipbft import Ipbft
-from ledger.consensus.ipbft.view_change import ViewChange
 from ledger.consensus.messages import Propose, Vote
+from ledger.consensus.pbft import Pbft
 from ledger.consensus.settings import Settings
 from ledger.simulation import Mutant
 from ledger.simulation.node import Disk
@@ -112,17 +112,17 @@ def test_an_honest_restart_is_not_taken_for_an_old_copy() -> None:
 # Random lives
 
 
-def life(seed: int, engine: type[Ipbft]) -> tuple[World, str]:
+def life(seed: int, engine: type[Ipbft] | type[Pbft]) -> tuple[World, str]:
     """Somebody is set back to a copy of a while ago, in a bad network."""
     random = Random(f"old backup {seed}")  # noqa: S311  repeatable
     members = make_members(4)
 
-    def make(host: str, chain: Chain, kept: Mapping[str, bytes], certificate: Certificate | None) -> Ipbft:
-        settings = Settings(max_view_timeout=8.0)
+    def make(host: str, chain: Chain, kept: Mapping[str, bytes], certificate: Certificate | None) -> Engine:
+        settings = Settings(max_view_timeout=8.0, checkpoint_every=3)
         return engine(host, FastKey(host), chain, kept, settings, certificate, fast_verify)
 
     faults = Faults(loss=random.choice((0.0, 0.1, 0.3)), delay=0.2)
-    world = World(random, members, make, ViewChange, faults)
+    world = World(random, members, make, engine.standing.view_change, faults)
     hosts = list(world.nodes)
     unlucky = random.choice(hosts[:2])
     copies: list[Disk] = []
@@ -152,9 +152,10 @@ def life(seed: int, engine: type[Ipbft]) -> tuple[World, str]:
 SEEDS = 25
 
 
-def test_random_lives_with_an_old_backup_are_safe_and_live() -> None:
+@pytest.mark.parametrize("engine", [Ipbft, Pbft])
+def test_random_lives_with_an_old_backup_are_safe_and_live(engine: type[Ipbft] | type[Pbft]) -> None:
     for seed in range(SEEDS):
-        world, unlucky = life(seed, Ipbft)
+        world, unlucky = life(seed, engine)
         assert world.checker.faults == [], seed
         assert RESTORED not in world.nodes[unlucky].disk.kept, f"seed {seed}: it never takes part again"
         assert all(b"205" in node.chain.decided for node in world.nodes.values()), seed

@@ -90,6 +90,10 @@ class Pbft(Agreement[ViewChange]):
     def _change_view(self) -> bool:
         return self._stabilise() or super()._change_view()
 
+    def _pass_fence(self) -> bool:
+        """Prepared certificates that were forgotten are behind a stable checkpoint, and missed no more."""
+        return self._at.is_settled and super()._pass_fence()
+
     def _stabilise(self) -> bool:
         """A checkpoint that we have come to ourselves is stable when q members have sent theirs."""
         at = self._at

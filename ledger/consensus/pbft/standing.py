@@ -42,11 +42,10 @@ class PbftStanding(Standing[ViewChange]):
 
     def _look_around(self) -> None:
         super()._look_around()
-        self.has_seat = self.is_member
         # The checkpoint's signers are those who decide the height after it.
         version = self.stable.ballot.members_version if self.stable else 0
         self.is_settled = self.members.version == version
-        self.is_member = self.has_seat and self.is_settled
+        self.is_member = self.is_member and self.is_settled
 
     @property
     def stable_height(self) -> int:
