@@ -1,8 +1,7 @@
-"""A host's replica of the ledger: the edge that performs what the engine asks for.
+"""A host's replica of the ledger: an engine, its store and its links, and what others may ask it.
 
-The effects of one step are one transaction on disk. Messages, and the news of a final block, wait behind it
-(ledger.outbox): what they promise is durable before they are seen. When the disk fails the replica sends
-nothing more and says so; it must be started anew.
+ledger.performer does what the engine asks for. When the disk fails the replica sends nothing more and says so; it
+must be started anew.
 """
 
 import asyncio
@@ -11,27 +10,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from itertools import groupby
-from typing import NamedTuple
 
 from ledger import codec, state_transfer, store
 from ledger.block import Block
 from ledger.certificate import Members
-from ledger.chain import Chain, Changes, Snapshot, UnknownRules
-from ledger.consensus.engine import RESTORED, Accuse, Admit, Decide, Effect, Engine, Persist, Send, Serve, WakeAt
+from ledger.chain import Chain, Snapshot, UnknownRules
+from ledger.consensus.engine import RESTORED, Accuse, Engine, Persist
 from ledger.contracts import trust
 from ledger.contracts.state import View
 from ledger.contracts.trust import Proposal, Standing
-from ledger.disk import Disk, Statement
+from ledger.disk import Disk
 from ledger.engines import EngineKind
 from ledger.errors import PeerFault, PlatformError, Unavailable
-from ledger.evidence import Evidence
 from ledger.genesis import Genesis
 from ledger.identity import Identity
-from ledger.light import FORMAT, MEMBERS_KEY, Export
+from ledger.light import FORMAT, Export
 from ledger.links.base import Channel, Links, Passport
-from ledger.outbox import Outbox
+from ledger.performer import Appended, Performer
 from ledger.proof import StateProof
 from ledger.rates import Rates
 from ledger.requests import Requests
@@ -46,15 +41,6 @@ TRANSACTIONS = b"\x01"
 STATE = b"\x02"
 
 BlockObserver = Callable[[Block], None]
-
-
-class _Appended(NamedTuple):
-    """What appending a block did to the state, until the block is durable."""
-
-    changes: Changes
-    members: Members
-    registry: Mapping[str, Passport] | None  # None: as before
-    proof: StateProof | None  # of a change of members
 
 
 class Replica:
@@ -90,29 +76,24 @@ class Replica:
         self._rates = Rates(clock)
         self._observers: list[BlockObserver] = []
         self._failure_observers: list[Callable[[Unavailable], None]] = []
-        self._appended: dict[int, _Appended] = {}  # by height: appended by the engine, not yet in a transaction
         self._requests = Requests(
             host,
             lambda: self._chain if self._running and not self._leaping else None,
             lambda: self._final,
             lambda: [member.host for member in self._members.members],
             lambda member, raw: self._send(member, TRANSACTIONS + raw),
-            lambda raws: self._perform(self._engine.command(raws, self._clock(), self._wall())),
+            lambda raws: self._performer.command(raws),
             self._shielded,
             self._blame,
             engine.clients_broadcast,
         )
-        self._serving: dict[str, asyncio.Task[None]] = {}
-        self._outbox = Outbox(self._disk_failed)
-        self._timer: asyncio.TimerHandle | None = None
         self._running = False
         self._leaping = False  # the chain is being exchanged: the engine rests
         self._leap_behind = leap_behind
         self._store: Store | None = None
         # Set by `start`.
-        self._loop: asyncio.AbstractEventLoop
         self._chain: Chain
-        self._engine: Engine
+        self._performer: Performer
         self._final: Block
         self._members: Members
         self._registry: Mapping[str, Passport]
@@ -122,15 +103,24 @@ class Replica:
 
     async def start(self) -> None:
         """Raises Misuse for a disk that holds another chain, a damaged one, or one older than its own votes."""
-        self._loop = asyncio.get_running_loop()
         opened = await store.open_store(self._disk, self._genesis)
         try:
             stored = await opened.load()
-            self._chain = Chain(self._genesis, stored.snapshot, self._on_append)
-            self._chain.check_rules()
-            self._engine = self._kind.create(
-                self.host, self._identity, self._chain, stored.engine, certificate=self._chain.certificate
+            self._performer = Performer(
+                self.host,
+                opened,
+                self._kind,
+                self._clock,
+                self._wall,
+                self._send_engine,
+                self._adopt,
+                self._requests.put,
+                self._accuse,
+                self._fail,
             )
+            self._chain = Chain(self._genesis, stored.snapshot, self._performer.on_append)
+            self._chain.check_rules()
+            engine = self._make_engine(stored.engine)
         except PlatformError:
             await opened.close()
             raise
@@ -149,7 +139,7 @@ class Replica:
             self._leap_behind,
         )
         self._transfer.start(self._transfer.run())
-        self._begin()
+        self._begin(engine)
 
     async def stop(self) -> None:
         """Ends when what was written is durable. Whoever waits for a transaction hears that it is unknown."""
@@ -157,9 +147,7 @@ class Replica:
             return
         self._halt(Unavailable(f"the replica of {self.host} was stopped; ask again when it runs", retry_after=1.0))
         await self._transfer.stop()
-        for task in list(self._serving.values()):
-            task.cancel()
-        await asyncio.gather(*self._serving.values(), return_exceptions=True)
+        await self._performer.stopped()
         await self._store.close()
 
     # What it knows. All of it is final and, but for `state` (ahead by one write at most), durable.
@@ -255,7 +243,7 @@ class Replica:
                 raise PeerFault(sender, "sends more than this host takes; the message is dropped")
             kind, body = message[:1], message[1:]
             if kind == ENGINE:
-                self._perform(self._engine.message(sender, body, self._clock(), self._wall()))
+                self._performer.message(sender, body)
             elif kind == TRANSACTIONS:
                 self._requests.receive(sender, body)
             elif kind == STATE:
@@ -275,12 +263,7 @@ class Replica:
         except Exception:
             self.faults[sender] += 1
             log.exception("%s: a message from %s could not be worked on", self.host, sender)
-        self._check_complete()
-
-    def _check_complete(self) -> None:
-        """What the engine appended must have come back as a Decide; else memory is ahead of the disk for good."""
-        if self._appended and self._running:
-            self._fail(Unavailable(f"{self.host}: the engine appended a block without deciding it; start anew"))
+        self._performer.check_complete()
 
     def _blame(self, fault: PeerFault) -> None:
         self.faults[fault.peer] += 1
@@ -292,95 +275,26 @@ class Replica:
         if up and self._running and host in {member.host for member in self._members.members}:
             self._requests.linked(host)
 
-    def _tick(self) -> None:
-        self._timer = None
-        try:
-            self._perform(self._engine.tick(self._clock(), self._wall()))
-        except Exception as error:
-            log.exception("%s: the engine failed", self.host)
-            self._fail(Unavailable(f"{self.host}: the engine failed ({error!r}); start the replica anew"))
-        self._check_complete()
+    def _accuse(self, accusation: Accuse) -> None:
+        """The evidence is kept with the same step's writes."""
+        host = accusation.host
+        self.faults[host] += 1
+        log.error("%s: %s signed two different things where one is allowed: %s", self.host, host, accusation)
 
     # What goes out
-
-    def _on_append(self, block: Block, changes: Changes) -> None:
-        members = self._chain.members()
-        registry = trust.registry(self._chain.state) if trust.REGISTRY in changes else None
-        proof = self._chain.prove(MEMBERS_KEY) if MEMBERS_KEY in changes else None
-        self._appended[block.header.height] = _Appended(changes, members, registry, proof)
-
-    def _perform(self, effects: list[Effect]) -> None:
-        """One step: its writes as one transaction, and behind it what waits for them."""
-        statements: list[Statement] = []
-        behind: list[Callable[[], None]] = []
-        admitted: list[Admit] = []
-        for effect in effects:
-            act: Callable[[], None] | None = None
-            match effect:
-                case Persist():
-                    statements.append(store.persist(effect))
-                case Decide(block=block):
-                    appended = self._appended.pop(block.header.height)
-                    statements += store.decide(effect, appended.changes, appended.proof)
-                    act = partial(self._adopt, block, appended)
-                case Send(to=to, message=message):
-                    act = partial(self._broadcast if to is None else partial(self._send, to), ENGINE + message)
-                case Serve():
-                    act = partial(self._serve, effect)
-                case WakeAt(time=at):
-                    self._wake_at(at)
-                case Admit():
-                    admitted.append(effect)
-                case Accuse(host=host):
-                    self.faults[host] += 1
-                    log.error("%s: %s signed two different things where one is allowed: %s", self.host, host, effect)
-                    statements.append(store.accuse(Evidence(host, effect.domain, effect.first, effect.second)))
-            if act is not None and statements:
-                behind.append(act)
-            elif act is not None:
-                self._outbox.put(act)
-        if statements:
-            assert self._store is not None
-            self._outbox.behind(self._store.write(*statements))
-        for act in behind:
-            self._outbox.put(act)
-        for sender, group in groupby(admitted, lambda each: each.sender):
-            self._requests.put(sender, (each.transaction for each in group))
 
     def _send(self, host: str, message: bytes) -> None:
         if host != self.host and self._running:
             self._links.send(host, Channel.LEDGER, message)
 
-    def _broadcast(self, message: bytes) -> None:
-        """To every trusted host: those without a seat follow the chain by it."""
-        for host in self._registry:
-            self._send(host, message)
-
-    def _wake_at(self, at: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(max(0.0, at - self._clock()), self._tick)
-
-    def _serve(self, effect: Serve) -> None:
-        """One at a time for each peer: it asks again."""
-        if effect.to not in self._serving and self._running:
-            task = self._loop.create_task(self._serve_blocks(effect))
-            self._serving[effect.to] = task
-            task.add_done_callback(lambda _: self._serving.pop(effect.to, None))
-
-    async def _serve_blocks(self, effect: Serve) -> None:
-        assert self._store is not None
-        try:
-            blocks = await self._store.blocks(effect.first, effect.last)
-        except PlatformError as error:
-            log.error("%s: blocks for %s cannot be read: %s", self.host, effect.to, error)
-            return
-        if blocks and blocks[0][0].header.height == effect.first:  # else they are missing here: it asks others too
-            self._send(effect.to, ENGINE + self._kind.encode_blocks(blocks))
+    def _send_engine(self, to: str | None, message: bytes) -> None:
+        """To all (None) is to every trusted host: those without a seat follow the chain by it."""
+        for host in self._registry if to is None else (to,):
+            self._send(host, ENGINE + message)
 
     # What became final
 
-    def _adopt(self, block: Block, appended: "_Appended") -> None:
+    def _adopt(self, block: Block, appended: Appended) -> None:
         self._final = block
         if appended.registry is not None:
             self._trust(appended.members, appended.registry)
@@ -403,13 +317,12 @@ class Replica:
 
         The engine gets what it must not forget, as it does then: it signs nothing that a restart would not allow.
         """
-        chain = await asyncio.to_thread(Chain, self._genesis, snapshot, self._on_append)
+        chain = await asyncio.to_thread(Chain, self._genesis, snapshot, self._performer.on_append)
         if not self._running or chain.best.header.height <= self._chain.best.header.height:
             return
         assert self._store is not None
         self._leaping = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._performer.rest()
         statements = store.leap(snapshot, changes)
         if self._chain.best.header.height == 0:  # the disk may have been lost, and with it what we signed
             statements.append(store.persist(Persist(RESTORED, b"")))
@@ -417,32 +330,27 @@ class Replica:
             await self._store.write(*statements)
             recovered = await self._store.engine()
         except PlatformError as error:
-            self._disk_failed(error)
+            self._fail(Unavailable(f"the replica of {self.host} cannot keep a later state ({error}); start it anew"))
         if self._running:
             self._chain, self._leaping = chain, False
-            self._engine = self._kind.create(
-                self.host, self._identity, chain, recovered, certificate=chain.certificate
-            )
-            self._begin()
+            self._begin(self._make_engine(recovered))
             self._tell(chain.best)
 
-    def _begin(self) -> None:
+    def _make_engine(self, recovered: Mapping[str, bytes]) -> Engine:
+        return self._kind.create(self.host, self._identity, self._chain, recovered, certificate=self._chain.certificate)
+
+    def _begin(self, engine: Engine) -> None:
         """With a chain and an engine that are fresh from the disk."""
         self._final = self._chain.best
         self._trust(self._chain.members(), trust.registry(self._chain.state))
         self._requests.take_again(self._chain)
-        self._perform(self._engine.start(self._clock(), self._wall()))
+        self._performer.begin(self._chain, engine)
 
     def _trust(self, members: Members, registry: Mapping[str, Passport]) -> None:
         self._members, self._registry = members, registry
         self._links.admit(registry)
 
     # What went wrong
-
-    def _disk_failed(self, error: BaseException) -> None:
-        self._fail(
-            Unavailable(f"the replica of {self.host} cannot write ({error}); it sends nothing more: start it anew")
-        )
 
     def _fail(self, failure: Unavailable) -> None:
         log.critical("%s", failure)
@@ -453,7 +361,5 @@ class Replica:
 
     def _halt(self, reason: Unavailable) -> None:
         self._running = False
-        self._outbox.close()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._performer.halt()
         self._requests.give_up(reason)

@@ -174,7 +174,7 @@ async def test_a_crash_before_the_write_forgets_and_after_it_keeps() -> None:
         alone.disks["north-1"].hold = False
         replica = await alone.start("north-1")
         assert replica.height == 1
-        assert replica._engine.recovered == {PROMISE: codec.encode(1)}  # type: ignore[attr-defined]
+        assert replica._performer.engine.recovered == {PROMISE: codec.encode(1)}  # type: ignore[attr-defined]
         assert await replica.submit(alone.call("north-1", hop(2), "records")) == 2
 
 
@@ -292,7 +292,7 @@ async def test_a_message_that_finds_a_bug_does_not_stop_the_replica(monkeypatch:
     async with cluster("north-1") as alone:
         leader = alone.replicas["north-1"]
         with monkeypatch.context() as patch:
-            patch.setattr(leader._engine, "message", lambda *_: 1 / 0)
+            patch.setattr(leader._performer.engine, "message", lambda *_: 1 / 0)
             leader._receive("north-2", Channel.LEDGER, ENGINE)
         assert leader.faults["north-2"] == 1 and leader.failure is None
         assert await leader.submit(alone.call("north-1", hop(), "records")) == 1
@@ -305,10 +305,10 @@ async def test_a_block_that_is_appended_and_not_decided_stops_the_replica(monkey
         leader._chain.take(alone.call("north-1", hop(), "records"), "a")
 
         def half(*_: object) -> list:
-            leader._engine._decide(0)  # type: ignore[attr-defined]
+            leader._performer.engine._decide(0)  # type: ignore[attr-defined]
             raise ValueError("after the append")
 
-        monkeypatch.setattr(leader._engine, "message", half)
+        monkeypatch.setattr(leader._performer.engine, "message", half)
         leader._receive("north-2", Channel.LEDGER, ENGINE)
         assert leader.failure is not None and "without deciding" in str(leader.failure)
 
