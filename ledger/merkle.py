@@ -151,11 +151,18 @@ def root_above(nodes: tuple[bytes, ...]) -> bytes:
 
 
 def verify_proof(root: bytes, key: bytes, value: bytes | None, proof: Proof) -> bool:
-    """Whether `proof` shows that under `root` the key has this value (None: that it is absent)."""
+    """Whether `proof` shows that under `root` the key has this value (None: that it is absent).
+
+    Every part has to be as long as a hash: hashing cannot tell two keys from a longer one that holds both, and a
+    proof with such a key would show that a key is absent which is not.
+    """
     key_hash = _key_hash(key)
     index = _index(key_hash)
     bucket = dict(proof.bucket)
-    if len(proof.siblings) != LEVELS or len(bucket) != len(proof.bucket):
+    parts = [part for group in (*proof.bucket, *proof.siblings) for part in group]
+    if len(proof.siblings) != LEVELS or any(len(part) != codec.DIGEST_BYTES for part in parts):
+        return False
+    if list(bucket) != sorted(bucket) or len(bucket) != len(proof.bucket):
         return False
     if bucket.get(key_hash) != (None if value is None else _value_hash(value)):
         return False

@@ -103,3 +103,24 @@ def test_a_proof_of_another_bucket_or_depth_does_not_hold() -> None:
     proof = tree.prove(b"a")
     assert not verify_proof(tree.root, b"a", b"1", Proof(proof.bucket, proof.siblings[:-1]))
     assert not verify_proof(tree.root, b"a", b"1", Proof(proof.bucket, ()))
+
+
+def test_two_keys_in_one_bucket_are_not_passed_off_as_one() -> None:
+    """A key as long as both, with what hashing puts between them: the bucket's digest is the same."""
+    one, two = colliding_keys()
+    tree = tree_of({one: b"1", two: b"2"})
+    proof = tree.prove(one)
+    parts = [part for pair in proof.bucket for part in pair]
+    for split in range(1, len(parts)):
+        between = codec.DIGEST_BYTES.to_bytes(8, "big")
+        bent = Proof(((between.join(parts[:split]), between.join(parts[split:])),), proof.siblings)
+        assert merkle._bucket_digest(dict(bent.bucket)) == merkle._bucket_digest(dict(proof.bucket))
+        assert not verify_proof(tree.root, one, None, bent) and not verify_proof(tree.root, two, None, bent)
+
+
+def test_the_keys_of_a_bucket_have_one_order() -> None:
+    one, two = colliding_keys()
+    tree = tree_of({one: b"1", two: b"2"})
+    proof = tree.prove(one)
+    assert verify_proof(tree.root, one, b"1", proof)
+    assert not verify_proof(tree.root, one, b"1", Proof(proof.bucket[::-1], proof.siblings))
