@@ -1,6 +1,7 @@
 """Members, and the certificates by which a quorum of them speaks. Pure."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import msgspec
 
@@ -53,14 +54,14 @@ class Members(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 
 class Ballot(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Exactly the bytes that a PREPARE or a COMMIT signs."""
+    """What a PREPARE or a COMMIT signs. It is small: replicas keep some before they can judge them."""
 
-    chain: bytes
+    chain: codec.Digest
     members_version: int
-    kind: str  # PREPARE | COMMIT
+    kind: Annotated[str, msgspec.Meta(max_length=16)]  # PREPARE | COMMIT
     height: int
     view: int
-    digest: bytes
+    digest: codec.Digest
 
     def encode(self) -> bytes:
         return codec.encode(self)
@@ -70,7 +71,7 @@ class Certificate(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     """A ballot and the signatures of a quorum, sorted by host."""
 
     ballot: Ballot
-    signatures: tuple[tuple[str, bytes], ...]
+    signatures: tuple[tuple[str, identity.Signature], ...]
 
     def check(self, members: Members, verify: Verifier = identity.verify) -> None:
         """Raises PeerFault unless a quorum of `members` signed this ballot, each counted once."""

@@ -6,7 +6,7 @@ Nothing else in the project encodes what is signed, hashed or sent between hosts
 from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -14,6 +14,7 @@ from ledger.errors import Misuse, PeerFault
 
 T = TypeVar("T")
 DIGEST_BYTES = 32
+Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]  # as a field of a type
 _DIGEST_LENGTH = DIGEST_BYTES.to_bytes(8, "big")
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")

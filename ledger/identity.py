@@ -5,6 +5,7 @@ curves are birationally equivalent, RFC 7748, 4.1), so that who signs with a key
 """
 
 from hashlib import blake2b
+from typing import Annotated
 
 import msgspec
 from nacl import bindings
@@ -15,6 +16,7 @@ from ledger.errors import Misuse, PeerFault
 KEY_BYTES = 32
 SEED_BYTES = 32
 SIGNATURE_BYTES = 64
+Signature = Annotated[bytes, msgspec.Meta(max_length=SIGNATURE_BYTES)]  # as a field of a type; may be left empty
 SEAL_BYTES = bindings.crypto_box_SEALBYTES  # by which a sealed content is longer
 
 

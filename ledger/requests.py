@@ -4,6 +4,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
+from typing import Annotated
+
+import msgspec
 
 from ledger import codec
 from ledger.block import Block
@@ -17,6 +20,7 @@ log = logging.getLogger(__name__)
 RESEND_EVERY = 2.0  # seconds between repeats of own transactions that are not final yet
 REVIEW_EVERY = 0.1  # seconds between two looks for own transactions that can no longer run
 SPREAD = 256  # transactions in one message
+_Spread = Annotated[tuple[bytes, ...], msgspec.Meta(max_length=SPREAD)]
 MANY = 16  # transactions, after which the next ones wait for more to join them
 GATHER = 0.01  # seconds that they do
 OWN_CLIENT = "this host's client"
@@ -96,7 +100,7 @@ class Requests:
 
     def receive(self, sender: str, message: bytes) -> None:
         """What `_spread` sent there. Raises PeerFault."""
-        self.put(sender, codec.decode(message, tuple[bytes, ...], sender))
+        self.put(sender, codec.decode(message, _Spread, sender))
 
     def put(self, sender: str, raws: Iterable[bytes]) -> None:
         """Refusing one tells nobody: its client waits elsewhere."""

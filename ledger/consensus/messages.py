@@ -5,15 +5,20 @@ The link authenticates who sends. What must also convince a third replica is sig
 Blocks need no signature: they promise nothing, and a block proves itself by its certificate.
 """
 
+from typing import Annotated
+
 import msgspec
 
 from ledger import codec
 from ledger.block import Block
 from ledger.certificate import Ballot, Certificate
-from ledger.identity import Signed
+from ledger.identity import Signature, Signed
 
 NEW_VIEW_DOMAIN = "agentplatform/new-view"
 MAX_BLOCKS_BYTES = 4 * 1024 * 1024
+MAX_RELAYED = 8192  # transactions in one message; more than wait at one replica
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # of heights and views: one more can be encoded too
 
 
 class Propose(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="propose"):
@@ -31,7 +36,7 @@ class Vote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """PREPARE or COMMIT, as the ballot says."""
 
     ballot: Ballot
-    signature: bytes
+    signature: Signature
 
     def signed(self, key: bytes) -> Signed:
         """As evidence against the member that has `key`."""
@@ -64,15 +69,15 @@ class EnterView(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 
 
 class Status(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="status"):
-    height: int
-    view: int
+    height: Count
+    view: Count
     active: bool  # False: waits for the NEW-VIEW of `view`
 
 
 class Fetch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="fetch"):
     """Please send the decided blocks from height `first` on."""
 
-    first: int
+    first: Count
 
 
 class Blocks(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="blocks"):
@@ -82,7 +87,7 @@ class Blocks(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 class Relay(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="relay"):
     """Transactions that can run, for the primary."""
 
-    transactions: tuple[bytes, ...]
+    transactions: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=MAX_RELAYED)]
 
 
 class Recall(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="recall"):
@@ -93,8 +98,8 @@ class Recall(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 class Recalled(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="recalled"):
     nonce: int
-    height: int
-    view: int
+    height: Count
+    view: Count
 
 
 Content = Propose | Vote | ChangeView | EnterView | Status | Fetch | Blocks | Relay | Recall | Recalled

@@ -18,13 +18,13 @@ from typing import Annotated, Any
 import msgspec
 
 from ledger import codec
-from ledger.codec import DIGEST_BYTES
+from ledger.codec import Digest
 from ledger.contracts import owners, trust
 from ledger.contracts.accounts import Key
 from ledger.contracts.call import Call
 from ledger.contracts.state import Overlay, View, load, save
 from ledger.errors import Misuse
-from ledger.identity import Identity
+from ledger.identity import Identity, Signature
 
 DOMAIN = "agentplatform/residence"
 MAX_EPOCH = 2**63 - 1
@@ -34,10 +34,8 @@ MOVE = "move"
 ABORT = "abort"
 END = "end"
 
-Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH)]
 HostName = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
-_Signature = Annotated[bytes, msgspec.Meta(max_length=64)]
 
 
 class Statement(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -65,16 +63,16 @@ class Found(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     agent: Digest  # of the agent's id; salted under a pseudonym
     epoch: Epoch
     host: HostName
-    owner_signature: _Signature
-    host_signature: _Signature
+    owner_signature: Signature
+    host_signature: Signature
 
 
 class Move(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=MOVE):
     subject: Digest
     epoch: Epoch  # the new one
     destination: HostName
-    source_signature: _Signature
-    destination_signature: _Signature
+    source_signature: Signature
+    destination_signature: Signature
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=ABORT):
@@ -82,7 +80,7 @@ class Abort(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
     subject: Digest
     epoch: Epoch  # the new one
-    source_signature: _Signature
+    source_signature: Signature
 
 
 class Hold(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="hold"):
@@ -98,7 +96,7 @@ class End(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
 
     subject: Digest
     epoch: Epoch  # the new one
-    host_signature: _Signature
+    host_signature: Signature
 
 
 class VoteRehome(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="vote-rehome"):
