@@ -17,13 +17,14 @@ from ledger import codec
 from ledger.block import Header
 from ledger.certificate import Certificate, Members
 from ledger.chain import Chain
+from ledger.contracts import trust
 from ledger.errors import PeerFault
 from ledger.evidence import Evidence, Place
 from ledger.genesis import DOMAIN as GENESIS_DOMAIN
 from ledger.genesis import Genesis
 from ledger.proof import StateProof, check_decided
 
-MEMBERS_KEY = b"trust/members"
+MEMBERS_KEY = trust.MEMBERS
 FORMAT = 1
 MAX_EXPORT_BYTES = 16 * 1024 * 1024  # with 4 members, some 10,000 changes of them
 

@@ -6,8 +6,8 @@ RECEIVED is durable). An abort is the entry (agent, epoch + 1, source), so that 
 the host is gone, a quorum of the members re-homes the agent to one of the holders of its checkpoint.
 What must be durable before a signature leaves is the hosts' part.
 
-A member that votes for a re-homing promises to sign no heartbeat to the agent's host until the vote is withdrawn or the
-epoch has risen; the contract counts votes, it cannot see heartbeats.
+A member that votes for a re-homing promises to sign no heartbeat to the agent's host until the vote can count no more
+(ledger.heartbeats); the contract counts votes, it cannot see heartbeats.
 
 An agent's residence stands under `subject`, a digest of its owner's key and the agent's: whoever is not the owner
 cannot take the place of another's agent. The owner may be a pseudonym; then the agent digest is to be salted.
@@ -105,6 +105,7 @@ class VoteRehome(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     subject: Digest
     epoch: Epoch  # the new one
     destination: HostName
+    version: int  # of the members, as the member knows them: after a change each waits before it votes
 
 
 class WithdrawVote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="withdraw-vote"):
@@ -241,6 +242,8 @@ def _vote(state: Overlay, call: Call, now: Residence, action: VoteRehome | Withd
                 f"{action.destination} is no trusted holder of this agent's checkpoint"
                 f" ({', '.join(now.holders) or 'it has none'}): it could not go on there"
             )
+        if action.version != members.version:
+            raise Misuse(f"the vote is for members of version {action.version}; they are of version {members.version}")
         given = (*others, Vote(caller.host, action.destination, call.height))
         if sum(each.destination == action.destination for each in given) >= members.quorum:
             _enter(state, call, action.subject, now, action.destination)

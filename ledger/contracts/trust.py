@@ -40,9 +40,9 @@ REINSTATE = "reinstate"
 MAX_REASON = 500  # characters
 MAX_OPEN = 8  # proposals that one organisation may have opened, so that it cannot fill the state
 
+MEMBERS = b"trust/members"
 REGISTRY = b"trust/registry"  # changes with every change of the trusted hosts; how often there was one
 _NAMES = b"trust/names"  # of all organisations ever, in the order of their joining
-_MEMBERS = b"trust/members"
 _OPEN = b"trust/open"  # digests of the open proposals
 
 
@@ -142,7 +142,7 @@ def registry(state: View) -> dict[str, Passport]:
 
 def members(state: View) -> Members:
     """Those who decide the height after this state's."""
-    return need(state, _MEMBERS, Members)
+    return need(state, MEMBERS, Members)
 
 
 def proposals(state: View) -> tuple[Proposal, ...]:
@@ -194,10 +194,10 @@ def found(state: Overlay, genesis: Genesis) -> None:
     save(state, _NAMES, ())
     save(state, _OPEN, ())
     save(state, REGISTRY, 0)
-    save(state, _MEMBERS, Members(0, ()))
+    save(state, MEMBERS, Members(0, ()))
     for organisation in genesis.organisations:
         _admit(state, Standing(organisation, TRUSTED, 0, FOUNDED, ()))
-    save(state, _MEMBERS, Members(0, members(state).members))
+    save(state, MEMBERS, Members(0, members(state).members))
 
 
 def execute(state: Overlay, call: Call) -> None:
@@ -277,7 +277,7 @@ def put(state: Overlay, standing: Standing) -> None:
     if not kept:
         raise Misuse(f"{organisation.name} is the last member, and one must stay: let another join first")
     if tuple(kept) != before.members:
-        save(state, _MEMBERS, Members(before.version + 1, tuple(kept)))
+        save(state, MEMBERS, Members(before.version + 1, tuple(kept)))
 
 
 def check_new_key(state: View, key: bytes) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ledger import contracts
 from ledger.chain import founding_state
-from ledger.contracts import owners, pseudonyms, residence
+from ledger.contracts import owners, pseudonyms, residence, trust
 from ledger.contracts.accounts import Create
 from ledger.contracts.membership import Rotate, prove_possession
 from ledger.contracts.residence import (
@@ -256,7 +256,7 @@ def test_it_ends_once_and_for_ever() -> None:
     signature = Statement(CHAIN, END, HERE, 4, "north-1", "").sign(identity("north-1"))
     act(state, "east-1", "residence", End(HERE, 4, signature))
     assert at(state) == ("", 4)
-    for action in (move("east-1", 5), abort(5), End(HERE, 5, b""), VoteRehome(HERE, 5, "east-1")):
+    for action in (move("east-1", 5), abort(5), End(HERE, 5, b""), VoteRehome(HERE, 5, "east-1", 0)):
         refused(state, "north-1", action, "not in held custody")
 
 
@@ -270,7 +270,7 @@ def held(*holders: str) -> Overlay:
 
 
 def rehome(state: Overlay, member: str, to: str = "south-2", epoch: int = 4, height: int = 7) -> None:
-    act(state, member, "residence", VoteRehome(HERE, epoch, to), height)
+    act(state, member, "residence", VoteRehome(HERE, epoch, to, trust.members(state).version), height)
 
 
 def test_a_quorum_of_members_re_homes_to_a_holder() -> None:
@@ -308,21 +308,32 @@ def test_one_member_has_one_vote() -> None:
 
 @pytest.mark.parametrize("caller", ["east", "east-2", "ann"])
 def test_only_the_members_hosts_vote(caller: str) -> None:
-    refused(held("south-2"), caller, VoteRehome(HERE, 4, "south-2"), "only the hosts that hold the members' seats")
+    refused(held("south-2"), caller, VoteRehome(HERE, 4, "south-2", 0), "only the hosts that hold the members' seats")
 
 
 def test_it_goes_only_where_its_state_is() -> None:
-    refused(held("south-2"), "east-1", VoteRehome(HERE, 4, "east-1"), "no trusted holder")
-    refused(start(), "east-1", VoteRehome(HERE, 4, "east-1"), "it has none")
+    refused(held("south-2"), "east-1", VoteRehome(HERE, 4, "east-1", 0), "no trusted holder")
+    refused(start(), "east-1", VoteRehome(HERE, 4, "east-1", 0), "it has none")
     state = held("south-2")
     for voter in (*NAMES[:2], "west"):
         act(state, voter, "trust", revoke("south"))
-    refused(state, "east-1", VoteRehome(HERE, 4, "south-2"), "no trusted holder")
+    refused(state, "east-1", VoteRehome(HERE, 4, "south-2", 0), "no trusted holder")
 
 
 @pytest.mark.parametrize("epoch", [3, 5])
 def test_a_vote_is_for_the_next_epoch_alone(epoch: int) -> None:
-    refused(held("south-2"), "east-1", VoteRehome(HERE, epoch, "south-2"), "too late or too early")
+    refused(held("south-2"), "east-1", VoteRehome(HERE, epoch, "south-2", 0), "too late or too early")
+
+
+def test_a_vote_of_before_a_change_of_members_is_refused_after_it() -> None:
+    """It was signed when the member had not waited for the new quorums; it may come as late as it likes."""
+    state = held("south-2")
+    late = VoteRehome(HERE, 4, "south-2", trust.members(state).version)
+    for voter in ("north", "east", "south"):
+        act(state, voter, "trust", join("upper"))
+    refused(state, "east-1", late, "for members of version 0; they are of version 1")
+    rehome(state, "east-1")
+    assert [vote.member for vote in residence.votes(state, HERE)] == ["east-1"]
 
 
 def test_a_vote_that_was_withdrawn_does_not_count() -> None:
@@ -415,7 +426,7 @@ def test_no_epoch_has_two_hosts_and_none_goes_back(steps: list[tuple[str, str, s
     for kind, source, to, ahead in steps:
         before = at(state)
         epoch = before[1] + ahead
-        action: Any = VoteRehome(HERE, epoch, to)
+        action: Any = VoteRehome(HERE, epoch, to, 0)
         if kind != "vote":
             action = move(to, epoch, source) if kind == "move" else abort(epoch, source)
         try:
