@@ -101,6 +101,14 @@ class Chain(Protocol):
 
 
 class Engine(Protocol):
+    @property
+    def votes(self) -> bool:
+        """Whether this host votes on the next height: it has a seat, and its data is no old copy of itself."""
+
+    @property
+    def pledged(self) -> Block | None:
+        """The block of the next height that this host would help to decide: others may have decided it already."""
+
     def start(self, now: float, wall: int) -> list[Effect]:
         """Once, after construction from what was persisted."""
 

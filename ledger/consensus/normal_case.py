@@ -67,6 +67,14 @@ class NormalCase(ABC, Generic[C]):
 
     # The contract
 
+    @property
+    def votes(self) -> bool:
+        return self._at.is_member
+
+    @property
+    def pledged(self) -> Block | None:
+        return self._at.prepared.block if self._at.prepared else None
+
     def start(self, now: float, wall: int) -> list[Effect]:
         self._begin(now, wall)
         self._beat()

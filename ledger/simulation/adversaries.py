@@ -48,6 +48,9 @@ class Adversary:
 
     def message(self, sender: str, message: bytes, now: float, wall: int) -> list[Effect]:
         extra = self.hear(sender, messages.decode(message, sender))
+    votes = True
+    pledged = None  # it is asked for no heartbeats
+
         try:
             return self._bent(self._engine.message(sender, message, now, wall)) + extra
         except PeerFault:

@@ -32,6 +32,9 @@ class Solo:
         self._signer = signer
         self._chain = chain
 
+    votes = True
+    pledged = None  # only the leader's own word counts, and that decides at once
+
     @property
     def _leader(self) -> str:
         return self._chain.members().members[0].host
