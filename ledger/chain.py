@@ -205,15 +205,15 @@ class Chain:
         self._tree.apply(outcome.update)
         self._best, self.certificate = block, certificate
         self._outcomes.clear()
-    def changes_members(self, block: Block) -> bool:
-        """Whether `block`, the next one if it is decided, makes others the members."""
-        outcome = self._execute(block)
-        return isinstance(outcome, Outcome) and trust.MEMBERS in outcome.changes
-
         self._callers.clear()
         self.mempool.forget_used(self.nonce)
         if self._on_append is not None:
             self._on_append(block, outcome.changes)
+
+    def changes_members(self, block: Block) -> bool:
+        """Whether `block`, the next one if it is decided, makes others the members."""
+        outcome = self._execute(block)
+        return isinstance(outcome, Outcome) and trust.MEMBERS in outcome.changes
 
     def copy(self) -> Snapshot:
         """The chain as it is now, for someone who lacks it. Raises Misuse at genesis, which nobody lacks."""

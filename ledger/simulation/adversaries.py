@@ -40,6 +40,9 @@ class Adversary:
         self._echoed: set[tuple[str, Ballot]] = set()
         self._split: set[bytes] = set()  # of blocks that only some are to hear of
 
+    votes = True
+    pledged = None  # it is asked for no heartbeats
+
     def start(self, now: float, wall: int) -> list[Effect]:
         return self._bent(self._engine.start(now, wall))
 
@@ -48,9 +51,6 @@ class Adversary:
 
     def message(self, sender: str, message: bytes, now: float, wall: int) -> list[Effect]:
         extra = self.hear(sender, messages.decode(message, sender))
-    votes = True
-    pledged = None  # it is asked for no heartbeats
-
         try:
             return self._bent(self._engine.message(sender, message, now, wall)) + extra
         except PeerFault:
