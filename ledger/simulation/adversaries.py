@@ -20,7 +20,7 @@ from ledger.consensus.messages import (
     Status,
     Vote,
 )
-from ledger.consensus.standing import Standing
+from ledger.consensus.standing import Signer, Standing
 from ledger.errors import PeerFault
 from ledger.identity import Signed
 from ledger.simulation.twins import FastKey
@@ -29,9 +29,17 @@ from ledger.simulation.twins import FastKey
 class Adversary:
     """An honest engine whose messages pass through `bend`."""
 
-    def __init__(self, engine: Engine, host: str, members: Members, standing: type[Standing[Any]]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        host: str,
+        members: Members,
+        standing: type[Standing[Any]],
+        key: Signer | None = None,
+    ) -> None:
+        """`key` is the host's, where the others verify real signatures."""
         self._engine = engine
-        self._key = FastKey(host)
+        self._key = key or FastKey(host)
         self._others = [member.host for member in members.members if member.host != host]
         self._host = host
         self._version = members.version
