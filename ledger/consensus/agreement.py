@@ -72,7 +72,9 @@ class Agreement(NormalCase[C]):
         """Clause 6: one is kept for each sender; again, when it can show more, replaces it and is no evidence."""
         at = self._at
         earlier = at.changes.of(sender)
-        if at.members.key_of(sender) is None or (earlier is not None and earlier.message == message):
+        if at.members.key_of(sender) is None or not self._is_of_member(message.signed):
+            return
+        if earlier is not None and earlier.message == message:
             return
         change = self._open_change(message.signed, sender)
         if change.host != sender or change.chain != at.best.header.chain:
@@ -93,8 +95,8 @@ class Agreement(NormalCase[C]):
 
     def _on_enter_view(self, sender: str, message: EnterView) -> None:
         at = self._at
-        if all(message.signed.signer != member.key for member in at.members.members):
-            return  # a former member, or a later one: once we are as high as the sender, it sends this again
+        if not self._is_of_member(message.signed):
+            return  # once we are as high as the sender, it sends this again
         new_view = open_new_view(message.signed, at.members, self._verify, sender)
         if new_view.chain != at.best.header.chain:
             raise PeerFault(sender, "sent a NEW-VIEW of another chain")
@@ -110,6 +112,10 @@ class Agreement(NormalCase[C]):
         super()._on_status(sender, status)
         if (status.view, status.active) < (self._at.view, self._at.active):
             self._send_view(sender)
+
+    def _is_of_member(self, signed: Signed) -> bool:
+        """Else it is of a former member or a later one, or by a key from before or after a rotation: nobody's fault."""
+        return any(signed.signer == member.key for member in self._at.members.members)
 
     def _is_ahead(self, view: int) -> bool:
         return view > self._at.view or (view == self._at.view and not self._at.active)
@@ -169,9 +175,9 @@ class Agreement(NormalCase[C]):
         """Drops the VIEW-CHANGEs that no longer count."""
         at = self._at
         for received in at.changes.all():
-            host = received.change.host
+            host, signer = received.change.host, received.message.signed.signer
             try:
-                keep = at.members.key_of(host) is not None and self._still_holds(received.change)
+                keep = at.members.key_of(host) == signer and self._still_holds(received.change)
             except PeerFault:
                 keep = False
             if not keep:

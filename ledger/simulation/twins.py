@@ -36,12 +36,21 @@ def make_members(n: int, kind: type[Members] = Members, names: Sequence[str] = (
 
 
 def members_after(members: Members, transactions: tuple[bytes, ...]) -> Members:
-    """Those who decide the next height: a transaction b"members x y z" makes x, y and z the members."""
+    """Those who decide the next height: a transaction b"members x y=2 z" makes x, y with a new key, and z the members.
+
+    So hosts join, leave, are suspended and rotate their keys.
+    """
     for transaction in transactions:
-        word, *names = transaction.decode().split()
-        if word == "members":
-            members = type(members)(members.version + 1, tuple(Member(host, FastKey(host).public) for host in names))
+        if names := _new_members(transaction):
+            chosen = tuple(Member(host, FastKey(key).public) for host, key in names.items())
+            members = type(members)(members.version + 1, chosen)
     return members
+
+
+def _new_members(transaction: bytes) -> dict[str, str]:
+    """The hosts with the names of their keys; empty for a transaction about something else."""
+    word, *names = transaction.decode().split()
+    return {name.partition("=")[0]: name for name in names} if word == "members" else {}
 
 
 class TwinChain:
@@ -54,6 +63,7 @@ class TwinChain:
         )
         self._members = members
         self._best = Block(genesis, ())
+        self._keys: dict[str, str] = {}  # host -> the name of its key, once it was changed
         self.decided: set[bytes] = set()
         self.waiting: dict[bytes, None] = {}
 
@@ -63,6 +73,10 @@ class TwinChain:
 
     def members(self) -> Members:
         return self._members
+
+    def key_name(self, host: str) -> str:
+        """What makes the host's FastKey."""
+        return self._keys.get(host, host)
 
     def build(self, wall: int, proposer: str) -> Block | None:
         chosen = tuple(list(self.waiting)[:BLOCK_TRANSACTIONS])
@@ -110,6 +124,7 @@ class TwinChain:
         self.decided.update(block.transactions)
         for transaction in block.transactions:
             self.waiting.pop(transaction, None)
+            self._keys.update(_new_members(transaction))
 
     def take(self, transaction: bytes) -> bool:
         """Into the mempool; False for one that is there or has run."""

@@ -7,7 +7,7 @@ from random import Random
 
 from ledger.certificate import VOTE_DOMAIN, Ballot, Certificate
 from ledger.consensus import messages
-from ledger.consensus.engine import Accuse, Admit, Chain, Decide, Effect, Persist, Send, Serve, WakeAt
+from ledger.consensus.engine import Accuse, Admit, Decide, Effect, Persist, Send, Serve, WakeAt
 from ledger.consensus.ipbft import Ipbft
 from ledger.consensus.messages import Content, Vote, encode_blocks
 from ledger.consensus.settings import Settings
@@ -15,15 +15,17 @@ from ledger.errors import PeerFault
 from ledger.simulation import Mutant
 from ledger.simulation.checks import Checker
 from ledger.simulation.node import Node
-from ledger.simulation.twins import FastKey, fast_verify, make_members
+from ledger.simulation.twins import FastKey, TwinChain, fast_verify, make_members
 
 WALL = 2_000_000
+
 
 @dataclass(frozen=True)
 class Letter:
     sender: str
     to: str
     content: Content
+
 
 class Script:
     """Hosts a, b, c, .. are members 0, 1, 2, ..: `a` leads view 0, `b` view 1."""
@@ -37,8 +39,9 @@ class Script:
         self.accused: list[str] = []
         self.now = 0.0
 
-        def make(host: str, chain: Chain, kept: Mapping[str, bytes], certificate: Certificate | None) -> Ipbft:
-            return mutant.engine(host, FastKey(host), chain, kept, settings or Settings(), certificate, fast_verify)
+        def make(host: str, chain: TwinChain, kept: Mapping[str, bytes], certificate: Certificate | None) -> Ipbft:
+            key = FastKey(chain.key_name(host))
+            return mutant.engine(host, key, chain, kept, settings or Settings(), certificate, fast_verify)
 
         self.nodes = {member.host: Node(member.host, self.members, make) for member in self.members.members}
         for host in self.nodes:
@@ -126,7 +129,8 @@ class Script:
                 case Persist():
                     node.disk.write(effect)
                 case Decide():
-                    node.disk.decide(effect)
+                    node.disk.write(effect)
+                    node.disk.sync()
                     self.checker.decided(host, effect.block, effect.certificate)
                 case Send():
                     node.disk.sync()
@@ -146,6 +150,7 @@ class Script:
                 case WakeAt():
                     node.wake = effect.time
 
+
 def _fits(letter: Letter, kind: type | tuple[type, ...], to: str, sender: str, vote: str | None) -> bool:
     content = letter.content
     return (
@@ -154,4 +159,3 @@ def _fits(letter: Letter, kind: type | tuple[type, ...], to: str, sender: str, v
         and (not sender or letter.sender in sender)
         and (vote is None or (isinstance(content, Vote) and content.ballot.kind == vote))
     )
-

@@ -3,7 +3,7 @@
 import pytest
 
 from ledger.certificate import COMMIT, PREPARE
-from ledger.consensus.messages import Propose, Vote
+from ledger.consensus.messages import ChangeView, Propose, Vote
 from ledger.simulation import Mutant
 from tests.helpers import ipbft_stories as stories
 from tests.helpers.ipbft_mutants import mutant
@@ -104,4 +104,28 @@ def test_a_view_change_spans_a_change_of_the_members() -> None:
     script.wait(2, "a")
     script.settle("abcde")
     assert script.decided("a") == script.decided("c") == script.decided("e")
+    assert script.checker.faults == script.blamed == []
+
+
+def test_a_view_change_signed_before_its_host_rotated_its_key_frames_nobody() -> None:
+    script = Script(4)
+    script.tell(b"members a b=b2 c d", "a", "b")
+    stories.suspect(script, "b")
+    late = next(letter for letter in script.waiting(ChangeView) if letter.to == "d")
+    script.deliver(ChangeView, to="c")
+    script.settle("acd")
+    assert [script.height(host) for host in "acd"] == [1, 1, 1]
+    assert script.nodes["c"].engine._at.changes.of("b") is None  # who leads next must not rest on it
+    script.hand("b", "d", late.content)
+    script.tell(b"one", "a", "c", "d")
+    for _ in range(3):
+        script.wait(3, *"abcd")
+        script.settle("abcd")
+    script.boot("b")  # with its new key
+    script.crash("a")
+    script.tell(b"two", "b", "c", "d")
+    for _ in range(4):
+        stories.suspect(script, *"bcd")
+        script.settle("bcd")  # all three are needed
+    assert script.decided("b")[1:] == [(b"one",), (b"two",)]
     assert script.checker.faults == script.blamed == []
