@@ -141,10 +141,3 @@ class Forgetter(Adversary):
             case Status():
                 return [(to, msgspec.structs.replace(content, height=content.height + 1000))]
         return [(to, content)]
-
-
-ADVERSARIES: dict[str, type[Adversary]] = {
-    "equivocator": Equivocator,
-    "withholder": Withholder,
-    "forgetter": Forgetter,
-}

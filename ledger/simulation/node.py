@@ -12,30 +12,38 @@ MakeEngine = Callable[[str, TwinChain, Mapping[str, bytes], Certificate | None],
 
 
 class Disk:
-    """Keeps what was written before the last barrier; of what came later a crash keeps a part."""
+    """Keeps what was written before the last barrier; of what came later a crash keeps a part.
+
+    It stands for ledger.store, with one more fault: there a step of the engine is written whole or not at all, here it
+    may be torn between any two effects. tests/simulated/test_replica_lives.py has the store itself, on a lossy disk.
+    """
 
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
         self.blocks: list[tuple[Block, Certificate]] = []
-        self._unsynced: list[Persist] = []
+        self._unsynced: list[Persist | Decide] = []
 
-    def write(self, effect: Persist) -> None:
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._unsynced)
+
+    def write(self, effect: Persist | Decide) -> None:
         self._unsynced.append(effect)
 
-    def sync(self) -> None:
-        for effect in self._unsynced:
-            if effect.value is None:
-                self.kept.pop(effect.key, None)
-            else:
-                self.kept[effect.key] = effect.value
-        self._unsynced.clear()
-
-    def decide(self, effect: Decide) -> None:
-        """Block, certificate and what is forgotten, in one transaction."""
-        self.sync()
-        self.blocks.append((effect.block, effect.certificate))
-        for key in effect.forget:
-            self.kept.pop(key, None)
+    def sync(self) -> list[Decide]:
+        """What became durable of the decisions."""
+        written, self._unsynced = self._unsynced, []
+        for effect in written:
+            match effect:
+                case Decide(block, certificate, forget):  # in one transaction
+                    self.blocks.append((block, certificate))
+                    for key in forget:
+                        self.kept.pop(key, None)
+                case Persist(key, None):
+                    self.kept.pop(key, None)
+                case Persist(key, bytes(value)):
+                    self.kept[key] = value
+        return [effect for effect in written if isinstance(effect, Decide)]
 
     def copy(self) -> "Disk":
         """A backup."""
@@ -43,9 +51,9 @@ class Disk:
         copy.kept, copy.blocks = dict(self.kept), list(self.blocks)
         return copy
 
-    def crash(self, random: Random) -> None:
+    def crash(self, random: Random) -> list[Decide]:
         del self._unsynced[random.randint(0, len(self._unsynced)) :]
-        self.sync()
+        return self.sync()
 
 
 class Node:
@@ -54,7 +62,9 @@ class Node:
         self.disk = Disk()
         self.skew = 0  # milliseconds that its clock is ahead
         self.wake: float | None = None
+        self.restored_at = 0.0  # seconds; messages of before are lost with the links that they were on
         self.up = False
+        self._key = host  # the name of its key
         self._members = members
         self._make_engine = make_engine
 
@@ -64,5 +74,11 @@ class Node:
         for block, certificate in self.disk.blocks:
             self.chain.append(block, certificate)
         last = self.disk.blocks[-1][1] if self.disk.blocks else None
+        self._key = self.chain.key_name(self.host)
         self.engine = self._make_engine(self.host, self.chain, dict(self.disk.kept), last)
         self.up = True
+
+    @property
+    def has_new_key(self) -> bool:
+        """Its key was rotated since it started."""
+        return self.chain.key_name(self.host) != self._key

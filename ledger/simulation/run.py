@@ -11,13 +11,14 @@ from ledger.consensus.agreement import Agreement
 from ledger.consensus.engine import Chain, Engine
 from ledger.consensus.ipbft import Ipbft
 from ledger.consensus.settings import Settings
-from ledger.simulation.adversaries import ADVERSARIES
-from ledger.simulation.twins import FastKey, fast_verify, make_members
-from ledger.simulation.world import Faults, World
+from ledger.simulation.byzantine import ADVERSARIES, DOUBLED
+from ledger.simulation.faults import WEATHERS, Faults
+from ledger.simulation.memory import messages_kept, most_kept
+from ledger.simulation.misfortunes import SECONDS, lay_out
+from ledger.simulation.twins import FastKey, TwinChain, fast_verify, make_members
+from ledger.simulation.world import World
 
-SETTINGS = Settings(max_view_timeout=8.0, checkpoint_every=4)
-FAULTY_SECONDS = 20.0
-LIVE_SECONDS = 200.0  # by then every honest host has decided every transaction
+LIVE_SECONDS = 200.0  # by then every honest host that is up has decided every transaction
 
 
 @dataclass(frozen=True)
@@ -40,32 +41,48 @@ class Result:
     messages: int  # delivered
 
 
-def run(seed: int, members: int = 4, mutant: Mutant | None = None, adversary: str | None = "any") -> Result:
-    """One life of a cluster. `adversary`: a row of ADVERSARIES for f of the members, None, or "any" to draw."""
+def run(
+    seed: int, members: int = 4, mutant: Mutant | None = None, adversary: str | None = "any", weather: str = "any"
+) -> Result:
+    """One life of a cluster.
+
+    `adversary`: a row of ledger.simulation.byzantine for f of the members at most, None, or "any" to draw.
+    `weather`: a row of ledger.simulation.faults.WEATHERS.
+    """
     random = Random(f"{seed}/{members}")  # noqa: S311  a simulation must be repeatable
     mutant = mutant or Mutant()
     standing = mutant.engine.standing
     everybody = make_members(members, mutant.members)
     hosts = [member.host for member in everybody.members]
-    kind = random.choice([None, *ADVERSARIES]) if adversary == "any" else adversary
+    kind = random.choice([None, *ADVERSARIES, DOUBLED]) if adversary == "any" else adversary
     byzantine = frozenset(random.sample(hosts, random.randint(1, everybody.f)) if kind and everybody.f else [])
+    faults = WEATHERS[weather](random)
+    settings = Settings(view_timeout=faults.view_timeout, max_view_timeout=8.0, checkpoint_every=4)
 
     def make_engine(host: str, chain: Chain, kept: Mapping[str, bytes], certificate: Certificate | None) -> Engine:
-        engine = mutant.engine(host, FastKey(host), chain, kept, SETTINGS, certificate, fast_verify)
-        return ADVERSARIES[kind](engine, host, everybody, standing) if kind and host in byzantine else engine
+        name = chain.key_name(host) if isinstance(chain, TwinChain) else host
+        engine = mutant.engine(host, FastKey(name), chain, kept, settings, certificate, fast_verify)
+        if host not in byzantine or kind is None or kind == DOUBLED:
+            return engine
+        return ADVERSARIES[kind](engine, host, everybody, standing)
 
-    world = World(random, everybody, make_engine, standing.view_change, Faults.draw(random), byzantine)
-    transactions = _misfortunes(world, hosts)
-    world.run(FAULTY_SECONDS)
-    live = _heal(world, hosts, transactions)
+    doubled = byzantine if kind == DOUBLED else frozenset()
+    world = World(random, everybody, make_engine, standing.view_change, faults, byzantine, doubled)
+    transactions, weak = lay_out(world, hosts)
+    for second in range(1, int(SECONDS)):
+        world.at(second, partial(_check_memory, world))
+    world.run(SECONDS)
+    live = _heal(world, hosts, transactions, weak)
     if not live:
         world.checker.faults.append("some honest host has not decided every transaction long after the last fault")
-    honest = [world.nodes[host].engine for host in hosts if host not in byzantine]
+    honest = [world.nodes[host] for host in hosts if host not in byzantine]
+    world.checker.disks(honest)
+    _check_memory(world)
     return Result(
         seed,
         members,
         world.checker.height,
-        max(engine.view for engine in honest if isinstance(engine, Agreement)),
+        max(node.engine.view for node in honest if isinstance(node.engine, Agreement)),
         world.checker.forks,
         not live,
         tuple(world.checker.faults),
@@ -73,43 +90,26 @@ def run(seed: int, members: int = 4, mutant: Mutant | None = None, adversary: st
     )
 
 
-def _misfortunes(world: World, hosts: list[str]) -> list[bytes]:
-    """Boots everybody and lays out the faults and transactions of the safety phase; returns the transactions."""
-    random, faults = world.random, world.faults
-    for host in hosts:
-        world.nodes[host].skew = random.randint(-500, 500)
-        world.at(random.uniform(0, 0.5), partial(world.boot, host))
-    transactions = [b"transaction %d" % number for number in range(random.randint(5, 30))]
-    if len(hosts) > 4 and not world.byzantine:  # the members change; whoever is left out goes on following
-        for _ in range(random.randint(0, 3)):
-            chosen = random.sample(hosts, random.randint(4, len(hosts)))
-            transactions.append(" ".join(["members", *chosen]).encode())
-    for transaction in transactions:
-        told = hosts if random.random() < 0.5 else random.sample(hosts, random.randint(1, len(hosts)))
-        world.at(random.uniform(0, FAULTY_SECONDS), partial(world.submit, transaction, told))
-    for time in _times(random, faults.crashes):
-        host = random.choice(hosts)
-        world.at(time, partial(world.crash, host))
-        world.at(time + random.uniform(0.1, 5), partial(world.boot, host))
-    for time in _times(random, faults.power_loss):
-        for host in hosts:
-            world.at(time, partial(world.crash, host))
-            world.at(time + random.uniform(0.1, 3), partial(world.boot, host))
-    for time in _times(random, faults.partitions):
-        side = frozenset(random.sample(hosts, random.randint(1, len(hosts) - 1)))
-        world.at(time, partial(world.cut, side, frozenset(hosts) - side))
-        world.at(time + random.uniform(0.5, 6), world.cut)
-    return transactions
+def _heal(world: World, hosts: list[str], transactions: list[bytes], weak: frozenset[str]) -> bool:
+    """Whether all honest hosts decide everything, once they are up and connected and the clients have tried again.
 
-
-def _times(random: Random, rate: float) -> list[float]:
-    return [random.uniform(0, FAULTY_SECONDS) for _ in range(round(rate * FAULTY_SECONDS))]
-
-
-def _heal(world: World, hosts: list[str], transactions: list[bytes]) -> bool:
-    """Whether all honest hosts decide everything, once all are up and connected and the clients have tried again."""
-    world.faults = Faults()
+    First without as many as may be faulty, who stay away; then with them.
+    """
+    faulty = world.byzantine | weak
+    spare = world.members.f - len(faulty) if world.checker.members.version == 0 else 0
+    rest = [host for host in hosts if host not in faulty]
+    away = world.random.sample(rest, world.random.randint(0, spare))
+    world.faults = Faults(view_timeout=world.faults.view_timeout)
     world.cut()
+    for host in away:
+        world.crash(host)
+    return all(
+        _come_to_agree(world, [host for host in hosts if host not in missing], transactions)
+        for missing in ([away, []] if away else [[]])
+    )
+
+
+def _come_to_agree(world: World, hosts: list[str], transactions: list[bytes]) -> bool:
     for host in hosts:
         world.boot(host)
     for transaction in transactions:
@@ -126,3 +126,11 @@ def _heal(world: World, hosts: list[str], transactions: list[bytes]) -> bool:
     while world.now < end and not live():
         world.run(world.now + 0.5)
     return live()
+
+
+def _check_memory(world: World) -> None:
+    for host, node in world.nodes.items():
+        if node.up and host not in world.byzantine and isinstance(node.engine, Agreement):
+            kept, most = messages_kept(node.engine), most_kept(node.engine, len(world.nodes))
+            if kept > most:
+                world.checker.faults.append(f"{host} keeps {kept} messages in memory; {most} are enough")

@@ -1,43 +1,24 @@
 """A seeded network, clock and disk around the production engine. The same seed gives the same run."""
 
 import heapq
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
 from ledger.certificate import Members
 from ledger.consensus import messages
-from ledger.consensus.engine import Admit, Decide, Effect, Persist, Send, Serve, WakeAt
+from ledger.consensus.engine import RESTORED, Admit, Decide, Effect, Persist, Send, Serve, WakeAt
 from ledger.consensus.view_changes import ViewChange
 from ledger.errors import PeerFault
 from ledger.simulation.checks import Checker
-from ledger.simulation.node import MakeEngine, Node
+from ledger.simulation.cuts import Link
+from ledger.simulation.faults import Faults, kind_of
+from ledger.simulation.node import Disk, MakeEngine, Node
 
 WALL = 2_000_000  # milliseconds that the wall clock shows at time 0
-
-
-@dataclass(frozen=True)
-class Faults:
-    """How bad the safety phase is. All are drawn anew for each seed: some mistakes only show in a lopsided world."""
-
-    loss: float = 0.0  # probability for each message
-    doubling: float = 0.0  # probability for each message
-    delay: float = 0.01  # seconds, at most; one in twenty takes ten times that
-    crashes: float = 0.0  # a second, over all hosts
-    partitions: float = 0.0  # a second
-    power_loss: float = 0.0  # a second: all hosts at once
-
-    @classmethod
-    def draw(cls, random: Random) -> "Faults":
-        return cls(
-            loss=random.choice((0.0, 0.0, 0.02, 0.1, 0.3)),
-            doubling=random.choice((0.0, 0.1)),
-            delay=random.choice((0.01, 0.05, 0.3)),
-            crashes=random.choice((0.0, 0.1, 0.5, 1.0)),
-            partitions=random.choice((0.0, 0.1, 0.5)),
-            power_loss=random.choice((0.0, 0.0, 0.1)),
-        )
+DISK = 0.02  # seconds that a write takes at most, when nothing waits for it
+DEATH = 0.1  # probability of a death around a message of the kind `crash_at`
 
 
 @dataclass
@@ -48,17 +29,21 @@ class World:
     members: Members
     make_engine: MakeEngine
     view_change: type[ViewChange]  # of the engines that are made
-    faults: Faults = Faults()
+    faults: Faults = field(default_factory=Faults)
     byzantine: frozenset[str] = frozenset()
+    doubled: frozenset[str] = frozenset()  # Byzantine hosts that are two honest ones under one key
     now: float = 0.0
     delivered: int = 0
 
     def __post_init__(self) -> None:
         self.checker = Checker(self.members, self.view_change)
-        self.nodes = {member.host: Node(member.host, self.members, self.make_engine) for member in self.members.members}
+        hosts = [member.host for member in self.members.members]
+        self.nodes = {host: Node(host, self.members, self.make_engine) for host in hosts}
+        self.doubles = {host: Node(host, self.members, self.make_engine) for host in sorted(self.doubled)}
+        self.audiences: Mapping[str, frozenset[str]] = {}  # of a doubled host: who is with its second copy
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
-        self._group: dict[str, int] = {}  # who is cut off with whom
+        self._cuts: list[frozenset[Link]] = []
 
     # Time
 
@@ -79,63 +64,123 @@ class World:
     # Hosts
 
     def boot(self, host: str) -> None:
-        node = self.nodes[host]
-        if not node.up:
-            node.boot()
-            self._perform(node, node.engine.start(self.now, self.wall(node)))
+        for node in self.copies(host):
+            if not node.up:
+                self._step(node, partial(self._start, node))
+
+    def _start(self, node: Node) -> list[Effect]:
+        node.boot()
+        return node.engine.start(self.now, self.wall(node))
 
     def crash(self, host: str) -> None:
-        node = self.nodes[host]
+        for node in self.copies(host):
+            self._crash(node)
+
+    def _crash(self, node: Node) -> None:
         if node.up:
             node.up = False
-            node.disk.crash(self.random)
+            self._acknowledge(node, node.disk.crash(self.random))
+
+    def restart(self, host: str) -> None:
+        self.crash(host)
+        self.boot(host)
+
+    def restore(self, host: str, backup: Disk) -> None:
+        """The operator puts an old copy of the data back, and says so."""
+        self.crash(host)
+        backup.kept[RESTORED] = b""
+        node = self.nodes[host]
+        node.disk, node.restored_at = backup, self.now
+        self.boot(host)
+
+    def copies(self, host: str) -> list[Node]:
+        return [self.nodes[host], *([self.doubles[host]] if host in self.doubles else [])]
+
+    # Links
 
     def cut(self, *groups: frozenset[str]) -> None:
         """Hosts hear only their own group; no groups: everybody hears everybody."""
-        self._group = {host: number for number, group in enumerate(groups) for host in group}
+        apart = [(one, other) for one in groups for other in groups if one is not other]
+        self._cuts = [frozenset((a, b) for one, other in apart for a in one for b in other)]
+
+    def cut_links(self, links: frozenset[Link]) -> None:
+        self._cuts.append(links)
+
+    def mend(self, links: frozenset[Link]) -> None:
+        if links in self._cuts:
+            self._cuts.remove(links)
+
+    # Clients
 
     def submit(self, transaction: bytes, hosts: list[str]) -> None:
         """A client sends it to some replicas; those that are down miss it."""
         for host in hosts:
-            self._admit(self.nodes[host], transaction)
+            for node in self.copies(host):
+                self._admit(node, transaction)
 
     def _admit(self, node: Node, transaction: bytes) -> None:
         if node.up and node.chain.take(transaction):
-            self._perform(node, node.engine.command([transaction], self.now, self.wall(node)))
+            self._step(node, lambda: node.engine.command([transaction], self.now, self.wall(node)))
 
     # Effects, in order. A crash may fall between any two of them.
 
+    def _step(self, node: Node, engine: Callable[[], list[Effect]]) -> None:
+        """An honest host that gets into trouble by itself is a fault."""
+        try:
+            effects = engine()
+        except PeerFault:
+            raise
+        except Exception as error:
+            node.up = False
+            if node.host not in self.byzantine:
+                self.checker.faults.append(f"{node.host} fell: {error!r}")
+            return
+        self._perform(node, effects)
+
     def _perform(self, node: Node, effects: list[Effect]) -> None:
         dies_at = -1
-        if self.random.random() < self.faults.crashes / 100:
+        likely = self.faults.crashes / 100 + (DEATH if self._is_weak_at(effects) else 0.0)
+        if likely and self.random.random() < likely:
             dies_at = self.random.randint(0, len(effects))
         for place, effect in enumerate(effects):
             if place == dies_at:
-                self.crash(node.host)
-                self.at(self.now + self.random.uniform(0.1, 3), partial(self.boot, node.host))
-                return
+                break
             self._perform_one(node, effect)
+        if dies_at >= 0:
+            self._crash(node)
+            self.at(self.now + self.random.uniform(0.1, 3), partial(self.boot, node.host))
+        elif node.disk.is_busy:
+            self.at(self.now + self.random.uniform(0, DISK), partial(self._sync, node))
+
+    def _is_weak_at(self, effects: list[Effect]) -> bool:
+        """The safety phase likes its hosts to die just here."""
+        if not self.faults.crash_at:
+            return False
+        sent = (messages.decode(each.message, "") for each in effects if isinstance(each, Send))
+        return any(kind_of(content) == self.faults.crash_at for content in sent)
 
     def _perform_one(self, node: Node, effect: Effect) -> None:
         match effect:
             case Persist():
                 node.disk.write(effect)
             case Decide():
-                node.disk.decide(effect)
+                node.disk.write(effect)
                 if node.host not in self.byzantine:
                     self.checker.decided(node.host, effect.block, effect.certificate)
+                if node.has_new_key:  # its operator starts it anew with that
+                    self.at(self.now + self.random.uniform(0, 2), partial(self.restart, node.host))
             case Send():
-                node.disk.sync()
+                self._sync(node)
+                content = messages.decode(effect.message, node.host)
                 if node.host not in self.byzantine:
-                    self.checker.sent(node.host, messages.decode(effect.message, node.host))
+                    self.checker.sent(node.host, content)
                 for host in self.nodes if effect.to is None else [effect.to]:
-                    if host != node.host:
-                        self._post(node.host, host, effect.message)
+                    self._post(node, host, effect.message, kind_of(content))
             case Serve():
-                node.disk.sync()
+                self._sync(node)
                 blocks = node.disk.blocks[effect.first - 1 : effect.last]
                 if blocks:
-                    self._post(node.host, effect.to, messages.encode_blocks(blocks))
+                    self._post(node, effect.to, messages.encode_blocks(blocks), "blocks")
             case WakeAt():
                 node.wake = effect.time
                 self.at(effect.time, partial(self._tick, node, effect.time))
@@ -144,23 +189,43 @@ class World:
 
     def _tick(self, node: Node, time: float) -> None:
         if node.up and node.wake == time:
-            self._perform(node, node.engine.tick(self.now, self.wall(node)))
+            self._step(node, lambda: node.engine.tick(self.now, self.wall(node)))
 
-    def _post(self, sender: str, to: str, message: bytes) -> None:
-        for _ in range(2 if self.random.random() < self.faults.doubling else 1):
-            if self.random.random() >= self.faults.loss:
-                delay = self.random.uniform(0, self.faults.delay) * (10 if self.random.random() < 0.05 else 1)
-                self.at(self.now + delay, partial(self._deliver, sender, to, message))
+    def _sync(self, node: Node) -> None:
+        self._acknowledge(node, node.disk.sync())
 
-    def _deliver(self, sender: str, to: str, message: bytes) -> None:
-        node = self.nodes[to]
-        if not node.up or self._group.get(sender) != self._group.get(to):
+    def _acknowledge(self, node: Node, durable: list[Decide]) -> None:
+        """The replica tells its clients what is final and durable."""
+        if node.host not in self.byzantine:
+            for decide in durable:
+                self.checker.acknowledged(decide.block)
+
+    # Messages
+
+    def _post(self, node: Node, to: str, message: bytes, kind: str) -> None:
+        sender, random, faults = node.host, self.random, self.faults
+        if to == sender or node is not self._copy_for(sender, to):
+            return
+        loss = max(faults.loss, faults.lost.get(kind, 0.0))
+        for _ in range(2 if random.random() < faults.doubling else 1):
+            if random.random() >= loss:
+                delay = random.uniform(0, faults.delay) * (10 if random.random() < 0.05 else 1)
+                self.at(self.now + delay, partial(self._deliver, self.now, sender, to, message))
+                if random.random() < faults.replays:
+                    self.at(self.now + random.uniform(1, 15), partial(self._deliver, self.now, sender, to, message))
+
+    def _copy_for(self, host: str, other: str) -> Node:
+        """The copy of `host` that `other` is with."""
+        double = host in self.doubles and other in self.audiences.get(host, frozenset())
+        return self.doubles[host] if double else self.nodes[host]
+
+    def _deliver(self, sent: float, sender: str, to: str, message: bytes) -> None:
+        node = self._copy_for(to, sender)
+        if not node.up or sent < node.restored_at or any((sender, to) in cut for cut in self._cuts):
             return
         self.delivered += 1
         try:
-            effects = node.engine.message(sender, message, self.now, self.wall(node))
+            self._step(node, lambda: node.engine.message(sender, message, self.now, self.wall(node)))
         except PeerFault as fault:
             if sender not in self.byzantine and to not in self.byzantine:
                 self.checker.faults.append(f"{to} blames an honest host: {fault}")
-            return
-        self._perform(node, effects)

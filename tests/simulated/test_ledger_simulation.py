@@ -10,9 +10,10 @@ from ledger.consensus.ipbft.view_change import ViewChange
 from ledger.consensus.pbft import Pbft
 from ledger.consensus.settings import Settings
 from ledger.simulation import Mutant, run
-from ledger.simulation.adversaries import ADVERSARIES
+from ledger.simulation.byzantine import ADVERSARIES, DOUBLED
+from ledger.simulation.faults import Faults
 from ledger.simulation.twins import FastKey, fast_verify, make_members
-from ledger.simulation.world import Faults, World
+from ledger.simulation.world import World
 from tests.helpers.ipbft_mutants import mutant
 
 SIZES = (4, 5, 7)
@@ -50,7 +51,7 @@ def test_random_lives_of_the_baseline_are_safe_and_live(members: int) -> None:
         assert result.faults == (), result
 
 
-@pytest.mark.parametrize("kind", ADVERSARIES)
+@pytest.mark.parametrize("kind", [*ADVERSARIES, DOUBLED])
 def test_f_byzantine_members_break_nothing_of_the_baseline(kind: str) -> None:
     for seed in range(3):
         for members in SIZES:
@@ -58,7 +59,7 @@ def test_f_byzantine_members_break_nothing_of_the_baseline(kind: str) -> None:
             assert result.faults == (), result
 
 
-@pytest.mark.parametrize("kind", ADVERSARIES)
+@pytest.mark.parametrize("kind", [*ADVERSARIES, DOUBLED])
 def test_f_byzantine_members_break_nothing(kind: str) -> None:
     for seed in range(8):
         for members in SIZES:

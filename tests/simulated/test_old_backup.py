@@ -13,9 +13,10 @@ from ledger.consensus.messages import Propose, Vote
 from ledger.consensus.pbft import Pbft
 from ledger.consensus.settings import Settings
 from ledger.simulation import Mutant
+from ledger.simulation.faults import Faults
 from ledger.simulation.node import Disk
 from ledger.simulation.twins import FastKey, fast_verify, make_members
-from ledger.simulation.world import Faults, World
+from ledger.simulation.world import World
 from tests.helpers.ipbft_script import Script
 
 
@@ -131,16 +132,9 @@ def life(seed: int, engine: type[Ipbft] | type[Pbft]) -> tuple[World, str]:
     for number in range(60):
         told = random.sample(hosts, random.randint(1, 4))
         world.at(random.uniform(0, 20), partial(world.submit, b"%d" % number, told))
-
-    def restore() -> None:
-        world.crash(unlucky)
-        copies[0].kept[RESTORED] = b""
-        world.nodes[unlucky].disk = copies[0]
-        world.boot(unlucky)
-
     moment = random.uniform(3, 12)
     world.at(moment - random.uniform(0, 1), lambda: copies.append(world.nodes[unlucky].disk.copy()))
-    world.at(moment, restore)
+    world.at(moment, lambda: world.restore(unlucky, copies[0]))
     world.run(20)
     world.faults = Faults()
     for number in range(200, 206):
