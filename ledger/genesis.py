@@ -135,7 +135,9 @@ def _check_address(passport: Passport) -> None:
     """An IPv4 address, an IPv6 address in brackets or a domain name, then ':' and a port."""
     host, _, port = passport.address.rpartition(":")
     good = port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536
-    if good and host.startswith("[") and host.endswith("]"):
+    if "%" in host:  # a zone, which is any text, and means something on one host alone (RFC 4007, 11.2)
+        good = False
+    elif good and host.startswith("[") and host.endswith("]"):
         try:
             ipaddress.IPv6Address(host[1:-1])
         except ValueError:

@@ -110,7 +110,7 @@ def holder(der: bytes | None, admitted: Mapping[str, Passport]) -> Passport:
         if _common_name(leaf.issuer) != passport.key.hex():
             raise PeerFault(host, "shows a certificate of another key than its registered one")
         Ed25519PublicKey.from_public_bytes(passport.key).verify(leaf.signature, leaf.tbs_certificate_bytes)
-    except (ValueError, IndexError, InvalidSignature) as error:
+    except (ValueError, IndexError, InvalidSignature, x509.InvalidVersion) as error:
         raise PeerFault("peer unknown", f"shows a certificate that does not hold: {error!r}") from None
     return passport
 

@@ -106,7 +106,7 @@ def test_bad_names(name: str) -> None:
 @pytest.mark.parametrize(
     "address",
     ["", "127.0.0.1", ":7001", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:0007001", "[::1:7001", "[no]:1", "a b:1",
-     "x:²", "::1:7001"],
+     "x:²", "::1:7001", "[fe80::1%eth0]:7001", "[::1%\nit is well]:7001"],
 )  # fmt: skip
 def test_bad_addresses(address: str) -> None:
     with pytest.raises(Misuse, match="is no address"):
