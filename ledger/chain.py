@@ -1,6 +1,6 @@
 """The chain in memory: state, state tree, best block and what waits for the next one. Pure; ledger.store keeps it."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -13,16 +13,15 @@ from ledger.contracts.state import Overlay, View
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.genesis import Genesis
 from ledger.mempool import Mempool
-from ledger.merkle import Tree, Update
+from ledger.merkle import Changes, Tree, Update
 from ledger.proof import StateProof
 from ledger.sync import is_about
-from ledger.transaction import Transaction
+from ledger.transaction import Transaction, open_signed
 
 MAX_BLOCK_TRANSACTIONS = 1000
 MAX_BLOCK_BYTES = 1024 * 1024  # of the transactions in it; a single one always fits
 MAX_OUTCOMES = 8  # blocks at one height whose execution is remembered between `check` and `append`
 
-Changes = Mapping[bytes, bytes | None]
 OnAppend = Callable[[Block, Changes], None]
 
 
@@ -33,7 +32,7 @@ class UnknownRules(Unavailable):
 class Snapshot(msgspec.Struct, frozen=True):
     """A chain as the store had it: the state after `block`, which `certificate` decided."""
 
-    state: dict[bytes, bytes]
+    state: Tree
     block: Block
     certificate: Certificate
 
@@ -65,17 +64,15 @@ class Chain:
         self._known_rules = known_rules
         self.id = genesis.chain_id()
         self.mempool = Mempool(self.id)
-        self._tree = Tree()
         self._outcomes: dict[bytes, Outcome] = {}
         self._callers: dict[bytes, int] = {}  # who were found to be allowed to transact on the best block; their nonces
         if snapshot is None:
-            self._state = founding_state(genesis)
-            self._tree.apply(self._tree.compute(self._state))
+            self._tree = Tree()
+            self._tree.apply(self._tree.compute(founding_state(genesis)))
             self._best = genesis_block(genesis, self._tree.root, self.members())
             self.certificate: Certificate | None = None
         else:
-            self._state = dict(snapshot.state)
-            self._tree.apply(self._tree.compute(self._state))
+            self._tree = snapshot.state.copy()
             self._best = snapshot.block
             self.certificate = snapshot.certificate
             self._check_snapshot()
@@ -87,14 +84,14 @@ class Chain:
     @property
     def state(self) -> View:
         """The committed state; a view that follows the chain."""
-        return self._state
+        return self._tree
 
     def members(self) -> Members:
-        return trust.members(self._state)
+        return trust.members(self._tree)
 
     def rules(self) -> int:
         """The version of the rules by which the next block is made."""
-        return rules.rules(self._state).version
+        return rules.rules(self._tree).version
 
     def knows_rules(self) -> bool:
         return self.rules() in self._known_rules
@@ -117,11 +114,11 @@ class Chain:
         transaction = self.open(raw, sender)
         account = transaction.account
         if account not in self._callers:
-            callers.check(self._state, account)
+            callers.check(self._tree, account)
             self._callers[account] = self.nonce(account)
         expected = self._callers[account]
         if transaction.nonce <= expected:
-            contracts.run(Overlay(self._state), transaction, self._best.header.height + 1)
+            contracts.run(Overlay(self._tree), transaction, self._best.header.height + 1)
         self.mempool.add(raw, transaction, expected)
 
     def open(self, raw: bytes, sender: str) -> Transaction:
@@ -130,7 +127,7 @@ class Chain:
 
     def refusal(self, transaction: Transaction) -> str | None:
         """Why it cannot run on the committed state; None when it can."""
-        return _run(Overlay(self._state), transaction, self._best.header.height + 1)
+        return _run(Overlay(self._tree), transaction, self._best.header.height + 1)
 
     def drop(self, transaction: Transaction) -> None:
         """Takes it out of the mempool."""
@@ -141,7 +138,7 @@ class Chain:
     def nonce(self, account: bytes) -> int:
         """The nonce of the account's next transaction on the committed state."""
         known = self._callers.get(account)
-        return accounts.nonce(self._state, account) if known is None else known
+        return accounts.nonce(self._tree, account) if known is None else known
 
     # Blocks
 
@@ -151,7 +148,7 @@ class Chain:
             return None
         best, members = self._best.header, self.members()
         height = best.height + 1
-        overlay = Overlay(self._state)
+        overlay = Overlay(self._tree)
         chosen: list[bytes] = []
         size = 0
         for waiting in self.mempool.in_turn(self.nonce):
@@ -189,19 +186,17 @@ class Chain:
     def append(self, block: Block, certificate: Certificate) -> None:
         """Makes `block` the best. The engine has checked who signed the certificate; here it must be of this block.
 
+        A block that was not checked before, as when catching up, is executed all the same, and must lead to its
+        state root; but its clients' signatures are not verified again (see `open_signed`).
+
         Raises Misuse if it does not fit, UnknownRules if this software cannot judge it.
         """
         self.check_rules()
         if not is_about(certificate, COMMIT, block):
             raise Misuse(f"the certificate is not of block {block.header.height}; nothing was appended")
-        outcome = self._execute(block)
+        outcome = self._execute(block, decided=True)
         if isinstance(outcome, str):
             raise Misuse(f"block {block.header.height} cannot be appended: {outcome}")
-        for key, value in outcome.changes.items():
-            if value is None:
-                self._state.pop(key, None)
-            else:
-                self._state[key] = value
         self._tree.apply(outcome.update)
         self._best, self.certificate = block, certificate
         self._outcomes.clear()
@@ -219,27 +214,28 @@ class Chain:
         """The chain as it is now, for someone who lacks it. Raises Misuse at genesis, which nobody lacks."""
         if self.certificate is None:
             raise Misuse("a chain at genesis needs no copy")
-        return Snapshot(dict(self._state), self._best, self.certificate)
+        return Snapshot(self._tree.copy(), self._best, self.certificate)
 
-    def state_nodes(self, level: int) -> tuple[bytes, ...]:
-        """The digests of one level of the state tree (ledger.merkle)."""
-        return self._tree.level(level)
+    def state_below(self, level: int, index: int) -> tuple[bytes, ...]:
+        """A part of the committed state: the buckets under one node of its tree (ledger.merkle)."""
+        return self._tree.below(level, index)
 
     def prove(self, key: bytes) -> StateProof:
         """Evidence for what the best block's state has under `key`."""
-        return StateProof(self._best.header, self.certificate, key, self._state.get(key), self._tree.prove(key))
+        return StateProof(self._best.header, self.certificate, key, self._tree.get(key), self._tree.prove(key))
 
-    def _execute(self, block: Block) -> Outcome | str:
+    def _execute(self, block: Block, decided: bool = False) -> Outcome | str:
         """What `block` does on the best one, or why it is no valid successor. Each block is executed once."""
         known = self._outcomes.get(block.digest())
         if known is not None and known.block == block:
             return known
         if (reason := self._check_form(block)) is not None:
             return reason
-        overlay = Overlay(self._state)
+        overlay = Overlay(self._tree)
         for position, raw in enumerate(block.transactions):
             try:
-                transaction = self.open(raw, f"transaction {position}")
+                where = f"transaction {position}"
+                transaction = open_signed(raw, self.id, where, decided=True) if decided else self.open(raw, where)
                 contracts.run(overlay, transaction, block.header.height)
             except (PeerFault, Misuse) as error:
                 return f"transaction {position} cannot run: {error}"

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ledger import store
 from ledger.block import Block
 from ledger.certificate import Members
-from ledger.chain import Chain, Changes
+from ledger.chain import Chain
 from ledger.consensus.engine import Accuse, Admit, Decide, Effect, Engine, Persist, Send, Serve, WakeAt
 from ledger.contracts import trust
 from ledger.disk import Statement
@@ -23,6 +23,7 @@ from ledger.errors import PlatformError, Unavailable
 from ledger.evidence import Evidence
 from ledger.light import MEMBERS_KEY
 from ledger.links.base import Passport
+from ledger.merkle import Changes
 from ledger.outbox import Outbox
 from ledger.proof import StateProof
 from ledger.store import Store
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 class Appended(NamedTuple):
     """What appending a block did to the state, until the block is durable."""
 
-    changes: Changes
+    state: list[Statement]  # what keeps it
     members: Members
     registry: Mapping[str, Passport] | None  # None: as before
     proof: StateProof | None  # of a change of members
@@ -75,10 +76,11 @@ class Performer:
 
     def on_append(self, block: Block, changes: Changes) -> None:
         """Keeps what the engine's `append` did to the chain until its Decide comes."""
-        members = self._chain.members()
+        height, members = block.header.height, self._chain.members()
+        state = self._store.append(height, changes, self._chain.state_below)
         registry = trust.registry(self._chain.state) if trust.REGISTRY in changes else None
         proof = self._chain.prove(MEMBERS_KEY) if MEMBERS_KEY in changes else None
-        self._appended[block.header.height] = Appended(changes, members, registry, proof)
+        self._appended[height] = Appended(state, members, registry, proof)
 
     # What happens
 
@@ -134,7 +136,7 @@ class Performer:
                     statements.append(store.persist(effect))
                 case Decide(block=block):
                     appended = self._appended.pop(block.header.height)
-                    statements += store.decide(effect, appended.changes, appended.proof)
+                    statements += store.decide(effect, appended.state, appended.proof)
                     act = partial(self._adopt, block, appended)
                 case Send(to=to, message=message):
                     act = partial(self._send, to, message)

@@ -323,7 +323,7 @@ class Replica:
         assert self._store is not None
         self._leaping = True
         self._performer.rest()
-        statements = store.leap(snapshot, changes)
+        statements = self._store.leap(snapshot, changes)
         if self._chain.best.header.height == 0:  # the disk may have been lost, and with it what we signed
             statements.append(store.persist(Persist(RESTORED, b"")))
         try:

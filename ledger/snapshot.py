@@ -5,8 +5,6 @@ root in the block's header. So a false piece is found out when it comes, and its
 its node's digest: what was fetched from one peer, at one height, serves wherever the same digest is asked for.
 """
 
-from collections.abc import Mapping
-
 import msgspec
 
 from ledger import codec, merkle
@@ -14,14 +12,14 @@ from ledger.block import Block, transactions_root
 from ledger.certificate import Certificate
 from ledger.errors import PeerFault
 from ledger.light import LightClient
-from ledger.merkle import Tree
 from ledger.proof import StateProof
 
 LEVEL = 4
-PIECES = merkle.ARITY**LEVEL  # 256: at a million accounts some 400 kB each
+PIECES = merkle.ARITY**LEVEL  # 256: at a million accounts some 160 kB each
 EMPTY = merkle.empty_digest(LEVEL)
 
-Pairs = tuple[tuple[bytes, bytes], ...]  # keys and values
+Buckets = tuple[bytes, ...]  # of one piece, empty ones too (ledger.bucket)
+BUCKETS = merkle.BUCKETS // PIECES
 
 
 class Ask(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="ask"):
@@ -64,11 +62,11 @@ class Want(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 class Piece(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="piece"):
-    """The answer; `pairs` is None when the sender no longer keeps the state of that height."""
+    """The answer; `buckets` is None when the sender no longer keeps the state of that height."""
 
     height: int
     piece: int
-    pairs: Pairs | None
+    buckets: Buckets | None
 
 
 Content = Ask | Offer | Want | Piece
@@ -87,19 +85,20 @@ def decode(raw: bytes, sender: str) -> Content:
     return codec.decode_canonical(raw, Envelope, sender).content
 
 
-def cut(state: Mapping[bytes, bytes]) -> list[Pairs]:
-    """A whole state in pieces."""
-    pieces: list[list[tuple[bytes, bytes]]] = [[] for _ in range(PIECES)]
-    for pair in state.items():
-        pieces[merkle.place(pair[0], LEVEL)].append(pair)
-    return [tuple(piece) for piece in pieces]
+def encode_piece(buckets: Buckets) -> bytes:
+    """As it is kept on disk."""
+    return codec.encode(buckets)
 
 
-def check_piece(pairs: Pairs, piece: int, digest: bytes, sender: str) -> None:
-    """Raises PeerFault, naming `sender`, unless `pairs` are all that lies under the node `piece` with `digest`."""
-    found = dict(pairs)
-    tree = Tree()
-    tree.apply(tree.compute(found))
-    elsewhere = any(merkle.place(key, LEVEL) != piece for key in found)
-    if len(found) != len(pairs) or elsewhere or tree.level(LEVEL)[piece] != digest:
+def decode_piece(raw: bytes, piece: int) -> dict[int, bytes]:
+    """The buckets by their numbers, without empty ones. Raises PeerFault for what is no piece."""
+    buckets = codec.decode(raw, Buckets, "the database")
+    if len(buckets) != BUCKETS:
+        raise PeerFault("the database", f"has {len(buckets)} buckets in piece {piece}; it should have {BUCKETS}")
+    return {number: content for number, content in enumerate(buckets, piece * BUCKETS) if content}
+
+
+def check_piece(buckets: Buckets, piece: int, digest: bytes, sender: str) -> None:
+    """Raises PeerFault, naming `sender`, unless `buckets` are all that lies under the node `piece` with `digest`."""
+    if len(buckets) != BUCKETS or merkle.digest_above(buckets) != digest:
         raise PeerFault(sender, f"sent a piece {piece} of the state that is not the one that was decided")

@@ -18,7 +18,7 @@ from ledger.genesis import Genesis
 from ledger.light import LightClient
 from ledger.proof import StateProof
 from ledger.rates import Rates
-from ledger.snapshot import EMPTY, PIECES, Ask, Offer, Pairs, Piece, Want
+from ledger.snapshot import EMPTY, PIECES, Ask, Buckets, Offer, Piece, Want
 from ledger.store import Store
 
 log = logging.getLogger(__name__)
@@ -52,10 +52,9 @@ class StateTransfer:
         self._clock = clock
         self._served = Rates(clock, SERVED_PER_SECOND, 4 * SERVED_PER_SECOND)
         self._offers: dict[str, Offer] = {}  # verified, of those that may be asked
-        self._answer: tuple[str, int, int, asyncio.Future[Pairs | None]] | None = None  # sender, height, piece
+        self._answer: tuple[str, int, int, asyncio.Future[Buckets | None]] | None = None  # sender, height, piece
         self._copy: _Copy | None = None
-        self._copying = asyncio.Lock()
-        self._asked: set[str] = set()  # who awaits the copy that is being made, or an offer that is being sent
+        self._asked: set[str] = set()  # who awaits an offer that is being made
         self._tasks: set[asyncio.Task[None]] = set()
         self._fetching = False
         self._drop_timer: asyncio.TimerHandle | None = None
@@ -145,52 +144,48 @@ class StateTransfer:
             del self._offers[sender]
 
     async def _fetch_from(self, sender: str, offer: Offer) -> None:
-        here = await self._store.pieces()
+        here = await self._store.arrived()
         useless = [piece for piece, digest in here.items() if offer.nodes[piece] != digest]
         await self._store.drop_pieces(useless)
         for piece, digest in enumerate(offer.nodes):
             if digest not in (EMPTY, here.get(piece)):
-                pairs = await self._request(sender, offer.height, piece)
-                snapshot.check_piece(pairs, piece, digest, sender)
-                await self._store.keep_piece(piece, digest, pairs)
+                buckets = await self._request(sender, offer.height, piece)
+                snapshot.check_piece(buckets, piece, digest, sender)
+                await self._store.keep_piece(piece, digest, buckets)
             if not self._is_useful(offer):
                 raise Unavailable("blocks were faster")
-        state = {key: value for piece in range(PIECES) for key, value in await self._store.piece(piece)}
-        await self._adopt(Snapshot(state, offer.block, offer.certificate), offer.changes)
+        await self._adopt(Snapshot(await self._store.arrived_state(), offer.block, offer.certificate), offer.changes)
 
-    async def _request(self, sender: str, height: int, piece: int) -> Pairs:
-        answer: asyncio.Future[Pairs | None] = asyncio.get_running_loop().create_future()
+    async def _request(self, sender: str, height: int, piece: int) -> Buckets:
+        answer: asyncio.Future[Buckets | None] = asyncio.get_running_loop().create_future()
         self._answer = (sender, height, piece, answer)
         try:
             self._send(sender, snapshot.encode(Want(height, piece)))
             async with asyncio.timeout(PATIENCE):
-                pairs = await answer
+                buckets = await answer
         except TimeoutError:
             raise Unavailable(f"{sender} does not answer") from None
         finally:
             self._answer = None
-        if pairs is None:
+        if buckets is None:
             raise Unavailable(f"{sender} does not keep it any more")
-        return pairs
+        return buckets
 
     def _arrived(self, sender: str, piece: Piece) -> None:
         if self._answer is not None and self._answer[:3] == (sender, piece.height, piece.piece):
             answer = self._answer[3]
             if not answer.done():
-                answer.set_result(piece.pairs)
+                answer.set_result(piece.buckets)
 
     # Serving
 
     async def _make_offer(self, sender: str, height: int) -> None:
         """At most one copy of the state is kept; a new one is made when nobody uses it, or it is old."""
         try:
-            async with self._copying:
-                copy = self._copy
-                if copy is None or self._is_outdated(copy):
-                    copy = _Copy(self._chain(), self._clock())
-                    await asyncio.to_thread(copy.cut)
-                    self._copy = copy
-                    self._drop_later()
+            copy = self._copy
+            if copy is None or self._is_outdated(copy):
+                copy = self._copy = _Copy(self._chain(), self._clock())
+                self._drop_later()
             changes = await self._store.changes()
             new = tuple(change for change in changes if height < change.header.height <= copy.height)
             self._send(sender, snapshot.encode(Offer(copy.taken.block, copy.taken.certificate, copy.nodes, new)))
@@ -204,13 +199,13 @@ class StateTransfer:
         return copy.last_use + PATIENCE < self._clock() and copy.height + self._behind / 2 < self._height
 
     def _serve(self, sender: str, want: Want) -> None:
-        copy, pairs = self._copy, None
+        copy, buckets = self._copy, None
         if not 0 <= want.piece < PIECES:
             raise PeerFault(sender, f"asks for piece {want.piece} of a state; there are {PIECES}")
         if copy is not None and copy.height == want.height:
             copy.last_use = self._clock()
-            pairs = copy.pieces[want.piece]
-        raw = snapshot.encode(Piece(want.height, want.piece, pairs))
+            buckets = copy.taken.state.below(snapshot.LEVEL, want.piece)
+        raw = snapshot.encode(Piece(want.height, want.piece, buckets))
         if self._served.allow(sender, len(raw)):  # else it asks again, or somebody else
             self._send(sender, raw)
 
@@ -227,16 +222,10 @@ class StateTransfer:
 
 
 class _Copy:
-    """A state that stays as it was while the chain goes on; some 100 bytes a key besides the chain's own."""
+    """A state that stays as it was while the chain goes on. What neither changes is there once."""
 
     def __init__(self, chain: Chain, now: float) -> None:
         self.taken = chain.copy()
-        self.nodes = chain.state_nodes(snapshot.LEVEL)
+        self.nodes = self.taken.state.level(snapshot.LEVEL)
         self.height = self.taken.block.header.height
         self.last_use = now
-        self.pieces: list[Pairs] = []
-
-    def cut(self) -> None:
-        """Takes a second for a million keys; may run beside the loop, since nothing else changes the copy."""
-        self.pieces = snapshot.cut(self.taken.state)
-        self.taken.state.clear()

@@ -1,25 +1,28 @@
 """The chain on disk: blocks with certificates, the state, and what the engine must not forget.
 
-A step of the engine is one transaction, so block, certificate, state and head are never seen apart, and the
-engine's votes are forgotten in the same moment as their height is decided.
+A step of the engine is one transaction, so block, certificate, what it changes in the state, and head are never seen
+apart, and the engine's votes are forgotten in the same moment as their height is decided. How the state is kept is
+told in ledger.checkpoint.
 """
 
 import asyncio
-from collections.abc import Iterable
-from itertools import chain
-from typing import NamedTuple, TypeVar
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
 
-from ledger import codec
+from ledger import checkpoint, codec, merkle, snapshot
 from ledger.block import Block
 from ledger.certificate import Certificate
-from ledger.chain import Changes, Snapshot, founding_state
+from ledger.chain import Snapshot, founding_state
+from ledger.checkpoint import Checkpoint
 from ledger.consensus.engine import RESTORED, Decide, Persist
 from ledger.disk import Database, Disk, Statement
 from ledger.errors import Misuse, PeerFault
 from ledger.evidence import Evidence
 from ledger.genesis import Genesis
+from ledger.merkle import Changes, Tree
 from ledger.proof import StateProof
-from ledger.snapshot import Pairs
+from ledger.snapshot import PIECES, Buckets
 from ledger.sqlite import Schema
 
 T = TypeVar("T")
@@ -27,24 +30,25 @@ DATABASE = "ledger"
 MAX_EVIDENCE = 16  # against one host
 SCHEMA = Schema(
     "ledger",
-    2,
+    3,
     (
         "CREATE TABLE head (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), chain BLOB NOT NULL,"
         " height INTEGER NOT NULL)",
         "CREATE TABLE blocks (height INTEGER PRIMARY KEY, block BLOB NOT NULL, certificate BLOB NOT NULL)",
-        "CREATE TABLE state (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+        # The state in pieces (ledger.snapshot), each as it was after the block of `height`; and what blocks changed.
+        "CREATE TABLE pieces (piece INTEGER PRIMARY KEY, height INTEGER NOT NULL, buckets BLOB NOT NULL)",
+        "CREATE TABLE changed (height INTEGER PRIMARY KEY, changes BLOB NOT NULL)",
         "CREATE TABLE engine (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
         # Every change of members, with the proof that leads a light client over it (ledger.light).
         "CREATE TABLE changes (height INTEGER PRIMARY KEY, proof BLOB NOT NULL)",
-        # A state that is being fetched, with the digests of the pieces that are here (ledger.snapshot).
-        "CREATE TABLE pieces (piece INTEGER PRIMARY KEY, digest BLOB NOT NULL)",
-        "CREATE TABLE arriving (piece INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL,"
-        " PRIMARY KEY (piece, key)) WITHOUT ROWID",
+        # A state that is being fetched.
+        "CREATE TABLE arriving (piece INTEGER PRIMARY KEY, digest BLOB NOT NULL, buckets BLOB NOT NULL)",
         "CREATE TABLE evidence (name BLOB PRIMARY KEY, host TEXT NOT NULL, evidence BLOB NOT NULL) WITHOUT ROWID",
     ),
 )
-ROWS = 64  # of the state in one statement: a statement a row would cost more than the row
-_KEEP_ROWS = f"INSERT OR REPLACE INTO state VALUES {', '.join(['(?, ?)'] * ROWS)}"
+AT_ONCE = 16  # blocks' changes that are in memory while the state is read
+NEVER = -1  # the height of a piece that was not written yet: it is empty
+_CHANGES: Any = tuple[tuple[bytes, bytes | None], ...]
 
 
 class Stored(NamedTuple):
@@ -55,8 +59,9 @@ class Stored(NamedTuple):
 class Store:
     """Open it with `open_store`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, turns: Checkpoint) -> None:
         self._database = database
+        self._checkpoint = turns
 
     def write(self, *statements: Statement) -> "asyncio.Future[None]":
         """One transaction of what `persist` and `decide` give; done when durable."""
@@ -64,15 +69,18 @@ class Store:
 
     async def load(self) -> Stored:
         """What a replica starts from. Raises Misuse when it cannot be read: it is never repaired in silence."""
-        ((height,),) = await self._database.read("SELECT height FROM head")
-        engine = await self.engine()
+        height, engine = await self.height(), await self.engine()
         if height == 0:
             return Stored(None, engine)
         found = await self.blocks(height, height)
         if not found:
             raise Misuse(f"the ledger's database has no block {height}, its head: it is damaged; restore or remove it")
-        state = dict(await self._database.read("SELECT key, value FROM state"))
-        return Stored(Snapshot(state, *found[0]), engine)
+        return Stored(Snapshot(await self._state(), *found[0]), engine)
+
+    async def height(self) -> int:
+        """Of the best block; 0 at genesis."""
+        ((height,),) = await self._database.read("SELECT height FROM head")
+        return int(height)
 
     async def blocks(self, first: int, last: int) -> list[tuple[Block, Certificate]]:
         """The decided blocks of these heights (both included) that are here, in order.
@@ -85,7 +93,7 @@ class Store:
         try:
             return [(codec.decode(block, Block), codec.decode(raw, Certificate)) for block, raw in rows]
         except PeerFault as fault:
-            raise Misuse(f"the ledger's database is damaged ({fault}); restore or remove it") from None
+            raise _damaged(fault) from None
 
     async def changes(self) -> tuple[StateProof, ...]:
         """Every change of members since genesis, oldest first."""
@@ -99,34 +107,91 @@ class Store:
         """What was given to Persist and not forgotten."""
         return dict(await self._database.read("SELECT key, value FROM engine"))
 
+    # The state
+
+    def append(self, height: int, changes: Changes, below: Callable[[int, int], tuple[bytes, ...]]) -> list[Statement]:
+        """What belongs to the block of `height` (see `decide`), at the moment when it is the best one.
+
+        `below` is `Chain.state_below`. What this returns must be written, in the order of the calls.
+        """
+        raw = codec.encode(tuple(changes.items()))
+        due = self._checkpoint.turn(height, len(raw), lambda piece: sum(map(len, below(snapshot.LEVEL, piece))))
+        statements: list[Statement] = [("INSERT INTO changed VALUES (?, ?)", (height, raw))]
+        for piece in due:
+            content = snapshot.encode_piece(below(snapshot.LEVEL, piece))
+            statements.append(("INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)", (piece, height, content)))
+        if due:
+            statements.append(("DELETE FROM changed WHERE height <= ?", (self._checkpoint.height,)))
+        return statements
+
+    async def _state(self) -> Tree:
+        """All pieces, and on them what blocks changed since. Raises Misuse for what cannot be read."""
+        buckets = await self._gather("SELECT buckets FROM pieces WHERE piece = ?")
+        height = -1
+        try:
+            while rows := await self._database.read(
+                "SELECT height, changes FROM changed WHERE height > ? ORDER BY height LIMIT ?", (height, AT_ONCE)
+            ):
+                for height, raw in rows:  # noqa: B007
+                    buckets.update(merkle.changed(buckets, dict(codec.decode(raw, _CHANGES, "the database"))))
+        except (PeerFault, struct.error) as error:
+            raise _damaged(error) from None
+        return Tree(buckets)
+
+    async def _gather(self, sql: str) -> dict[int, bytes]:
+        """The buckets of all pieces, read one by one: all rows at once would be the state twice in memory."""
+        buckets: dict[int, bytes] = {}
+        for piece in range(PIECES):
+            for (raw,) in await self._database.read(sql, (piece,)):
+                try:
+                    buckets.update(snapshot.decode_piece(raw, piece))
+                except PeerFault as fault:
+                    raise _damaged(fault) from None
+        return buckets
+
     # A state on its way
 
-    async def pieces(self) -> dict[int, bytes]:
-        """The pieces that are here, with their digests."""
-        return dict(await self._database.read("SELECT piece, digest FROM pieces"))
+    async def arrived(self) -> dict[int, bytes]:
+        """The pieces of another state that are here, with their digests."""
+        return dict(await self._database.read("SELECT piece, digest FROM arriving"))
 
-    async def piece(self, piece: int) -> list[tuple[bytes, bytes]]:
-        return await self._database.read("SELECT key, value FROM arriving WHERE piece = ?", (piece,))
+    async def arrived_state(self) -> Tree:
+        """What they make together."""
+        buckets = await self._gather("SELECT buckets FROM arriving WHERE piece = ?")
+        return await asyncio.to_thread(Tree, buckets)
 
-    async def keep_piece(self, piece: int, digest: bytes, pairs: Pairs) -> None:
-        rows: list[Statement] = [("INSERT INTO arriving VALUES (?, ?, ?)", (piece, *pair)) for pair in pairs]
-        await self._database.write(
-            ("DELETE FROM arriving WHERE piece = ?", (piece,)),
-            ("INSERT OR REPLACE INTO pieces VALUES (?, ?)", (piece, digest)),
-            *rows,
-        )
+    async def keep_piece(self, piece: int, digest: bytes, buckets: Buckets) -> None:
+        content = snapshot.encode_piece(buckets)
+        await self._database.write(("INSERT OR REPLACE INTO arriving VALUES (?, ?, ?)", (piece, digest, content)))
 
     async def drop_pieces(self, pieces: Iterable[int]) -> None:
-        for piece in pieces:
-            await self._database.write(
-                ("DELETE FROM arriving WHERE piece = ?", (piece,)), ("DELETE FROM pieces WHERE piece = ?", (piece,))
-            )
+        await self._database.write(*(("DELETE FROM arriving WHERE piece = ?", (piece,)) for piece in pieces))
+
+    def leap(self, taken: Snapshot, changes: Iterable[StateProof]) -> list[Statement]:
+        """The state whose pieces are all here takes the place of the present one. The blocks in between stay missing.
+
+        From now on `append` is about the chain that goes on from there.
+        """
+        height = taken.block.header.height
+        self._checkpoint = Checkpoint([height] * PIECES, 0)
+        return [
+            ("DELETE FROM pieces", ()),
+            ("DELETE FROM changed", ()),
+            ("INSERT INTO pieces SELECT piece, ?, buckets FROM arriving", (height,)),
+            ("DELETE FROM arriving", ()),
+            (
+                "INSERT INTO blocks VALUES (?, ?, ?)",
+                (height, codec.encode(taken.block), codec.encode(taken.certificate)),
+            ),
+            ("UPDATE head SET height = ?", (height,)),
+            *(_change(change) for change in changes),
+        ]
 
     async def _decoded(self, sql: str, kind: type[T]) -> tuple[T, ...]:
         try:
             return tuple(codec.decode(raw, kind) for (raw,) in await self._database.read(sql))
         except PeerFault as fault:
-            raise Misuse(f"the ledger's database is damaged ({fault}); restore or remove it") from None
+            raise _damaged(fault) from None
 
     async def close(self) -> None:
         await self._database.close()
@@ -138,15 +203,23 @@ async def open_store(disk: Disk, genesis: Genesis) -> Store:
     chain = genesis.chain_id()
     rows = await database.read("SELECT chain FROM head")
     if not rows:
-        founding = [("INSERT INTO state VALUES (?, ?)", item) for item in founding_state(genesis).items()]
-        await database.write(*founding, ("INSERT INTO head VALUES (1, ?, 0)", (chain,)))
+        founding = codec.encode(tuple(founding_state(genesis).items()))
+        await database.write(
+            ("INSERT INTO changed VALUES (0, ?)", (founding,)), ("INSERT INTO head VALUES (1, ?, 0)", (chain,))
+        )
     elif rows != [(chain,)]:
         await database.close()
         raise Misuse(
             f"the data folder belongs to another chain than {genesis.name} ({chain.hex()[:16]});"
             " name the folder or the genesis that fits"
         )
-    return Store(database)
+    heights = [NEVER] * PIECES
+    for piece, height in await database.read("SELECT piece, height FROM pieces"):
+        heights[piece] = height
+    ((changed,),) = await database.read(
+        "SELECT coalesce(sum(length(changes) + ?), 0) FROM changed WHERE height > ?", (checkpoint.ROW, max(heights))
+    )
+    return Store(database, Checkpoint(heights, changed))
 
 
 async def mark_restored(disk: Disk, genesis: Genesis) -> int:
@@ -154,10 +227,9 @@ async def mark_restored(disk: Disk, genesis: Genesis) -> int:
     opened = await open_store(disk, genesis)
     try:
         await opened.write(persist(Persist(RESTORED, b"")))
-        stored = await opened.load()
+        return await opened.height()
     finally:
         await opened.close()
-    return stored.snapshot.block.header.height if stored.snapshot else 0
 
 
 def persist(effect: Persist) -> Statement:
@@ -175,29 +247,13 @@ def accuse(evidence: Evidence) -> Statement:
     )
 
 
-def leap(snapshot: Snapshot, changes: Iterable[StateProof]) -> list[Statement]:
-    """The state whose pieces are all here takes the place of the present one. The blocks in between stay missing."""
-    height = snapshot.block.header.height
-    return [
-        ("DELETE FROM state", ()),
-        ("INSERT INTO state SELECT key, value FROM arriving", ()),
-        ("DELETE FROM arriving", ()),
-        ("DELETE FROM pieces", ()),
-        (
-            "INSERT INTO blocks VALUES (?, ?, ?)",
-            (height, codec.encode(snapshot.block), codec.encode(snapshot.certificate)),
-        ),
-        ("UPDATE head SET height = ?", (height,)),
-        *(_change(change) for change in changes),
-    ]
-
-
 def _change(proof: StateProof) -> Statement:
     return ("INSERT OR IGNORE INTO changes VALUES (?, ?)", (proof.header.height, codec.encode(proof)))
 
 
-def decide(effect: Decide, changes: Changes, members: StateProof | None = None) -> list[Statement]:
-    """Block, certificate, state, head, and what the engine may now forget; `members` proves a change of them."""
+def decide(effect: Decide, state: list[Statement], members: StateProof | None = None) -> list[Statement]:
+    """Block, certificate, head, and what the engine may now forget. `state` is what `Store.append` gave for the
+    block; `members` proves a change of them."""
     height = effect.block.header.height
     statements: list[Statement] = [
         (
@@ -205,13 +261,12 @@ def decide(effect: Decide, changes: Changes, members: StateProof | None = None) 
             (height, codec.encode(effect.block), codec.encode(effect.certificate)),
         ),
         ("UPDATE head SET height = ?", (height,)),
+        *state,
     ]
-    statements += [("DELETE FROM state WHERE key = ?", (key,)) for key, value in changes.items() if value is None]
-    rows = [pair for pair in changes.items() if pair[1] is not None]
-    while len(rows) >= ROWS:
-        statements.append((_KEEP_ROWS, tuple(chain.from_iterable(rows[-ROWS:]))))
-        del rows[-ROWS:]
-    statements += [("INSERT OR REPLACE INTO state VALUES (?, ?)", pair) for pair in rows]
     if members is not None:
         statements.append(_change(members))
     return statements + [persist(Persist(key, None)) for key in effect.forget]
+
+
+def _damaged(error: Exception) -> Misuse:
+    return Misuse(f"the ledger's database is damaged ({error}); restore or remove it")

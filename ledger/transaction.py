@@ -29,12 +29,17 @@ def sign(transaction: Transaction, identity: Identity) -> bytes:
     return codec.encode(identity.signed(DOMAIN, codec.encode(transaction)))
 
 
-def open_signed(raw: bytes, chain: bytes, sender: str = "sender unknown") -> Transaction:
-    """Verifies, then parses. Raises PeerFault with the reason."""
+def open_signed(raw: bytes, chain: bytes, sender: str = "sender unknown", decided: bool = False) -> Transaction:
+    """Verifies, then parses. Raises PeerFault with the reason.
+
+    `decided`: it is in a block whose certificate was verified. Honest members of that quorum have verified the
+    client's signature before they voted, so it is not verified again.
+    """
     if len(raw) > MAX_TRANSACTION_BYTES:
         raise PeerFault(sender, f"sent a transaction of {len(raw)} bytes; at most {MAX_TRANSACTION_BYTES} are taken")
     signed = codec.decode_canonical(raw, Signed, sender)
-    transaction = codec.decode_canonical(signed.verify(DOMAIN, sender), Transaction, sender)
+    body = signed.body if decided else signed.verify(DOMAIN, sender)
+    transaction = codec.decode_canonical(body, Transaction, sender)
     if transaction.account != signed.signer:
         raise PeerFault(sender, "sent a transaction that another key than its account's signed")
     if transaction.chain != chain:

@@ -75,9 +75,9 @@ MESSAGES: list[messages.Content] = [
 ]
 STATES: list[snapshot.Content] = [
     snapshot.Ask(7),
-    snapshot.Offer(COPY.block, COPY.certificate, SHOWN.chain.state_nodes(snapshot.LEVEL), tuple(SHOWN.changes)),
+    snapshot.Offer(COPY.block, COPY.certificate, COPY.state.level(snapshot.LEVEL), tuple(SHOWN.changes)),
     snapshot.Want(7, 255),
-    snapshot.Piece(7, 1, tuple(list(COPY.state.items())[:3])),
+    snapshot.Piece(7, 1, COPY.state.below(snapshot.LEVEL, 1)),
     snapshot.Piece(7, 1, None),
 ]
 ACTIONS: list[tuple[str, str, Any]] = [  # contract, caller, action

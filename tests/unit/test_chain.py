@@ -5,9 +5,11 @@ import pytest
 
 from ledger import codec
 from ledger.block import Block, transactions_root
-from ledger.chain import MAX_BLOCK_BYTES, Chain, Snapshot
+from ledger.chain import MAX_BLOCK_BYTES, Chain, Snapshot, founding_state
 from ledger.contracts import records, trust
 from ledger.errors import Misuse, PeerFault
+from ledger.genesis import Genesis
+from ledger.merkle import Tree
 from tests.helpers.founders import (
     CREATED,
     NAMES,
@@ -179,21 +181,60 @@ def test_a_certificate_of_something_else_is_refused() -> None:
 def test_a_snapshot_goes_on_where_the_chain_was() -> None:
     changes: dict[bytes, bytes | None] = {}
     chain = Chain(genesis(), on_append=lambda _, changed: changes.update(changed))
-    before = dict(chain._state)
     vote(chain, NAMES[:3], revoke("west"))
     assert chain.certificate is not None
-    kept = before | {key: value for key, value in changes.items() if value is not None}
-    for key in [key for key, value in changes.items() if value is None]:
-        kept.pop(key, None)
+    kept = Tree()
+    kept.apply(kept.compute({**founding_state(genesis()), **changes}))
     again = Chain(genesis(), Snapshot(kept, chain.best, chain.certificate))
     assert again.best == chain.best and again.members() == chain.members()
     block = vote(chain, ("north",), revoke("east"))
     assert again.check(block) is None
     with pytest.raises(Misuse, match="another genesis"):
-        Chain(genesis(5), Snapshot(kept, chain.best, chain.certificate))
-    kept[b"account/" + identity("north").public] = codec.encode(9)
+        Chain(genesis(5), Snapshot(kept, again.best, chain.certificate))
+    kept.apply(kept.compute({b"account/" + identity("north").public: codec.encode(9)}))
+    assert again.check(block) is None  # its state is its own
     with pytest.raises(Misuse, match="database is damaged"):
-        Chain(genesis(), Snapshot(kept, chain.best, chain.certificate))
+        Chain(genesis(), Snapshot(kept, again.best, chain.certificate))
+
+
+def test_a_clients_signature_is_verified_before_a_block_is_decided_and_not_again() -> None:
+    """Who votes has verified it, and the certificate, which the engine verifies, says that a quorum voted."""
+    chain, bent = forged()
+    assert "bad signature" in str(chain.check(bent))
+    chain.append(bent, certify(bent, chain.members()))
+    assert chain.best == bent
+    with pytest.raises(PeerFault, match="bad signature"):
+        chain.take(bent.transactions[0], "a client")  # nothing is remembered as verified
+
+
+def forged() -> tuple[Chain, Block]:
+    """A block that would be valid if it had its client's signature."""
+    chain = Chain(genesis())
+    raw = call(chain.id, "north", 0, revoke("west"))
+    block = decide(Chain(genesis()), raw)
+    transactions = (raw[:-1] + bytes([raw[-1] ^ 1]),)
+    return chain, Block(
+        msgspec.structs.replace(block.header, transactions_root=transactions_root(transactions)), transactions
+    )
+
+
+@pytest.mark.parametrize(
+    ("nonce", "caller", "chain_of", "message"),
+    [
+        (1, "north", genesis(), "nonce 1"),
+        (0, "stranger", genesis(), "no trusted organisation"),
+        (0, "north", genesis(5), "another chain"),
+    ],
+)
+def test_a_decided_block_is_executed_all_the_same(nonce: int, caller: str, chain_of: Genesis, message: str) -> None:
+    chain = Chain(genesis())
+    block = with_transactions(chain, call(chain_of.chain_id(), caller, nonce, revoke("west")))
+    with pytest.raises(Misuse, match=message):
+        chain.append(block, certify(block, chain.members()))
+    wrong = with_transactions(chain, call(chain.id, "north", 0, revoke("west")))
+    with pytest.raises(Misuse, match="state root"):
+        chain.append(wrong, certify(wrong, chain.members()))
+    assert chain.best.header.height == 0
 
 
 def test_a_light_client_needs_the_members_alone() -> None:

@@ -146,7 +146,7 @@ def absence_of_a_present_key() -> Export:
 
 def absence_by_an_emptied_bucket() -> Export:
     good = SHOWN.export(WEST)
-    hidden = Proof((), good.proofs[0].proof.siblings)
+    hidden = Proof(b"", good.proofs[0].proof.siblings)
     return replace(good, proofs=(replace(good.proofs[0], value=None, proof=hidden),))
 
 

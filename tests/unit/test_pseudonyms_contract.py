@@ -152,7 +152,11 @@ def test_a_chain_without_an_auditor_has_no_pseudonyms() -> None:
 
 def test_what_is_on_the_chain_does_not_link_names_of_one_owner() -> None:
     """Two names of Ann and two of Bob, sharing the same content, look alike in all that the chain has of them."""
-    chain = Chain(genesis(4, auditor="auditor"))
+    state: dict[bytes, bytes] = {}
+    chain = Chain(
+        genesis(4, auditor="auditor"),
+        on_append=lambda _, changes: state.update((key, value or b"") for key, value in changes.items()),
+    )
     nonce = 0
     for number, owner in enumerate(("ann", "ann", "bob", "bob")):
         name, salt = f"name-{number}", bytes([number]) * 32
@@ -162,14 +166,12 @@ def test_what_is_on_the_chain_does_not_link_names_of_one_owner() -> None:
         ):
             decide(chain, call(chain.id, "north-1", nonce, action, contract))
             nonce += 1
-    everything = b"".join(key + value for key, value in chain._state.items())
+    everything = b"".join(key + value for key, value in state.items())
     for secret in (identity("ann").public, identity("bob").public, CONTENT):
         assert secret not in everything
-    registered = [chain._state[pseudonyms.state_key(identity(f"name-{n}").public)] for n in range(4)]
+    registered = [state[pseudonyms.state_key(identity(f"name-{n}").public)] for n in range(4)]
     digests = [commit(CONTENT, identity(f"name-{n}").public, bytes([n]) * 32) for n in range(4)]
-    records = [
-        chain._state[shared.state_key(identity(f"name-{n}").public, digest)] for n, digest in enumerate(digests)
-    ]
+    records = [state[shared.state_key(identity(f"name-{n}").public, digest)] for n, digest in enumerate(digests)]
     assert len({len(value) for value in registered}) == len({len(value) for value in records}) == 1
     seals = [codec.decode(value, pseudonyms.Pseudonym).sealed for value in registered]
     for one in range(4):

@@ -5,19 +5,22 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from ledger import merkle, snapshot
+from ledger import merkle
 from ledger.chain import Chain, Snapshot
 from ledger.errors import PeerFault
 from ledger.light import LightClient
-from ledger.snapshot import EMPTY, LEVEL, PIECES, Offer, Pairs, check_piece
+from ledger.merkle import Tree
+from ledger.snapshot import EMPTY, LEVEL, PIECES, Buckets, Offer, check_piece, decode_piece, encode_piece
+from tests.helpers.founders import NAMES, join, vote
 from tests.helpers.shown_chain import ShownChain, signed_by
 
 SHOWN = ShownChain()
-NODES = SHOWN.chain.state_nodes(LEVEL)
 COPY = SHOWN.chain.copy()
-CUT = snapshot.cut(COPY.state)
-FULL = next(piece for piece in range(PIECES) if len(CUT[piece]) == 1)
-OTHER = next(piece for piece in range(PIECES) if CUT[piece] and piece != FULL)
+NODES = COPY.state.level(LEVEL)
+CUT = [COPY.state.below(LEVEL, piece) for piece in range(PIECES)]
+FULL = next(piece for piece in range(PIECES) if any(CUT[piece]))
+OTHER = next(piece for piece in range(PIECES) if any(CUT[piece]) and piece != FULL)
+PLACE = next(place for place, content in enumerate(CUT[FULL]) if content)
 
 
 def offer() -> Offer:
@@ -25,35 +28,58 @@ def offer() -> Offer:
 
 
 def test_all_pieces_make_the_state_and_the_chain_goes_on_from_it() -> None:
-    for piece, pairs in enumerate(CUT):
-        check_piece(pairs, piece, NODES[piece], "peer")
-        assert (NODES[piece] == EMPTY) == (not pairs)
+    state: dict[int, bytes] = {}
+    for piece, buckets in enumerate(CUT):
+        check_piece(buckets, piece, NODES[piece], "peer")
+        assert (NODES[piece] == EMPTY) == (not any(buckets))
+        state |= decode_piece(encode_piece(buckets), piece)
     assert merkle.root_above(NODES) == SHOWN.chain.best.header.state_root
-    state = {key: value for pairs in CUT for key, value in pairs}
-    chain = Chain(SHOWN.genesis, Snapshot(state, COPY.block, COPY.certificate))
+    chain = Chain(SHOWN.genesis, Snapshot(Tree(state), COPY.block, COPY.certificate))
     assert chain.members() == SHOWN.chain.members() and chain.best == SHOWN.chain.best
 
 
 def test_a_copy_stays_as_it_was() -> None:
-    before = dict(COPY.state)
-    ShownChain().chain.copy().state.clear()
-    assert SHOWN.chain.copy().state == before
+    chain = ShownChain().chain
+    copy, root = chain.copy(), chain.best.header.state_root
+    vote(chain, NAMES[1:2], join("lower"))
+    assert chain.best.header.state_root != root == copy.state.root == Tree(buckets_of(copy.state)).root
+    changed = chain.copy().state
+    copy.state.apply(copy.state.compute({b"a": b"1"}))
+    assert chain.copy().state.root == changed.root  # nor does the chain see what becomes of the copy
+
+
+def buckets_of(state: Tree) -> dict[int, bytes]:
+    return {number: content for number, content in enumerate(state.below(0, 0)) if content}
+
+
+def with_bucket(place: int, content: bytes) -> Buckets:
+    return (*CUT[FULL][:place], content, *CUT[FULL][place + 1 :])
 
 
 @pytest.mark.parametrize(
     "bent",
     [
         (),
+        CUT[FULL][:-1],
+        (*CUT[FULL], b""),
         (*CUT[FULL], *CUT[FULL]),
-        (*CUT[FULL], *CUT[OTHER]),  # a true pair, hidden in a piece where nobody looks for it
-        tuple((key, value + b"x") for key, value in CUT[FULL]),
-        tuple((key + b"x", value) for key, value in CUT[FULL]),
         CUT[OTHER],
+        CUT[FULL][::-1],
+        with_bucket(PLACE, b""),
+        with_bucket(PLACE, CUT[FULL][PLACE][:-1] + bytes([CUT[FULL][PLACE][-1] ^ 1])),
+        with_bucket(PLACE - 1, CUT[FULL][PLACE]),  # a true bucket, where nobody looks for it
+        (NODES[FULL],),  # a digest for what it is the digest of
     ],
 )
-def test_a_false_piece_is_refused(bent: Pairs) -> None:
+def test_a_false_piece_is_refused(bent: Buckets) -> None:
     with pytest.raises(PeerFault, match=f"peer: sent a piece {FULL}"):
         check_piece(bent, FULL, NODES[FULL], "peer")
+
+
+@pytest.mark.parametrize("raw", [b"", encode_piece(CUT[FULL][:-1]), encode_piece((*CUT[FULL], b"")), b"\xc0"])
+def test_what_is_no_piece_is_not_read(raw: bytes) -> None:
+    with pytest.raises(PeerFault, match="the database"):
+        decode_piece(raw, FULL)
 
 
 def forged() -> Offer:
