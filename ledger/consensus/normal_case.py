@@ -198,16 +198,25 @@ class NormalCase(ABC, Generic[C]):
     def _is_first(self, sender: str, vote: Vote) -> bool:
         """Whether `vote` is good and not yet counted. A different one at the same place is evidence (clause 9)."""
         at = self._at
-        earlier = at.votes.first(sender, vote.ballot) or at.late.first(sender, vote.ballot)
+        earlier = at.votes.first(sender, vote.ballot)
         if earlier == vote:
             return False
         key = check_vote(at, sender, vote, self._verify)
+        earlier = earlier or self._late(sender, vote)
         if earlier is None:
             return True
         if earlier.ballot != vote.ballot:
-            check_vote(at, sender, earlier, self._verify)  # one that was late has not been
             self._effects.append(Accuse(sender, VOTE_DOMAIN, earlier.signed(key), vote.signed(key)))
         return False
+
+    def _late(self, sender: str, vote: Vote) -> Vote | None:
+        """What came at the same place when there were enough, if it holds: a bad one must not hide the next ones."""
+        late = self._at.late.first(sender, vote.ballot)
+        with suppress(PeerFault):
+            if late is not None:
+                check_vote(self._at, sender, late, self._verify)
+                return late
+        return None
 
     def _on_status(self, sender: str, status: Status) -> None:
         best = self._at.best.header.height
@@ -291,7 +300,7 @@ class NormalCase(ABC, Generic[C]):
         certificate = at.votes.certificate(at.ballot(PREPARE, at.view, digest), at.members.quorum)
         if certificate is None:
             return False
-        self._effects.append(at.promise_prepared(current.block, certificate))
+        self._effects.append(at.promise_prepared(current, certificate))
         self._send(None, at.own_vote(COMMIT, at.view, digest))
         return True
 

@@ -86,8 +86,8 @@ class Standing(ABC, Generic[C]):
         if raw := recovered.get(self.prepared_key):
             record = codec.decode(raw, PreparedRecord, OWN)
             block = record.block or (self.proposal.block if self.proposal else None)
-            if block is not None and self._is_open(block):
-                self.prepared = Prepared(block, record.certificate)
+            if block is not None and self._is_open(block) and block.digest() == record.certificate.ballot.digest:
+                self.prepared = Prepared(block, record.certificate)  # else it is of a height that was leapt over
         if self.record.view_change and not self.record.active:
             content = messages.decode(self.record.view_change, OWN)
             if isinstance(content, ChangeView):
@@ -153,6 +153,11 @@ class Standing(ABC, Generic[C]):
     def shown(self) -> int:
         """Up to which height our VIEW-CHANGE shows that all is decided, if it is made now."""
 
+    def entered(self) -> EnterView | None:
+        """The NEW-VIEW by which we came into our view."""
+        content = messages.decode(self.record.new_view, OWN) if self.record.new_view else None
+        return content if isinstance(content, EnterView) else None
+
     def body(self, digest: bytes) -> Block | None:
         """The block of that digest for the next height, if anything that we hold has it."""
         known = [self.proposal.block] if self.proposal else []
@@ -178,20 +183,19 @@ class Standing(ABC, Generic[C]):
         """We give our PREPARE to it, and so never to another at this height and view."""
         effects: list[Effect] = []
         if self.prepared is not None and self.prepared.block != proposal.block:
-            effects.append(self._keep_prepared(self.prepared.block, self.prepared.certificate))
+            effects.append(self._keep_prepared(*self.prepared))  # its body was that of the proposal before
         self.proposal = proposal
         self._count_own()
         return [*effects, Persist(self.proposal_key, codec.encode(proposal))]
 
-    def promise_prepared(self, block: Block, certificate: Certificate) -> Persist:
-        """We give our COMMIT to it, and carry its certificate through every view change."""
-        self.prepared = Prepared(block, certificate)
+    def promise_prepared(self, current: Propose, certificate: Certificate) -> Persist:
+        """We give our COMMIT to the proposal, and carry its certificate through every view change."""
+        self.prepared = Prepared(current.block, certificate)
         self._count_own()
-        known = self.proposal is not None and self.proposal.block == block
-        return self._keep_prepared(None if known else block, certificate)
+        return self._keep_prepared(None, certificate)
 
     def _keep_prepared(self, block: Block | None, certificate: Certificate) -> Persist:
-        """The block is left out while it is that of the proposal, which is kept too: it may be large."""
+        """The block, which may be large, is left out while it is that of the proposal, which is kept too."""
         return Persist(self.prepared_key, codec.encode(PreparedRecord(block, certificate)))
 
     def promise_view(self, view: int) -> Persist:

@@ -9,12 +9,12 @@ from ledger.certificate import COMMIT, PREPARE
 from ledger.consensus import messages
 from ledger.consensus.engine import Decide, Effect, Persist, Send, WakeAt
 from ledger.consensus.ipbft import Ipbft
-from ledger.consensus.messages import Envelope, Fetch, Propose, Relay, Status, Vote
+from ledger.consensus.messages import ChangeView, Envelope, Fetch, Propose, Relay, Status, Vote
 from ledger.consensus.settings import Settings
 from ledger.errors import Misuse
 from ledger.simulation.twins import FastKey, TwinChain, fast_verify, make_members
 from tests.helpers.ipbft_script import WALL, Script
-from tests.helpers.ipbft_stories import fresh_block, view_change, vote
+from tests.helpers.ipbft_stories import a_decides_alone, fresh_block, suspect, view_change, vote
 
 
 def test_three_message_delays_decide() -> None:
@@ -98,6 +98,28 @@ def test_a_transaction_that_only_one_replica_knows_is_relayed_before_anybody_is_
     assert [letter.to for letter in script.waiting(Relay)] == ["a"]
     script.settle("abcd")
     assert script.decided("c") == [(b"one",)]
+
+
+def test_an_equivocating_primary_that_restarts_between_its_blocks_costs_one_view() -> None:
+    """Two hold one block, two the other: neither comes to a quorum, and the next primary proposes anew."""
+    script = Script(4)
+    node = script.nodes["a"]
+    node.chain.take(b"one")
+    effects = node.engine.command([b"one"], script.now, script.wall)
+    script.perform("a", effects[:1])
+    script.deliver(Propose, to="bc")
+    script.crash("a")
+    script.boot("a")
+    script.post[:] = [letter for letter in script.post if isinstance(letter.content, Vote)]
+    script.tell(b"two", "a", "b", "c", "d")
+    script.settle("abcd")
+    assert [script.height(host) for host in "abcd"] == [0] * 4
+    for _ in range(3):
+        script.wait(3, *"abcd")
+        script.settle("abcd")
+    assert all(b"two" in script.nodes[host].chain.decided for host in "abcd")
+    assert {script.nodes[host].engine.view for host in "abcd"} == {1}
+    assert script.checker.faults == script.blamed == script.accused == []
 
 
 def refused(script: Script, sender: str, to: str, content: messages.Content | bytes) -> str:
@@ -199,7 +221,7 @@ def test_a_vote_that_comes_late_is_still_evidence_beside_another() -> None:
     assert script.accused == script.blamed == []
 
 
-def test_a_late_vote_with_a_bad_signature_accuses_nobody() -> None:
+def test_a_late_vote_with_a_bad_signature_accuses_nobody_and_hides_nothing() -> None:
     script = Script(4)
     first, second = (fresh_block(script, text, "a") for text in (b"one", b"two"))
     script.hand("a", "b", Propose(0, first))
@@ -208,7 +230,20 @@ def test_a_late_vote_with_a_bad_signature_accuses_nobody() -> None:
     script.hand("d", "b", Vote(vote(script, "d", PREPARE, 0, first).ballot, bytes(64)))
     script.hand("d", "b", vote(script, "d", PREPARE, 0, second))
     assert script.accused == []
-    assert "bad signature" in script.blamed[0]
+    script.hand("d", "b", vote(script, "d", PREPARE, 0, first))
+    assert script.accused == ["d"]
+
+
+def test_late_votes_of_those_who_have_no_vote_lead_to_nothing() -> None:
+    script = Script(4)
+    first, second = (fresh_block(script, text, "a") for text in (b"one", b"two"))
+    script.hand("a", "b", Propose(0, first))
+    for host in "ac":
+        script.hand(host, "b", vote(script, host, PREPARE, 0, first))
+    for block in (first, second):
+        script.hand("zoe", "b", vote(script, "zoe", PREPARE, 0, block))
+    assert script.accused == []
+    assert "zoe: voted on height 1, of which it is no member" in script.blamed[0]
 
 
 def test_a_primary_that_forgets_its_proposal_in_a_crash_has_still_voted_once() -> None:
@@ -248,6 +283,46 @@ def test_the_body_of_what_is_prepared_outlives_the_next_proposal() -> None:
     script.nodes["b"].boot()
     prepared = script.nodes["b"].engine._at.prepared
     assert prepared is not None and prepared.block == first
+
+
+def test_what_was_prepared_at_a_height_that_was_leapt_over_is_not_taken_for_the_next_one() -> None:
+    """A state that was fetched takes the place of the blocks in between; nothing clears what was promised there."""
+    script = Script(4)
+    first = fresh_block(script, b"one", "a")
+    script.hand("a", "b", Propose(0, first))
+    for host in "ac":
+        script.hand(host, "b", vote(script, host, PREPARE, 0, first))
+    script.drop()
+    for number in range(3):
+        script.tell(b"%d" % number, "a")
+        script.settle("acd")
+    disk = script.nodes["b"].disk
+    disk.blocks[:] = script.nodes["a"].disk.blocks
+    script.boot("b")
+    script.drop()
+    script.tell(b"next", "a")
+    script.deliver(Propose, to="b")
+    script.crash("b")
+    script.boot("b")
+    votes = [letter.content.ballot for letter in script.waiting(Vote) if letter.sender == "b"]
+    assert {(ballot.kind, ballot.height) for ballot in votes} == {(PREPARE, 4)}  # no COMMIT to what it had prepared
+    script.settle("abcd")
+    assert script.height("b") == 4
+    assert script.checker.faults == script.blamed == script.accused == []
+
+
+def test_a_view_change_carries_the_body_that_is_written_with_the_proposal() -> None:
+    script = Script(4)
+    a_decides_alone(script)
+    for host in "bc":  # their records of what is prepared name no block
+        script.crash(host)
+        script.boot(host)
+    script.crash("a")
+    script.drop()
+    script.tell(b"two", "b", "c", "d")
+    suspect(script, "b", "c", "d")
+    carried = [letter.content.block for letter in script.waiting(ChangeView) if letter.sender in "bc"]
+    assert carried and all(block is not None and block.transactions == (b"one",) for block in carried)
 
 
 def test_commits_without_prepares_and_doubled_commits_make_no_quorum() -> None:
