@@ -6,10 +6,20 @@ What is abstract is what makes an engine: what its VIEW-CHANGE shows, and when a
 from abc import abstractmethod
 from contextlib import suppress
 
+from ledger import codec
 from ledger.block import Block
 from ledger.certificate import Certificate
 from ledger.consensus.engine import Accuse, Send
-from ledger.consensus.messages import ChangeView, Content, EnterView, NewView, Recall, Recalled, Status
+from ledger.consensus.messages import (
+    NEW_VIEW_DOMAIN,
+    ChangeView,
+    Content,
+    EnterView,
+    NewView,
+    Recall,
+    Recalled,
+    Status,
+)
 from ledger.consensus.normal_case import NormalCase
 from ledger.consensus.restored import Fence, Recollection
 from ledger.consensus.view_changes import C, Received, open_new_view
@@ -85,9 +95,10 @@ class Agreement(NormalCase[C]):
                 self._send_view(sender)  # it missed our NEW-VIEW
             return
         if earlier is not None and (earlier.change.view, earlier.height) >= (change.view, change.height):
-            if (earlier.change.view, earlier.height) == (change.view, change.height):
-                both = earlier.message.signed, message.signed
-                self._effects.append(Accuse(sender, at.view_change_domain, *both))
+            same_place = (earlier.change.view, earlier.height) == (change.view, change.height)
+            versions = {earlier.change.members_version, change.members_version, at.members.version}
+            if same_place and change.height == at.shown and len(versions) == 1:  # else nobody could check it
+                self._effects.append(Accuse(sender, at.view_change_domain, earlier.message.signed, message.signed))
             return
         if self._check_change(change, sender):
             at.changes.put(Received(change, message))
@@ -101,12 +112,24 @@ class Agreement(NormalCase[C]):
         if new_view.chain != at.best.header.chain:
             raise PeerFault(sender, "sent a NEW-VIEW of another chain")
         if not self._is_ahead(new_view.view):
+            self._compare(new_view, message)
             return
         if self._can_judge(new_view):
             self._try_to_enter(sender, new_view, message)
         else:
             at.new_views[sender] = (new_view, message)
             self._catch_up.heard(sender, new_view.height, at.best.header.height, self._now)
+
+    def _compare(self, new_view: NewView, message: EnterView) -> None:
+        """Clause 9: a second NEW-VIEW of one host for the view that we are in is evidence. The same again is none."""
+        at = self._at
+        entered = at.entered() if new_view.view == at.view else None
+        if entered is None or entered.signed == message.signed or entered.signed.signer != message.signed.signer:
+            return
+        first = codec.decode(entered.signed.body, NewView)
+        ours = first.members_version == new_view.members_version == at.members.version
+        if ours and first.height <= new_view.height <= at.best.header.height:  # else nobody could check it
+            self._effects.append(Accuse(new_view.host, NEW_VIEW_DOMAIN, entered.signed, message.signed))
 
     def _on_status(self, sender: str, status: Status) -> None:
         super()._on_status(sender, status)
@@ -190,7 +213,7 @@ class Agreement(NormalCase[C]):
         at = self._at
         if at.is_member and not at.active and not self._renew_view_change():
             self._send(None, at.own_change.message)
-        if at.fence is not None and at.fence.height is None:
+        if at.fence is not None and not at.fence.is_of(at.members):
             if self._recollection is None:
                 self._recollection = Recollection(self._wall)
             self._send(None, Recall(self._recollection.nonce))
@@ -243,7 +266,7 @@ class Agreement(NormalCase[C]):
         at, fence = self._at, self._at.fence
         if fence is None:
             return False
-        if fence.height is None:
+        if not fence.is_of(at.members):
             found = self._recollection and self._recollection.fence(at.members, at.host, at.best.header.height)
             if not found:
                 return False

@@ -5,9 +5,12 @@ have signed is bounded by what the others know. Whatever it voted on stood on a 
 who therefore stood at most one block below; and it asked for view v only when q members had asked for v - 1. Of
 n - q + f + 1 other members one at least is honest and among those q. So, once that many have said where they stand and
 we have come as far as the highest of them, at height h: we signed nothing above height h + 2, and asked for no view
-above the highest of theirs + 1. From height h + 3 on, in that view or a higher one, our vote is a first vote.
+above the highest of theirs + 1. From height h + 3 on, in that view or a higher one, our vote is a first vote. (A
+proposal is no vote, but stands on a decided block all the same.)
 
-A change of members in between is no harm as long as one seat changes at a time.
+All of this is about one set of members. When blocks up to h + 2 change it, other members may have decided the one
+above, so those are asked in turn. What is not bounded: a view that we asked for among members of before, and that the
+present ones never heard of. It can do harm only if q - 1 of them ask for just that view later on.
 """
 
 import msgspec
@@ -21,8 +24,13 @@ AHEAD = 2  # heights above the highest known one at which we may have voted
 class Fence(msgspec.Struct, frozen=True, array_like=True):
     """Below it nothing is signed. Kept under ledger.consensus.engine.RESTORED."""
 
-    height: int | None = None  # up to this one, and no vote in a view below `view`; None: not known yet
-    view: int = 0
+    height: int = 0  # up to this one
+    view: int = 0  # and no vote in a view below this one
+    members_version: int | None = None  # of those who said so; None: not known yet
+
+    def is_of(self, members: Members) -> bool:
+        """Whether it is what `members` said. What others said before a change of members bounds nothing after it."""
+        return self.members_version == members.version
 
 
 class Recollection:
@@ -42,4 +50,4 @@ class Recollection:
         enough = members.n - members.quorum + members.f + 1
         if len(said) < enough or max(each.height for each in said) > best:
             return None
-        return Fence(best + AHEAD, max(each.view for each in said) + 1)
+        return Fence(best + AHEAD, max(each.view for each in said) + 1, members.version)

@@ -6,11 +6,14 @@ from random import Random
 
 import pytest
 
-from ledger.certificate import Certificate
+from ledger import codec
+from ledger.block import Block
+from ledger.certificate import COMMIT, PREPARE, Ballot, Certificate
 from ledger.consensus.engine import RESTORED, Chain, Engine
 from ledger.consensus.ipbft import Ipbft
-from ledger.consensus.messages import Propose, Vote
+from ledger.consensus.messages import Blocks, ChangeView, Propose, Vote
 from ledger.consensus.pbft import Pbft
+from ledger.consensus.restored import Fence
 from ledger.consensus.settings import Settings
 from ledger.simulation import Mutant
 from ledger.simulation.faults import Faults
@@ -108,6 +111,65 @@ def test_an_honest_restart_is_not_taken_for_an_old_copy() -> None:
         script.settle("abcd")
     assert [script.height(host) for host in "abcd"] == [1] * 4
     assert not any(RESTORED in script.nodes[host].disk.kept for host in "abcd")
+
+
+def told(script: Script, sender: str, to: str, block: Block, version: int, *kinds: str) -> None:
+    """Votes in view 0 that `sender` makes by hand."""
+    for kind in kinds:
+        ballot = Ballot(block.header.chain, version, kind, block.header.height, 0, block.digest())
+        script.hand(sender, to, script.signed_vote(sender, ballot))
+
+
+def test_when_the_members_changed_meanwhile_those_of_now_are_asked_too() -> None:
+    """c is Byzantine: it helps to decide blocks 2 to 4 and denies it. Block 2 puts e in the place of d.
+
+    a has given its COMMIT to block 4, which e alone has decided. None of those who were members when the copy was made
+    and say where they stand (b, c, d) knows of anything above block 1.
+    """
+    script = Script(5)
+    script.tell(b"members a b c d", "a")
+    script.settle("abcde")
+    backup = script.nodes["a"].disk.copy()
+    a = script.nodes["a"].disk
+    for transaction, other, version in ((b"members a b c e", "d", 1), (b"three", "e", 2), (b"four", "e", 2)):
+        if other == "e" and script.height("e") == 1:
+            script.hand("a", "e", Blocks(tuple(a.blocks[1:])))
+        script.tell(transaction, "a")
+        block = script.waiting(Propose)[-1].content.block
+        script.deliver(Propose, to=other)
+        for host in "a" + other:
+            told(script, "c", host, block, version, PREPARE)
+        script.deliver(Vote, to="a" + other, sender="a" + other, vote=PREPARE)
+        decides = "e" if transaction == b"four" else "a"
+        told(script, "c", decides, block, version, COMMIT)
+        script.deliver(Vote, to=decides, sender="a" + other, vote=COMMIT)
+        if transaction == b"three":
+            script.hand("a", "e", Blocks(tuple(a.blocks[2:])))
+        script.drop()
+    assert [script.height(host) for host in "abcde"] == [3, 1, 1, 1, 4]
+
+    script.crash("a", "e")
+    backup.kept[RESTORED] = b""
+    script.nodes["a"].disk = backup
+    script.boot("a")
+    for _ in range(3):
+        script.settle("abcd")
+        script.wait(3, "a")
+    for host in "ab":
+        script.hand("c", host, Blocks(tuple(script.nodes["e"].disk.blocks[1:3])))
+    assert [script.height(host) for host in "ab"] == [3, 3]
+    script.drop()
+    script.wait(20, "a")
+    signed = (Propose, Vote, ChangeView)
+    assert not [letter for letter in script.waiting(signed) if letter.sender == "a"]  # type: ignore[arg-type]
+
+    script.boot("e")
+    for _ in range(3):
+        script.settle("abe")
+        script.wait(3, "a", "e")
+    assert script.decided("a")[3] == (b"four",)
+    assert codec.decode(script.nodes["a"].disk.kept[RESTORED], Fence) == Fence(6, 1, members_version=2)
+    assert script.checker.faults == script.accused == []
 
 
 # Random lives

@@ -93,9 +93,7 @@ class PbftStanding(Standing[ViewChange]):
         prepared = [self.log[height] for height in sorted(self.log)]
         if self.prepared:
             prepared.append(self.prepared.certificate)
-        return ViewChange(
-            self.best.header.chain, self.members.version, view, self.host, self.stable, tuple(prepared)
-        )
+        return ViewChange(self.best.header.chain, self.members.version, view, self.host, self.stable, tuple(prepared))
 
     def _choose(self, changes: list[ViewChange]) -> tuple[int, tuple[tuple[int, bytes], ...]]:
         return choose(changes)
