@@ -1,10 +1,12 @@
 """A caller of contracts: signs with one key, waits for finality, proves what is so."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ledger import codec, transaction
+from ledger.contracts.residence import VoteRehome
 from ledger.errors import Unavailable
 from ledger.identity import Identity
 from ledger.proof import StateProof
@@ -37,11 +39,22 @@ class Client:
         because every contract refuses to do a thing twice; that is also why a call whose nonce was lost is
         signed anew here.
         """
+        return await self._try(contract, lambda: self._sign_and_submit(contract, action))
+
+    async def vote_rehome(self, subject: bytes, destination: str) -> Receipt:
+        """This host, with its own key, votes that the host of an agent is gone and `destination` shall have it.
+
+        From now on that host gets no heartbeat of ours, until the vote can count no more (ledger.heartbeats). Raises
+        Unavailable while the host may still hold a lease that rests on us, and as `call` does.
+        """
+        return await self._try("residence", lambda: self._promise_and_vote(subject, destination))
+
+    async def _try(self, contract: str, attempt: Callable[[], Awaitable[Receipt]]) -> Receipt:
         try:
             async with asyncio.timeout(self._deadline):
                 while True:
                     with suppress(NonceLost):
-                        return await self._try(contract, action)
+                        return await attempt()
         except TimeoutError:
             members = self._replica.members()
             raise Unavailable(
@@ -51,13 +64,21 @@ class Client:
                 retry_after=self._deadline,
             ) from None
 
-    async def _try(self, contract: str, action: Any) -> Receipt:
+    async def _promise_and_vote(self, subject: bytes, destination: str) -> Receipt:
+        key = self._identity.public
+        nonce = self._replica.next_nonce(key)
+        promise = await self._replica.leases.promise(subject, nonce)
+        while nonce != self._replica.next_nonce(key):  # another call took it meanwhile
+            nonce = self._replica.next_nonce(key)
+            promise = await self._replica.leases.promise(subject, nonce)
+        vote = VoteRehome(subject, promise.epoch, destination, promise.version)
+        return await self._sign_and_submit("residence", vote)
+
+    async def _sign_and_submit(self, contract: str, action: Any) -> Receipt:
         key = self._identity.public
         # From the nonce to the mempool nothing is awaited, so that no other call takes the same nonce.
         raw = transaction.sign(
-            Transaction(
-                self._replica.chain_id, key, self._replica.next_nonce(key), contract, codec.encode(action)
-            ),
+            Transaction(self._replica.chain_id, key, self._replica.next_nonce(key), contract, codec.encode(action)),
             self._identity,
         )
         height = await self._replica.submit(raw)

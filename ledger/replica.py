@@ -24,6 +24,7 @@ from ledger.engines import EngineKind
 from ledger.errors import PeerFault, PlatformError, Unavailable
 from ledger.genesis import Genesis
 from ledger.identity import Identity
+from ledger.leases import Leases, suspended_clock
 from ledger.light import FORMAT, Export
 from ledger.links.base import Channel, Links, Passport
 from ledger.performer import Appended, Performer
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 ENGINE = b"\x00"
 TRANSACTIONS = b"\x01"
 STATE = b"\x02"
+HEARTBEAT = b"\x03"
 
 BlockObserver = Callable[[Block], None]
 
@@ -57,11 +59,12 @@ class Replica:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         leap_behind: int = state_transfer.BEHIND,
+        lease_clock: Callable[[], float] = suspended_clock,
     ) -> None:
         """`links` are started and stopped by their owner; the replica listens to them and tells them the registry.
 
         `clock` is in seconds (only differences matter), `wall` in milliseconds since 1970. When more than
-        `leap_behind` blocks are missing, the state is fetched instead of them.
+        `leap_behind` blocks are missing, the state is fetched instead of them. `lease_clock` counts suspended time.
         """
         self.host = host
         self.faults: Counter[str] = Counter()  # messages that each peer should not have sent
@@ -90,8 +93,10 @@ class Replica:
         self._running = False
         self._leaping = False  # the chain is being exchanged: the engine rests
         self._leap_behind = leap_behind
+        self._lease_clock = lease_clock
         self._store: Store | None = None
         # Set by `start`.
+        self.leases: Leases
         self._chain: Chain
         self._performer: Performer
         self._final: Block
@@ -100,6 +105,7 @@ class Replica:
         self._transfer: StateTransfer
         links.on_message(self._receive)
         links.on_change(self._link_changed)
+        disk.on_failure(self._disk_failed)
 
     async def start(self) -> None:
         """Raises Misuse for a disk that holds another chain, a damaged one, or one older than its own votes."""
@@ -121,6 +127,17 @@ class Replica:
             self._chain = Chain(self._genesis, stored.snapshot, self._performer.on_append)
             self._chain.check_rules()
             engine = self._make_engine(stored.engine)
+            self.leases = Leases(
+                self.host,
+                self._identity,
+                stored.engine,
+                lambda: self._chain,
+                lambda: self._performer.engine,
+                lambda host, raw: self._send(host, HEARTBEAT + raw),
+                lambda kept: opened.write(store.persist(kept)),
+                self._lease_clock,
+            )
+            await self.leases.started()
         except PlatformError:
             await opened.close()
             raise
@@ -248,6 +265,8 @@ class Replica:
                 self._requests.receive(sender, body)
             elif kind == STATE:
                 self._transfer.receive(sender, body)
+            elif kind == HEARTBEAT:
+                self.leases.receive(sender, body)
             else:
                 raise PeerFault(sender, f"sent a ledger message of the unknown kind {kind!r}")
 
@@ -274,6 +293,7 @@ class Replica:
             self._transfer.ask(host)
         if up and self._running and host in {member.host for member in self._members.members}:
             self._requests.linked(host)
+            self.leases.linked()
 
     def _accuse(self, accusation: Accuse) -> None:
         """The evidence is kept with the same step's writes."""
@@ -307,6 +327,7 @@ class Replica:
                 observer(block)
             except Exception:
                 log.exception("%s: an observer of blocks failed at height %d", self.host, block.header.height)
+        self.leases.follow(self._members, block.header.height)
         try:
             self._chain.check_rules()
         except UnknownRules as unknown:
@@ -325,7 +346,7 @@ class Replica:
         self._performer.rest()
         statements = self._store.leap(snapshot, changes)
         if self._chain.best.header.height == 0:  # the disk may have been lost, and with it what we signed
-            statements.append(store.persist(Persist(RESTORED, b"")))
+            statements += [store.persist(Persist(RESTORED, b"")), store.persist(self.leases.forgot())]
         try:
             await self._store.write(*statements)
             recovered = await self._store.engine()
@@ -352,7 +373,14 @@ class Replica:
 
     # What went wrong
 
+    def _disk_failed(self, failure: Unavailable) -> None:
+        """Whosever write it was: those that no engine waits for fail too."""
+        if self._running:
+            self._performer.disk_failed(failure)
+
     def _fail(self, failure: Unavailable) -> None:
+        if self.failure is not None:  # one message is enough
+            return
         log.critical("%s", failure)
         self.failure = failure
         self._halt(failure)
@@ -361,5 +389,6 @@ class Replica:
 
     def _halt(self, reason: Unavailable) -> None:
         self._running = False
+        self.leases.drop()
         self._performer.halt()
         self._requests.give_up(reason)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from ledger.disk import MemoryDisk
 from ledger.engines import EngineKind
 from ledger.genesis import Genesis
+from ledger.leases import suspended_clock
 from ledger.links.memory import Hub, MemoryLinks
 from ledger.replica import Replica
 from ledger.state_transfer import BEHIND
@@ -31,6 +32,7 @@ class Cluster:
         self.replicas: dict[str, Replica] = {}
         self.links: dict[str, MemoryLinks] = {}
         self.leap_behind = BEHIND
+        self.lease_clock = suspended_clock
         self._first = hosts or names
 
     async def __aenter__(self) -> "Cluster":
@@ -47,7 +49,14 @@ class Cluster:
         key = identity(key_of or host)
         links = MemoryLinks(self.hub, host, key.public, self.genesis.chain_id())
         replica = Replica(
-            host, key, self.genesis, self.disks[host], links, self.engine, leap_behind=self.leap_behind
+            host,
+            key,
+            self.genesis,
+            self.disks[host],
+            links,
+            self.engine,
+            leap_behind=self.leap_behind,
+            lease_clock=self.lease_clock,
         )
         await replica.start()
         await links.start()

@@ -174,7 +174,7 @@ async def test_a_crash_before_the_write_forgets_and_after_it_keeps() -> None:
         alone.disks["north-1"].hold = False
         replica = await alone.start("north-1")
         assert replica.height == 1
-        assert replica._performer.engine.recovered == {PROMISE: codec.encode(1)}  # type: ignore[attr-defined]
+        assert replica._performer.engine.recovered[PROMISE] == codec.encode(1)  # type: ignore[attr-defined]
         assert await replica.submit(alone.call("north-1", hop(2), "records")) == 2
 
 
