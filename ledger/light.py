@@ -5,18 +5,21 @@ BEFORE the change decided. So a chain of such proofs, one for each change, leads
 and those vouch for any header. What it cannot see: changes that it is not shown. Whoever collects the keys of a
 quorum of FORMER members can show a chain that leaves out how they lost their seats (a long-range attack). So keep
 the client, or the newest proof that you trust, and let it follow that first: what contradicts it is then refused.
+
+What a root of the state means is a matter of the rules by which the block was made; their version stands in the header.
+Of rules that this software does not know it says so (UnknownRules), once it is clear that members decided that header.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
 
 from ledger import codec
-from ledger.block import Header
+from ledger.block import KNOWN_RULES, Header
 from ledger.certificate import Certificate, Members
-from ledger.chain import Chain
+from ledger.chain import Chain, UnknownRules
 from ledger.contracts import trust
 from ledger.errors import PeerFault
 from ledger.evidence import Evidence, Place
@@ -54,8 +57,9 @@ class Term(NamedTuple):
 
 
 class LightClient:
-    def __init__(self, genesis: Genesis) -> None:
+    def __init__(self, genesis: Genesis, known_rules: Collection[int] = KNOWN_RULES) -> None:
         """`genesis` is what is trusted: its founders' signatures, or its id, are checked by whoever gives it."""
+        self._known_rules = known_rules
         chain = Chain(genesis)
         self.chain = chain.id
         self._genesis = chain.best.header
@@ -91,7 +95,10 @@ class LightClient:
         proof.check_path()
 
     def check_header(self, header: Header, certificate: Certificate | None) -> None:
-        """Raises PeerFault unless `header` is the genesis' or was decided by the members of its own height."""
+        """Raises PeerFault unless `header` is the genesis' or was decided by the members of its own height.
+
+        Raises UnknownRules if it was, by rules that this software does not know: it is neither true nor false here.
+        """
         where = f"header {header.height}"
         if header.chain != self.chain:
             raise PeerFault(where, "is of another chain")
@@ -102,6 +109,7 @@ class LightClient:
         if header.height <= 0:
             raise PeerFault(where, "has a certificate; the first block that members decide is 1")
         check_decided(header, certificate, self.members_at(header.height), where)
+        self._check_rules(header)
 
     def check_chain(self, headers: Sequence[Header], certificate: Certificate | None) -> None:
         """Each header stands on the one before it; the last one was decided, and therefore all were."""
@@ -111,6 +119,15 @@ class LightClient:
         if not headers:
             raise PeerFault("the chain of headers", "is empty")
         self.check_header(headers[-1], certificate)
+        for header in headers:
+            self._check_rules(header)
+
+    def _check_rules(self, header: Header) -> None:
+        if header.rules not in self._known_rules:
+            raise UnknownRules(
+                f"block {header.height} is made by rules of version {header.rules}, and what that proves is not known"
+                f" here; this software knows {', '.join(map(str, sorted(self._known_rules)))}: install a newer one"
+            )
 
     def check_evidence(self, evidence: Evidence) -> Place:
         """Where a member signed twice. Raises PeerFault for what does not show that."""
@@ -131,7 +148,7 @@ def verify_exports(exports: Sequence[Export], chain: bytes) -> tuple[LightClient
     """Checks all that the files say about the chain of this id, each in the light of all of them.
 
     Returns the client, which knows the members now, and where the evidence in the files has its place.
-    Raises PeerFault for the first thing that does not hold.
+    Raises PeerFault for the first thing that does not hold, UnknownRules for what this software cannot judge.
     """
     for export in exports:
         found = codec.digest(GENESIS_DOMAIN, export.genesis)

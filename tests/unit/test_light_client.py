@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from ledger import codec, identity
 from ledger.certificate import PREPARE, VOTE_DOMAIN, Ballot, Member, Members
-from ledger.chain import Chain
+from ledger.chain import Chain, UnknownRules
 from ledger.contracts import trust
 from ledger.errors import PeerFault, PlatformError
 from ledger.evidence import Evidence
@@ -292,3 +292,27 @@ def test_evidence_of_an_unknown_kind_is_refused() -> None:
     lie = Evidence("west-1", "agentplatform/transaction", vote("west-1", 1, 0, "a"), vote("west-1", 1, 0, "b"))
     with pytest.raises(PeerFault, match="agentplatform/transaction"):
         verify(replace(SHOWN.export(), evidence=(lie,)))
+
+
+# Rules
+
+
+def test_what_is_proven_by_rules_that_it_does_not_know_is_not_judged() -> None:
+    """The header is decided, so it is no lie; but what its roots mean is not known here."""
+    (proof,) = SHOWN.export(WEST).proofs
+    old = LightClient(SHOWN.genesis, known_rules={0})
+    with pytest.raises(UnknownRules, match=r"block 1 is made by rules of version 1, .* software knows 0: install"):
+        old.follow(SHOWN.changes[0])
+    knows = verify(SHOWN.export())
+    knows._known_rules = {0}
+    with pytest.raises(UnknownRules, match="block 3"):
+        knows.check(proof)
+    with pytest.raises(UnknownRules, match="block 3"):
+        knows.check_chain([header for header, _ in SHOWN.headers], SHOWN.headers[-1][1])
+
+
+def test_a_liar_cannot_hide_behind_rules_that_are_not_known() -> None:
+    """A version that nobody decided is a false header, not one of the future."""
+    (proof,) = SHOWN.export(WEST).proofs
+    with pytest.raises(PeerFault, match="certificate of something else"):
+        verify(SHOWN.export()).check(replace(proof, header=replace(proof.header, rules=99)))
