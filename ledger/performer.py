@@ -61,7 +61,7 @@ class Performer:
         """
         self._host, self._store, self._kind, self._clock, self._wall = host, opened, kind, clock, wall
         self._send, self._adopt, self._admit, self._accuse, self._failed = send, adopt, admit, accuse, failed
-        self._outbox = Outbox(self._disk_failed)
+        self._outbox = Outbox(self.disk_failed)
         self._appended: dict[int, Appended] = {}  # by height: appended by the engine, not yet in a transaction
         self._serving: dict[str, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -181,7 +181,7 @@ class Performer:
         if blocks and blocks[0][0].header.height == effect.first:  # else they are missing here: it asks others too
             self._send(effect.to, self._kind.encode_blocks(blocks))
 
-    def _disk_failed(self, error: BaseException) -> None:
+    def disk_failed(self, error: BaseException) -> None:
         self._failed(
             Unavailable(f"the replica of {self._host} cannot write ({error}); it sends nothing more: start it anew")
         )
