@@ -30,9 +30,10 @@ class EngineKind(NamedTuple):
     create: Create
     encode_blocks: Callable[[list[tuple[Block, Certificate]]], bytes]  # the message that answers a Serve
     clients_broadcast: bool = True  # a transaction goes to every replica at once; else the engine passes it on
+    short_proposals: bool = False  # its messages.Propose goes without what clients broadcast: see ledger.proposals
 
 
 ENGINES: Mapping[str, EngineKind] = {
-    "ipbft": EngineKind(Ipbft, messages.encode_blocks),
+    "ipbft": EngineKind(Ipbft, messages.encode_blocks, short_proposals=True),
     "pbft": EngineKind(Pbft, messages.encode_blocks, clients_broadcast=False),  # the baseline, for comparison
 }

@@ -29,6 +29,7 @@ from ledger.light import FORMAT, Export
 from ledger.links.base import Channel, Links, Passport
 from ledger.performer import Appended, Performer
 from ledger.proof import StateProof
+from ledger.proposals import Proposals
 from ledger.rates import Rates
 from ledger.requests import Requests
 from ledger.state_transfer import StateTransfer
@@ -41,6 +42,7 @@ ENGINE = b"\x00"
 TRANSACTIONS = b"\x01"
 STATE = b"\x02"
 HEARTBEAT = b"\x03"
+PROPOSAL = b"\x04"
 
 BlockObserver = Callable[[Block], None]
 
@@ -79,6 +81,13 @@ class Replica:
         self._rates = Rates(clock)
         self._observers: list[BlockObserver] = []
         self._failure_observers: list[Callable[[Unavailable], None]] = []
+        self._proposals = Proposals(
+            lambda: self._chain.best.header.height,
+            lambda member, raw: self._send(member, PROPOSAL + raw),
+            lambda sender, message: self._performer.message(sender, message),
+            self._shielded,
+            lambda seconds, act: asyncio.get_running_loop().call_later(seconds, act),
+        )
         self._requests = Requests(
             host,
             lambda: self._chain if self._running and not self._leaping else None,
@@ -88,6 +97,7 @@ class Replica:
             lambda raws: self._performer.command(raws),
             self._shielded,
             self._blame,
+            self._proposals.heard,
             engine.clients_broadcast,
         )
         self._running = False
@@ -263,6 +273,8 @@ class Replica:
                 self._performer.message(sender, body)
             elif kind == TRANSACTIONS:
                 self._requests.receive(sender, body)
+            elif kind == PROPOSAL:
+                self._proposals.receive(sender, body)
             elif kind == STATE:
                 self._transfer.receive(sender, body)
             elif kind == HEARTBEAT:
@@ -308,7 +320,15 @@ class Replica:
             self._links.send(host, Channel.LEDGER, message)
 
     def _send_engine(self, to: str | None, message: bytes) -> None:
-        """To all (None) is to every trusted host: those without a seat follow the chain by it."""
+        """To all (None) is to every trusted host: those without a seat follow the chain by it.
+
+        A proposal goes to the members alone, and short where they have heard the transactions from their clients.
+        """
+        short = self._proposals.shorten(message, self.host) if to is None and self._kind.short_proposals else None
+        if short is not None:
+            for member in self._members.members:
+                self._send(member.host, PROPOSAL + short)
+            return
         for host in self._registry if to is None else (to,):
             self._send(host, ENGINE + message)
 

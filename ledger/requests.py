@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Annotated
 
@@ -37,13 +37,16 @@ class Requests:
         command: Callable[[list[bytes]], None],
         shielded: Callable[[str], AbstractContextManager[None]],
         blame: Callable[[PeerFault], None],
+        heard: Callable[[str, Sequence[bytes]], None],
         broadcast: bool,
     ) -> None:
         """`chain` is None while it takes nothing; `final` is its last block that is durable. `command` tells the
-        engine what the mempool has taken. `broadcast`: clients' transactions go to all `members` at once.
+        engine what the mempool has taken; `heard` is told of all, as it comes. `broadcast`: clients' transactions go
+        to all `members` at once.
         """
         self._host, self._chain, self._final, self._members, self._send = host, chain, final, members, send
-        self._command, self._shielded, self._blame, self._broadcast = command, shielded, blame, broadcast
+        self._command, self._shielded, self._blame = command, shielded, blame
+        self._heard, self._broadcast = heard, broadcast
         self._submissions = Submissions()
         self._offered: list[bytes] = []  # not passed on yet
         self._next_pass = 0.0  # by the loop's clock
@@ -75,6 +78,7 @@ class Requests:
         if len(offered) >= MANY:
             self._next_pass = asyncio.get_running_loop().time() + GATHER
         if self._chain() is not None:
+            self._heard(OWN_CLIENT, offered)
             if self._broadcast:
                 self._spread(offered, self._members())
             with self._shielded(OWN_CLIENT):
@@ -102,9 +106,10 @@ class Requests:
         """What `_spread` sent there. Raises PeerFault."""
         self.put(sender, codec.decode(message, _Spread, sender))
 
-    def put(self, sender: str, raws: Iterable[bytes]) -> None:
+    def put(self, sender: str, raws: Sequence[bytes]) -> None:
         """Refusing one tells nobody: its client waits elsewhere."""
-        self._intake.put(sender, tuple(raws))
+        self._heard(sender, raws)
+        self._intake.put(sender, raws)
 
     def _admit(self, sender: str, raws: list[bytes]) -> None:
         chain = self._chain()

@@ -80,7 +80,7 @@ class Node:
         genesis = codec.decode(plan.genesis, Genesis)
         self._links = Links(plan, genesis.chain_id())
         self._disk = FileDisk(Path(plan.folder))
-        kind = EngineKind(self._engine, encode_blocks)
+        kind = EngineKind(self._engine, encode_blocks, short_proposals=True)
         self.replica = Replica(plan.host, identity(plan.host), genesis, self._disk, self._links, kind)
         self.replica.on_block(lambda block: say(event="block", height=block.header.height))
         self.replica.on_failure(self._failed)

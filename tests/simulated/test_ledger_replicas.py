@@ -14,17 +14,19 @@ from ledger.consensus.messages import encode_blocks
 from ledger.consensus.pbft import Pbft
 from ledger.consensus.settings import Settings
 from ledger.contracts import records, trust
+from ledger.contracts.claims import Claim
 from ledger.contracts.records import RecordHop
 from ledger.engines import EngineKind
 from ledger.errors import Misuse
-from ledger.replica import Replica
+from ledger.links.base import Channel
+from ledger.replica import TRANSACTIONS, Replica
 from tests.helpers.founders import NAMES, genesis, identity, join, revoke
-from tests.helpers.replicas import Cluster
+from tests.helpers.replicas import Cluster, until
 
 FAST = Settings(
     view_timeout=0.3, max_view_timeout=2.0, relay_after=0.05, resend_every=0.05, status_every=0.2, fetch_after=0.02
 )
-IPBFT = EngineKind(partial(Ipbft, settings=FAST), encode_blocks)
+IPBFT = EngineKind(partial(Ipbft, settings=FAST), encode_blocks, short_proposals=True)
 PBFT = EngineKind(partial(Pbft, settings=FAST), encode_blocks, clients_broadcast=False)
 both = pytest.mark.parametrize("engine", [IPBFT, PBFT], ids=["ipbft", "pbft"])
 
@@ -155,3 +157,26 @@ async def test_many_calls_from_every_host() -> None:
             found = [records.hop(replica.state, digest(host), epoch) for host in ring for epoch in range(1, 11)]
             assert [each.height if each else None for each in found] == [receipt.height for receipt in receipts]
             assert not replica.faults
+
+
+async def test_transactions_travel_once_and_one_that_only_the_primary_heard_is_fetched_from_it() -> None:
+    sent: list[bytes] = []
+
+    def drops(source: str, target: str, channel: Channel, message: bytes) -> bool:
+        sent.append(message)
+        return hidden and message[:1] == TRANSACTIONS and source == leader
+
+    async with cluster() as four:
+        hidden, leader = False, leader_of(four.replicas["north-1"])
+        await until(lambda: all(len(links.up()) == 3 for links in four.links.values()))
+        four.hub.drops = drops
+        claim = Claim(tuple((f"fact{number:02}", "x" * 200) for number in range(16)))
+        await four.same_height((await Client(four.replicas[leader], identity(leader)).call("claims", claim)).height)
+        large = [message for message in sent if len(message) > 3000]
+        assert len(large) == 3 and all(message[:1] == TRANSACTIONS for message in large)
+        hidden, other = True, next(host for host in four.replicas if host != leader)
+        await four.same_height(
+            (await Client(four.replicas[leader], identity(leader)).call("records", hop(leader, 1, other))).height
+        )
+        assert all(replica._performer.engine.view == 0 for replica in four.replicas.values())
+        assert not any(replica.faults for replica in four.replicas.values())
