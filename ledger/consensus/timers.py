@@ -9,6 +9,7 @@ class Timers:
         self._failed_views = 0  # since the last decision
         self._pause = settings.resend_every
         self.beat_at = 0.0  # when Status, and what is undecided, is sent again
+        self._beat_by = 0.0  # at the latest, however much happens
         self.relay_at: float | None = None  # when the primary is told of what waits
         self.deadline: float | None = None  # when the primary is suspected
 
@@ -17,14 +18,15 @@ class Timers:
         return min(time for time in times if time is not None)
 
     def beat_soon(self, now: float) -> None:
-        """Something new is undecided; what was sent until now has had its effect."""
+        """Something new is undecided; what was sent until now has had its effect. It is not put off for ever."""
         self._pause = self._settings.resend_every
-        self.beat_at = now + self._pause
+        self.beat_at = min(now + self._pause, self._beat_by)
 
     def beat_done(self, now: float, undecided: bool) -> None:
         """The pauses grow while nothing changes; when idle they are the longest."""
         self._pause = min(self._pause * 2, self._settings.status_every) if undecided else self._settings.status_every
         self.beat_at = now + self._pause
+        self._beat_by = now + self._settings.status_every
 
     def relay_soon(self, now: float) -> None:
         if self.relay_at is None:
