@@ -7,7 +7,9 @@ BENCHMARKS = {
     "migration": "a small agent to and fro between two daemons, beside its floor",
     "ledger": "transactions a second and time to finality, improved beside the baseline",
     "links": "throughput and round trip of a link between two hosts",
+    "ledger-state": "a state of a million accounts: memory, restoring, catching up, and what it costs each block",
     "ledger-simulation": "consensus under a seeded network with faults; counts forks and stalls",
+    "consensus-exhaustive": "every state of consensus in a small scope; counts violations",
     "handoff-exhaustive": "every state of a handoff in a small scope; counts violations",
 }
 

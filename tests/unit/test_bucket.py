@@ -22,7 +22,7 @@ def packed(content: dict[bytes, bytes]) -> bytes:
     return bucket.change(EMPTY, content)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(STEPS, NAMES)
 def test_it_is_like_a_dict(steps: list[dict[bytes, bytes | None]], other: bytes) -> None:
     content, model = EMPTY, dict[bytes, bytes]()
