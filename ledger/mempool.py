@@ -1,4 +1,8 @@
-"""Transactions that wait for a block: bounded, each verified once, in the order of nonces for each account. Pure."""
+"""Transactions that wait for a block: bounded, each verified once, in the order of nonces for each account. Pure.
+
+When there is no room, the account that has most waiting gives way to one that has less: it loses its last nonces,
+but never its only one. So whoever fills the mempool, also with what can never run, keeps out nobody who wants less.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -47,6 +51,7 @@ class Mempool:
         self._max_waiting = max_waiting
         self._max_bytes = max_bytes
         self._accounts: dict[bytes, dict[int, Waiting]] = {}
+        self._sizes: dict[bytes, int] = {}  # account -> bytes of what it has waiting
         self._raws: set[bytes] = set()
         self.bytes = 0  # of what waits
 
@@ -73,21 +78,53 @@ class Mempool:
                 f"nonce {nonce} is too far ahead: the account's next is {next_nonce}, and {MAX_AHEAD} are kept;"
                 " send the ones before it first"
             )
-        replaced = self._accounts.get(transaction.account, {}).get(nonce)
-        room = self._max_bytes - self.bytes + (len(replaced.raw) if replaced else 0)
-        if (len(self._raws) >= self._max_waiting and replaced is None) or len(raw) > room:
-            raise Unavailable(f"the mempool is full ({len(self._raws)} transactions wait); try again", retry_after=1.0)
+        account = transaction.account
+        replaced = self.find(account, nonce)
         if replaced is not None:
             self.remove(replaced)
-        self._accounts.setdefault(transaction.account, {})[nonce] = Waiting(raw, transaction)
-        self._raws.add(raw)
-        self.bytes += len(raw)
+        try:
+            self._make_room(account, len(raw))
+        except Unavailable:
+            if replaced is not None:
+                self._keep(replaced)
+            raise
+        self._keep(Waiting(raw, transaction))
+
+    def _keep(self, waiting: Waiting) -> None:
+        account, size = waiting.transaction.account, len(waiting.raw)
+        self._accounts.setdefault(account, {})[waiting.transaction.nonce] = waiting
+        self._sizes[account] = self._sizes.get(account, 0) + size
+        self._raws.add(waiting.raw)
+        self.bytes += size
+
+    def _make_room(self, account: bytes, size: int) -> None:
+        """For one more of `account`. Raises Unavailable, and changes nothing, unless others have more than it would."""
+        own, own_size = len(self._accounts.get(account, ())) + 1, self._sizes.get(account, 0) + size
+        gone: list[Waiting] = []
+        while len(self._raws) >= self._max_waiting or self.bytes + size > self._max_bytes:
+            if len(self._raws) >= self._max_waiting:
+                queue = max(self._accounts.values(), key=len, default={})
+                has_more = len(queue) > own
+            else:
+                several = [each for each, queue in self._accounts.items() if len(queue) > 1]
+                most = max(several, key=self._sizes.__getitem__, default=account)
+                queue = self._accounts.get(most, {})
+                has_more = most != account and self._sizes[most] > own_size
+            if not has_more:
+                for waiting in gone:
+                    self._keep(waiting)
+                waits = f"{len(self._raws)} transactions wait, {own - 1} of this account"
+                raise Unavailable(f"the mempool is full ({waits}); try again", retry_after=1.0)
+            gone.append(queue[max(queue)])
+            self.remove(gone[-1])
 
     def remove(self, waiting: Waiting) -> None:
-        queue = self._accounts[waiting.transaction.account]
+        account = waiting.transaction.account
+        queue = self._accounts[account]
         del queue[waiting.transaction.nonce]
+        self._sizes[account] -= len(waiting.raw)
         if not queue:
-            del self._accounts[waiting.transaction.account]
+            del self._accounts[account], self._sizes[account]
         self._raws.remove(waiting.raw)
         self.bytes -= len(waiting.raw)
 
