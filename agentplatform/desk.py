@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from agentplatform import rotation
 from agentplatform.environment import Environment
 from agentplatform.mailroom import check
 from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
@@ -16,7 +17,10 @@ from agentplatform.version import __version__
 from agentplatform.whereabouts import only_one
 from ledger import codec, keyfile
 from ledger.client import Client
+from ledger.contracts import records, rules
 from ledger.contracts.membership import Leave
+from ledger.contracts.records import RecordDoubleSigning
+from ledger.contracts.rules import VoteRules
 from ledger.contracts.trust import VoteJoin, VoteReinstate, VoteRevoke, VoteSuspend
 from ledger.errors import Misuse
 from ledger.genesis import Organisation
@@ -266,6 +270,27 @@ class FrontDesk:
         """Who was seen here to sign twice, for anyone to check."""
         return {"export": (await self._here.replica.evidence()).encode()}
 
+    async def record_evidence(self) -> list[dict[str, Any]]:
+        """Puts what was seen here of double signing on the chain, where it is checked; what stands there stays."""
+        here, rows = self._here, []
+        for evidence in (await here.replica.evidence()).evidence:
+            digest = records.evidence_digest(evidence)
+            found = records.blame(here.replica.state, evidence.host, digest)
+            if found is None or not found.proven:
+                await here.client.call("records", RecordDoubleSigning(evidence))
+                found = records.blame(here.replica.state, evidence.host, digest)
+            height = None if found is None else found.height
+            rows.append({"host": evidence.host, "evidence": digest.hex(), "height": height})
+        return rows
+
+    async def vote_rules(self, version: int, height: int, reason: str) -> dict[str, Any]:
+        """This host's organisation votes that blocks follow the rules of `version` from `height` on."""
+        voter = Client(self._here.replica, keyfile.load(self._here.home.organisation_key))
+        receipt = await voter.call("rules", VoteRules(version, height, reason))
+        decided = rules.rules(self._here.replica.state).upcoming
+        passed = decided is not None and (decided.version, decided.height) == (version, height)
+        return {"height": receipt.height, "status": "decided" if passed else "proposed"}
+
     async def vote_revoke(self, organisation: str, reason: str) -> dict[str, Any]:
         """This host's organisation votes to end another's membership."""
         name = self._organisation(organisation)
@@ -283,6 +308,15 @@ class FrontDesk:
     async def leave(self, reason: str) -> dict[str, Any]:
         """This host's organisation leaves the consortium for ever."""
         return await self._vote(Leave(reason), self._here.settings.organisation, "membership")
+
+    async def rotate_key(self, height: int | None = None) -> dict[str, Any]:
+        """This host's organisation announces a new key of the host, from `height` on (default: the next block)."""
+        here = self._here
+        if here.key_of(here.host) != here.identity.public:
+            raise Misuse(f"{here.host} runs with a key that the chain does not have for it; start it again")
+        at = await rotation.announce(here.home, here.host, here.settings.organisation, here.replica, height)
+        taken = here.key_of(here.host) != here.identity.public  # then it is in place (Environment.adopt_key)
+        return {"host": here.host, "from": at, "height": here.replica.height, "in_place": taken}
 
     def _organisation(self, name: str) -> str:
         names = list(self._here.replica.organisations())
@@ -345,11 +379,14 @@ VERBS: dict[str, Callable[..., Awaitable[Any]]] = {
         FrontDesk.ledger,
         FrontDesk.ledger_export,
         FrontDesk.ledger_evidence,
+        FrontDesk.record_evidence,
+        FrontDesk.vote_rules,
         FrontDesk.vote_revoke,
         FrontDesk.vote_join,
         FrontDesk.vote_suspend,
         FrontDesk.vote_reinstate,
         FrontDesk.leave,
+        FrontDesk.rotate_key,
     )
 }
 _HINTS = {verb: get_type_hints(method) for verb, method in VERBS.items()}

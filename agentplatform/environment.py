@@ -10,6 +10,7 @@ import time
 from contextlib import AsyncExitStack
 from typing import Any
 
+from agentplatform import rotation
 from agentplatform.bulletins import Bulletin, Heard, Residents
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.commands import Commands, open_command
@@ -138,6 +139,8 @@ class Environment:
         await self.replica.start()
         self._opened.push_async_callback(self.replica.stop)
         self._registry = self.replica.registry()
+        if self.adopt_key():
+            raise Unavailable(f"the key of {self.host} was rotated, and the new one is in place now; start it again")
         self.replica.on_block(lambda *_: self._registry_changed())
         self._opened.push_async_callback(self.runner.stop)
         await self.runner.start()
@@ -164,6 +167,13 @@ class Environment:
     def key_of(self, host: str) -> bytes | None:
         passport = self._registry.get(host)
         return None if passport is None else passport.key
+
+    def adopt_key(self) -> bool:
+        """Puts this host's next key in place, if the chain has taken it. It counts from the next start on."""
+        if not rotation.adopt(self.home, self.key_of(self.host)):
+            return False
+        log.warning("the key of %s was rotated; start the host again, with its new key", self.host)
+        return True
 
     def shortage(self, state_bytes: int) -> str | None:
         """A state lies in memory three times while it is opened: as received, in the worker, and as the live agent."""
@@ -345,6 +355,7 @@ class Environment:
         before, self._registry = self._registry, self.replica.registry()
         if before == self._registry:
             return
+        self.adopt_key()
         for host in before.keys() - self._registry.keys():
             self.start_task(self.eds.happened(HostRevoked(host, self.tms.verdict(host).reason)))
         for host in self._registry.keys() - before.keys():

@@ -52,6 +52,7 @@ class Home:
         self.folder = folder.absolute()
         self.settings_file = self.folder / "host.toml"
         self.host_key = self.folder / "host.key"
+        self.next_host_key = self.folder / "host.key.next"
         self.organisation_key = self.folder / "organisation.key"
         self.genesis = self.folder / "genesis.bin"
         self.data = self.folder / "data"

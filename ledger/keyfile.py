@@ -23,6 +23,16 @@ def write(path: Path, identity: Identity) -> None:
         file.write(identity.seed)
         file.flush()
         os.fsync(file.fileno())
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Which files are in it, and under which names, is durable from here on."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load(path: Path) -> Identity:

@@ -1,15 +1,18 @@
 """What each verb of the command line does. Arguments in, plain data out; nothing is printed here."""
 
+import asyncio
 from argparse import Namespace
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from agentplatform import consortium
+from agentplatform import consortium, rotation
 from agentplatform.console import catalogue, processes
 from agentplatform.frontdoor.client import Host, connect, homes
 from agentplatform.logbook import STAMP
+from agentplatform.settings import Home
+from ledger.disk import FileDisk
 from ledger.errors import Misuse, Unavailable
 
 Plain = dict[str, Any]
@@ -130,6 +133,11 @@ def vote_reinstate(args: Namespace) -> Plain:
     return _vote_on(args, "vote_reinstate", "trusted")
 
 
+def vote_rules(args: Namespace) -> Plain:
+    about = {"version": args.version, "height": args.height, "reason": args.reason}
+    return cast_votes(_voters(args, ""), "vote_rules", f"version {args.version} of the rules", about, "decided")
+
+
 def _vote_on(args: Namespace, verb: str, enough: str) -> Plain:
     about = {"organisation": args.organisation, "reason": args.reason}
     return cast_votes(_voters(args, args.organisation), verb, args.organisation, about, enough)
@@ -140,6 +148,26 @@ def leave(args: Namespace) -> Plain:
     outcome = host.call("leave", reason=args.reason)
     name = host.call("hello")["organisation"]
     return {"organisation": name, "status": outcome["status"], "height": outcome["height"]}
+
+
+def rotate_key(args: Namespace) -> Plain:
+    return dict(_host(args, args.name).call("rotate_key", height=args.at))
+
+
+def adopt_key(args: Namespace) -> Plain:
+    """For a host that does not run: puts the next key in place without having heard that the chain took it."""
+    home = homes(args.root).get(args.name)
+    if home is None:
+        raise Misuse(f"there is no host {args.name!r} under {args.root}")
+    return {"host": args.name, "old": asyncio.run(_put_in_place(home))}
+
+
+async def _put_in_place(home: Home) -> str:
+    disk = FileDisk(home.data)  # refuses when the host runs
+    try:
+        return str(rotation.put_in_place(home))
+    finally:
+        await disk.close()
 
 
 def votes_to_revoke(voters: Iterable[Host], organisation: str, reason: str) -> Plain:

@@ -11,10 +11,12 @@ from agentplatform.frontdoor.client import Host, connect, homes
 from agentplatform.hops import AGENT_DOMAIN
 from agentplatform.settings import Home
 from ledger import codec, genesisfile, store, subjects
+from ledger.contracts import accounts
 from ledger.disk import FileDisk
 from ledger.errors import Misuse, PeerFault
 from ledger.evidence import Evidence, Place
 from ledger.genesis import DOMAIN as GENESIS_DOMAIN
+from ledger.identity import KEY_BYTES
 from ledger.light import FORMAT, MAX_EXPORT_BYTES, Export, LightClient, read_export, verify_exports
 
 Plain = dict[str, Any]
@@ -52,6 +54,7 @@ def verify(args: Namespace) -> Plain:
 
 def evidence(args: Namespace) -> Plain:
     """Of all running hosts of this machine (or --host): who was seen to sign twice."""
+    recorded: dict[str, Plain] = {}
     found: dict[Evidence, list[str]] = {}
     newest = Export(FORMAT, b"", ())
     for host in which_hosts(args):
@@ -60,6 +63,8 @@ def evidence(args: Namespace) -> Plain:
         newest = max(newest, shown, key=lambda each: (len(each.changes), len(each.genesis)))
         for each in shown.evidence:
             found.setdefault(each, []).append(host.name)
+        if args.record:
+            recorded |= {row["evidence"]: row for row in host.call("record_evidence")}
     file = Export(FORMAT, newest.genesis, newest.changes, (), tuple(found))
     if args.out is not None:
         _write(args.out, file.encode())
@@ -68,6 +73,7 @@ def evidence(args: Namespace) -> Plain:
     return {
         "file": None if args.out is None else str(args.out),
         "evidence": [row | {"seen_by": by} for row, by in zip(rows, found.values(), strict=True)],
+        "recorded": list(recorded.values()),
     }
 
 
@@ -131,21 +137,27 @@ def _key(args: Namespace, host: Host) -> bytes:
         return subjects.hop_key(codec.digest(AGENT_DOMAIN, full.encode()), int(epoch))
     if args.organisation is not None:
         return subjects.organisation_key(args.organisation)
+    if args.account is not None:
+        account = _hexadecimal(args.account, "key")
+        if len(account) != KEY_BYTES:
+            raise Misuse(f"an account's key has {KEY_BYTES} bytes, and {args.account!r} has {len(account)}")
+        return accounts.state_key(account)
     if args.key.startswith("0x"):
-        try:
-            return bytes.fromhex(args.key[2:])
-        except ValueError:
-            raise Misuse(f"{args.key!r} is no hexadecimal key") from None
+        return _hexadecimal(args.key[2:], "key")
     return str(args.key).encode()
+
+
+def _hexadecimal(text: str, what: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise Misuse(f"{text!r} is no {what} in hexadecimal") from None
 
 
 def _trusted(args: Namespace, shown: list[Export]) -> bytes:
     """The id of the chain to believe: as it is said, or that of the hosts of this machine. Never the file's own."""
     if args.chain is not None:
-        try:
-            return bytes.fromhex(args.chain)
-        except ValueError:
-            raise Misuse(f"{args.chain!r} is no chain's id; it is in hexadecimal") from None
+        return _hexadecimal(args.chain, "chain's id")
     if args.genesis is not None:
         return genesisfile.read(args.genesis).chain_id()
     known = [home.genesis for name, home in homes(args.root).items() if args.host in (None, name)]

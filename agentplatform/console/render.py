@@ -189,6 +189,8 @@ def evidence(console: Console, data: Row) -> None:
         say(console, f"{_accusation(each)} (seen by {', '.join(each['seen_by'])})")
     if not data["evidence"]:
         say(console, "no member was seen to sign twice")
+    for each in data["recorded"]:
+        say(console, f"{each['host']}: on the chain since height {each['height']}, as evidence {each['evidence']}")
     if data["file"]:
         say(console, f"written to {data['file']}; anyone can check it: agentplatform ledger verify {data['file']}")
 
@@ -209,6 +211,20 @@ def votes(console: Console, data: Row) -> None:
 
 def left(console: Console, data: Row) -> None:
     say(console, f"{data['organisation']} is {data['status']} at height {data['height']}")
+
+
+def rotated(console: Console, row: Row) -> None:
+    host, name = row["host"], f"the new key of {row['host']}"
+    if row["in_place"]:
+        say(console, f"{name} counts since height {row['from']}, and is in place. The others do not hear the old one:")
+        say(console, f"agentplatform stop {host}; agentplatform start {host}")
+    else:
+        say(console, f"{name} counts from height {row['from']} on; this is {row['height']}.")
+        say(console, f"{host} puts it in place then, and is to be stopped and started: see its log, or `status`.")
+
+
+def adopted(console: Console, row: Row) -> None:
+    say(console, f"{row['host']} starts with its next key; the old one is {row['old']}")
 
 
 def say(console: Console, text: str) -> None:

@@ -83,9 +83,24 @@ def _vote_join(parser: argparse.ArgumentParser) -> None:
     _voters(parser)
 
 
+def _vote_rules(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("version", type=_count, metavar="VERSION", help="of the rules; hosts that lack it stop there")
+    parser.add_argument("height", type=_count, metavar="HEIGHT", help="the first block that is made by them")
+    _voters(parser)
+
+
 def _leave(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", required=True, help="why; it stands on the ledger")
     parser.add_argument("--as", dest="leaver", required=True, metavar="HOST", help="whose organisation leaves")
+
+
+def _rotate_key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="HOST", help="a running host of this machine, with its organisation's key")
+    parser.add_argument("--at", type=_count, metavar="HEIGHT", help="from which block on (default: the next one)")
+
+
+def _adopt_key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="HOST", help="whose next key was announced; it must not run")
 
 
 def _voters(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +120,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
     about = parser.add_mutually_exclusive_group(required=True)
     about.add_argument("--hop", nargs=2, metavar=("AGENT", "EPOCH"), help="the record of a hop")
     about.add_argument("--organisation", metavar="NAME", help="an organisation's standing")
+    about.add_argument("--account", metavar="KEY", help="a key's units and nonce; the key in hexadecimal")
     about.add_argument("--key", help="any key of the state: text, or hexadecimal after 0x")
 
 
@@ -119,6 +135,7 @@ def _verify(parser: argparse.ArgumentParser) -> None:
 
 def _evidence(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it as a file that anyone can verify")
+    parser.add_argument("--record", action="store_true", help="put it on the chain: a reason that a vote can name")
 
 
 def _restored(parser: argparse.ArgumentParser) -> None:
@@ -173,6 +190,11 @@ DEEPER: dict[str, dict[str, Verb]] = {
             "vote to take an organisation's seat and trust for a time", actions.vote_suspend, render.votes, _vote_on
         ),
         "vote-reinstate": Verb("vote to give them back", actions.vote_reinstate, render.votes, _vote_on),
+        "vote-rules": Verb("vote to upgrade the rules of the chain", actions.vote_rules, render.votes, _vote_rules),
+        "rotate-key": Verb("give a host a new key", actions.rotate_key, render.rotated, _rotate_key),
+        "adopt-key": Verb(
+            "put a new key in place that the others have taken", actions.adopt_key, render.adopted, _adopt_key
+        ),
         "leave": Verb("leave the consortium, for ever", actions.leave, render.left, _leave),
     },
     "ledger": {

@@ -2,15 +2,20 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
 from msgspec.structs import replace
 
+from agentplatform.desk import FrontDesk
 from ledger import codec
 from ledger.certificate import COMMIT, VOTE_DOMAIN, Ballot
 from ledger.client import Client
 from ledger.consensus import messages
 from ledger.consensus.messages import ChangeView, Content, EnterView, Propose, Vote
-from ledger.contracts import trust
+from ledger.contracts import records, trust
+from ledger.contracts.claims import Claim
+from ledger.contracts.trust import VoteSuspend
 from ledger.disk import MemoryDisk
 from ledger.light import LightClient, verify_exports
 from ledger.links.base import Channel
@@ -126,6 +131,32 @@ async def test_evidence_of_double_signing_is_kept_across_a_crash_and_convinces_a
         assert export.evidence == (evidence,) and evidence.host == "west-1"
         _, (place,) = verify_exports([export], four.genesis.chain_id())
         assert (place.kind, place.height, place.view) == (COMMIT, 1, 0)
+
+
+async def test_who_signed_twice_is_suspended_for_it_and_the_others_go_on() -> None:
+    """As an operator does it: evidence at an honest host, on the chain, and named by the votes."""
+    async with cluster() as four:
+        await until(lambda: len(four.links["north-1"].up()) == 3)
+        await double_voter(four)
+        north = four.replicas["north-1"]
+        here: Any = SimpleNamespace(replica=north, client=Client(north, identity("north-1")))
+        (recorded,) = await FrontDesk(here).perform("record_evidence", {})
+        assert await FrontDesk(here).perform("record_evidence", {}) == [recorded]  # once
+        accusation = records.blame(north.state, "west-1", bytes.fromhex(recorded["evidence"]))
+        assert accusation is not None and accusation.proven
+        reason = f"it signed twice: evidence {recorded['evidence']}, recorded at height {recorded['height']}"
+        height = max(await vote(four, NAMES[:3], VoteSuspend("west", reason)))
+        await four.same_height(height, ["north-1", "east-1", "south-1"])
+        west, members = north.organisations()["west"], north.members()
+        assert (west.status, west.since, west.reason) == (trust.SUSPENDED, height, reason)
+        assert (members.n, members.f, members.quorum, members.version) == (3, 0, 2, 1)
+        assert members.key_of("west-1") is None
+        await four.stop("south-1")  # two of three are a quorum now, of four they were not
+        receipt = await Client(north, identity("north-1")).call("claims", Claim((("version", "2"),)))
+        assert receipt.height == height + 1
+        export = await north.export(north.prove(b"trust/organisation/west"))
+        client, _ = verify_exports([export], four.genesis.chain_id())
+        assert client.members_at(height).n == 4 and client.members_at(height + 1).n == 3
 
 
 async def test_honest_replicas_are_not_accused() -> None:

@@ -1,5 +1,6 @@
 """The command line: what it takes, what it prints, and how it says no."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import pytest
 from agentplatform import consortium
 from agentplatform.console.cli import main
 from agentplatform.console.verbs import VERBS
+from agentplatform.frontdoor.client import homes
+from ledger import keyfile
+from ledger.disk import FileDisk
 from ledger.errors import Misuse, PeerFault, Unavailable
 from tests.helpers.desk_twin import DeskTwin, answering
 
@@ -99,6 +103,8 @@ SAYS: dict[str, Any] = {
     "vote_suspend": lambda organisation, reason: {"height": 9, "status": "suspended"},
     "vote_reinstate": lambda organisation, reason: {"height": 9, "status": "trusted"},
     "leave": lambda reason: {"height": 9, "status": "left"},
+    "vote_rules": lambda **_: {"height": 9, "status": "decided"},
+    "rotate_key": lambda height: {"host": "north", "from": height or 5, "height": 4, "in_place": height is None},
 }
 
 
@@ -137,6 +143,14 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str
         (["trust", "vote-revoke", "west-org", "--as", "all"], "required: --reason"),
         (["trust", "vote-join", "/nowhere", "--reason", "r", "--as", "all"], "/nowhere cannot be read"),
         (["trust", "fly"], "invalid choice: 'fly'"),
+        (["trust", "rotate-key"], "required: HOST"),
+        (["trust", "rotate-key", "south", "--at", "-1"], "no number above 0"),
+        (["trust", "rotate-key", "nowhere"], "there is no host 'nowhere'"),
+        (["trust", "adopt-key", "nowhere"], "there is no host 'nowhere'"),
+        (["trust", "adopt-key", "south"], "south has no next key; draw one with"),
+        (["trust", "vote-rules", "two", "9", "--reason", "r", "--as", "all"], "'two' is no number above 0"),
+        (["trust", "vote-suspend", "west-org", "--reason", "r"], "required: --as"),
+        (["ledger", "evidence", "--record", "now"], "unrecognized arguments: now"),
         (["create", "nobody"], "the catalogue has no agent 'nobody'; it has counter"),
         (["create", "nowhere.py:Agent"], "there is no file"),
         (["create", "no_such_module:Agent"], "there is no module 'no_such_module'"),
@@ -221,6 +235,9 @@ def test_json_is_one_document_on_stdout(
         (["why", "counter"], ["ada moved", "1.25", "stays", "not trusted", "(emulated)", "staying is best"]),
         (["logs", "counter"], ["north", "hello [b]"]),
         (["trust"], ["west-org", "revoked", "height 2"]),
+        (["trust", "rotate-key", "north"], ["since height 5", "agentplatform stop north; agentplatform start north"]),
+        (["trust", "rotate-key", "north", "--at", "9"], ["from height 9 on; this is 4"]),
+        (["trust", "vote-rules", "2", "9", "--reason", "new", "--as", "all"], ["version 2 of the rules is decided"]),
     ],
 )
 def test_people_see_words_and_tables(
@@ -281,6 +298,17 @@ def test_trust_is_suspended_given_back_and_left(
         code, out, _ = run(capsys, "--root", root, "trust", *argv, "--reason", "a test")
     assert code == 0 and f"is {status}" in out
     assert [arguments["reason"] for asked, arguments in north.asked if asked == verb] == ["a test"]
+
+
+def test_a_next_key_is_put_in_place_of_a_host_that_does_not_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = homes(root)["south"]
+    fresh = keyfile.load_or_create(home.next_host_key)
+    disk = FileDisk(home.data)  # as the daemon has it
+    assert "in use" in refused(capsys, "--root", root, "trust", "adopt-key", "south")[1]
+    asyncio.run(disk.close())
+    code, out, _ = run(capsys, "--root", root, "trust", "adopt-key", "south")
+    assert code == 0 and "starts with its next key" in out
+    assert keyfile.load(home.host_key).public == fresh.public
 
 
 def test_an_agent_is_made_from_a_file(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

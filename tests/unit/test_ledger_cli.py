@@ -134,22 +134,55 @@ def test_a_false_file_gets_one_line_and_exit_code_2(
         (["export", "x"], "one of the arguments --hop"),
     ],
 )
-def test_bad_input_to_verify(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str], says: str
-) -> None:
+def test_bad_input_to_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str], says: str) -> None:
     (tmp_path / "file").write_bytes(SHOWN.export().encode())
     named = [str(tmp_path / "file") if each == "FILE" else each for each in argv]
     code, out, err = run(capsys, "--root", tmp_path / "nowhere", "ledger", *named)
     assert (code, out) == (2, "") and says in err, err
 
 
-@pytest.mark.parametrize("argv", [["--hop", AGENT, "0"], ["--hop", AGENT, "one"], ["--key", "0xzz"]])
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--hop", AGENT, "0"], "'0' is no epoch"),
+        (["--hop", AGENT, "one"], "'one' is no epoch"),
+        (["--key", "0xzz"], "'zz' is no key in hexadecimal"),
+        (["--account", "north"], "'north' is no key in hexadecimal"),
+        (["--account", "00ff"], "has 32 bytes, and '00ff' has 2"),
+        (["--account", "00", "--key", "rules"], "not allowed with"),
+        ([], "one of the arguments"),
+    ],
+)
 def test_bad_input_to_export(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str]
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str], says: str
 ) -> None:
     with hosts(root):
-        assert run(capsys, "--root", root, "ledger", "export", tmp_path / "x", *argv)[0] == 2
+        code, out, err = run(capsys, "--root", root, "ledger", "export", tmp_path / "x", *argv)
+    assert (code, out) == (2, "") and says in err and err.count("\n") == 1
     assert not (tmp_path / "x").exists()
+
+
+def test_an_account_is_shown_with_units_and_nonce(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The nonce is that of its next transaction: who signs elsewhere needs it."""
+    account = identity("north").public.hex()
+    with hosts(root):
+        code, out, _ = run(capsys, "--root", root, "--json", "ledger", "export", tmp_path / "x", "--account", account)
+    (proof,) = json.loads(out)["proofs"]
+    assert (code, proof["about"]) == (0, f"account of key {account}")
+    assert proof["value"] == {"nonce": 3, "balance": 10**12}
+
+
+def test_evidence_goes_on_the_chain_when_that_is_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"host": "west-1", "evidence": "ab" * 32, "height": 7}
+    says = {"ledger_evidence": lambda: {"export": replace(SHOWN.export(), evidence=(double_vote(),)).encode()}}
+    north = DeskTwin("north", says | {"record_evidence": [row]})
+    with answering(root, north):
+        assert "on the chain" not in run(capsys, "--root", root, "ledger", "evidence")[1]
+        assert "record_evidence" not in [verb for verb, _ in north.asked]
+        code, out, _ = run(capsys, "--root", root, "ledger", "evidence", "--record")
+    assert code == 0 and f"west-1: on the chain since height 7, as evidence {'ab' * 32}" in out
 
 
 def test_a_host_that_lies_is_found_out_before_a_file_is_written(

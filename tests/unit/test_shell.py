@@ -75,7 +75,13 @@ def test_completion_knows_verbs_hosts_and_agents(root: Path) -> None:
         assert completions("dispatch counter south ", root) == []
         assert completions("start north s", root) == ["south"]
         assert completions("agents --host n", root) == ["north"]
-        assert completions("trust vote-", root) == ["vote-revoke", "vote-join", "vote-suspend", "vote-reinstate"]
+        assert completions("trust vote-", root) == [
+            "vote-revoke",
+            "vote-join",
+            "vote-suspend",
+            "vote-reinstate",
+            "vote-rules",
+        ]
 
 
 def test_completion_without_a_running_host_is_empty_not_an_error(root: Path) -> None:
