@@ -9,7 +9,7 @@ from ledger.block import KNOWN_RULES, Block, Header, transactions_root
 from ledger.certificate import COMMIT, Certificate, Members
 from ledger.codec import DIGEST_BYTES
 from ledger.contracts import accounts, callers, rules, trust
-from ledger.contracts.state import Overlay, View
+from ledger.contracts.state import Overlay, Recent, View
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.genesis import Genesis
 from ledger.mempool import Mempool
@@ -32,7 +32,7 @@ class UnknownRules(Unavailable):
 class Snapshot(msgspec.Struct, frozen=True):
     """A chain as the store had it: the state after `block`, which `certificate` decided."""
 
-    state: Tree
+    state: Tree  # the chain that goes on from it takes it for its own: give it to one alone
     block: Block
     certificate: Certificate
 
@@ -69,10 +69,12 @@ class Chain:
         if snapshot is None:
             self._tree = Tree()
             self._tree.apply(self._tree.compute(founding_state(genesis)))
+            self._state = Recent(self._tree)
             self._best = genesis_block(genesis, self._tree.root, self.members())
             self.certificate: Certificate | None = None
         else:
-            self._tree = snapshot.state.copy()
+            self._tree = snapshot.state
+            self._state = Recent(self._tree)
             self._best = snapshot.block
             self.certificate = snapshot.certificate
             self._check_snapshot()
@@ -84,14 +86,14 @@ class Chain:
     @property
     def state(self) -> View:
         """The committed state; a view that follows the chain."""
-        return self._tree
+        return self._state
 
     def members(self) -> Members:
-        return trust.members(self._tree)
+        return trust.members(self._state)
 
     def rules(self) -> int:
         """The version of the rules by which the next block is made."""
-        return rules.rules(self._tree).version
+        return rules.rules(self._state).version
 
     def knows_rules(self) -> bool:
         return self.rules() in self._known_rules
@@ -114,11 +116,11 @@ class Chain:
         transaction = self.open(raw, sender)
         account = transaction.account
         if account not in self._callers:
-            callers.check(self._tree, account)
+            callers.check(self._state, account)
             self._callers[account] = self.nonce(account)
         expected = self._callers[account]
         if transaction.nonce <= expected:
-            contracts.run(Overlay(self._tree), transaction, self._best.header.height + 1)
+            contracts.run(Overlay(self._state), transaction, self._best.header.height + 1)
         self.mempool.add(raw, transaction, expected)
 
     def open(self, raw: bytes, sender: str) -> Transaction:
@@ -127,7 +129,7 @@ class Chain:
 
     def refusal(self, transaction: Transaction) -> str | None:
         """Why it cannot run on the committed state; None when it can."""
-        return _run(Overlay(self._tree), transaction, self._best.header.height + 1)
+        return _run(Overlay(self._state), transaction, self._best.header.height + 1)
 
     def drop(self, transaction: Transaction) -> None:
         """Takes it out of the mempool."""
@@ -138,7 +140,7 @@ class Chain:
     def nonce(self, account: bytes) -> int:
         """The nonce of the account's next transaction on the committed state."""
         known = self._callers.get(account)
-        return accounts.nonce(self._tree, account) if known is None else known
+        return accounts.nonce(self._state, account) if known is None else known
 
     # Blocks
 
@@ -148,7 +150,7 @@ class Chain:
             return None
         best, members = self._best.header, self.members()
         height = best.height + 1
-        overlay = Overlay(self._tree)
+        overlay = Overlay(self._state)
         chosen: list[bytes] = []
         size = 0
         for waiting in self.mempool.in_turn(self.nonce):
@@ -203,6 +205,7 @@ class Chain:
         self._callers.clear()
         self.mempool.forget_used(self.nonce)
         if self._on_append is not None:
+        self._state.changed(outcome.changes)
             self._on_append(block, outcome.changes)
 
     def changes_members(self, block: Block) -> bool:
@@ -222,7 +225,7 @@ class Chain:
 
     def prove(self, key: bytes) -> StateProof:
         """Evidence for what the best block's state has under `key`."""
-        return StateProof(self._best.header, self.certificate, key, self._tree.get(key), self._tree.prove(key))
+        return StateProof(self._best.header, self.certificate, key, self._state.get(key), self._tree.prove(key))
 
     def _execute(self, block: Block, decided: bool = False) -> Outcome | str:
         """What `block` does on the best one, or why it is no valid successor. Each block is executed once."""
@@ -231,7 +234,7 @@ class Chain:
             return known
         if (reason := self._check_form(block)) is not None:
             return reason
-        overlay = Overlay(self._tree)
+        overlay = Overlay(self._state)
         for position, raw in enumerate(block.transactions):
             try:
                 where = f"transaction {position}"

@@ -3,6 +3,7 @@
 Nothing else in the project encodes what is signed, hashed or sent between hosts.
 """
 
+from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from typing import Annotated, Any, TypeVar
@@ -52,12 +53,19 @@ def decode_canonical(raw: bytes, kind: type[T], sender: str = "sender unknown") 
 
 def digest(domain: str, *parts: bytes) -> bytes:
     """SHA-256 over the domain and the length-prefixed parts, 32 bytes: no two splits of the same bytes collide."""
-    pieces = [_head(domain)]
+    pieces = [domain.encode(), b"\0"]
     for part in parts:
         pieces += (len(part).to_bytes(8, "big"), part)
     return sha256(b"".join(pieces)).digest()  # in one call: twice as fast for the few short parts that are usual
 
 
-@cache
-def _head(domain: str) -> bytes:
-    return domain.encode() + b"\0"
+def digester(domain: str) -> Callable[[bytes], bytes]:
+    """What `digest` gives for one part, in half the time: for trees."""
+    begun = sha256(domain.encode() + b"\0")
+
+    def digest_part(part: bytes) -> bytes:
+        hashed = begun.copy()
+        hashed.update(len(part).to_bytes(8, "big") + part)
+        return hashed.digest()
+
+    return digest_part

@@ -11,6 +11,7 @@ than hashes to fill one bucket with keys of his choice: that makes proofs from i
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -22,6 +23,7 @@ NODE_DOMAIN = "agentplatform/state/node"
 LEVELS = 8
 ARITY = 4
 BUCKETS = ARITY**LEVELS
+AT_ONCE = 4096  # buckets that are hashed at a time, when all are
 
 Changes = Mapping[bytes, bytes | None]  # by key; None: it is removed
 Buckets = Mapping[int, bytes]
@@ -43,12 +45,9 @@ class Update(msgspec.Struct, frozen=True):
     nodes: list[dict[int, bytes]]  # by level, below LEVELS: the digests of a node's children
 
 
-def _bucket_digest(content: bytes) -> bytes:
-    return codec.digest(BUCKET_DOMAIN, content)
-
-
-def _node_digest(children: bytes) -> bytes:
-    return codec.digest(NODE_DOMAIN, children)
+_key_digest = codec.digester(KEY_DOMAIN)
+_bucket_digest = codec.digester(BUCKET_DOMAIN)
+_node_digest = codec.digester(NODE_DOMAIN)  # of its children's digests
 
 
 def _empty_digests() -> list[bytes]:
@@ -64,29 +63,31 @@ _EMPTY_CHILDREN = [digest * ARITY for digest in _EMPTY[1:]]
 
 def _place_and_name(key: bytes) -> tuple[int, bytes]:
     """The number of the key's bucket, and its name there."""
-    digest = codec.digest(KEY_DOMAIN, key)
+    digest = _key_digest(key)
     return int.from_bytes(digest[:_PLACE_BYTES], "big"), digest[_PLACE_BYTES:]
 
 
 def changed(buckets: Buckets, changes: Changes) -> dict[int, bytes]:
     """Those buckets that `changes` touch, as they are then; `buckets` stay as they are."""
-    touched: dict[int, dict[bytes, bytes | None]] = {}
+    touched: dict[int, bytes] = {}
     for key, value in changes.items():
         place, name = _place_and_name(key)
-        touched.setdefault(place, {})[name] = value
-    return {place: bucket.change(buckets.get(place, bucket.EMPTY), names) for place, names in touched.items()}
+        content = touched[place] if place in touched else buckets.get(place, bucket.EMPTY)
+        touched[place] = bucket.put(content, name, value)
+    return touched
 
 
 class Tree:
     """A state. Buckets are bytes, so a copy shares them with what it was copied from."""
 
-    def __init__(self, buckets: Buckets | None = None) -> None:
-        """With the content of these buckets: all of them are hashed."""
+    def __init__(self, buckets: Buckets = MappingProxyType({})) -> None:
+        """With the content of these buckets. All of them are hashed, some at a time: that keeps the memory low."""
         self._buckets: dict[int, bytes] = {}
         self._nodes: list[dict[int, bytes]] = [{} for _ in range(LEVELS)]
         self._root = _EMPTY[0]
-        if buckets:
-            self.apply(self._update(dict(buckets)))
+        for first in range(0, BUCKETS if buckets else 0, AT_ONCE):
+            places = range(first, first + AT_ONCE)
+            self.apply(self._update({place: buckets[place] for place in places if place in buckets}))
 
     @property
     def root(self) -> bytes:

@@ -1,6 +1,7 @@
 """Buckets of the state: like a dict of names and values, with one way to pack the same entries."""
 
 import struct
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -18,8 +19,14 @@ STEPS = st.lists(st.dictionaries(NAMES, VALUES | st.none(), max_size=5), max_siz
 ONE, TWO, THREE = (bytes([0, first]) + bytes(NAME_BYTES - 2) for first in (1, 2, 3))
 
 
-def packed(content: dict[bytes, bytes]) -> bytes:
-    return bucket.change(EMPTY, content)
+def changed(content: bytes, changes: Mapping[bytes, bytes | None]) -> bytes:
+    for name, value in changes.items():
+        content = bucket.put(content, name, value)
+    return content
+
+
+def packed(entries: dict[bytes, bytes]) -> bytes:
+    return changed(EMPTY, entries)
 
 
 @settings(max_examples=80, deadline=None)
@@ -27,7 +34,7 @@ def packed(content: dict[bytes, bytes]) -> bytes:
 def test_it_is_like_a_dict(steps: list[dict[bytes, bytes | None]], other: bytes) -> None:
     content, model = EMPTY, dict[bytes, bytes]()
     for step in steps:
-        content = bucket.change(content, step)
+        content = changed(content, step)
         model.update({name: value for name, value in step.items() if value is not None})
         for name in [name for name, value in step.items() if value is None]:
             model.pop(name, None)
@@ -45,7 +52,7 @@ def test_a_name_across_two_others_is_not_there() -> None:
     assert across in content and bucket.get(content, across) is None
     behind = packed({bytes(NAME_BYTES): b"a", across: across, b"\x02" * NAME_BYTES: b"b"})
     assert bucket.get(behind, across) == across
-    assert bucket.get(bucket.change(behind, {across: None}), across) is None
+    assert bucket.get(bucket.put(behind, across, None), across) is None
 
 
 def test_a_name_in_a_value_is_not_there() -> None:
@@ -56,7 +63,7 @@ def test_a_name_in_a_value_is_not_there() -> None:
 def test_an_empty_value_is_no_absence() -> None:
     content = packed({ONE: b""})
     assert bucket.get(content, ONE) == b"" and bucket.get(content, TWO) is None
-    assert content != EMPTY == bucket.change(content, {ONE: None}) == bucket.change(EMPTY, {ONE: None})
+    assert content != EMPTY == bucket.put(content, ONE, None) == bucket.put(EMPTY, ONE, None)
 
 
 def test_its_bytes_are_the_same_on_every_version() -> None:
@@ -92,7 +99,7 @@ def test_what_is_no_bucket_is_refused(bad: bytes) -> None:
 @given(st.binary(max_size=80) | st.binary(max_size=60).map(lambda end: b"\0\0\0\2" + end), NAMES, VALUES)
 def test_damage_is_no_other_error(damaged: bytes, name: bytes, value: bytes) -> None:
     """A database that is damaged is read before it is known that it is."""
-    for act in (lambda: bucket.get(damaged, name), lambda: bucket.change(damaged, {name: value})):
+    for act in (lambda: bucket.get(damaged, name), lambda: bucket.put(damaged, name, value)):
         try:
             act()
         except struct.error as error:

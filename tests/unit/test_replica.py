@@ -253,7 +253,7 @@ async def test_a_damaged_state_is_refused() -> None:
         await alone.replicas["north-1"].submit(alone.call("north-1", hop(), "records"))
         store = alone.replicas["north-1"]._store
         assert store is not None
-        await store.write(("UPDATE state SET value = x'02' WHERE key = ?", (b"account/" + identity("north-1").public,)))
+        await store.write(("UPDATE changed SET changes = ? WHERE height = 1", (codec.encode(()),)))
         await alone.stop("north-1")
         with pytest.raises(Misuse, match="damaged"):
             await alone.start("north-1")
