@@ -200,12 +200,12 @@ class Chain:
         if isinstance(outcome, str):
             raise Misuse(f"block {block.header.height} cannot be appended: {outcome}")
         self._tree.apply(outcome.update)
+        self._state.changed(outcome.changes)
         self._best, self.certificate = block, certificate
         self._outcomes.clear()
         self._callers.clear()
         self.mempool.forget_used(self.nonce)
         if self._on_append is not None:
-        self._state.changed(outcome.changes)
             self._on_append(block, outcome.changes)
 
     def changes_members(self, block: Block) -> bool:
