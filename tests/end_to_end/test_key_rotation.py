@@ -51,6 +51,12 @@ def test_a_host_goes_on_with_its_new_key(root: Path, capsys: pytest.CaptureFixtu
     assert main(["--root", str(root), "trust", "rotate-key", "south"]) == 2
     assert "start it again" in capsys.readouterr().err
     done("stop", "south")
+    # As if it had been killed when the block was durable, and the new key not in place yet.
+    home.host_key.rename(home.next_host_key)
+    (home.folder / f"host.key.{old.public.hex()[:16]}").rename(home.host_key)
+    assert main(["--root", str(root), "start", "south"]) == 1
+    assert "the new one is in place now; start it again" in capsys.readouterr().err
+    assert keyfile.load(home.host_key).public == fresh.public
     done("start", "south")
     linked("south", "north", "east", "west")
     # With north stopped, nothing is decided without the new key's vote.
