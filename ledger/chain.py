@@ -181,6 +181,17 @@ class Chain:
     def backlog(self) -> float:
         return max(len(self.mempool) / MAX_BLOCK_TRANSACTIONS, self.mempool.bytes / MAX_BLOCK_BYTES)
 
+    def first_in_line(self) -> list[bytes]:
+        return [waiting.raw for waiting in self.mempool.heads(self.nonce)]
+
+    def can_run(self, transaction: bytes) -> bool:
+        return self.refusal(self.open(transaction, "the mempool")) is None
+
+    def has_room(self, block: Block) -> bool:
+        """Half a block at least."""
+        size = sum(map(len, block.transactions))
+        return 2 * len(block.transactions) <= MAX_BLOCK_TRANSACTIONS and 2 * size <= MAX_BLOCK_BYTES
+
     def check(self, block: Block) -> str | None:
         outcome = self._execute(block)
         return outcome if isinstance(outcome, str) else None

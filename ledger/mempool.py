@@ -145,6 +145,11 @@ class Mempool:
             for nonce in [nonce for nonce in self._accounts[account] if nonce < expected]:
                 self.remove(self._accounts[account][nonce])
 
+    def heads(self, next_nonce: Callable[[bytes], int]) -> Iterator[Waiting]:
+        """Of each account what has its next nonce."""
+        found = (self.find(account, next_nonce(account)) for account in self._accounts)
+        return (waiting for waiting in found if waiting is not None)
+
     def in_turn(self, next_nonce: Callable[[bytes], int]) -> Iterator[Waiting]:
         """What can run by its nonce; one of each account in turn, so that none crowds out the others."""
         turns = [(account, next_nonce(account)) for account in self._accounts]

@@ -93,6 +93,15 @@ class Chain(Protocol):
     def backlog(self) -> float:
         """What waits in the mempool, in blocks: 1.0 fills one."""
 
+    def first_in_line(self) -> Sequence[bytes]:
+        """Of each account the waiting transaction that has its next nonce."""
+
+    def can_run(self, transaction: bytes) -> bool:
+        """Whether one of those could run on the state as it is."""
+
+    def has_room(self, block: Block) -> bool:
+        """Whether whoever built `block` could well have put more into it."""
+
     def check(self, block: Block) -> str | None:
         """Why `block` is no valid successor of the best one (None: it is valid). Clocks are the engine's matter."""
 

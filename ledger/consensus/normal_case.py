@@ -8,6 +8,7 @@ that reads like its clause, and no order of arrival is special. The clauses are 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Generic
 
 from ledger import identity
@@ -15,6 +16,7 @@ from ledger.block import Block
 from ledger.certificate import COMMIT, PREPARE, VOTE_DOMAIN, Certificate, Verifier
 from ledger.consensus import messages
 from ledger.consensus.catch_up import CatchUp
+from ledger.consensus.censorship import ENOUGH, Overlooked
 from ledger.consensus.engine import Accuse, Admit, Chain, Effect, Send, Serve, WakeAt
 from ledger.consensus.held import Held
 from ledger.consensus.judge import check_proposal, check_vote
@@ -56,6 +58,7 @@ class NormalCase(ABC, Generic[C]):
         self._catch_up = CatchUp(self._settings.resend_every)
         self._waiting = True  # the chain may have transactions that can run
         self._timers = Timers(self._settings)
+        self._overlooked = Overlooked(self._settings.view_timeout)
         self._linger = Linger(self._settings)
         self._wake: float | None = None
         self._now, self._wall = 0.0, 0
@@ -84,6 +87,7 @@ class NormalCase(ABC, Generic[C]):
         self._begin(now, wall)
         self._waiting = True
         self._linger.came(now, self._at.chain.backlog())
+        self._timers.look_later(now)
         self._requested(transactions)
         return self._finish()
 
@@ -104,6 +108,8 @@ class NormalCase(ABC, Generic[C]):
             self._beat()
         if is_past(self._timers.relay_at, now):
             self._relay()
+        if is_past(self._timers.look_at, now):
+            self._look()
         if is_past(self._catch_up.at, now):
             self._fetch()
         if is_past(self._timers.deadline, now):
@@ -234,7 +240,9 @@ class NormalCase(ABC, Generic[C]):
         at, first = self._at, self._at.height
         fault: PeerFault | None = None
         for block, certificate in blocks.blocks:
-            if block.header.height >= at.height:
+            if block.header.height > at.height:
+                break  # an answer to what we asked before a restart
+            if block.header.height == at.height:
                 try:
                     check_next(at.best, at.members, block, certificate, sender, self._verify)
                 except PeerFault as error:
@@ -319,7 +327,10 @@ class NormalCase(ABC, Generic[C]):
         return True
 
     def _append(self, block: Block, certificate: Certificate) -> None:
-        self._effects += self._at.append(block, certificate)
+        at = self._at
+        if at.current is not None and at.current.block == block and at.chain.has_room(block):
+            self._overlooked.passed()
+        self._effects += at.append(block, certificate)
         self._timers.decided()
         if self._at.leads:
             self._linger.decided(self._now, self._at.chain.backlog())
@@ -354,7 +365,9 @@ class NormalCase(ABC, Generic[C]):
     def _expect_more(self) -> None:
         """At a new height or view other transactions may be able to run."""
         self._waiting = True
+        self._overlooked.led_by(self._at.view, self._at.primary)
         self._timers.relay_soon(self._now)
+        self._timers.look_later(self._now)
         self._timers.beat_soon(self._now)
 
     def _relay(self) -> None:
@@ -366,8 +379,26 @@ class NormalCase(ABC, Generic[C]):
         block = at.chain.build(self._wall, at.host)
         self._waiting = block is not None
         if block is not None:
-            self._send(at.primary, Relay(block.transactions))
+            self._tell(block.transactions)
             self._timers.expect_decision(self._now)
+
+    def _look(self) -> None:
+        """Clause 10, on a busy chain: the primary that decides other things is suspected too (censorship)."""
+        at = self._at
+        self._timers.look_at = None
+        waiting = at.chain.first_in_line() if at.active and not at.leads else ()
+        if waiting:
+            self._timers.look_later(self._now)
+        able = tuple(islice(filter(at.chain.can_run, self._overlooked.look(waiting)), ENOUGH))
+        if any(self._overlooked.is_censored(transaction, self._now) for transaction in able):
+            self._suspect()
+        else:
+            self._tell(able)
+
+    def _tell(self, transactions: tuple[bytes, ...]) -> None:
+        if transactions:
+            self._send(self._at.primary, Relay(transactions))
+        self._overlooked.told(transactions, self._now)
 
     def _fetch(self) -> None:
         if peer := self._catch_up.ask(self._at.best.header.height, self._now):

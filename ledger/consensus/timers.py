@@ -10,11 +10,12 @@ class Timers:
         self._pause = settings.resend_every
         self.beat_at = 0.0  # when Status, and what is undecided, is sent again
         self._beat_by = 0.0  # at the latest, however much happens
-        self.relay_at: float | None = None  # when the primary is told of what waits
+        self.relay_at: float | None = None  # when the primary is told of what waits, unless it decides something
+        self.look_at: float | None = None  # when we look what it leaves out, whatever it decides
         self.deadline: float | None = None  # when the primary is suspected
 
     def next(self, *others: float | None) -> float:
-        times = (self.beat_at, self.relay_at, self.deadline, *others)
+        times = (self.beat_at, self.relay_at, self.look_at, self.deadline, *others)
         return min(time for time in times if time is not None)
 
     def beat_soon(self, now: float) -> None:
@@ -31,6 +32,10 @@ class Timers:
     def relay_soon(self, now: float) -> None:
         if self.relay_at is None:
             self.relay_at = now + self._settings.relay_after
+
+    def look_later(self, now: float) -> None:
+        if self.look_at is None:
+            self.look_at = now + self._settings.view_timeout / 2
 
     def expect_decision(self, now: float) -> None:
         """The primary's time runs, from the first moment that there is something to decide."""

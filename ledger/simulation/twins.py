@@ -105,6 +105,15 @@ class TwinChain:
     def backlog(self) -> float:
         return len(self.waiting) / BLOCK_TRANSACTIONS
 
+    def first_in_line(self) -> list[bytes]:
+        return list(self.waiting)
+
+    def can_run(self, transaction: bytes) -> bool:
+        return transaction in self.waiting
+
+    def has_room(self, block: Block) -> bool:
+        return 2 * len(block.transactions) <= BLOCK_TRANSACTIONS
+
     def check(self, block: Block) -> str | None:
         header = block.header
         expected = self.block(block.transactions, header.timestamp, header.proposer).header
