@@ -256,8 +256,9 @@ class Agreement(NormalCase[C]):
 
     def _send_view(self, to: str) -> None:
         """What brings a replica into our view: the NEW-VIEW, or our VIEW-CHANGE while we have none."""
-        message = self._at.record.new_view if self._at.active else self._at.record.view_change
-        if message is not None:
+        at = self._at
+        message = at.record.new_view if at.active else at.record.view_change
+        if message is not None and self._catch_up.may_show(to, (at.view, at.active), self._now):
             self._effects.append(Send(to, message))
 
     # An old copy of our data (ledger.consensus.restored)

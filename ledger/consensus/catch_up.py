@@ -12,6 +12,7 @@ class CatchUp:
         self._answered = True  # it sent blocks since, or nobody was asked
         self._answer_by = 0.0
         self._served: dict[str, tuple[int, float]] = {}  # host -> what it asked for last, and when
+        self._shown: dict[str, tuple[tuple[int, bool], float]] = {}  # host -> the view it was shown last, and when
         self.at: float | None = None  # when to ask next; None: nobody claims to be higher
 
     def heard(self, host: str, height: int, best: int, at: float) -> None:
@@ -49,6 +50,14 @@ class CatchUp:
         if first <= before and now < at + self._patience / 2:
             return False
         self._served[host] = (first, now)
+        return True
+
+    def may_show(self, host: str, view: tuple[int, bool], now: float) -> bool:
+        """Whether to show `host` the view that we are in, which costs more than to ask: the same again not at once."""
+        before, at = self._shown.get(host, (None, 0.0))
+        if before == view and now < at + self._patience / 2:
+            return False
+        self._shown[host] = (view, now)
         return True
 
     def _higher(self, best: int) -> list[str]:

@@ -9,7 +9,7 @@ from ledger.certificate import COMMIT, PREPARE
 from ledger.consensus import messages
 from ledger.consensus.engine import Decide, Effect, Persist, Send, WakeAt
 from ledger.consensus.ipbft import Ipbft
-from ledger.consensus.messages import ChangeView, Envelope, Fetch, Propose, Relay, Status, Vote
+from ledger.consensus.messages import Blocks, ChangeView, EnterView, Envelope, Fetch, Propose, Relay, Status, Vote
 from ledger.consensus.settings import Settings
 from ledger.errors import Misuse
 from ledger.simulation.twins import FastKey, TwinChain, fast_verify, make_members
@@ -89,6 +89,19 @@ def test_one_that_has_all_commits_and_no_body_fetches_the_block() -> None:
     assert script.waiting(Fetch)
     script.settle("abcd")
     assert script.height("d") == 1
+
+
+def test_blocks_that_were_asked_for_before_an_old_copy_was_put_back_are_nobodys_fault() -> None:
+    script = Script(4)
+    for number in range(3):
+        script.tell(b"%d" % number, "a")
+        script.settle("abc")
+    blocks = script.nodes["a"].disk.blocks
+    script.hand("a", "d", Blocks(tuple(blocks[1:])))
+    assert script.height("d") == 0
+    assert script.blamed == []
+    script.hand("a", "d", Blocks(tuple(blocks)))
+    assert script.height("d") == 3
 
 
 def test_a_transaction_that_only_one_replica_knows_is_relayed_before_anybody_is_suspected() -> None:
@@ -360,6 +373,21 @@ def test_bad_view_changes_are_refused() -> None:
     block = fresh_block(script, b"one", "a")
     assert "nothing speaks of" in refused(script, "c", "b", msgspec.structs.replace(good, block=block))
     assert refused(script, "zoe", "b", view_change(script, "c", view=1)) == ""
+
+
+def test_who_asks_again_and_again_is_not_shown_the_same_view_each_time() -> None:
+    """A Status has a few bytes, a NEW-VIEW some thousands."""
+    script = Script(4)
+    script.crash("a")
+    script.tell(b"one", "b", "c", "d")
+    suspect(script, "b", "c", "d")
+    script.settle("bcd")
+    for _ in range(50):
+        script.hand("a", "b", Status(0, 0, True))
+    assert len(script.waiting(EnterView)) == 1
+    script.wait(1)
+    script.hand("a", "b", Status(0, 0, True))
+    assert len(script.waiting(EnterView)) == 2
 
 
 def test_votes_are_not_forgotten_when_everybody_restarts() -> None:
