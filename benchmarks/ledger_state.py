@@ -41,6 +41,9 @@ BLOCKS = 140  # of CLIENTS transactions: by then each piece of a million account
 SEED = 7
 HOST = "host00"
 KIND = ENGINES["ipbft"]
+SAME, ANYBODY = KINDS = ("the same transfers", "transfers to anybody")
+
+Costs = dict[str, dict[str, float]]  # by kind of block, and what is done: microseconds a transaction
 
 
 def founding() -> Genesis:
@@ -123,13 +126,13 @@ def transfer(full: Path, empty: Path, chain: Genesis) -> float:
     return asyncio.run(main())
 
 
-def blocks(folders: dict[int, Path], chain: Genesis, count: int) -> dict[int, dict[str, float]]:
-    """Microseconds a transaction, of what one replica does for blocks that it leads, by how many accounts there are.
+def blocks(folders: dict[int, Path], chain: Genesis, count: int) -> dict[int, Costs]:
+    """What one replica does for blocks that it leads, by how many accounts there are.
 
     The chains take turns, block by block, so that what else the machine does is all of theirs.
     """
 
-    async def main() -> dict[int, dict[str, float]]:
+    async def main() -> dict[int, Costs]:
         runs = {many: Run(chain, many) for many in folders}
         for many, run in runs.items():
             await run.open(folders[many])
@@ -144,14 +147,15 @@ def blocks(folders: dict[int, Path], chain: Genesis, count: int) -> dict[int, di
 
 
 class Run:
-    """A chain and its store; every block has one transfer of each client to anybody."""
+    """A chain and its store. Every block has one transfer of each client: in turns to another client, so that the
+    blocks do the same whatever the state, and to anybody, which touches more accounts the more there are."""
 
     def __init__(self, chain: Genesis, many: int) -> None:
         self._genesis = chain
         self._clients = [identity(f"client {number}") for number in range(CLIENTS)]
         self._keys = keys(many)
         self._random = random.Random(SEED)  # noqa: S311  the same transfers each time
-        self._times: dict[str, list[float]] = {}
+        self._times: dict[str, dict[str, list[float]]] = {kind: {} for kind in KINDS}
 
     async def open(self, folder: Path) -> None:
         self._disk = FileDisk(folder)
@@ -162,7 +166,8 @@ class Run:
         self._state = self._store.append(block.header.height, changes, self._chain.state_below)
 
     async def block(self, number: int) -> None:
-        chain, raws = self._chain, list(self._transfers(number))
+        kind = KINDS[number % len(KINDS)]
+        chain, raws = self._chain, list(self._transfers(number, self._keys[:CLIENTS] if kind == SAME else self._keys))
         gc.collect()
         times = [time.perf_counter()]
         for raw in raws:
@@ -177,13 +182,13 @@ class Run:
         await self._store.write(*store.decide(Decide(block, certificate), self._state))
         times.append(time.perf_counter())
         for what, (begin, end) in zip(("take", "build", "append", "write"), itertools.pairwise(times), strict=True):
-            self._times.setdefault(what, []).append((end - begin) / CLIENTS * 1e6)
+            self._times[kind].setdefault(what, []).append((end - begin) / CLIENTS * 1e6)
 
-    def _transfers(self, nonce: int) -> Iterator[bytes]:
+    def _transfers(self, nonce: int, receivers: list[bytes]) -> Iterator[bytes]:
         for client in self._clients:
             to = client.public
             while to == client.public:
-                to = self._random.choice(self._keys)
+                to = self._random.choice(receivers)
             action = codec.encode(accounts.Transfer(to, 1))
             call = Transaction(self._chain.id, client.public, nonce, "accounts", action)
             yield transaction.sign(call, client)
@@ -191,8 +196,10 @@ class Run:
     async def close(self) -> None:
         await self._disk.close()
 
-    def costs(self) -> dict[str, float]:
-        return {what: statistics.mean(times) for what, times in self._times.items()}
+    def costs(self) -> Costs:
+        return {
+            kind: {what: statistics.mean(each) for what, each in times.items()} for kind, times in self._times.items()
+        }
 
 
 def catch_up(behind: Path, ahead: Path, chain: Genesis) -> float:
@@ -250,8 +257,8 @@ def alone(work: Callable[..., Any], *arguments: Any) -> Any:
 def measure(folder: Path, many: int, count: int, say: Callable[[str], None]) -> dict[str, Any]:
     chain = founding()
     folders = {FEW: folder / "few", many: folder / "many"}
-    for accounts_there, place in folders.items():
-        alone(fill, place, chain, accounts_there)
+    for there, place in folders.items():
+        alone(fill, place, chain, there)
     behind, empty = folder / "behind", folder / "empty"
     shutil.copytree(folders[many], behind)
     fresh, memory = alone(restore, folders[many], chain)
@@ -259,25 +266,26 @@ def measure(folder: Path, many: int, count: int, say: Callable[[str], None]) -> 
     transferred = alone(transfer, folders[many], empty, chain)
     say(f"checked, kept and restored from a peer's pieces: {transferred:.2f} s")
     costs = alone(blocks, folders, chain, count)
-    for accounts_there, cost in costs.items():
-        parts = ", ".join(f"{what} {each:.1f}" for what, each in cost.items())
-        say(f"{accounts_there:9,} accounts: {parts} us a transaction")
+    for kind, there in itertools.product(KINDS, folders):
+        parts = ", ".join(f"{what} {each:.1f}" for what, each in costs[there][kind].items())
+        say(f"{kind}, {there:,} accounts: {parts} us each")
     after, memory_after = alone(restore, folders[many], chain)
     say(f"restored after {count} blocks: {after:.2f} s, then {memory_after:.0f} MB")
     caught_up = alone(catch_up, behind, folders[many], chain)
     say(f"catching up: {caught_up:.0f} transactions a second")
-    few, lots = (sum(costs[accounts_there].values()) for accounts_there in folders)
-    bare = {accounts_there: sum(cost.values()) - cost["take"] for accounts_there, cost in costs.items()}
+    total = {(there, kind): sum(costs[there][kind].values()) for there in folders for kind in KINDS}
+    bare = {there: total[there, SAME] - costs[there][SAME]["take"] for there in folders}
     return {
         "accounts": many,
         "restore_s": round(max(fresh, after), 2),
         "restore_from_pieces_s": round(transferred, 2),
         "replica_mb": round(max(memory, memory_after), 1),
         "catch_up_tps": round(caught_up),
-        "tps_ratio_at_a_million": round(few / lots, 3),
+        "tps_ratio_at_a_million": round(total[FEW, SAME] / total[many, SAME], 3),
         "tps_ratio_without_signatures": round(bare[FEW] / bare[many], 3),
-        "tps_at_a_thousand": round(1e6 / few),
-        "tps_at_a_million": round(1e6 / lots),
+        "tps_ratio_to_anybody": round(total[FEW, ANYBODY] / total[many, ANYBODY], 3),
+        "tps_at_a_thousand": round(1e6 / total[FEW, SAME]),
+        "tps_at_a_million": round(1e6 / total[many, SAME]),
         "disk_mb": round(sum(file.stat().st_size for file in folders[many].iterdir()) / 1e6, 1),
     }
 
