@@ -33,8 +33,8 @@ PATIENCE = 60.0  # seconds until a condition must hold; a bound for broken code,
 class Chaos:
     """`size` processes, each with its proxies, and clients. Use it with `async with`."""
 
-    def __init__(self, folder: Path, size: int, roles: Mapping[str, str] | None = None) -> None:
-        """`roles` by host: see Plan.role."""
+    def __init__(self, folder: Path, size: int, roles: Mapping[str, str] | None = None, record: bool = False) -> None:
+        """`roles` by host: see Plan.role. `record`: what the engines do goes to `folder`/recordings."""
         self.genesis = self._found(size)
         self.hosts = [organisation.hosts[0].host for organisation in self.genesis.organisations]
         self.f = (size - 1) // 3
@@ -45,6 +45,9 @@ class Chaos:
         self.acknowledged: dict[bytes, int] = {}  # transaction -> height
         self.history: list[str] = []
         self._folder = folder
+        self._record = folder / "recordings" if record else None
+        if self._record is not None:
+            self._record.mkdir()
         self._clients: list[asyncio.Task[None]] = []
         self._ending = False
         self._began = time.monotonic()
@@ -111,6 +114,7 @@ class Chaos:
             self.proxies.via(host),
             SETTINGS,
             self.roles.get(host, "honest"),
+            None if self._record is None else str(self._record),
         )
 
     # Processes

@@ -41,6 +41,7 @@ from ledger.genesis import Genesis
 from ledger.identity import Identity
 from ledger.links.base import Channel, Passport
 from ledger.links.tls import TlsLinks
+from ledger.recording import recorded
 from ledger.replica import Replica
 from ledger.simulation.adversaries import Equivocator
 from ledger.transaction import open_signed
@@ -57,6 +58,7 @@ class Plan(msgspec.Struct, frozen=True):
     via: dict[str, str] = {}  # peer -> where it is dialled, if not at its address in the genesis
     settings: dict[str, Any] = {}  # that differ from the defaults of ledger.consensus.settings
     role: str = "honest"  # or a row of ROLES
+    record: str | None = None  # folder for what its engines do: see ledger.recording
 
 
 class Brazen(Equivocator):
@@ -81,6 +83,8 @@ class Node:
         self._links = Links(plan, genesis.chain_id())
         self._disk = FileDisk(Path(plan.folder))
         kind = EngineKind(self._engine, encode_blocks, short_proposals=True)
+        if plan.record is not None:
+            kind = recorded(kind, Path(plan.record))
         self.replica = Replica(plan.host, identity(plan.host), genesis, self._disk, self._links, kind)
         self.replica.on_block(lambda block: say(event="block", height=block.header.height))
         self.replica.on_failure(self._failed)
