@@ -4,6 +4,7 @@ import hashlib
 import os
 import sqlite3
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -63,6 +64,8 @@ def connect(path: Path, schema: Schema) -> sqlite3.Connection:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CANTOPEN) & 0xFF in _ELSEWHERE:
             raise _barred(path, str(error)) from None
         raise _corrupt(path, str(error)) from None
+    except UnicodeDecodeError:  # SQLite quotes what it found
+        raise _corrupt(path, "it has text that is no text") from None
     except OSError as error:
         raise _barred(path, error.strerror) from None
 
@@ -83,10 +86,12 @@ def _check(path: Path, schema: Schema) -> None:
         raise _corrupt(path, "it is empty")
     mode = "mode=ro" if _has_log(path) else "immutable=1"
     connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?{mode}", uri=True)
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     try:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (health,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        made = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'")}
     finally:
         connection.close()
     if health != "ok":
@@ -99,6 +104,8 @@ def _check(path: Path, schema: Schema) -> None:
             f"the database {path} is of {age} release (version {version}; this one knows {schema.version}); "
             "nothing was changed; start that release, or restore a backup"
         )
+    if not made <= set(schema.statements):
+        raise _corrupt(path, "its tables are not as they were made")
 
 
 def _make(path: Path, schema: Schema) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import struct
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
+from zlib import crc32
 
 from ledger import checkpoint, codec, merkle, snapshot
 from ledger.block import Block
@@ -28,9 +29,10 @@ from ledger.sqlite import Schema
 T = TypeVar("T")
 DATABASE = "ledger"
 MAX_EVIDENCE = 16  # against one host
+CHECK_BYTES = 4  # of a row: see `_keep`
 SCHEMA = Schema(
     "ledger",
-    3,
+    4,
     (
         "CREATE TABLE head (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), chain BLOB NOT NULL,"
         " height INTEGER NOT NULL)",
@@ -88,24 +90,27 @@ class Store:
         After a leap to a later state (see `leap`) those before it may be missing.
         """
         rows = await self._database.read(
-            "SELECT block, certificate FROM blocks WHERE height BETWEEN ? AND ? ORDER BY height", (first, last)
+            "SELECT height, block, certificate FROM blocks WHERE height BETWEEN ? AND ? ORDER BY height", (first, last)
         )
         try:
-            return [(codec.decode(block, Block), codec.decode(raw, Certificate)) for block, raw in rows]
+            return [
+                (codec.decode(_kept(height, block), Block), codec.decode(_kept(height, raw), Certificate))
+                for height, block, raw in rows
+            ]
         except PeerFault as fault:
             raise _damaged(fault) from None
 
     async def changes(self) -> tuple[StateProof, ...]:
         """Every change of members since genesis, oldest first."""
-        return await self._decoded("SELECT proof FROM changes ORDER BY height", StateProof)
+        return await self._decoded("SELECT height, proof FROM changes ORDER BY height", StateProof)
 
     async def evidence(self) -> tuple[Evidence, ...]:
         """What shows that members signed twice."""
-        return await self._decoded("SELECT evidence FROM evidence ORDER BY host, name", Evidence)
+        return await self._decoded("SELECT host, evidence FROM evidence ORDER BY host, name", Evidence)
 
     async def engine(self) -> dict[str, bytes]:
         """What was given to Persist and not forgotten."""
-        return dict(await self._database.read("SELECT key, value FROM engine"))
+        return {key: _kept(key, value) for key, value in await self._database.read("SELECT key, value FROM engine")}
 
     # The state
 
@@ -179,17 +184,14 @@ class Store:
             ("DELETE FROM changed", ()),
             ("INSERT INTO pieces SELECT piece, ?, buckets FROM arriving", (height,)),
             ("DELETE FROM arriving", ()),
-            (
-                "INSERT INTO blocks VALUES (?, ?, ?)",
-                (height, codec.encode(taken.block), codec.encode(taken.certificate)),
-            ),
+            _block(taken.block, taken.certificate),
             ("UPDATE head SET height = ?", (height,)),
             *(_change(change) for change in changes),
         ]
 
     async def _decoded(self, sql: str, kind: type[T]) -> tuple[T, ...]:
         try:
-            return tuple(codec.decode(raw, kind) for (raw,) in await self._database.read(sql))
+            return tuple(codec.decode(_kept(name, raw), kind) for name, raw in await self._database.read(sql))
         except PeerFault as fault:
             raise _damaged(fault) from None
 
@@ -214,7 +216,8 @@ async def open_store(disk: Disk, genesis: Genesis) -> Store:
             " name the folder or the genesis that fits"
         )
     heights = [NEVER] * PIECES
-    for piece, height in await database.read("SELECT piece, height FROM pieces"):
+    pieces = await database.read("SELECT piece, height FROM pieces WHERE piece BETWEEN 0 AND ?", (PIECES - 1,))
+    for piece, height in pieces:
         heights[piece] = height
     ((changed,),) = await database.read(
         "SELECT coalesce(sum(length(changes) + ?), 0) FROM changed WHERE height > ?", (checkpoint.ROW, max(heights))
@@ -235,7 +238,7 @@ async def mark_restored(disk: Disk, genesis: Genesis) -> int:
 def persist(effect: Persist) -> Statement:
     if effect.value is None:
         return ("DELETE FROM engine WHERE key = ?", (effect.key,))
-    return ("INSERT OR REPLACE INTO engine VALUES (?, ?)", (effect.key, effect.value))
+    return ("INSERT OR REPLACE INTO engine VALUES (?, ?)", (effect.key, _keep(effect.key, effect.value)))
 
 
 def accuse(evidence: Evidence) -> Statement:
@@ -243,12 +246,19 @@ def accuse(evidence: Evidence) -> Statement:
     name = codec.digest("agentplatform/evidence", evidence.host.encode(), evidence.first.body)
     return (
         "INSERT OR IGNORE INTO evidence SELECT ?, ?, ? WHERE (SELECT count(*) FROM evidence WHERE host = ?) < ?",
-        (name, evidence.host, codec.encode(evidence), evidence.host, MAX_EVIDENCE),
+        (name, evidence.host, _keep(evidence.host, codec.encode(evidence)), evidence.host, MAX_EVIDENCE),
     )
 
 
 def _change(proof: StateProof) -> Statement:
-    return ("INSERT OR IGNORE INTO changes VALUES (?, ?)", (proof.header.height, codec.encode(proof)))
+    height = proof.header.height
+    return ("INSERT OR IGNORE INTO changes VALUES (?, ?)", (height, _keep(height, codec.encode(proof))))
+
+
+def _block(block: Block, certificate: Certificate) -> Statement:
+    height = block.header.height
+    kept = _keep(height, codec.encode(block)), _keep(height, codec.encode(certificate))
+    return ("INSERT INTO blocks VALUES (?, ?, ?)", (height, *kept))
 
 
 def decide(effect: Decide, state: list[Statement], members: StateProof | None = None) -> list[Statement]:
@@ -256,16 +266,33 @@ def decide(effect: Decide, state: list[Statement], members: StateProof | None = 
     block; `members` proves a change of them."""
     height = effect.block.header.height
     statements: list[Statement] = [
-        (
-            "INSERT INTO blocks VALUES (?, ?, ?)",
-            (height, codec.encode(effect.block), codec.encode(effect.certificate)),
-        ),
+        _block(effect.block, effect.certificate),
         ("UPDATE head SET height = ?", (height,)),
         *state,
     ]
     if members is not None:
         statements.append(_change(members))
     return statements + [persist(Persist(key, None)) for key in effect.forget]
+
+
+def _keep(name: object, raw: bytes) -> bytes:
+    """`raw` behind a checksum over it and its row's name, for `_kept`.
+
+    SQLite has none, and only the state has a root to be compared with. With one bit less in what this host has signed
+    it would sign again; with one less in a block it would be blamed by those whom it serves.
+    """
+    return _checksum(name, raw) + raw
+
+
+def _kept(name: object, stored: bytes) -> bytes:
+    raw = stored[CHECK_BYTES:]
+    if stored[:CHECK_BYTES] != _checksum(name, raw):
+        raise _damaged(ValueError(f"the checksum of {name} does not hold"))
+    return raw
+
+
+def _checksum(name: object, raw: bytes) -> bytes:
+    return crc32(raw, crc32(str(name).encode())).to_bytes(CHECK_BYTES, "big")
 
 
 def _damaged(error: Exception) -> Misuse:

@@ -257,7 +257,15 @@ def cut_short(raw: bytearray) -> None:
     del raw[8192:]
 
 
-@pytest.mark.parametrize("damage", [torn_header, torn_page, emptied, cut_short])
+def another_column(raw: bytearray) -> None:
+    raw[:] = raw.replace(b"(k INTEGER", b"(j INTEGER")
+
+
+def no_text(raw: bytearray) -> None:
+    raw[:] = raw.replace(b", v BLOB", b", \xe1 BLOB")
+
+
+@pytest.mark.parametrize("damage", [torn_header, torn_page, emptied, cut_short, another_column, no_text])
 async def test_a_corrupt_file_is_refused_and_left_as_it_is(tmp_path: Path, damage: Callable) -> None:
     path = await filled(tmp_path)
     raw = bytearray(path.read_bytes())
