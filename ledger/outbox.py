@@ -22,7 +22,7 @@ class Outbox:
     def behind(self, write: "asyncio.Future[None]") -> None:
         """What is put from now on waits for `write` too."""
         self._queue.append(write)
-        write.add_done_callback(lambda _: self._go_on())
+        write.add_done_callback(self._written)
 
     def put(self, act: Act) -> None:
         self._queue.append(act)
@@ -32,6 +32,10 @@ class Outbox:
         """Forgets what waits, and does nothing any more."""
         self._open = False
         self._queue.clear()
+
+    def _written(self, write: "asyncio.Future[None]") -> None:
+        _error(write)  # once closed nobody else asks for it, and asyncio would report that
+        self._go_on()
 
     def _go_on(self) -> None:
         if not self._busy:

@@ -104,7 +104,12 @@ class StateTransfer:
         """As a task that `stop` ends."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):  # of the disk: the replica hears of it by itself
+            log.error("%s: the exchange of states with a peer has ended: %s", self._host, error)
 
     # Asking
 
