@@ -445,7 +445,7 @@ def test_random_lives_of_a_consortium() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_many_of_them() -> None:
-    run_state_machine_as_test(Consortium, settings=LONG)
+    run_state_machine_as_test(Consortium, settings=settings(LONG, max_examples=80))
 
 
 # Contracts that are broken in one place.
