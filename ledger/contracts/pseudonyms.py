@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ledger import codec, identity
-from ledger.contracts import rules, trust
+from ledger.contracts import auditor, trust
 from ledger.contracts.accounts import Key
 from ledger.contracts.call import Call
 from ledger.contracts.state import Overlay, View, load, save
@@ -92,11 +92,11 @@ def use(state: Overlay, name: bytes, height: int) -> None:
 def execute(state: Overlay, call: Call) -> None:
     """Registers a name, or records that it was opened. Raises Misuse for what the rules do not allow."""
     action: Register | Open = call.decode(_ACTION)
-    auditor = rules.auditor(state)
-    if auditor is None:
+    key = auditor.find(state)
+    if key is None:
         raise Misuse("the genesis of this chain names no auditor, so it has no pseudonyms")
     if isinstance(action, Open):
-        _open(state, call, auditor, action)
+        _open(state, call, key, action)
         return
     host = trust.holder(state, call.account)
     if host is None or host.host is None:
@@ -114,8 +114,8 @@ def state_key(name: bytes) -> bytes:
     return b"pseudonyms/name/" + name
 
 
-def _open(state: Overlay, call: Call, auditor: bytes, action: Open) -> None:
-    if call.account != auditor:
+def _open(state: Overlay, call: Call, key: bytes, action: Open) -> None:
+    if call.account != key:
         raise Misuse("only the auditor opens pseudonyms")
     trust.check_reason(action.reason)
     if find(state, action.name) is None:

@@ -1,4 +1,4 @@
-"""The rules: which version of them holds at a height, and who audits. An upgrade is voted on. Pure.
+"""The rules: which version of them holds at a height. An upgrade is voted on. Pure.
 
 More than two thirds of the trusted organisations name a version and the height from which it holds. Every header
 carries the version that its block was made by, so a replica that does not know the next one stops before that height,
@@ -8,9 +8,9 @@ and says so, instead of judging blocks by rules that are not the chain's.
 import msgspec
 
 from ledger.codec import encode
-from ledger.contracts import trust
+from ledger.contracts import auditor, trust
 from ledger.contracts.call import Call
-from ledger.contracts.state import Overlay, View, load, need, save
+from ledger.contracts.state import Overlay, View, need, save
 from ledger.errors import Misuse
 from ledger.genesis import Genesis
 
@@ -18,7 +18,6 @@ UPGRADE = "upgrade"
 MAX_NOTICE = 1_000_000  # blocks by which an upgrade may be announced ahead
 
 _KEY = b"rules"
-_AUDITOR = b"rules/auditor"
 
 
 class VoteRules(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=UPGRADE):
@@ -45,15 +44,9 @@ def rules(state: View) -> Rules:
     return need(state, _KEY, Rules)
 
 
-def auditor(state: View) -> bytes | None:
-    """The key that pseudonyms are sealed to."""
-    return load(state, _AUDITOR, bytes)
-
-
 def found(state: Overlay, genesis: Genesis) -> None:
     save(state, _KEY, Rules(genesis.rules, None))
-    if genesis.auditor is not None:
-        save(state, _AUDITOR, genesis.auditor)
+    auditor.found(state, genesis)
 
 
 def execute(state: Overlay, call: Call) -> None:

@@ -21,7 +21,7 @@ import msgspec
 
 from ledger import codec
 from ledger.certificate import Member, Members
-from ledger.contracts import accounts
+from ledger.contracts import accounts, auditor
 from ledger.contracts.call import Call
 from ledger.contracts.state import Overlay, View, load, need, save
 from ledger.errors import Misuse
@@ -281,7 +281,10 @@ def put(state: Overlay, standing: Standing) -> None:
 
 
 def check_new_key(state: View, key: bytes) -> None:
-    """Raises Misuse for a key that is or ever was an organisation's or a host's."""
+    """Raises Misuse for a key that is or ever was an organisation's or a host's, and for the auditor's: whoever took
+    that for his own could make the auditor mute by giving it up."""
+    if key == auditor.find(state):
+        raise Misuse(f"key {key.hex()[:16]} is the auditor's; draw a new one")
     owner = past_holder(state, key)
     if owner is not None:
         raise Misuse(f"key {key.hex()[:16]} is or was used by {owner.organisation}; draw a new one")

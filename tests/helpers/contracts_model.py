@@ -151,7 +151,7 @@ class Model:
                 return self.votes_as(caller) is None or len(self.trusted()) == 1
             case ("rotate", name, host, key, due, by):
                 own = self.votes_as(caller) == name and (host is None or host in self.hosts[name])
-                return not own or key in self.owner or by != key or not height < due <= height + 100_000
+                return not own or key in (*self.owner, "auditor") or by != key or not height < due <= height + 100_000
             case ("add", name, host, by):
                 return self.votes_as(caller) != name or host in self.names or host in self.owner or by != host
             case ("remove", host):
@@ -169,7 +169,8 @@ class Model:
             return True
         if kind == "join":
             key, host = act[2:]
-            return name in self.status or host in self.names or key in self.owner or host in self.owner or key == host
+            taken = {*self.owner, "auditor"} & {key, host}
+            return name in self.status or host in self.names or bool(taken) or key == host
         needed = {"revoke": (trust.TRUSTED, trust.SUSPENDED), "suspend": (trust.TRUSTED,)}
         return own == name or self.status.get(name) not in needed.get(kind, (trust.SUSPENDED,))
 

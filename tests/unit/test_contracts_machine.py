@@ -114,7 +114,10 @@ class Consortium(RuleBasedStateMachine):
         """Often several, for the same thing, so that something comes of it."""
         act: Act = (kind, self.organisation(data))
         if kind == "join":
-            key, host = self.pick(data, "upper", "bob", "west"), self.pick(data, "upper-1", "upper-1", "east-2")
+            key, host = (
+                self.pick(data, "upper", "bob", "west", "auditor"),
+                self.pick(data, "upper-1", "upper-1", "east-2"),
+            )
             act = ("join", self.pick(data, "upper", "upper", "lower", "west"), key, host)
         elif self.model.open and data.draw(st.booleans()):
             act = self.pick(data, *self.model.open)
@@ -140,7 +143,7 @@ class Consortium(RuleBasedStateMachine):
     def rotates(self, data: st.DataObject, ahead: int) -> None:
         name = self.organisation(data)
         host = self.pick(data, None, *self.model.hosts.get(name, []), "east-1")
-        key = self.mostly(data, self.new("k"), *list(self.model.owner)[-2:])
+        key = self.mostly(data, self.new("k"), "auditor", *list(self.model.owner)[-2:])
         caller = self.mostly(data, self.model.key.get(name, "bob"), *self.keys())
         self.act(caller, ("rotate", name, host, key, self.height + ahead, self.mostly(data, key, "stranger")))
         self.decide()
@@ -467,6 +470,7 @@ BROKEN: dict[str, tuple[ModuleType, str, str, str]] = {
     "the mute speak": (callers, "may_transact", "return owner.active", "pass"),
     "units are left with the old key": (accounts, "hand_over", "Account(account.nonce, 0)",
         "Account(account.nonce, account.balance)"),
+    "the auditor's key is taken": (trust, "check_new_key", "key == auditor.find(state)", "False"),
     "a rotation without the key": (membership, "_check_key", "if not identity.verify", "if None == identity.verify"),
 }  # fmt: skip
 

@@ -12,9 +12,12 @@ from ledger.contracts.accounts import Create
 from ledger.contracts.pseudonyms import SEALED_BYTES, Open, Register, registration, reveal
 from ledger.contracts.shared import SHARE, WITHDRAW, Share, Withdraw, commit, consent
 from ledger.contracts.state import Overlay
+from ledger.contracts.trust import VoteJoin
 from ledger.errors import Misuse, PeerFault
+from ledger.genesis import Organisation
 from ledger.identity import seal
-from tests.helpers.founders import CHAIN, act, call, decide, genesis, identity
+from ledger.links.base import Passport
+from tests.helpers.founders import CHAIN, act, call, decide, genesis, identity, organisation
 
 AUDITOR = identity("auditor")
 SALT = sha256(b"salt").digest()
@@ -88,6 +91,18 @@ def test_the_auditor_may_do_nothing_else() -> None:
         act(state, "auditor", "pseudonyms", register())
     with pytest.raises(Misuse, match="has 0 units"):
         act(state, "auditor", "accounts", Create(identity("eve").public, 1))
+
+
+def test_nobody_makes_the_auditor_mute_by_taking_its_key() -> None:
+    """As a host that it gives up again: then the key would be one that lost its trust, and could record nothing."""
+    state = start()
+    upper = organisation("upper")
+    stolen = Passport("upper-2", "upper", AUDITOR.public, "127.0.0.1:7999")
+    for hosts in ((stolen,), (*upper.hosts, stolen)):
+        with pytest.raises(Misuse, match="is the auditor's"):
+            act(state, "north", "trust", VoteJoin(Organisation("upper", upper.key, hosts), "we know them"))
+    with pytest.raises(Misuse, match="is the auditor's"):
+        act(state, "north", "trust", VoteJoin(Organisation("upper", AUDITOR.public, upper.hosts), "we know them"))
 
 
 def test_a_copied_seal_frames_nobody() -> None:
