@@ -69,12 +69,11 @@ def _place_and_name(key: bytes) -> tuple[int, bytes]:
 
 def changed(buckets: Buckets, changes: Changes) -> dict[int, bytes]:
     """Those buckets that `changes` touch, as they are then; `buckets` stay as they are."""
-    touched: dict[int, bytes] = {}
+    touched: dict[int, dict[bytes, bytes | None]] = {}
     for key, value in changes.items():
         place, name = _place_and_name(key)
-        content = touched[place] if place in touched else buckets.get(place, bucket.EMPTY)
-        touched[place] = bucket.put(content, name, value)
-    return touched
+        touched.setdefault(place, {})[name] = value
+    return {place: bucket.change(buckets.get(place, bucket.EMPTY), names) for place, names in touched.items()}
 
 
 class Tree:

@@ -139,7 +139,7 @@ class Store:
             ):
                 for height, raw in rows:  # noqa: B007
                     buckets.update(merkle.changed(buckets, dict(codec.decode(raw, _CHANGES, "the database"))))
-        except (PeerFault, struct.error) as error:
+        except (PeerFault, ValueError, OverflowError, struct.error) as error:  # the last three: ledger.bucket's
             raise _damaged(error) from None
         return Tree(buckets)
 

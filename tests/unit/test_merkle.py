@@ -97,7 +97,7 @@ def test_a_key_cannot_be_hidden_from_its_bucket() -> None:
     assert len(content) == 2 and proof == tree.prove(second)
     assert verify_proof(tree.root, first, b"1", proof) and verify_proof(tree.root, second, b"2", proof)
     for name in content:
-        without = replace(proof, bucket=bucket.put(proof.bucket, name, None))
+        without = replace(proof, bucket=bucket.change(proof.bucket, {name: None}))
         assert not any(verify_proof(tree.root, key, None, without) for key in (first, second))
     assert not verify_proof(tree.root, first, None, replace(proof, bucket=b""))
     assert not verify_proof(tree.root, first, None, tree_of({}).prove(first))
