@@ -17,7 +17,7 @@ from ledger.submissions import Submissions
 
 log = logging.getLogger(__name__)
 
-RESEND_EVERY = 2.0  # seconds between repeats of own transactions that are not final yet
+RESEND_EVERY = 2.0  # seconds between repeats of own transactions that are not final yet, SPREAD at a time
 REVIEW_EVERY = 0.1  # seconds between two looks for own transactions that can no longer run
 SPREAD = 256  # transactions in one message
 _Spread = Annotated[tuple[bytes, ...], msgspec.Meta(max_length=SPREAD)]
@@ -93,7 +93,9 @@ class Requests:
     def _spread_again(self) -> None:
         self._resend = None
         if self._submissions:
-            self._spread(self._submissions.raws(), self._members())
+            self._spread(
+                self._submissions.next_to_repeat(SPREAD), self._members()
+            )  # more load would not help a busy chain
             self._resend = asyncio.get_running_loop().call_later(RESEND_EVERY, self._spread_again)
 
     def linked(self, host: str) -> None:

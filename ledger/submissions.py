@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import islice
 from typing import NamedTuple
 
 from ledger.block import Block
@@ -38,6 +39,13 @@ class Submissions:
 
     def raws(self) -> list[bytes]:
         return [submission.raw for submission in self._waiting.values()]
+
+    def next_to_repeat(self, most: int) -> list[bytes]:
+        """Those that were sent the longest ago. They count as sent again now."""
+        raws = list(islice(self._waiting, most))
+        for raw in raws:
+            self._waiting[raw] = self._waiting.pop(raw)
+        return raws
 
     def final(self, block: Block) -> None:
         for raw in block.transactions:
