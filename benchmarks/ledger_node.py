@@ -13,11 +13,12 @@ from hashlib import sha256
 from itertools import cycle
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvloop
 
-from ledger import codec, transaction
+from benchmarks import ledger_link
+from ledger import chain, codec, transaction
 from ledger.contracts import accounts
 from ledger.disk import FileDisk
 from ledger.engines import ENGINES
@@ -26,12 +27,12 @@ from ledger.genesis import Genesis, Organisation
 from ledger.identity import Identity
 from ledger.links.base import Channel, Passport
 from ledger.links.tls import TlsLinks
-from ledger.replica import ENGINE, Replica
+from ledger.replica import ENGINE, PROPOSAL, TRANSACTIONS, Replica
 from ledger.transaction import Transaction
 
 ACCOUNTS = 64  # of one node's clients
 UNITS = 10**6  # that each has
-IN_FLIGHT = 950  # of one node's clients; four times that fits into a mempool
+IN_FLIGHT = 3800  # of all nodes' clients; that fits into a mempool
 SLICE = 16  # submitted before the loop gets its turn
 
 
@@ -40,14 +41,39 @@ def identity(name: str) -> Identity:
     return Identity(sha256(name.encode()).digest())
 
 
+class NodePlan(NamedTuple):
+    place: int
+    engine: str
+    genesis: Genesis
+    folder: Path
+    listen: str
+    namespace: str | None  # of the network; None: the machine's own
+    block_transactions: int | None  # at most so many in a block; None: as in production
+
+
+class Sent(NamedTuple):
+    """Since it was asked last."""
+
+    blocks: int  # decided
+    transactions: int  # in them
+    messages: Counter[str]  # sent, by kind
+    bytes: Counter[str]
+    to_primary: int  # bytes
+
+
 def genesis(addresses: list[str]) -> Genesis:
-    """One organisation for each address, with one host; node 0 leads view 0."""
+    """One organisation for each address, with one host; node 0 leads view 0, and has the largest name."""
     organisations = []
     for place, address in enumerate(addresses):
         name = f"org{place:02}"
-        passport = Passport(f"host{place:02}", name, identity(f"host{place:02}").public, address)
+        host = _host(place)
+        passport = Passport(host, name, identity(host).public, address)
         organisations.append(Organisation(name, identity(name).public, (passport,)))
     return Genesis("benchmark", time.time_ns() // 1_000_000, 1, tuple(organisations))
+
+
+def _host(place: int) -> str:
+    return f"host{99 - place}"
 
 
 class CountedLinks(TlsLinks):
@@ -57,25 +83,30 @@ class CountedLinks(TlsLinks):
         super().__init__(host, key, chain, listen)
         self.messages: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
+        self.to_primary = 0  # bytes
 
     def send(self, host: str, channel: Channel, message: bytes) -> bool:
-        kind = "transaction"
-        if message[:1] == ENGINE:  # then an array of one array, which begins with a short string
+        kind = "transaction" if message[:1] == TRANSACTIONS else "other"
+        if message[:1] in (ENGINE, PROPOSAL):  # then an array of one array, which begins with a short string
             kind = message[4 : 4 + (message[3] & 0x1F)].decode()
         self.messages[kind] += 1
         self.bytes[kind] += len(message)
+        if host == _host(0):
+            self.to_primary += len(message)
         return super().send(host, channel, message)
 
 
 class Node:
-    def __init__(self, place: int, engine: str, founding: Genesis, folder: Path) -> None:
-        organisation = founding.organisations[place]
+    def __init__(self, plan: NodePlan) -> None:
+        founding = plan.genesis
+        organisation = founding.organisations[plan.place]
         passport = organisation.hosts[0]
         key = identity(passport.host)
         self.owner = identity(organisation.name)
         self.clients = [identity(f"{organisation.name}/{number}") for number in range(ACCOUNTS)]
-        self.links = CountedLinks(passport.host, key, founding.chain_id(), passport.address)
-        self.replica = Replica(passport.host, key, founding, FileDisk(folder), self.links, ENGINES[engine])
+        self.links = CountedLinks(passport.host, key, founding.chain_id(), plan.listen)
+        self.replica = Replica(passport.host, key, founding, FileDisk(plan.folder), self.links, ENGINES[plan.engine])
+        self._in_flight = IN_FLIGHT // len(founding.organisations)
         self.transactions = 0
         self.blocks = 0
         self.replica.on_block(self._count)
@@ -131,10 +162,10 @@ class Node:
         await self.one()
         return time.monotonic()
 
-    def counts(self) -> tuple[int, int, Counter[str], Counter[str]]:
-        """Since it was asked last: blocks, transactions, messages sent by kind, and their bytes."""
-        found = (self.blocks, self.transactions, self.links.messages.copy(), self.links.bytes.copy())
-        self.blocks = self.transactions = 0
+    def counts(self) -> Sent:
+        links = self.links
+        found = Sent(self.blocks, self.transactions, links.messages.copy(), links.bytes.copy(), links.to_primary)
+        self.blocks = self.transactions = links.to_primary = 0
         self.links.messages.clear()
         self.links.bytes.clear()
         return found
@@ -160,7 +191,7 @@ class Node:
 
     async def _submit(self, raws: list[bytes]) -> None:
         """As fast as they are taken, so many at a time; returns when all are final."""
-        room = asyncio.Semaphore(IN_FLIGHT)
+        room = asyncio.Semaphore(self._in_flight)
         futures = []
         for number, raw in enumerate(raws):
             await room.acquire()
@@ -177,13 +208,17 @@ class Node:
         await asyncio.gather(*futures)
 
 
-def serve(place: int, engine: str, founding: Genesis, folder: Path, pipe: Connection) -> None:
+def serve(plan: NodePlan, pipe: Connection) -> None:
     """The process: does what comes through `pipe`, (name of a method, arguments), and sends back what it returns."""
     logging.basicConfig(level=logging.ERROR)
+    if plan.namespace is not None:
+        ledger_link.enter(plan.namespace)
+    if plan.block_transactions is not None:
+        chain.MAX_BLOCK_TRANSACTIONS = plan.block_transactions
 
     async def main() -> None:
-        node = Node(place, engine, founding, folder)
-        await node.start(len(founding.organisations) - 1)
+        node = Node(plan)
+        await node.start(len(plan.genesis.organisations) - 1)
         loop = asyncio.get_running_loop()
         asked: asyncio.Queue[tuple[str, tuple[Any, ...]]] = asyncio.Queue()
         loop.add_reader(pipe.fileno(), lambda: asked.put_nowait(pipe.recv()))

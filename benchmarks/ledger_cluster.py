@@ -1,0 +1,120 @@
+"""Replicas of one engine, each a process, and what is asked of all of them."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.ledger_link import LOOPBACK, Link
+from benchmarks.ledger_node import NodePlan, genesis, serve
+
+CONSENSUS = ("short", "want", "bodies", "propose", "vote", "view-change", "new-view", "status", "fetch", "blocks")
+
+
+class Counts(NamedTuple):
+    """Of all replicas together."""
+
+    blocks: int
+    transactions: int
+    messages: Counter[str]  # by kind
+    bytes: Counter[str]  # by kind
+    primary_bytes: int  # on the primary's link, both ways
+
+    def plus(self, other: "Counts") -> "Counts":
+        return Counts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+    def per_block(self) -> dict[str, float]:
+        consensus = sum(self.messages[kind] for kind in CONSENSUS)
+        return {
+            "transactions": self.transactions / self.blocks,
+            "messages of consensus": consensus / self.blocks,
+            "messages": self.messages.total() / self.blocks,
+            "bytes": self.bytes.total() / self.blocks,
+            "bytes on the primary's link": self.primary_bytes / self.blocks,
+        }
+
+    def bytes_per_transaction(self) -> float:
+        return self.bytes.total() / self.transactions
+
+
+NOTHING = Counts(0, 0, Counter(), Counter(), 0)
+
+
+class Cluster:
+    def __init__(
+        self, engine: str, n: int, folder: Path, link: Link = LOOPBACK, block_transactions: int | None = None
+    ) -> None:
+        """`link` is the primary's. `block_transactions`: at most so many in a block; None: as in production."""
+        ports = _free_ports(n)
+        founding = genesis([link.address_of(place, port) for place, port in enumerate(ports)])
+        context = multiprocessing.get_context("spawn")
+        self.engine = engine
+        self.pipes: list[Connection] = []
+        self.processes = []
+        for place, port in enumerate(ports):
+            ours, theirs = context.Pipe()
+            home = folder / f"{engine}-{n}-{link.name}-{block_transactions}-{place}"
+            plan = NodePlan(
+                place, engine, founding, home, link.listen_on(place, port), link.namespace_of(place), block_transactions
+            )
+            process = context.Process(target=serve, args=(plan, theirs), daemon=True)
+            process.start()
+            self.pipes.append(ours)
+            self.processes.append(process)
+        for pipe in self.pipes:
+            pipe.recv()
+        self.ask_all("open_accounts")
+        self.throughput("transfers", 250 * n)  # warm
+        self.counts()
+
+    def ask_all(self, name: str, *arguments: Any) -> list[Any]:
+        for pipe in self.pipes:
+            pipe.send((name, arguments))
+        return [pipe.recv() for pipe in self.pipes]
+
+    def ask(self, place: int, name: str, *arguments: Any) -> Any:
+        self.pipes[place].send((name, arguments))
+        return self.pipes[place].recv()
+
+    def throughput(self, kind: str, count: int) -> float:
+        """Transactions a second: `count` by the clients of all replicas, to the finality of the last."""
+        each = -(-count // len(self.pipes))
+        self.ask_all(f"prepare_{kind}", each)
+        times = self.ask_all("run")
+        return each * len(self.pipes) / (max(end for _, end in times) - min(begin for begin, _ in times))
+
+    def counts(self) -> Counts:
+        """Since it was asked last."""
+        found = self.ask_all("counts")
+        messages: Counter[str] = sum((each.messages for each in found), Counter())
+        size: Counter[str] = sum((each.bytes for each in found), Counter())
+        on_link = found[0].bytes.total() + sum(each.to_primary for each in found[1:])
+        return Counts(found[0].blocks, found[0].transactions, messages, size, on_link)
+
+    def failover(self) -> float:
+        """Seconds from the kill of the primary to the finality of a transaction."""
+        killed = time.monotonic()
+        os.kill(self.processes[0].pid or 0, signal.SIGKILL)
+        return float(self.ask(1, "one_at")) - killed
+
+    def stop(self) -> None:
+        for pipe, process in zip(self.pipes, self.processes, strict=True):
+            if process.is_alive():
+                pipe.send(("stop", ()))
+        for process in self.processes:
+            process.join(10)
+            process.kill()
+            process.join()
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
