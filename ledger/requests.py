@@ -93,9 +93,7 @@ class Requests:
     def _spread_again(self) -> None:
         self._resend = None
         if self._submissions:
-            self._spread(
-                self._submissions.next_to_repeat(SPREAD), self._members()
-            )  # more load would not help a busy chain
+            self._spread(self._submissions.next_to_repeat(SPREAD), self._members())  # all would choke a busy chain
             self._resend = asyncio.get_running_loop().call_later(RESEND_EVERY, self._spread_again)
 
     def linked(self, host: str) -> None:
