@@ -7,6 +7,7 @@ from random import Random
 from ledger.certificate import COMMIT, PREPARE
 from ledger.consensus.messages import Content, Vote
 
+DECIDE = "decide"
 KINDS = (PREPARE, COMMIT, "propose", "view-change", "new-view", "status", "fetch", "blocks", "relay")
 
 
@@ -26,12 +27,13 @@ class Faults:
     delay: float = 0.01  # seconds, at most; one in twenty takes ten times that
     cuts: float = 0.0  # rate; see ledger.simulation.cuts
     crashes: float = 0.0  # rate, over all hosts
-    crash_at: str = ""  # hosts like to die, beside that, around this kind of message that they send
+    deaths: Mapping[str, float] = field(default_factory=dict)  # probability by kind of message sent, and of DECIDE
     crowds: float = 0.0  # rate: f+1 hosts at once
     power_loss: float = 0.0  # rate: all hosts at once
     loops: float = 0.0  # rate: a host that dies again and again
     jumps: float = 0.0  # rate: a clock is set anew, up to half a second wrong
     view_timeout: float = 2.0  # seconds
+    transactions: int = 30  # at most
 
 
 def any_weather(random: Random) -> Faults:
@@ -44,7 +46,7 @@ def any_weather(random: Random) -> Faults:
         delay=random.choice((0.01, 0.05, 0.3)),
         cuts=random.choice((0.0, 0.1, 0.5)),
         crashes=random.choice((0.0, 0.1, 0.5, 1.0)),
-        crash_at=random.choice(("", "", *KINDS)),
+        deaths={random.choice((*KINDS, DECIDE)): random.choice((0.0, 0.1))},
         crowds=random.choice((0.0, 0.0, 0.1)),
         power_loss=random.choice((0.0, 0.0, 0.1)),
         loops=random.choice((0.0, 0.0, 0.1)),
@@ -53,14 +55,15 @@ def any_weather(random: Random) -> Faults:
 
 
 def storm(random: Random) -> Faults:
-    """View changes without end: timers are short, links come and go, and votes get through to some."""
+    """View changes without end: timers are short, votes get through to some, and who decides likes to die."""
     return Faults(
-        loss=random.choice((0.0, 0.1)),
         lost={PREPARE: random.choice((0.0, 0.3, 0.5)), COMMIT: random.choice((0.3, 0.5, 0.7))},
         delay=random.choice((0.01, 0.05)),
-        cuts=random.choice((1.0, 2.0, 3.0)),
+        cuts=random.choice((0.0, 0.3, 1.0)),
         crashes=random.choice((0.0, 0.0, 0.5)),
-        view_timeout=random.choice((0.2, 0.5)),
+        deaths={DECIDE: random.choice((0.0, 0.3, 0.6)), COMMIT: random.choice((0.0, 0.0, 0.3))},
+        view_timeout=random.choice((0.2, 0.4)),
+        transactions=60,
     )
 
 
@@ -68,14 +71,29 @@ def brownouts(random: Random) -> Faults:
     """A storm in which hosts restart all the time."""
     return Faults(
         lost={PREPARE: random.choice((0.0, 0.3)), COMMIT: random.choice((0.3, 0.5, 0.7))},
-        delay=0.01,
-        cuts=random.choice((0.5, 1.0, 2.0)),
-        crashes=random.choice((1.0, 2.0)),
-        crash_at=random.choice(("", PREPARE, COMMIT, "view-change")),
-        crowds=random.choice((0.1, 0.5)),
+        cuts=random.choice((0.0, 0.3)),
+        crashes=random.choice((0.5, 1.0)),
+        deaths={random.choice((PREPARE, COMMIT, DECIDE, "view-change")): random.choice((0.1, 0.3))},
+        crowds=random.choice((0.1, 0.3)),
         power_loss=random.choice((0.0, 0.2)),
-        view_timeout=random.choice((0.2, 0.5)),
+        view_timeout=random.choice((0.2, 0.4)),
+        transactions=60,
     )
 
 
-WEATHERS: dict[str, Callable[[Random], Faults]] = {"any": any_weather, "storm": storm, "brownouts": brownouts}
+def squalls(random: Random) -> Faults:
+    """One has prepared and is gone, the next one decides and is gone: several blocks are prepared for one height."""
+    return Faults(
+        lost={PREPARE: random.choice((0.3, 0.5)), COMMIT: random.choice((0.2, 0.4))},
+        deaths={COMMIT: random.choice((0.1, 0.3)), DECIDE: random.choice((0.5, 0.9))},
+        view_timeout=random.choice((0.1, 0.2)),
+        transactions=100,
+    )
+
+
+WEATHERS: dict[str, Callable[[Random], Faults]] = {
+    "any": any_weather,
+    "storm": storm,
+    "brownouts": brownouts,
+    "squalls": squalls,
+}

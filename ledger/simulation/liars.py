@@ -20,7 +20,6 @@ from ledger.consensus.messages import (
     Fetch,
     NewView,
     Propose,
-    Relay,
     Status,
     Vote,
 )
@@ -167,10 +166,10 @@ class Flooder(Liar):
 
 
 class LateDater(Liar):
-    """Sends proposals that are not its turn, of later and later dates."""
+    """Sends whoever has prepared a block another one of a later date, though it may not be its turn."""
 
     def hear(self, sender: str, content: Content) -> list[Effect]:
-        if not isinstance(content, Vote | Relay):
+        if not isinstance(content, Vote) or content.ballot.kind != COMMIT:
             return []
         block, view = self._own_block(), self._at.view + self._random.randint(0, 1)
         later = msgspec.structs.replace(block.header, timestamp=block.header.timestamp + self._random.randint(0, 9999))

@@ -28,7 +28,8 @@ def lay_out(world: World, hosts: list[str]) -> tuple[list[bytes], frozenset[str]
             world.nodes[host].skew = random.choice((-BAD_SKEW, BAD_SKEW))
         else:
             _old_backup(world, host, hosts)
-    transactions = [b"transaction %d" % number for number in range(random.randint(5, 30))] + changes
+    count = random.randint(5, world.faults.transactions)
+    transactions = [b"transaction %d" % number for number in range(count)] + changes
     for transaction in transactions:
         told = hosts if random.random() < 0.5 else random.sample(hosts, random.randint(1, len(hosts)))
         world.at(random.uniform(0, SECONDS), partial(world.submit, transaction, told))

@@ -13,12 +13,11 @@ from ledger.consensus.view_changes import ViewChange
 from ledger.errors import PeerFault
 from ledger.simulation.checks import Checker
 from ledger.simulation.cuts import Link
-from ledger.simulation.faults import Faults, kind_of
+from ledger.simulation.faults import DECIDE, Faults, kind_of
 from ledger.simulation.node import Disk, MakeEngine, Node
 
 WALL = 2_000_000  # milliseconds that the wall clock shows at time 0
 DISK = 0.02  # seconds that a write takes at most, when nothing waits for it
-DEATH = 0.1  # probability of a death around a message of the kind `crash_at`
 
 
 @dataclass
@@ -139,7 +138,7 @@ class World:
 
     def _perform(self, node: Node, effects: list[Effect]) -> None:
         dies_at = -1
-        likely = self.faults.crashes / 100 + (DEATH if self._is_weak_at(effects) else 0.0)
+        likely = self.faults.crashes / 100 + self._death(effects)
         if likely and self.random.random() < likely:
             dies_at = self.random.randint(0, len(effects))
         for place, effect in enumerate(effects):
@@ -152,12 +151,14 @@ class World:
         elif node.disk.is_busy:
             self.at(self.now + self.random.uniform(0, DISK), partial(self._sync, node))
 
-    def _is_weak_at(self, effects: list[Effect]) -> bool:
-        """The safety phase likes its hosts to die just here."""
-        if not self.faults.crash_at:
-            return False
-        sent = (messages.decode(each.message, "") for each in effects if isinstance(each, Send))
-        return any(kind_of(content) == self.faults.crash_at for content in sent)
+    def _death(self, effects: list[Effect]) -> float:
+        """The probability that the host dies just here."""
+        deaths = self.faults.deaths
+        if not deaths:
+            return 0.0
+        kinds = [kind_of(messages.decode(each.message, "")) for each in effects if isinstance(each, Send)]
+        kinds += [DECIDE for each in effects if isinstance(each, Decide)]
+        return max((deaths.get(kind, 0.0) for kind in kinds), default=0.0)
 
     def _perform_one(self, node: Node, effect: Effect) -> None:
         match effect:

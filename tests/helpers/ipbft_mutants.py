@@ -6,12 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from ledger.certificate import PREPARE, Certificate, Members
+from ledger.certificate import COMMIT, PREPARE, Certificate, Members
 from ledger.consensus import view_changes
 from ledger.consensus.engine import Effect
 from ledger.consensus.ipbft import Ipbft, view_change
 from ledger.consensus.ipbft.standing import PREPARED_KEY, PROPOSAL_KEY, VIEW_KEY, Standing
-from ledger.consensus.messages import EnterView, NewView, Propose, Vote
+from ledger.consensus.messages import Blocks, EnterView, NewView, Propose, Vote
+from ledger.consensus.records import ViewRecord
 from ledger.consensus.votes import Votes
 from ledger.simulation import Mutant
 
@@ -60,6 +61,27 @@ class ClearsByClock(Ipbft):
         return super().tick(now, wall)
 
 
+class ClearsByMessageTime(Ipbft):
+    """Clears votes and prepared certificate when it hears of a block with a later timestamp, not when one is added."""
+
+    def _on_propose(self, sender: str, propose: Propose) -> None:
+        prepared = self._at.prepared
+        if prepared is not None and propose.block.header.timestamp > prepared.block.header.timestamp:
+            self._at.prepared, self._at.votes = None, Votes()
+        super()._on_propose(sender, propose)
+
+
+class Credulous(Ipbft):
+    """Decides what one peer says that is decided, when it has the body."""
+
+    def _on_vote(self, sender: str, vote: Vote) -> None:
+        super()._on_vote(sender, vote)
+        ballot, at = vote.ballot, self._at
+        block = at.body(ballot.digest)
+        if ballot.kind == COMMIT and ballot.height == at.height and block is not None:
+            self._append(block, Certificate(ballot, ((sender, vote.signature),)))
+
+
 class Unsynchronised(Ipbft):
     """Leads and follows a NEW-VIEW without fetching the blocks that it starts from."""
 
@@ -106,6 +128,16 @@ class GoesBack(Ipbft):
         return super()._is_timely(sender, content, height, view)
 
 
+class GoesBackToFetched(Ipbft):
+    """Takes the view of the blocks that it catches up with for its own."""
+
+    def _on_blocks(self, sender: str, blocks: Blocks) -> None:
+        before = self._at.height
+        super()._on_blocks(sender, blocks)
+        if self._at.height > before and blocks.blocks:
+            self._at.record = ViewRecord(blocks.blocks[-1][1].ballot.view)
+
+
 def _choose_any(changes: Any, height: int) -> Certificate | None:
     found = [c.prepared for c in changes if c.prepared is not None and c.committed.height == height]
     return min(found, key=lambda certificate: certificate.ballot.view, default=None)
@@ -145,7 +177,9 @@ MUTANTS: dict[str, tuple[Mutant, dict[str, Any]]] = {
     "forgotten-votes": (Mutant(engine=_forgets(PROPOSAL_KEY)), {}),
     "forgotten-certificate": (Mutant(engine=_forgets(PREPARED_KEY)), {}),
     "forgotten-view": (Mutant(engine=_forgets(VIEW_KEY)), {}),
+    "decided-on-a-word": (Mutant(engine=Credulous), {}),
     "cleared-by-clock": (Mutant(engine=ClearsByClock), {}),
+    "cleared-by-message-time": (Mutant(engine=ClearsByMessageTime), {}),
     "certificates-not-carried": (Mutant(), {"standing.Standing.promise_view": _carries_nothing}),
     "no-sync": (Mutant(engine=Unsynchronised), {}),
     "choice-not-recomputed": (Mutant(), {"ipbft.engine.check_new_view": _no_choice}),
@@ -156,6 +190,7 @@ MUTANTS: dict[str, tuple[Mutant, dict[str, Any]]] = {
     "certificates-not-verified": (Mutant(), {"ipbft.view_change.check_certificate": _anything}),
     "sync-without-certificates": (Mutant(), {"normal_case.check_next": _anything}),
     "view-goes-back": (Mutant(engine=GoesBack), {}),
+    "view-goes-back-catching-up": (Mutant(engine=GoesBackToFetched), {}),
 }
 
 

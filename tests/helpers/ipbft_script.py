@@ -16,6 +16,7 @@ from ledger.simulation import Mutant
 from ledger.simulation.checks import Checker
 from ledger.simulation.node import Node
 from ledger.simulation.twins import FastKey, TwinChain, fast_verify, make_members
+from tests.helpers.transcript import shown, told
 
 WALL = 2_000_000
 
@@ -33,8 +34,10 @@ class Script:
     def __init__(self, n: int = 4, mutant: Mutant | None = None, settings: Settings | None = None) -> None:
         mutant = mutant or Mutant()
         self.members = make_members(n, mutant.members, names="abcdefg"[:n])
-        self.checker = Checker(self.members, mutant.engine.standing.view_change)
+        self.view_change = mutant.engine.standing.view_change
+        self.checker = Checker(self.members, self.view_change)
         self.post: list[Letter] = []
+        self.transcript: list[str] = []  # what happened, for people
         self.blamed: list[str] = []  # what was refused, with the reason
         self.accused: list[str] = []
         self.now = 0.0
@@ -52,22 +55,26 @@ class Script:
 
     def boot(self, host: str) -> None:
         node = self.nodes[host]
+        self.transcript.append(f"{host} starts")
         node.boot()
         self.perform(host, node.engine.start(self.now, self.wall))
 
     def crash(self, *hosts: str) -> None:
         for host in hosts:
+            self.transcript.append(f"{host} crashes")
             self.nodes[host].up = False
             self.nodes[host].disk.crash(Random(0))  # noqa: S311
 
     def tell(self, transaction: bytes, *hosts: str) -> None:
         for host in hosts:
+            self.transcript.append(f"a client tells {host}: {transaction.decode()}")
             if self.nodes[host].chain.take(transaction):
                 self.perform(host, self.nodes[host].engine.command([transaction], self.now, self.wall))
 
     def wait(self, seconds: float, *hosts: str) -> None:
         """Time passes; only `hosts` notice."""
         self.now += seconds
+        self.transcript.append(f"{seconds} seconds pass for {', '.join(hosts)}")
         for host in hosts:
             for _ in range(3):  # a relay first, then what it starts
                 self.perform(host, self.nodes[host].engine.tick(self.now, self.wall))
@@ -85,9 +92,13 @@ class Script:
 
     def settle(self, hosts: str) -> None:
         """Delivers everything among `hosts`, with all that follows; what goes elsewhere is lost."""
+        self.mingle(hosts)
+        self.drop()
+
+    def mingle(self, hosts: str) -> None:
+        """Delivers everything among `hosts`, with all that follows; what goes elsewhere goes on waiting."""
         while self.deliver(to=hosts, sender=hosts):
             pass
-        self.drop()
 
     def drop(self) -> None:
         self.post.clear()
@@ -95,10 +106,13 @@ class Script:
     def hand(self, sender: str, to: str, content: Content | bytes) -> None:
         """Puts one message into one host, as if `sender` had sent it."""
         raw = content if isinstance(content, bytes) else messages.encode(content)
+        line = "bytes" if isinstance(content, bytes) else told(content, self.view_change)
+        self.transcript.append(f"{sender} -> {to}: {line}")
         try:
             effects = self.nodes[to].engine.message(sender, raw, self.now, self.wall)
         except PeerFault as fault:
             self.blamed.append(f"{to} blames {fault}")
+            self.transcript.append(self.blamed[-1])
             return
         self.perform(to, effects)
 
@@ -131,6 +145,7 @@ class Script:
                 case Decide():
                     node.disk.write(effect)
                     node.disk.sync()
+                    self.transcript.append(f"{host} decides {shown(effect.block)}")
                     self.checker.decided(host, effect.block, effect.certificate)
                 case Send():
                     node.disk.sync()

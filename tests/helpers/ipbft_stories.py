@@ -5,25 +5,11 @@ In all of them `a` alone decides a block, and must not be contradicted by the ot
 
 from collections.abc import Callable
 
-import msgspec
-
-from ledger import codec
-from ledger.block import Block
-from ledger.certificate import COMMIT, PREPARE, Ballot, Certificate
-from ledger.consensus.ipbft.view_change import VIEW_CHANGE_DOMAIN, ViewChange
-from ledger.consensus.messages import (
-    NEW_VIEW_DOMAIN,
-    Blocks,
-    ChangeView,
-    EnterView,
-    NewView,
-    Propose,
-    Vote,
-)
-from ledger.identity import Signed
+from ledger.certificate import COMMIT, PREPARE, Certificate
+from ledger.consensus.messages import Blocks, ChangeView, EnterView, Propose, Vote
 from ledger.simulation import Mutant
-from ledger.simulation.twins import FastKey
-from tests.helpers.ipbft_script import WALL, Script
+from tests.helpers.ipbft_handmade import fresh_block, new_view, propose, support, view_change, vote
+from tests.helpers.ipbft_script import Script
 
 
 def a_decides_alone(script: Script) -> None:
@@ -110,14 +96,12 @@ def recomputed_by_followers(mutant: Mutant) -> Script:
     theirs = {letter.sender: letter.content for letter in script.waiting(ChangeView) if letter.to == "b"}
     script.drop()
     own = view_change(script, "b", view=1)
-    signed = (own.signed, *(theirs[host].signed for host in "cd"))
-    lie = NewView(script.nodes["b"].chain.best.header.chain, 0, 1, "b", 0, (), signed)
+    lie = new_view(script, "b", 1, [own.signed, *(theirs[host].signed for host in "cd")])
     block = fresh_block(script, b"two", "b")
     for host in "cd":
-        script.hand("b", host, EnterView(sign("b", NEW_VIEW_DOMAIN, lie)))
-        script.hand("b", host, Propose(1, block))
-        script.hand("b", host, vote(script, "b", PREPARE, 1, block))
-        script.hand("b", host, vote(script, "b", COMMIT, 1, block))
+        script.hand("b", host, lie)
+    propose(script, "b", block, 1, "c", "d")
+    support(script, "b", block, 1, "prepare commit", "c", "d")
     script.settle("cd")
     return script
 
@@ -169,42 +153,3 @@ def no_block_without_certificate(mutant: Mutant) -> Script:
 
 
 Story = Callable[[Mutant], Script]
-
-STORIES: dict[str, Story] = {  # by the mutant that it catches
-    "certificates-not-carried": carried,
-    "cleared-by-clock": carried,
-    "forgotten-certificate": carried_across_restarts,
-    "no-sync": synchronised_first,
-    "any-certificate-chosen": highest_view_wins,
-    "choice-not-recomputed": recomputed_by_followers,
-    "certificates-not-verified": forged_certificate_refused,
-    "view-goes-back": left_for_good,
-    "sync-without-certificates": no_block_without_certificate,
-}
-
-
-# What a Byzantine host makes by hand
-
-
-def sign(host: str, domain: str, content: msgspec.Struct) -> Signed:
-    key, body = FastKey(host), codec.encode(content)
-    return Signed(key.public, body, key.sign(domain, body))
-
-
-def vote(script: Script, host: str, kind: str, view: int, block: Block) -> Vote:
-    header = block.header
-    return script.signed_vote(host, Ballot(header.chain, 0, kind, header.height, view, block.digest()))
-
-
-def fresh_block(script: Script, transaction: bytes, proposer: str) -> Block:
-    """A valid block on the best one of its proposer."""
-    return script.nodes[proposer].chain.block((transaction,), WALL, proposer)
-
-
-def view_change(
-    script: Script, host: str, view: int, prepared: Certificate | None = None, block: Block | None = None
-) -> ChangeView:
-    """From the genesis block."""
-    genesis = script.nodes[host].chain.best.header
-    change = ViewChange(genesis.chain, 0, view, host, genesis, None, prepared)
-    return ChangeView(sign(host, VIEW_CHANGE_DOMAIN, change), block)

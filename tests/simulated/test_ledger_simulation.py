@@ -14,6 +14,7 @@ from ledger.simulation.byzantine import ADVERSARIES, DOUBLED
 from ledger.simulation.faults import Faults
 from ledger.simulation.twins import FastKey, fast_verify, make_members
 from ledger.simulation.world import World
+from tests.helpers.ipbft_killed import KILLED
 from tests.helpers.ipbft_mutants import mutant
 
 SIZES = (4, 5, 7)
@@ -81,13 +82,25 @@ def test_a_seed_gives_the_same_life_again() -> None:
     assert run(7, 5) == run(7, 5)
 
 
-@pytest.mark.parametrize(
-    ("name", "members"),
-    [("quorum-2f+1", 5), ("signer-counted-twice", 4), ("forgotten-votes", 4), ("forgotten-view", 5)],
-)
-def test_random_lives_catch_the_mutant(name: str, members: int) -> None:
+def found(name: str, first: int) -> bool:
+    """Whether the search finds the mutant within its budget."""
+    search = KILLED[name].search
     with mutant(name) as broken:
-        assert any(run(seed, members, broken).faults for seed in range(60))
+        *_, last = search.lives(broken, first)
+    print(f"{name}: seed {last.seed}, {last.seed - first + 1} of {search.seeds} lives: {last.faults[:2]}")
+    return any(search.shows in fault for fault in last.faults)
+
+
+@pytest.mark.parametrize("name", [name for name, killed in KILLED.items() if killed.search.quick])
+def test_random_lives_catch_the_mutant(name: str) -> None:
+    assert found(name, first=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", KILLED)
+def test_random_lives_catch_every_mutant_within_their_budget(name: str) -> None:
+    assert found(name, first=10_000)  # not the seeds that its weather was chosen with
 
 
 def test_a_cluster_that_cannot_decide_is_seen_to_stall() -> None:

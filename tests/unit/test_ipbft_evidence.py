@@ -9,8 +9,9 @@ from ledger.consensus.ipbft.view_change import VIEW_CHANGE_DOMAIN, ViewChange
 from ledger.consensus.messages import NEW_VIEW_DOMAIN, ChangeView, EnterView, NewView, Propose, Vote
 from ledger.evidence import Evidence
 from ledger.simulation.twins import fast_verify
+from tests.helpers.ipbft_handmade import fresh_block, sign, view_change, vote
 from tests.helpers.ipbft_script import Script
-from tests.helpers.ipbft_stories import fresh_block, sign, suspect, view_change, vote
+from tests.helpers.ipbft_stories import suspect
 
 
 class Court(Script):

@@ -13,8 +13,9 @@ from ledger.consensus.messages import Blocks, ChangeView, EnterView, Envelope, F
 from ledger.consensus.settings import Settings
 from ledger.errors import Misuse
 from ledger.simulation.twins import FastKey, TwinChain, fast_verify, make_members
+from tests.helpers.ipbft_handmade import fresh_block, view_change, vote
 from tests.helpers.ipbft_script import WALL, Script
-from tests.helpers.ipbft_stories import a_decides_alone, fresh_block, suspect, view_change, vote
+from tests.helpers.ipbft_stories import a_decides_alone, suspect
 
 
 def test_three_message_delays_decide() -> None:

@@ -6,14 +6,37 @@ from ledger.certificate import COMMIT, PREPARE
 from ledger.consensus.messages import ChangeView, Propose, Vote
 from ledger.simulation import Mutant
 from tests.helpers import ipbft_stories as stories
-from tests.helpers.ipbft_mutants import mutant
+from tests.helpers import ipbft_vote_stories as votes
+from tests.helpers.ipbft_killed import KILLED
+from tests.helpers.ipbft_mutants import MUTANTS, mutant
 from tests.helpers.ipbft_script import Script
 
 
-@pytest.mark.parametrize("name", stories.STORIES)
+def test_every_mutant_has_a_story_of_its_own() -> None:
+    assert KILLED.keys() == MUTANTS.keys()
+    assert len({killed.story for killed in KILLED.values()}) == len(KILLED)
+
+
+@pytest.mark.parametrize("name", KILLED)
 def test_the_mutant_is_caught(name: str) -> None:
     with mutant(name) as broken:
-        assert stories.STORIES[name](broken).checker.faults
+        script = KILLED[name].story(broken)
+    assert any(KILLED[name].shows in fault for fault in script.checker.faults), "\n".join(script.transcript)
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_the_whole_rule_survives_the_story(name: str) -> None:
+    script = KILLED[name].story(Mutant())
+    assert script.checker.faults == [], "\n".join(script.transcript)
+
+
+def test_a_story_can_be_read() -> None:
+    script = stories.carried(Mutant())
+    one = next(line for line in script.transcript if "proposes" in line).split()[-5]
+    assert f"a decides block 1 {one} ['one']" in script.transcript
+    assert f"b -> c: asks for view 1: has decided up to 0, and prepared {one} of view 0" in script.transcript
+    assert f"b -> c: opens view 1 above height 0: forced is {one}" in script.transcript
+    assert script.transcript.index("a crashes") < script.transcript.index(f"c decides block 1 {one} ['one']")
 
 
 def test_no_vote_in_a_view_that_was_left() -> None:
@@ -22,7 +45,16 @@ def test_no_vote_in_a_view_that_was_left() -> None:
     assert not [letter for letter in script.waiting(Vote) if letter.sender == "c"]
 
 
-@pytest.mark.parametrize("story", [stories.carried, stories.carried_across_restarts, stories.synchronised_first])
+@pytest.mark.parametrize(
+    "story",
+    [
+        stories.carried,
+        stories.carried_across_restarts,
+        stories.synchronised_first,
+        votes.kept_while_time_passes,
+        votes.kept_whatever_the_date_of_a_message,
+    ],
+)
 def test_the_others_come_to_the_block_that_one_decided(story: stories.Story) -> None:
     script = story(Mutant())
     assert script.checker.faults == []

@@ -14,8 +14,9 @@ from ledger.evidence import Evidence
 from ledger.simulation import Mutant
 from ledger.simulation.twins import fast_verify
 from tests.helpers import ipbft_stories as stories
+from tests.helpers.ipbft_handmade import fresh_block, sign, vote
 from tests.helpers.ipbft_script import Script
-from tests.helpers.ipbft_stories import fresh_block, sign, suspect, vote
+from tests.helpers.ipbft_stories import suspect
 from tests.helpers.pbft_mutants import MUTANTS
 
 PBFT = Mutant(engine=Pbft)
