@@ -23,9 +23,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks ledger-simulation", description=__doc__)
     parser.add_argument("--seeds", type=_count, default=200, help="lives for each number of members (default 200)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
-    parser.add_argument(
-        "--members", type=_sizes, help="numbers of members (default 4,5,7; with a mutant what it needs)"
-    )
+    parser.add_argument("--members", type=_sizes, help="numbers of members (default 4,5,7; a mutant has its own)")
     parser.add_argument("--engine", choices=SIMULATED, default="ipbft", help="(default ipbft)")
     parser.add_argument("--adversary", choices=[*ADVERSARIES, DOUBLED, "none"], help="(default: any of them)")
     parser.add_argument("--weather", choices=WEATHERS, help="(default any)")
