@@ -42,12 +42,17 @@ class Result:
 
 
 def run(
-    seed: int, members: int = 4, mutant: Mutant | None = None, adversary: str | None = "any", weather: str = "any"
+    seed: int,
+    members: int = 4,
+    mutant: Mutant | None = None,
+    adversary: str | None = "any",
+    weather: str = "any",
+    patience: float = LIVE_SECONDS,
 ) -> Result:
     """One life of a cluster.
 
     `adversary`: a row of ledger.simulation.byzantine for f of the members at most, None, or "any" to draw.
-    `weather`: a row of ledger.simulation.faults.WEATHERS.
+    `weather`: a row of ledger.simulation.faults.WEATHERS. `patience`: seconds until who does not decide has stalled.
     """
     random = Random(f"{seed}/{members}")  # noqa: S311  a simulation must be repeatable
     mutant = mutant or Mutant()
@@ -72,7 +77,7 @@ def run(
     for second in range(1, int(SECONDS)):
         world.at(second, partial(_check_memory, world))
     world.run(SECONDS)
-    live = _heal(world, hosts, transactions, weak)
+    live = _heal(world, hosts, transactions, weak, patience)
     stalled = not live and not world.checker.forks  # what has forked need not be waited for
     if stalled:
         world.checker.faults.append("some honest host has not decided every transaction long after the last fault")
@@ -91,7 +96,7 @@ def run(
     )
 
 
-def _heal(world: World, hosts: list[str], transactions: list[bytes], weak: frozenset[str]) -> bool:
+def _heal(world: World, hosts: list[str], transactions: list[bytes], weak: frozenset[str], patience: float) -> bool:
     """Whether all honest hosts decide everything, once they are up and connected and the clients have tried again.
 
     First without as many as may be faulty, who stay away; then with them.
@@ -105,12 +110,12 @@ def _heal(world: World, hosts: list[str], transactions: list[bytes], weak: froze
     for host in away:
         world.crash(host)
     return all(
-        _come_to_agree(world, [host for host in hosts if host not in missing], transactions)
+        _come_to_agree(world, [host for host in hosts if host not in missing], transactions, patience)
         for missing in ([away, []] if away else [[]])
     )
 
 
-def _come_to_agree(world: World, hosts: list[str], transactions: list[bytes]) -> bool:
+def _come_to_agree(world: World, hosts: list[str], transactions: list[bytes], patience: float) -> bool:
     for host in hosts:
         world.boot(host)
     for transaction in transactions:
@@ -123,7 +128,7 @@ def _come_to_agree(world: World, hosts: list[str], transactions: list[bytes]) ->
             for node in honest
         )
 
-    end = world.now + LIVE_SECONDS
+    end = world.now + patience
     while world.now < end and not live() and not world.checker.forks:
         world.run(world.now + 0.5)
     return live()

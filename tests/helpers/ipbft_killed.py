@@ -12,6 +12,7 @@ from tests.helpers import ipbft_vote_stories as votes
 from tests.helpers.ipbft_stories import Story
 
 FORK = "decided another block"
+PATIENCE = 20.0  # simulated seconds: what forks has mostly done it before, and a stall is not looked for
 UNPROVEN = "with a bad certificate"
 TWICE = "signs twice"
 LEFT = "which it has left"
@@ -31,7 +32,7 @@ class Search(NamedTuple):
     def lives(self, mutant: Mutant, first: int = 0) -> Iterator[Result]:
         """The lives up to the one in which it shows; without end if it never does."""
         for seed in range(first, first + self.seeds):
-            result = run(seed, self.members, mutant, self.adversary, self.weather)
+            result = run(seed, self.members, mutant, self.adversary, self.weather, PATIENCE)
             yield result
             if any(self.shows in fault for fault in result.faults):
                 return
