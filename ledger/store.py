@@ -81,7 +81,7 @@ class Store:
 
     async def height(self) -> int:
         """Of the best block; 0 at genesis."""
-        ((height,),) = await self._database.read("SELECT height FROM head")
+        ((height,),) = await self._database.read("SELECT CAST(height AS INTEGER) FROM head")
         return int(height)
 
     async def blocks(self, first: int, last: int) -> list[tuple[Block, Certificate]]:
@@ -110,7 +110,8 @@ class Store:
 
     async def engine(self) -> dict[str, bytes]:
         """What was given to Persist and not forgotten."""
-        return {key: _kept(key, value) for key, value in await self._database.read("SELECT key, value FROM engine")}
+        rows = await self._database.read("SELECT CAST(key AS BLOB), value FROM engine")  # a damaged key is no text
+        return {key: _kept(key, value) for key, value in ((raw.decode(errors="replace"), value) for raw, value in rows)}
 
     # The state
 
@@ -139,7 +140,7 @@ class Store:
             ):
                 for height, raw in rows:  # noqa: B007
                     buckets.update(merkle.changed(buckets, dict(codec.decode(raw, _CHANGES, "the database"))))
-        except (PeerFault, ValueError, OverflowError, struct.error) as error:  # the last three: ledger.bucket's
+        except (PeerFault, ValueError, OverflowError, TypeError, struct.error) as error:  # of ledger.bucket, on nonsense
             raise _damaged(error) from None
         return Tree(buckets)
 
@@ -150,7 +151,7 @@ class Store:
             for (raw,) in await self._database.read(sql, (piece,)):
                 try:
                     buckets.update(snapshot.decode_piece(raw, piece))
-                except PeerFault as fault:
+                except (PeerFault, TypeError) as fault:  # a damaged row may have a number where bytes were
                     raise _damaged(fault) from None
         return buckets
 
@@ -217,6 +218,9 @@ async def open_store(disk: Disk, genesis: Genesis) -> Store:
         )
     heights = [NEVER] * PIECES
     pieces = await database.read("SELECT piece, height FROM pieces WHERE piece BETWEEN 0 AND ?", (PIECES - 1,))
+    if not all(isinstance(height, int) for _, height in pieces):
+        await database.close()
+        raise _damaged(TypeError("a piece of the state has no height"))
     for piece, height in pieces:
         heights[piece] = height
     ((changed,),) = await database.read(
@@ -285,8 +289,8 @@ def _keep(name: object, raw: bytes) -> bytes:
 
 
 def _kept(name: object, stored: bytes) -> bytes:
-    raw = stored[CHECK_BYTES:]
-    if stored[:CHECK_BYTES] != _checksum(name, raw):
+    raw = stored[CHECK_BYTES:] if isinstance(stored, bytes) else b""
+    if stored != _keep(name, raw):
         raise _damaged(ValueError(f"the checksum of {name} does not hold"))
     return raw
 

@@ -69,9 +69,7 @@ class Chaos:
             error.add_note("\n".join(["what happened:", *self.history, *self._logs()]))
 
     async def _end(self) -> None:
-        for client in self._clients:
-            client.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
+        await self.abandon_load()
         await asyncio.gather(*(process.kill() for process in self.processes.values()))
         await self._no_network()
 
@@ -149,6 +147,12 @@ class Chaos:
         """Each client ends with the call that it has begun."""
         self._ending = True
         await asyncio.gather(*self._clients)
+
+    async def abandon_load(self) -> None:
+        """The clients end at once, whatever they wait for."""
+        for client in self._clients:
+            client.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
 
     async def progress(self, count: int) -> None:
         """`count` more transactions are acknowledged."""

@@ -139,7 +139,7 @@ def test_a_bit_that_flips_is_noticed_or_does_no_harm(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_many_bits_that_flip(tmp_path: Path) -> None:
-    print(flips(asyncio.run(killed(tmp_path)), 29, seed=2))
+    print(flips(asyncio.run(killed(tmp_path)), 61, seed=2))
 
 
 def test_without_checksums_a_flipped_bit_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
