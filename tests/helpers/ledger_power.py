@@ -1,7 +1,7 @@
 """Replicas whose power fails at a stated write, in virtual time: the same story again for every write that there is.
 
 A write becomes durable some milliseconds after it was given (MemoryDisk with `hold`); until then a power loss takes
-it back, and what it promises must not have been seen. What leaves the hosts is judged by `Witness`, not by the engines.
+it back, and what it promises must not have been seen. What leaves the hosts is judged by a Witness, not by the engines.
 """
 
 import asyncio
@@ -10,16 +10,12 @@ from functools import lru_cache, partial
 from random import Random
 from typing import Any, NamedTuple
 
-from ledger import codec
-from ledger.certificate import PREPARE
 from ledger.consensus import messages
 from ledger.consensus.engine import RESTORED
 from ledger.consensus.ipbft import Ipbft
-from ledger.consensus.ipbft.view_change import ViewChange
-from ledger.consensus.messages import Blocks, ChangeView, EnterView, NewView, Vote, encode_blocks
+from ledger.consensus.messages import Blocks, encode_blocks
 from ledger.consensus.settings import Settings
 from ledger.contracts import accounts
-from ledger.disk import MemoryDatabase, MemoryDisk, Statement
 from ledger.engines import EngineKind
 from ledger.errors import Unavailable
 from ledger.genesis import Genesis
@@ -27,16 +23,16 @@ from ledger.identity import verify
 from ledger.links.base import Channel
 from ledger.links.memory import MemoryLinks
 from ledger.replica import ENGINE, Replica
-from ledger.sqlite import Schema
 from tests.helpers.founders import CREATED, call, identity
+from tests.helpers.powered_disk import PoweredDisk
 from tests.helpers.replicas import Cluster
+from tests.helpers.witness import Witness
 
 FAST = Settings(
     view_timeout=0.3, max_view_timeout=2.0, relay_after=0.05, resend_every=0.05, status_every=0.2, fetch_after=0.02
 )
 # To verify is pure and dear, and the runs of one story say mostly the same.
 KIND = EngineKind(partial(Ipbft, settings=FAST, verify=lru_cache(100_000)(verify)), encode_blocks)
-SYNC = 0.0005, 0.004  # seconds that a sync takes
 LINK = 0.001  # seconds that a message takes
 DOWN = 0.15  # seconds until a host that lost its power is started again
 PATIENCE = 60.0  # virtual seconds until a condition must hold
@@ -56,84 +52,6 @@ class Fault(NamedTuple):
     at: int  # the write, from 0 on
     way: str
     again: int = 0  # times that they fail anew, each time at the first write after their start
-
-
-class Witness:
-    """Collects `faults`, each a sentence, from all that leaves the hosts."""
-
-    def __init__(self) -> None:
-        self.faults: list[str] = []
-        self._said: dict[tuple[object, ...], bytes] = {}
-        self._views: dict[str, int] = {}
-
-    def sent(self, host: str, message: bytes) -> None:
-        match messages.decode(message, host):
-            case Vote(ballot=ballot):
-                place = (host, ballot.kind, ballot.height, ballot.view)
-                if place not in self._said and ballot.kind == PREPARE and ballot.view < self._views.get(host, 0):
-                    self.faults.append(f"{host} votes in view {ballot.view}, which it has left")
-                self._once(place, ballot.digest)
-            case ChangeView(signed=signed):
-                change = codec.decode(signed.body, ViewChange)
-                if change.host == host:
-                    self._views[host] = max(change.view, self._views.get(host, 0))
-                    self._once((host, "view-change", change.height, change.view), signed.body)
-            case EnterView(signed=signed):
-                new_view = codec.decode(signed.body, NewView)
-                self._once((new_view.host, "new-view", new_view.height, new_view.view), signed.body)
-
-    def _once(self, place: tuple[object, ...], what: bytes) -> None:
-        if self._said.setdefault(place, what) != what:
-            self.faults.append(f"{place[0]} signs twice: {place[1]} at height {place[2]}, view {place[3]}")
-
-
-class PoweredDisk(MemoryDisk):
-    """Tells of every write, and of every sync: before it and after it."""
-
-    def __init__(
-        self,
-        written: Callable[[], None],
-        syncs: Callable[[], None],
-        synced: Callable[[], None],
-        random: Random,
-    ) -> None:
-        super().__init__(hold=True)
-        self._written, self._syncs, self._synced, self._random = written, syncs, synced, random
-        self.unsynced = False
-
-    async def open(self, name: str, schema: Schema) -> MemoryDatabase:
-        database = await super().open(name, schema)
-        write = database.write
-
-        def noted(*statements: Statement) -> "asyncio.Future[None]":
-            future = write(*statements)
-            if database in self._open.values():  # else it is of a process that is dead
-                if not self.unsynced:
-                    self.unsynced = True
-                    asyncio.get_running_loop().call_later(self._random.uniform(*SYNC), self._sync_now)
-                self._written()
-            return self._answer(future)
-
-        database.write = noted  # type: ignore[method-assign]
-        return database
-
-    def _answer(self, future: "asyncio.Future[None]") -> "asyncio.Future[None]":
-        return future
-
-    def _sync_now(self) -> None:
-        self._syncs()
-        self.unsynced = False
-        self.sync()
-        self._synced()
-
-
-class EarlyDisk(PoweredDisk):
-    """A broken twin: says that a write is durable when it is not."""
-
-    def _answer(self, future: "asyncio.Future[None]") -> "asyncio.Future[None]":
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        answer.set_result(None)
-        return answer
 
 
 class Powered(Cluster):

@@ -7,7 +7,8 @@ import pytest
 
 from ledger import outbox
 from tests.helpers.founders import NAMES, genesis, join
-from tests.helpers.ledger_power import HALF, KEPT, LOST, REFUSED, SILENT, WAYS, EarlyDisk, Fault, Powered, PoweredDisk
+from tests.helpers.ledger_power import HALF, KEPT, LOST, REFUSED, SILENT, WAYS, Fault, Powered
+from tests.helpers.powered_disk import EarlyDisk, PoweredDisk
 from tests.helpers.virtual_loop import run
 
 Story = Callable[[Powered], Awaitable[None]]
