@@ -35,6 +35,7 @@ from tests.helpers.founders import call, genesis, identity
 GENESIS = genesis(4, hosts=2, auditor="auditor")
 PEOPLE = [OWNER, "bob", "stranger", "auditor"]
 AGENTS = ["a1", "a2"]
+GONE = (trust.REVOKED, trust.LEFT)
 # Under what a contract may write, besides the caller's account.
 ROOMS: dict[str, tuple[bytes, ...]] = {
     "accounts": (b"account/",),
@@ -131,7 +132,8 @@ class Consortium(RuleBasedStateMachine):
         name = self.pick(data, *self.model.status)
         kind = {"trusted": "suspend", "suspended": "reinstate"}.get(self.model.status[name], "revoke")
         for other in self.model.trusted()[: data.draw(st.integers(1, 6))]:
-            self.act(self.model.key[other], (kind, name))
+            act = ("join", name, "lower", "lower-1") if self.model.status[name] in GONE else (kind, name)
+            self.act(self.model.key[other], act)
         self.decide()
 
     @precondition(lambda self: len(self.model.trusted()) > 3)
@@ -424,9 +426,9 @@ def holds(proof: StateProof, members: Members) -> bool:
 
 
 def bend(proof: StateProof, chosen: random.Random) -> list[StateProof]:
-    """The same about something else."""
+    """The same about something else, which is not so. (Where nothing is, one proof may show that of two keys.)"""
     bent = [
-        replace(proof, key=proof.key + b"x"),
+        replace(proof, key=proof.key + b"x", value=proof.value or b""),
         replace(proof, value=None if proof.value is not None else b""),
         replace(proof, value=(proof.value or b"") + b"\x00"),
         replace(proof, header=replace(proof.header, state_root=bytes(32))),
