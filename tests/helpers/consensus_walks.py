@@ -13,8 +13,7 @@ from tests.helpers.consensus_model import Change, Local, Model, Running, Say, St
 from tests.helpers.consensus_network import spelled, stimuli
 
 RESTARTS = 0.03  # probability for each step
-SUSPICIONS = 0.02
-NONSENSE = 0.1
+RARE = {"suspect": 0.05, "nonsense": 0.05, "again": 0.05}  # probability that a step may be of this kind
 
 
 class Walk:
@@ -24,6 +23,7 @@ class Walk:
         self._model = Model(explorer.model.byzantine, explorer.model.mutant)
         self._locals = {host: Local((), None, frozenset()) for host in explorer.honest}
         self._running: dict[str, Running] = {}
+        self._done: set[tuple[str, Stimulus]] = set()
         for host in explorer.honest:
             self._restart(host)
 
@@ -51,11 +51,13 @@ class Walk:
         kinds: dict[object, list[Stimulus]] = {}
         for each in stimuli(self._model, host, said):
             for one in (("hear", one) for one in each[1:]) if each[0] == "hear" else [each]:
-                kinds.setdefault(_kind(one, known), []).append(one)
-        for dull, probability in (("suspect", SUSPICIONS), ("nonsense", NONSENSE)):
-            if self._random.random() > probability:
+                kind = "again" if (host, one) in self._done else _kind(one, known)
+                kinds.setdefault(kind, []).append(one)
+        for dull, probability in RARE.items():
+            if self._random.random() > probability and len(kinds) > 1:
                 kinds.pop(dull, None)
         stimulus = self._random.choice(self._random.choice(list(kinds.values())))
+        self._done.add((host, stimulus))
         self._perform(host, self._running[host].take(spelled(self._model, stimulus)))
         return stimulus
 
@@ -70,7 +72,7 @@ class Walk:
 def _kind(stimulus: Stimulus, known: set[str]) -> object:
     """So that the few that lead on are not lost among the many that lead nowhere. `known`: blocks of honest votes."""
     match stimulus:
-        case ("hear", (_, Say(_, _, block))) if block not in known:
+        case ("hear", (_, Say(kind, _, block))) if kind != "propose" and block not in known:
             return "nonsense"
         case ("hear", (_, Say(kind, view, block))):
             return kind, view, block

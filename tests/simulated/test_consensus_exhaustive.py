@@ -58,16 +58,18 @@ def test_the_search_soon_catches(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("byzantine", "at_least"), [("a", 40_000), ("d", 100_000), ("b", 200_000)])
-def test_all_states_and_engines_that_keep_running_come_to_no_other(byzantine: str, at_least: int) -> None:
+@pytest.mark.parametrize(
+    ("byzantine", "at_least", "walks"), [("a", 40_000, 300), ("d", 100_000, 300), ("b", 200_000, 30)]
+)
+def test_all_states_and_engines_that_keep_running_come_to_no_other(byzantine: str, at_least: int, walks: int) -> None:
     explorer = explore(byzantine)
     assert len(explorer.came) > at_least
     decided = 0
-    for seed in range(200):
+    for seed in range(walks):
         walk = Walk(explorer, seed)
-        assert walk.run(300) is None, f"seed {seed}"
+        assert walk.run(150) is None, f"seed {seed}"
         decided += walk.decided
-    assert decided > 50
+    assert decided > walks
 
 
 @pytest.mark.slow
@@ -77,8 +79,6 @@ def test_the_search_catches(name: str) -> None:
     catch(name, *CAUGHT[name])
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_walks_find_out_a_search_that_leaves_something_out(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = consensus_explorer.stimuli
     monkeypatch.setattr(
