@@ -13,11 +13,11 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from benchmarks.large_state import certify, crowd, with_accounts, write
-from benchmarks.ledger_node import genesis, identity
 from ledger import codec, snapshot, store, transaction
 from ledger.block import Block
 from ledger.chain import Chain, Snapshot
@@ -27,8 +27,10 @@ from ledger.consensus.settings import Settings
 from ledger.contracts import accounts
 from ledger.disk import FileDisk
 from ledger.engines import ENGINES
-from ledger.genesis import Genesis
-from ledger.links.memory import Hub, MemoryLinks
+from ledger.genesis import Genesis, Organisation
+from ledger.identity import Identity
+from ledger.links.base import Passport
+from ledger.links.tls import TlsLinks
 from ledger.merkle import Changes
 from ledger.performer import Performer
 from ledger.replica import Replica
@@ -39,15 +41,26 @@ FEW = 1_000
 CLIENTS = 1_000  # of the accounts, whose keys are known; each is in every block
 BLOCKS = 140  # of CLIENTS transactions: by then each piece of a million accounts was written anew
 SEED = 7
-HOST = "host00"
+HOST = "host-0"
 KIND = ENGINES["ipbft"]
 SAME, ANYBODY = KINDS = ("the same transfers", "transfers to anybody")
 
 Costs = dict[str, dict[str, float]]  # by kind of block, and what is done: microseconds a transaction
 
 
+def identity(name: str) -> Identity:
+    """For this run alone."""
+    return Identity(sha256(name.encode()).digest())
+
+
 def founding() -> Genesis:
-    return genesis([f"127.0.0.1:{7000 + place}" for place in range(4)])
+    """Four members; `HOST` leads the first view."""
+    passports = [
+        Passport(f"host-{place}", f"org-{place}", identity(f"host-{place}").public, f"127.0.0.1:{7000 + place}")
+        for place in range(4)
+    ]
+    founders = [Organisation(each.organisation, identity(each.organisation).public, (each,)) for each in passports]
+    return Genesis("benchmark", time.time_ns() // 1_000_000, 1, tuple(founders))
 
 
 def keys(count: int) -> list[bytes]:
@@ -71,7 +84,7 @@ def restore(folder: Path, chain: Genesis) -> tuple[float, float]:
 
     async def main() -> tuple[float, float]:
         disk = FileDisk(folder)
-        links = MemoryLinks(Hub(), HOST, identity(HOST).public, chain.chain_id())
+        links = TlsLinks(HOST, identity(HOST), chain.chain_id(), chain.organisations[0].hosts[0].address)
         replica = Replica(HOST, identity(HOST), chain, disk, links, KIND)
         began = time.perf_counter()
         await replica.start()
@@ -234,7 +247,7 @@ def catch_up(behind: Path, ahead: Path, chain: Genesis) -> float:
         performer.begin(own, KIND.create(HOST, identity(HOST), own, {}, certificate=own.certificate))
         began = time.perf_counter()
         for raw in ranges:
-            performer.message("host01", raw)
+            performer.message("host-1", raw)
         await opened.engine()  # durable: a read waits for the writes before it
         passed = time.perf_counter() - began
         performer.halt()

@@ -7,12 +7,12 @@ changes that all pieces have are dropped. Whoever reads the state applies all ot
 not differences, so it does no harm that some pieces have some of them already.
 
 Writing keeps pace with the changes, SHARE bytes of pieces for each byte of them. So what is kept of changes is at
-most a SHARE-th of the state, and some 250 kB for a small one.
+most a SHARE-th of the state, and some 130 kB for a small one.
 """
 
 from collections.abc import Callable, Sequence
 
-SHARE = 4
+SHARE = 8
 PAGE = 4096  # bytes that the smallest piece counts for
 ROW = 64  # bytes that a block's changes count for more than they have
 

@@ -75,7 +75,7 @@ class Life:
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """All pieces have their turn within a few blocks."""
-    monkeypatch.setattr(checkpoint, "PAGE", 64)
+    monkeypatch.setattr(checkpoint, "PAGE", 128)
 
 
 async def with_crashes(every: int) -> Life:
