@@ -145,13 +145,17 @@ class Chain:
     # Blocks
 
     def build(self, wall: int, proposer: str) -> Block | None:
-        """A block of what can run. What fails is left out, and what its account sent after it fails by its nonce."""
+        """A block of what can run. What fails is left out, and what its account sent after it fails by its nonce.
+
+        What waits and would be refused now if it came now is dropped: else it would be run in vain for every block.
+        """
         if not self.knows_rules():
             return None
         best, members = self._best.header, self.members()
         height = best.height + 1
         overlay = Overlay(self._state)
         chosen: list[bytes] = []
+        failed: list[Transaction] = []
         size = 0
         for waiting in self.mempool.in_turn(self.nonce):
             if len(chosen) == MAX_BLOCK_TRANSACTIONS or size + len(waiting.raw) > MAX_BLOCK_BYTES:
@@ -159,6 +163,11 @@ class Chain:
             if _run(overlay, waiting.transaction, height) is None:
                 chosen.append(waiting.raw)
                 size += len(waiting.raw)
+            else:
+                failed.append(waiting.transaction)
+        for transaction in failed:
+            if transaction.nonce == self.nonce(transaction.account) and self.refusal(transaction) is not None:
+                self.drop(transaction)
         if not chosen:
             return None
         contracts.end_block(overlay, height)
