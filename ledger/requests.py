@@ -21,8 +21,8 @@ RESEND_EVERY = 2.0  # seconds between repeats of own transactions that are not f
 REVIEW_EVERY = 0.1  # seconds between two looks for own transactions that can no longer run
 SPREAD = 256  # transactions in one message
 _Spread = Annotated[tuple[bytes, ...], msgspec.Meta(max_length=SPREAD)]
-MANY = 16  # transactions, after which the next ones wait for more to join them
-GATHER = 0.01  # seconds that they do
+MANY = 8  # transactions, after which the next ones wait for more to join them
+GATHER = 0.04  # seconds that they do
 OWN_CLIENT = "this host's client"
 
 

@@ -9,7 +9,7 @@ from ledger.consensus.settings import Settings
 from ledger.consensus.timers import is_past
 
 BUSY = 0.125  # blocks that wait when one is decided; with no more the next is proposed at once
-PAUSE = 0.02  # seconds in which nothing came: what was to come is there
+PAUSE = 0.04  # seconds in which nothing came: what was to come is there
 
 
 class Linger:

@@ -11,7 +11,7 @@ class Settings:
     max_view_timeout: float = 60.0
     """Where the doubling ends: a cluster that was cut for a day must not wait a day once it is healed."""
 
-    relay_after: float = 0.25
+    relay_after: float = 0.5
     """A transaction that is still undecided goes to the primary; only then does the primary's time run (clause 10)."""
 
     resend_every: float = 0.5
