@@ -50,6 +50,7 @@ def measure(
     chain = ganache.measure(folder)
     if chain is None:
         say(f"{ganache.INSTALL}: then tps_over_ganache is measured too")
+    work = {engine: loopback.counts[engine].processor_per_transaction() for engine in ENGINES}
     messages = {engine: loopback.counts[engine].per_block()["messages of consensus"] for engine in ENGINES}
     return {
         "n": N,
@@ -71,6 +72,9 @@ def measure(
         "finality_ms_p50_baseline": round(final.baseline * 1000, 3),
         "finality_ms_p50_from_a_backup": round(final.from_a_backup * 1000, 3),
         "view_timeout_ms": round(Settings().view_timeout * 1000),
+        "processor_us_per_transaction_improved": round(work[IMPROVED] * 1e6, 1),
+        "processor_us_per_transaction_baseline": round(work[BASELINE] * 1e6, 1),
+        "verifications_share_improved": round(N / verify / work[IMPROVED], 3),
         "per_block_improved": _rounded(loopback.counts[IMPROVED].per_block()),
         "per_block_baseline": _rounded(loopback.counts[BASELINE].per_block()),
         "ganache": None if chain is None else _rounded(chain._asdict()),

@@ -24,6 +24,7 @@ class Counts(NamedTuple):
     messages: Counter[str]  # by kind
     bytes: Counter[str]  # by kind
     primary_bytes: int  # on the primary's link, both ways
+    processor: float  # seconds; less disturbed than time by what else the machine does
 
     def plus(self, other: "Counts") -> "Counts":
         return Counts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
@@ -36,13 +37,18 @@ class Counts(NamedTuple):
             "messages": self.messages.total() / self.blocks,
             "bytes": self.bytes.total() / self.blocks,
             "bytes on the primary's link": self.primary_bytes / self.blocks,
+            "ms of processors": self.processor / self.blocks * 1000,
         }
+
+    def processor_per_transaction(self) -> float:
+        """Seconds, of all replicas together."""
+        return self.processor / self.transactions
 
     def bytes_per_transaction(self) -> float:
         return self.bytes.total() / self.transactions
 
 
-NOTHING = Counts(0, 0, Counter(), Counter(), 0)
+NOTHING = Counts(0, 0, Counter(), Counter(), 0, 0.0)
 
 
 class Cluster:
@@ -94,7 +100,8 @@ class Cluster:
         messages: Counter[str] = sum((each.messages for each in found), Counter())
         size: Counter[str] = sum((each.bytes for each in found), Counter())
         on_link = found[0].bytes.total() + sum(each.to_primary for each in found[1:])
-        return Counts(found[0].blocks, found[0].transactions, messages, size, on_link)
+        processor = sum(each.processor for each in found)
+        return Counts(found[0].blocks, found[0].transactions, messages, size, on_link, processor)
 
     def failover(self) -> float:
         """Seconds from the kill of the primary to the finality of a transaction."""
