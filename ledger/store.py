@@ -48,7 +48,7 @@ SCHEMA = Schema(
         "CREATE TABLE evidence (name BLOB PRIMARY KEY, host TEXT NOT NULL, evidence BLOB NOT NULL) WITHOUT ROWID",
     ),
 )
-AT_ONCE = 8  # blocks' changes that are in memory while the state is read
+AT_ONCE = 4  # blocks' changes that are in memory while the state is read
 NEVER = -1  # the height of a piece that was not written yet: it is empty
 _CHANGES: Any = tuple[tuple[bytes, bytes | None], ...]
 
