@@ -248,10 +248,20 @@ class NormalCase(ABC, Generic[C]):
                 except PeerFault as error:
                     fault = error
                     break
+                self._compare_votes(certificate)
                 self._append(block, certificate)
         self._catch_up.answered(sender, at.best.header.height, self._now, useful=at.height > first)
         if fault and at.height == first:
             raise fault
+
+    def _compare_votes(self, certificate: Certificate) -> None:
+        """It was verified. Whoever signed it, and told us otherwise, has signed twice."""
+        at, ballot = self._at, certificate.ballot
+        for host, signature in certificate.signatures:
+            earlier, key = at.votes.first(host, ballot), at.members.key_of(host)
+            if earlier is not None and earlier.ballot != ballot and key is not None:
+                second = Vote(ballot, signature)
+                self._effects.append(Accuse(host, VOTE_DOMAIN, earlier.signed(key), second.signed(key)))
 
     def _is_timely(self, sender: str, content: Propose | Vote, height: int, view: int) -> bool:
         """Whether it is about the height and view that we are in; what is of a later one is held back for then."""

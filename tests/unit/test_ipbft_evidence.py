@@ -3,10 +3,10 @@
 import msgspec
 
 from ledger import codec
-from ledger.certificate import PREPARE, Certificate
+from ledger.certificate import COMMIT, PREPARE, VOTE_DOMAIN, Certificate
 from ledger.consensus.engine import Accuse, Effect
 from ledger.consensus.ipbft.view_change import VIEW_CHANGE_DOMAIN, ViewChange
-from ledger.consensus.messages import NEW_VIEW_DOMAIN, ChangeView, EnterView, NewView, Propose, Vote
+from ledger.consensus.messages import NEW_VIEW_DOMAIN, Blocks, ChangeView, EnterView, NewView, Propose, Vote
 from ledger.evidence import Evidence
 from ledger.simulation.twins import fast_verify
 from tests.helpers.ipbft_handmade import fresh_block, sign, view_change, vote
@@ -142,3 +142,16 @@ def test_two_votes_are_evidence_and_two_proposals_are_none() -> None:
     assert {letter.content.ballot.digest for letter in court.waiting(Vote) if letter.sender == "b"} == {
         fresh_block(court, b"one", "a").digest()
     }
+
+
+def test_a_commit_in_a_fetched_certificate_that_another_one_contradicts_is_evidence() -> None:
+    """d tells b one thing and the others another: b learns of it with the block that they decided."""
+    court = Court()
+    decided, other = fresh_block(court, b"one", "a"), fresh_block(court, b"two", "a")
+    votes = {host: vote(court, host, COMMIT, 0, decided) for host in "acd"}
+    certificate = Certificate(votes["a"].ballot, tuple((host, each.signature) for host, each in votes.items()))
+    court.hand("c", "b", votes["c"])
+    court.hand("d", "b", vote(court, "d", COMMIT, 0, other))
+    court.hand("a", "b", Blocks(((decided, certificate),)))
+    assert court.nodes["b"].chain.best == decided
+    assert [(each.host, each.domain) for each in court.evidence] == [("d", VOTE_DOMAIN)]
