@@ -140,7 +140,7 @@ class Store:
             ):
                 for height, raw in rows:  # noqa: B007
                     buckets.update(merkle.changed(buckets, dict(codec.decode(raw, _CHANGES, "the database"))))
-        except (PeerFault, ValueError, OverflowError, TypeError, struct.error) as error:  # of ledger.bucket, on nonsense
+        except (PeerFault, ValueError, OverflowError, TypeError, struct.error) as error:  # ledger.bucket, on nonsense
             raise _damaged(error) from None
         return Tree(buckets)
 
