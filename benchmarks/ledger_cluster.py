@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import tempfile
 import time
 from collections import Counter
 from multiprocessing.connection import Connection
@@ -56,6 +57,7 @@ class Cluster:
         self, engine: str, n: int, folder: Path, link: Link = LOOPBACK, block_transactions: int | None = None
     ) -> None:
         """`link` is the primary's. `block_transactions`: at most so many in a block; None: as in production."""
+        home = Path(tempfile.mkdtemp(prefix=engine, dir=folder))
         ports = _free_ports(n)
         founding = genesis([link.address_of(place, port) for place, port in enumerate(ports)])
         context = multiprocessing.get_context("spawn")
@@ -64,9 +66,14 @@ class Cluster:
         self.processes = []
         for place, port in enumerate(ports):
             ours, theirs = context.Pipe()
-            home = folder / f"{engine}-{n}-{link.name}-{block_transactions}-{place}"
             plan = NodePlan(
-                place, engine, founding, home, link.listen_on(place, port), link.namespace_of(place), block_transactions
+                place,
+                engine,
+                founding,
+                home / str(place),
+                link.listen_on(place, port),
+                link.namespace_of(place),
+                block_transactions,
             )
             process = context.Process(target=serve, args=(plan, theirs), daemon=True)
             process.start()
