@@ -26,7 +26,7 @@ from ledger.consensus.messages import (
 from ledger.consensus.standing import Standing
 from ledger.simulation.adversaries import Adversary
 
-FLOOD = 2000  # messages of one life of a Flooder: two of them must not answer each other for ever
+FLOOD = 600  # messages of one life of a Flooder: two of them must not answer each other for ever
 
 
 class Liar(Adversary):
@@ -166,11 +166,11 @@ class Flooder(Liar):
 
 
 class LateDater(Liar):
-    """Sends whoever has prepared a block another one of a later date, though it may not be its turn."""
+    """Sends whoever asks for a view a block of a later date than any, though it is not its turn to propose."""
 
     def hear(self, sender: str, content: Content) -> list[Effect]:
-        if not isinstance(content, Vote) or content.ballot.kind != COMMIT:
+        if not isinstance(content, ChangeView):
             return []
         block, view = self._own_block(), self._at.view + self._random.randint(0, 1)
-        later = msgspec.structs.replace(block.header, timestamp=block.header.timestamp + self._random.randint(0, 9999))
+        later = msgspec.structs.replace(block.header, timestamp=2 * block.header.timestamp)
         return [Send(sender, messages.encode(Propose(view, Block(later, block.transactions))))]

@@ -204,24 +204,33 @@ class World:
     # Messages
 
     def _post(self, node: Node, to: str, message: bytes, kind: str) -> None:
-        sender, random, faults = node.host, self.random, self.faults
-        if to == sender or node is not self._copy_for(sender, to):
+        random, faults = self.random, self.faults
+        receiver = self._partner(node, to)
+        if receiver is None:
             return
         loss = max(faults.loss, faults.lost.get(kind, 0.0))
         for _ in range(2 if random.random() < faults.doubling else 1):
             if random.random() >= loss:
                 delay = random.uniform(0, faults.delay) * (10 if random.random() < 0.05 else 1)
-                self.at(self.now + delay, partial(self._deliver, self.now, sender, to, message))
+                arrives = partial(self._deliver, self.now, node.host, receiver, message)
+                self.at(self.now + delay, arrives)
                 if random.random() < faults.replays:
-                    self.at(self.now + random.uniform(1, 15), partial(self._deliver, self.now, sender, to, message))
+                    self.at(self.now + random.uniform(1, 15), arrives)
 
-    def _copy_for(self, host: str, other: str) -> Node:
-        """The copy of `host` that `other` is with."""
-        double = host in self.doubles and other in self.audiences.get(host, frozenset())
-        return self.doubles[host] if double else self.nodes[host]
+    def _partner(self, node: Node, to: str) -> Node | None:
+        """The copy of `to` that talks with `node`, if any does. Of two doubled hosts the first ones do so."""
+        if to == node.host:
+            return None
+        second = self.doubles.get(node.host) is node
+        if to in self.doubles:
+            with_second = second if node.host in self.doubles else node.host in self.audiences.get(to, frozenset())
+            return self.doubles[to] if with_second else self.nodes[to]
+        if node.host in self.doubles and second != (to in self.audiences.get(node.host, frozenset())):
+            return None
+        return self.nodes[to]
 
-    def _deliver(self, sent: float, sender: str, to: str, message: bytes) -> None:
-        node = self._copy_for(to, sender)
+    def _deliver(self, sent: float, sender: str, node: Node, message: bytes) -> None:
+        to = node.host
         if not node.up or sent < node.restored_at or any((sender, to) in cut for cut in self._cuts):
             return
         self.delivered += 1

@@ -50,7 +50,7 @@ KILLED: dict[str, Killed] = {
     "signer-counted-twice": Killed(votes.nobody_counts_twice, Search(100, FORK, "equivocator", quick=True)),
     # clause 2
     "forgotten-votes": Killed(votes.votes_outlive_a_restart, Search(100, TWICE, weather="brownouts", quick=True)),
-    "forgotten-certificate": Killed(stories.carried_across_restarts, Search(400, FORK)),
+    "forgotten-certificate": Killed(stories.carried_across_restarts, Search(300, FORK, weather="squalls")),
     "forgotten-view": Killed(votes.views_outlive_a_restart, Search(100, LEFT, weather="brownouts", quick=True)),
     # clause 3
     "decided-on-a-word": Killed(votes.no_peer_is_believed, Search(100, FORK, "equivocator")),
