@@ -10,11 +10,12 @@ from tests.helpers.consensus_explorer import Explorer
 from tests.helpers.consensus_walks import Walk
 from tests.helpers.ipbft_mutants import mutant
 
-# Who is Byzantine, and what is found. The others need more: five members, or three views.
+# Who is Byzantine, and what is found. quorum-2f+1 needs five members, any-certificate-chosen three views.
 CAUGHT_SOON = {
     "signer-counted-twice": ("a", "two blocks are decided"),
     "forgotten-votes": ("a", "signs twice"),
     "forgotten-view": ("a", "votes in a view that it has left"),
+    "decided-on-a-word": ("a", "two blocks are decided"),
     "sync-without-certificates": ("a", "two blocks are decided"),
     "view-goes-back": ("d", "votes in a view that it has left"),
 }
@@ -48,7 +49,7 @@ def catch(name: str, byzantine: str, rule: str) -> None:
 
 @pytest.mark.parametrize("byzantine", "abd")
 def test_the_nearest_states(byzantine: str) -> None:
-    explore(byzantine, states=1_500)
+    explore(byzantine, states=1_000)
 
 
 @pytest.mark.parametrize("name", CAUGHT_SOON)
@@ -77,6 +78,17 @@ def test_all_states_and_engines_that_keep_running_come_to_no_other(byzantine: st
 @pytest.mark.parametrize("name", CAUGHT)
 def test_the_search_catches(name: str) -> None:
     catch(name, *CAUGHT[name])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["cleared-by-message-time", "view-goes-back-catching-up"])
+def test_walks_catch_what_is_wrong_in_memory_alone(name: str) -> None:
+    """An engine that is made anew for each step does not have it: the search finds nothing."""
+    with mutant(name) as broken:
+        explorer = Explorer("a", broken)
+        assert explorer.run().violation is None
+        assert any(Walk(explorer, seed).run(150) for seed in range(300))
 
 
 def test_walks_find_out_a_search_that_leaves_something_out(monkeypatch: pytest.MonkeyPatch) -> None:
