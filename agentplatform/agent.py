@@ -74,6 +74,18 @@ class Agent:
     """True: may share a worker process with other light agents of the same owner and the same code. They start
     faster and cost less memory; one that blocks or crashes takes the others with it."""
 
+    checkpoint: ClassVar[float | str] = "message"
+    """How much of the agent's work outlives a crash of its host, after which it goes on from its last checkpoint.
+
+    "message": each message is handled exactly once. The state, the answer and what was sent are written as one when the
+    handler has returned, and leave only then. So the state must be such as can travel at any time, not after
+    `on_dispatching` alone: leave what cannot out of `__getstate__`. A `call` in a handler leaves at once.
+
+    A number of seconds: a checkpoint so long after the first act since the last one. "hop": the state in which it came
+    (or was created). What it did since then is forgotten, also when it answered for it, and may be done again.
+    Answers leave at once, and letters when they are written. "none": as "hop", and its letters are not written either:
+    those that nobody has answered are lost."""
+
     # Hooks
 
     def on_creation(self, init: Any) -> Any:

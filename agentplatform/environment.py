@@ -22,7 +22,7 @@ from agentplatform.custody.surroundings import Hop
 from agentplatform.hops import HopBook
 from agentplatform.logbook import Logbook
 from agentplatform.mailroom import Mailroom
-from agentplatform.messages import Answer, Outgoing
+from agentplatform.messages import Answer, Checkpoint, Outgoing
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
 from agentplatform.settings import Home
 from agentplatform.whereabouts import Located, Whereabouts
@@ -108,6 +108,7 @@ class Environment:
             self.runner.deliver,
             self.runner.answer,
             machine.went,
+            self.broken,
             lambda agent, text: self.printed(agent, "note", text),
         )
         self.carrier = Carrier(
@@ -201,6 +202,9 @@ class Environment:
                 self.start_task(self._depart_by_itself(agent, destination, state))
 
         self.gateway.release(agent, go)
+
+    def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
+        self.mailroom.checkpointed(agent, checkpoint)
 
     def sent(self, agent: str, outgoing: Outgoing) -> None:
         self.mailroom.sent(agent, outgoing)
@@ -377,7 +381,7 @@ class Environment:
                 self.carrier.remind()
                 self.mailroom.resend()
                 if self.journal.due:
-                    self.journal.checkpoint(self.carrier.machine)
+                    self.journal.compact(self.carrier.machine)
             except Exception:
                 log.exception("a round of reminding failed; the next one comes")
 

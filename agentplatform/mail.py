@@ -6,10 +6,14 @@ receiver's mailbox takes only the next number of each sender, and answers a repe
 mailbox must remember travels with the agent as luggage, so all of this holds across hops.
 """
 
+from bisect import bisect_right
 from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
+from agentplatform.messages import Captured
 from ledger.errors import PeerFault
 from services.eds.rules import Group
 
@@ -84,12 +88,50 @@ class Sent(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
         return self.letters[0].sequence - 1 if self.letters else self.last
 
 
+class Seen(NamedTuple):
+    """A letter that was handled, as a checkpoint remembers it. A reply of None was settled."""
+
+    sender: str
+    sequence: int
+    epoch: int  # the sender's
+    reply: Reply | None
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What one checkpoint writes."""
+
+    state: Captured | None  # None: as it was
+    seen: Sequence[Seen] = ()
+    forgotten: Sequence[tuple[str, int]] = ()  # sender, and up to which number its replies may go
+    letters: Sequence[Letter] = ()
+    group: Group | None = None
+
+
 class Luggage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """What the daemon keeps for an agent, and hands to the next host."""
 
     senders: dict[str, Memory] = msgspec.field(default_factory=dict)  # the one heard least lately first
     sent: dict[str, Sent] = msgspec.field(default_factory=dict)  # by receiver
     group: Group | None = None  # the service group that the EDS decides about as one
+
+    def recall_seen(self, seen: Seen) -> None:
+        """Puts back what a checkpoint remembers; of one sender in rising order."""
+        memory = self.senders.setdefault(seen.sender, Memory())
+        memory.epoch = max(memory.epoch, seen.epoch)
+        if seen.sequence > memory.handled:
+            memory.handled = seen.sequence
+            if seen.reply is not None:
+                memory.replies.append(seen.reply)
+
+    def recall_sent(self, receiver: str, sequence: int, letter: Letter | None) -> None:
+        """Puts back a letter that was sent; None: all up to this one were replied to. In rising order."""
+        sent = self.sent.setdefault(receiver, Sent())
+        sent.last = max(sequence, sent.last)
+        if letter is None:
+            sent.letters = [each for each in sent.letters if each.sequence > sequence]
+        elif all(each.sequence != sequence for each in sent.letters):
+            sent.letters.append(letter)
+            sent.letters.sort(key=lambda each: each.sequence)
 
     def check(self, agent: str, host: str) -> None:
         """Raises PeerFault, naming `host`, for luggage that cannot be `agent`'s: its letters leave in our name."""
@@ -113,6 +155,9 @@ class Mailbox:
         self.open = False  # closed while the agent is frozen
         self._queued: dict[str, int] = {}  # sender -> the highest sequence that waits or is in hand
         self._waiting_bytes = 0
+        self._saved: dict[str, int] = {}  # sender -> handled up to here at the last checkpoint; of those heard since
+        self._written = set(luggage.senders)  # senders of whom a checkpoint may have something
+        self._forgotten: dict[str, int] = {}  # sender -> replies up to here need not be kept any more
         self._memory_bytes = sum(map(_size, (reply for memory in luggage.senders.values() for reply in memory.replies)))
 
     def take(self, letter: Letter) -> Reply | None:
@@ -141,6 +186,8 @@ class Mailbox:
         memory = self.luggage.senders.get(sender)
         while memory is not None and memory.replies and memory.replies[0].sequence <= upto:
             self._memory_bytes -= _size(memory.replies.pop(0))
+            if sender in self._written:
+                self._forgotten[sender] = upto
 
     def next(self) -> Letter | None:
         """The letter that the agent should handle now, if it is free and awake."""
@@ -160,11 +207,31 @@ class Mailbox:
         reply = Reply(letter.receiver, letter.sender, letter.sequence, letter.origin, ok, body)
         senders = self.luggage.senders
         memory = senders[letter.sender] = senders.pop(letter.sender, Memory(letter.epoch))  # to the end: heard just now
+        self._saved.setdefault(letter.sender, memory.handled)
         memory.handled = letter.sequence
         memory.replies.append(reply)
         self._memory_bytes += _size(reply)
         self._forget_the_silent()
         return reply
+
+    def changes(self) -> tuple[list[Seen], list[tuple[str, int]]]:
+        """For a checkpoint: what was handled since the last one, and up to where the replies of a sender may go."""
+        senders, seen = self.luggage.senders, []
+        for sender, saved in self._saved.items():
+            if (memory := senders.get(sender)) is None:
+                continue
+            fresh = memory.replies[bisect_right(memory.replies, saved, key=lambda reply: reply.sequence) :]
+            seen += [Seen(sender, reply.sequence, memory.epoch, reply) for reply in fresh]
+            if not fresh or fresh[-1].sequence != memory.handled:
+                seen.append(Seen(sender, memory.handled, memory.epoch, None))
+        forgotten = [
+            (sender, min(upto, senders[sender].handled - 1) if sender in senders else upto)
+            for sender, upto in self._forgotten.items()
+        ]
+        self._written.update(sender for sender in self._saved if sender in senders)
+        self._written.difference_update(sender for sender in self._forgotten if sender not in senders)
+        self._saved, self._forgotten = {}, {}
+        return seen, forgotten
 
     def close(self) -> None:
         """The agent is frozen: what it has not answered was not handled, and goes back to the head of the queue."""
@@ -184,7 +251,10 @@ class Mailbox:
         silent = next((sender for sender in senders if sender not in self._queued), newest)
         if len(senders) > MAX_SENDERS and silent != newest:
             self.settle(silent, senders[silent].handled)
+            if silent in self._written:
+                self._forgotten[silent] = senders[silent].handled
             del senders[silent]
+            self._saved.pop(silent, None)
 
 
 def _size(post: Letter | Reply) -> int:

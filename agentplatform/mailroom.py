@@ -6,7 +6,7 @@ The rules are in agentplatform.mail; here they meet the wire, the runner and the
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from msgspec.structs import replace
@@ -17,6 +17,7 @@ from agentplatform.mail import (
     MAX_KIND,
     MAX_OUTBOX_BYTES,
     MAX_OUTBOX_LETTERS,
+    Change,
     Letter,
     Luggage,
     Mailbox,
@@ -25,22 +26,29 @@ from agentplatform.mail import (
     Sent,
     Settled,
 )
-from agentplatform.messages import Answer, Delivery, Outgoing
+from agentplatform.messages import Answer, Checkpoint, Delivery, Outgoing
 from agentplatform.whereabouts import Whereabouts
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
 
 _POST: Any = Post
+_Key = tuple[bool, str, str, int]  # of a letter (True) or reply: sender, receiver, sequence
 RESEND_AT_ONCE = 64  # letters to one receiver that are sent again in one round
 MAX_IDLE_CLIENTS = 1_000  # whose numbering is kept
 
 
 class Outbox(Protocol):
-    """Where an agent's letters are kept until they are replied to (custody's journal)."""
+    """Where what agents do is kept (custody's journal). What is queued first is durable first."""
 
-    def keep_letter(self, agent: str, receiver: str, sequence: int, letter: bytes) -> "asyncio.Future[None]": ...
+    def checkpoint(self, agent: str, change: Change) -> "asyncio.Future[None]": ...
 
-    def drop_letters(self, agent: str, receiver: str, upto: int) -> None: ...
+    def keep_letter(self, letter: Letter) -> "asyncio.Future[None]": ...
+
+    def drop_letters(self, agent: str, receiver: str, upto: int) -> None:
+        """All up to this number were replied to; durable with what is written next."""
+
+    def flush(self) -> "asyncio.Future[None] | None":
+        """Writes what waits for the next write; None when there is nothing."""
 
 
 class Client:
@@ -66,18 +74,23 @@ class Mailroom:
         deliver: Callable[[str, Delivery], None],
         answer: Callable[[str, int, Answer], None],
         went: Callable[[str], tuple[str, int] | None],
+        broken: Callable[[str], None],
         note: Callable[[str, str], None],
     ) -> None:
         """`release` is the gateway's, `send(host, bytes)` the link's, `deliver` and `answer` the runner's; `went`
-        gives the forwarding address of an agent that left this host; `note(agent, text)` tells its owner."""
+        gives the forwarding address of an agent that left this host; `broken(reason)` ends the host when what an agent
+        did was not written; `note(agent, text)` tells its owner."""
         self.host = host
         self.boxes: dict[str, Mailbox] = {}
         self._epochs: dict[str, int] = {}
         self._whereabouts, self._release, self._outbox = whereabouts, release, outbox
-        self._send, self._deliver, self._answer, self._went, self._note = send, deliver, answer, went, note
+        self._send, self._deliver, self._answer, self._went = send, deliver, answer, went
+        self._broken, self._note = broken, note
         self._clients: dict[str, Client] = {}
         self._calls: dict[tuple[str, str, int], int] = {}  # (agent, receiver, sequence) -> the agent's own number
-        self._unwritten: set[tuple[str, str, int]] = set()  # letters (agent, receiver, sequence) that may not leave yet
+        self._unwritten: set[_Key] = set()  # what may not leave yet
+        self._settling: dict[tuple[str, str], int] = {}  # (agent, receiver) -> settled, not written yet
+        self._settled: dict[tuple[str, str], int] = {}  # and written
         self._tickets = itertools.count(1)
         self._ticket: dict[str, int] = {}  # of the letter that is with the agent
         self._outbox_bytes: dict[str, int] = {}  # agent -> of its letters without a reply
@@ -100,6 +113,10 @@ class Mailroom:
         self._ticket.pop(agent, None)
         return box.luggage
 
+    def pause(self, agent: str) -> None:
+        """The agent gets nothing more; what it has in hand it may still answer."""
+        self.boxes[agent].open = False
+
     def reopen(self, agent: str) -> None:
         self.boxes[agent].open = True
         self._pump(agent)
@@ -114,6 +131,8 @@ class Mailroom:
         self._outbox_bytes.pop(agent, None)
         for key in [key for key in self._calls if key[0] == agent]:
             del self._calls[key]
+        for address in [address for address in self._settled if address[0] == agent]:
+            del self._settled[address]
 
     # From clients
 
@@ -155,11 +174,34 @@ class Mailroom:
 
     # From agents (the runner's upcalls)
 
-    def sent(self, agent: str, outgoing: Outgoing) -> None:
-        """Numbers what an agent sends and keeps it; it leaves when it is durable."""
+    def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
+        """What an agent is, and did since the last time: one transaction. Its answers and letters leave when that is
+        durable. Raises PeerFault for a state that no honest worker sends."""
         box = self.boxes.get(agent)
         if box is None:
             return  # a late frame of an agent that left
+        replies = [self._reply(agent, box, *each) for each in checkpoint.answers]
+        letters = [self._numbered(agent, box, outgoing) for outgoing in checkpoint.letters]
+        posts: list[Letter | Reply] = [post for post in (*replies, *letters) if post is not None]
+        seen, forgotten = box.changes()
+        change = Change(
+            checkpoint.state,
+            seen,
+            forgotten,
+            [post for post in posts if isinstance(post, Letter)],
+            box.luggage.group,
+        )
+        self._leave(posts, self._outbox.checkpoint(agent, change))
+        self._pump(agent)
+
+    def sent(self, agent: str, outgoing: Outgoing) -> None:
+        """Numbers what an agent sends and keeps it; it leaves when it is durable."""
+        box = self.boxes.get(agent)
+        letter = None if box is None else self._numbered(agent, box, outgoing)
+        if letter is not None:
+            self._leave([letter], self._outbox.keep_letter(letter))
+
+    def _numbered(self, agent: str, box: Mailbox, outgoing: Outgoing) -> Letter | None:
         try:
             check(outgoing.kind, outgoing.body)
             receiver = self._whereabouts.resolve(outgoing.receiver)
@@ -167,7 +209,7 @@ class Mailroom:
             self._check_room(agent, box.luggage, len(outgoing.body))
         except (Misuse, Unavailable) as error:
             self._not_sent(agent, outgoing, str(error))
-            return
+            return None
         box.luggage.sent[receiver] = sent
         settled = sent.settled
         sent.last += 1
@@ -176,12 +218,9 @@ class Mailroom:
         )
         sent.letters.append(letter)
         self._outbox_bytes[agent] += _size(letter)
-        sequence = letter.sequence
         if outgoing.call is not None:
-            self._calls[agent, receiver, sequence] = outgoing.call
-        self._unwritten.add((agent, receiver, sequence))
-        durable = self._outbox.keep_letter(agent, receiver, sequence, codec.encode(letter))
-        durable.add_done_callback(lambda future: self._leave(letter, future))
+            self._calls[agent, receiver, letter.sequence] = outgoing.call
+        return letter
 
     def _check_room(self, agent: str, luggage: Luggage, size: int) -> None:
         count = sum(len(sent.letters) for sent in luggage.sent.values())
@@ -194,24 +233,39 @@ class Mailroom:
         else:
             self._note(agent, f"{outgoing.kind!r} was not sent to {outgoing.receiver}: {reason}")
 
-    def _leave(self, letter: Letter, durable: "asyncio.Future[None]") -> None:
-        if not durable.cancelled() and durable.exception() is None:
-            self._unwritten.discard((letter.sender, letter.receiver, letter.sequence))
-            self.route(letter)
+    def _leave(self, posts: Sequence[Letter | Reply], durable: "asyncio.Future[None]") -> None:
+        """When `durable` is. If that fails, never: the agent is ahead of what is written of it."""
+        self._unwritten.update(map(_key, posts))
+
+        def leave(done: "asyncio.Future[None]") -> None:
+            if done.cancelled():
+                return
+            if (error := done.exception()) is not None:
+                self._broken(f"the custody journal did not take what an agent did: {error}")
+                return
+            for post in posts:
+                self._unwritten.discard(_key(post))
+                self.route(post)
+
+        durable.add_done_callback(leave)
 
     def answered(self, agent: str, ticket: int, answer: Answer) -> None:
+        """An answer that rests on no checkpoint."""
         box = self.boxes.get(agent)
-        if box is None or self._ticket.get(agent) != ticket:
-            return
+        reply = None if box is None else self._reply(agent, box, ticket, answer)
+        if reply is not None:
+            self._release(agent, lambda: self.route(reply))
+            self._pump(agent)
+
+    def _reply(self, agent: str, box: Mailbox, ticket: int, answer: Answer) -> Reply | None:
+        if self._ticket.get(agent) != ticket:
+            return None
         del self._ticket[agent]
         try:
             check("answer", answer.body)
         except Misuse as error:
             answer = Answer(False, codec.encode(str(error)))
-        reply = box.handled(answer.ok, answer.body)
-        if reply is not None:
-            self._release(agent, lambda: self.route(reply))
-        self._pump(agent)
+        return box.handled(answer.ok, answer.body)
 
     # On the way
 
@@ -240,19 +294,33 @@ class Mailroom:
         for desk in self._clients.values():
             for letter, _ in list(desk.pending.values()):
                 self.route(replace(letter, settled=desk.settled(letter.receiver)))
-        for box in list(self.boxes.values()):
-            for sent in list(box.luggage.sent.values()):
+        self._flush()
+        for agent, box in list(self.boxes.items()):
+            for receiver, sent in list(box.luggage.sent.items()):
                 # The later ones follow when these are settled. `settled` is as of now: a receiver that was
                 # restarted may have forgotten what was settled before.
+                settled = self._settled.get((agent, receiver), 0)
                 for letter in sent.letters[:RESEND_AT_ONCE]:
-                    if (letter.sender, letter.receiver, letter.sequence) not in self._unwritten:
-                        self.route(replace(letter, settled=sent.settled))
+                    if _key(letter) not in self._unwritten:
+                        self.route(replace(letter, settled=max(settled, letter.settled)))
+
+    def _flush(self) -> None:
+        """Nobody hears that a letter is settled before that is written: he would forget his reply, and we might ask
+        for it again after a crash."""
+        settling, self._settling = self._settling, {}
+        durable = self._outbox.flush()
+        if durable is None:
+            self._settled |= settling
+        else:
+            durable.add_done_callback(
+                lambda done: done.cancelled() or done.exception() or self._settled.update(settling)
+            )
 
     def _route_letter(self, letter: Letter, came_from: str | None) -> None:
         box = self.boxes.get(letter.receiver)
         if box is not None:
             repeat = box.take(letter)
-            if repeat is not None:
+            if repeat is not None and _key(repeat) not in self._unwritten:
                 self._release(letter.receiver, lambda: self.route(repeat))  # it may be held still
             self._pump(letter.receiver)
             return
@@ -292,7 +360,9 @@ class Mailroom:
             return  # a repeat
         sent.letters.remove(mine)
         self._outbox_bytes[agent] -= _size(mine)
-        self._outbox.drop_letters(agent, reply.sender, sent.settled)
+        if sent.settled:
+            self._outbox.drop_letters(agent, reply.sender, sent.settled)
+            self._settling[agent, reply.sender] = sent.settled
         call = self._calls.pop((agent, reply.sender, reply.sequence), None)
         if call is not None:
             self._answer(agent, call, Answer(reply.ok, reply.body))
@@ -310,6 +380,10 @@ def check(kind: str, body: bytes) -> None:
         raise Misuse(f"a message's kind is a text of 1 to {MAX_KIND} characters, not {kind!r:.40}")
     if len(body) > MAX_BODY_BYTES:
         raise Misuse(f"a message has at most {MAX_BODY_BYTES} bytes; this one has {len(body)}")
+
+
+def _key(post: Letter | Reply) -> _Key:
+    return isinstance(post, Letter), post.sender, post.receiver, post.sequence
 
 
 def _size(letter: Letter) -> int:

@@ -34,3 +34,19 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
 
     ok: bool
     body: bytes
+
+
+class Captured(msgspec.Struct, frozen=True, array_like=True):
+    """A captured state without the pieces of it that the host has already: `head`, and behind it the pieces."""
+
+    head: bytes
+    pieces: tuple[bytes, ...]  # their digests, in order
+    fresh: tuple[tuple[bytes, bytes], ...]  # digest and bytes of those that the last checkpoint did not have
+
+
+class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
+    """What an agent is at a message boundary, and what it did since the last one: kept as one, or not at all."""
+
+    state: Captured | None  # None: as at the last checkpoint
+    answers: tuple[tuple[int, Answer], ...]  # of deliveries, by their tickets
+    letters: tuple[Outgoing, ...]

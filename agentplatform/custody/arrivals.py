@@ -11,6 +11,7 @@ import msgspec
 from agentplatform.custody import events
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Cargo, Offer
+from agentplatform.custody.records import BIRTH
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Letter, Luggage
@@ -22,6 +23,7 @@ from ledger.errors import PeerFault, PlatformError, Unavailable
 from ledger.identity import Signed
 
 log = logging.getLogger(__name__)
+replace = msgspec.structs.replace
 _OWN = "the custody journal"
 MAX_CARGO = 64  # agents of one offer
 
@@ -166,8 +168,29 @@ class Arrivals:
         parcel = codec.decode(await self._journal.parcel(transfer, agent), Parcel, _OWN)
         manifest = codec.decode(codec.decode(parcel.manifest, Signed, _OWN).body, Manifest, _OWN)
         luggage = codec.decode(parcel.luggage, Luggage, _OWN)
-        await self._residents.recall_letters(agent, luggage)
+        await self._journal.kept.recall(agent, luggage)
         return Guest(open_birth(manifest.birth, _OWN), manifest.birth, luggage, parcel)
+
+    async def resident(self, kept: bytes, agent: str) -> Guest | None:
+        """As its last checkpoint left it, or the parcel that the journal has under `kept`; None for an agent that was
+        created here, and is to be created again."""
+        checkpoint = await self._journal.kept.state(agent)
+        if checkpoint is None:
+            return None if kept == BIRTH else await self.unpack(kept, agent)
+        state, group = checkpoint
+        if kept == BIRTH:
+            birth, certificate, _ = await self.birth(agent)
+            guest = Guest(birth, certificate, Luggage(), Parcel(b"", b"", b"", None))
+            await self._journal.kept.recall(agent, guest.luggage)
+        else:
+            guest = await self.unpack(kept, agent)
+        guest.luggage.group = group
+        return replace(guest, parcel=replace(guest.parcel, state=state))
+
+    async def birth(self, agent: str) -> tuple[Birth, bytes, bytes]:
+        """Of an agent that was created here: the birth certificate, decoded and not, and what it was created with."""
+        certificate, init = codec.decode(await self._journal.parcel(BIRTH, agent), tuple[bytes, bytes])
+        return open_birth(certificate, _OWN), certificate, init
 
     async def open_again(self, guest: Guest) -> bool:
         """False when it cannot be opened any more: it stays in custody, and `agents` shows it as stranded."""

@@ -16,7 +16,7 @@ from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Accept, Cargo, HandoffMessage, Offer, Refuse
-from agentplatform.custody.records import BIRTH, Active, Born, Closed, Ended, Prepare, Received, Record
+from agentplatform.custody.records import Active, Born, Closed, Ended, Prepare, Received, Record
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Luggage
@@ -82,7 +82,7 @@ class Carrier:
 
     async def _dispose(self, agent: str) -> None:
         self.machine.cargo([agent])
-        self._mailroom.close(agent)
+        self._mailroom.pause(agent)
         try:
             await self._runner.dispose(agent)
         except PlatformError:
@@ -225,11 +225,10 @@ class Carrier:
     async def _restart(self, agent: str, epoch: int, kept: bytes, mail: tuple[bytes, ...]) -> None:
         """A resident: it goes on from the state that was written last."""
         arrival = Arrival(self.host, epoch, None)
-        if kept == BIRTH:
+        guest = await self.arrivals.resident(kept, agent)
+        if guest is None:
             self._births.add(self._start(self._bear_again(agent, arrival)))
-            return
-        guest = await self.arrivals.unpack(kept, agent)
-        if await self.arrivals.open_again(guest):
+        elif await self.arrivals.open_again(guest):
             self._runner.activate(agent, arrival)
             letters = letters_for(agent, mail, self.host)
             self.residents.settle(guest.birth, guest.certificate, epoch, guest.luggage, letters)
@@ -237,10 +236,9 @@ class Carrier:
             self._surroundings.located(agent, epoch, self.host)
 
     async def _bear_again(self, agent: str, arrival: Arrival) -> None:
-        certificate, init = codec.decode(await self._journal.parcel(BIRTH, agent), tuple[bytes, bytes])
-        birth = open_birth(certificate, "the custody journal")
+        birth, certificate, init = await self.arrivals.birth(agent)
         luggage = Luggage()
-        await self.residents.recall_letters(agent, luggage)
+        await self._journal.kept.recall(agent, luggage)
         try:
             await self._runner.create(birth, await self.residents.code_of(birth), init, arrival)
         except PlatformError as error:

@@ -82,7 +82,7 @@ class Active(_Record, frozen=True):
 
 
 class Known(_Record, frozen=True):
-    """All that is remembered for ever of one agent that ever ran here. Written by a checkpoint of the journal."""
+    """All that is remembered for ever of one agent that ever ran here. Written when the journal is shortened."""
 
     agent: str
     epoch: int  # the highest that was ever active on this host
@@ -93,12 +93,10 @@ class Known(_Record, frozen=True):
 
 
 class Past(_Record, frozen=True):
-    """A finished transfer, remembered for ever. Written by a checkpoint of the journal."""
+    """A finished transfer, remembered for ever. Written when the journal is shortened."""
 
     transfer: bytes
     outcome: Outcome
 
 
-Record = (
-    Born | Ended | Prepare | Commit | Aborted | Closed | Received | Discarded | Active | Known | Past
-)
+Record = Born | Ended | Prepare | Commit | Aborted | Closed | Received | Discarded | Active | Known | Past

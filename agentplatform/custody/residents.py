@@ -7,13 +7,10 @@ import msgspec
 
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.surroundings import Surroundings
-from agentplatform.mail import Letter, Luggage, Sent
+from agentplatform.mail import Letter, Luggage
 from agentplatform.mailroom import Mailroom
 from agentplatform.parcel.manifest import Birth
-from ledger import codec
 from ledger.errors import Unavailable
-
-_OWN = "the custody journal"
 
 
 class Resident(msgspec.Struct, frozen=True):
@@ -57,13 +54,3 @@ class Residents:
     def code_at_hand(self, birth: Birth) -> bytes:
         """The code bundle of an agent that lives here."""
         return self._code[birth.code]
-
-    async def recall_letters(self, agent: str, luggage: Luggage) -> None:
-        """Letters that left since the luggage was written keep their numbers: a number is never used twice."""
-        for receiver, sequence, raw in await self._journal.letters(agent):
-            sent = luggage.sent.setdefault(receiver, Sent())
-            sent.last = max(sequence, sent.last)
-            sent.letters = [each for each in sent.letters if each.sequence != sequence]
-            if raw is not None:
-                sent.letters.append(codec.decode(raw, Letter, _OWN))
-            sent.letters.sort(key=lambda each: each.sequence)

@@ -24,6 +24,11 @@ MAX_PARTS = 1 << 16
 
 def capture(agent: Agent) -> bytes:
     """The agent with its attributes. Raises Misuse, naming the attribute, for what cannot be pickled."""
+    return b"".join(parts(agent))
+
+
+def parts(agent: Agent) -> list[bytes | memoryview]:
+    """The same, before it is joined: the head of the frame, the pickle, and the buffers, which are the agent's own."""
     buffers: list[memoryview] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
@@ -37,19 +42,18 @@ def capture(agent: Agent) -> bytes:
         body = _pickle(agent, agent, keep)
     except Exception as error:
         raise Misuse(_blame(agent, error)) from error
-    parts: list[bytes | memoryview] = [body, *buffers]
-    if len(parts) > MAX_PARTS:
+    if len(buffers) >= MAX_PARTS:
         raise Misuse(f"{type(agent).__name__} has more than {MAX_PARTS - 1} large buffers: join some of its arrays")
-    head = struct.pack(f"!I{len(parts)}Q", len(parts), *(memoryview(part).nbytes for part in parts))
-    return b"".join([head, *parts])
+    sizes = [len(body), *(buffer.nbytes for buffer in buffers)]
+    return [struct.pack(f"!I{len(sizes)}Q", len(sizes), *sizes), body, *buffers]
 
 
 def restore(raw: bytes | memoryview, cls: type[Agent]) -> Agent:
     """The agent of class `cls` that was captured; no hook has run. Raises Misuse with what is missing or broken."""
-    parts = _parts(memoryview(raw))
+    body, *buffers = _parts(memoryview(raw))
     try:
         # Copies: an array over the frame itself would be read-only.
-        agent = pickle.loads(parts[0], buffers=[bytearray(part) for part in parts[1:]])  # noqa: S301 - in a worker
+        agent = pickle.loads(body, buffers=[bytearray(buffer) for buffer in buffers])  # noqa: S301 - in a worker
     except Exception as error:
         raise Misuse(f"the state cannot be opened here: {type(error).__name__}: {error}") from error
     # By name: a class that travels by value is another object after each journey.

@@ -6,7 +6,7 @@ and `code` are opaque to the daemon. Everything runs on the daemon's event loop;
 
 from typing import Protocol
 
-from agentplatform.messages import Answer, Arrival, Delivery, Outgoing
+from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
 from agentplatform.parcel.manifest import Birth
 
 
@@ -61,10 +61,14 @@ class Upcalls(Protocol):
     def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
         """The agent called `dispatch`; it is frozen and captured already (saves a round trip to the worker)."""
 
-    def sent(self, agent: str, outgoing: Outgoing) -> None: ...
+    def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
+        """At a message boundary: what the agent handled and sent, to be kept together with its state."""
+
+    def sent(self, agent: str, outgoing: Outgoing) -> None:
+        """What does not wait for a checkpoint: a call from a handler, or all, as the agent chose."""
 
     def answered(self, agent: str, ticket: int, answer: Answer) -> None:
-        """A delivery was handled."""
+        """A delivery was handled, and the answer does not wait for a checkpoint."""
 
     def printed(self, agent: str, stream: str, text: str) -> None:
         """Output or a traceback, for the owner's eyes (`agentplatform logs AGENT`). `stream`: out | err | note."""

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from agentplatform.agent import Agent
-from agentplatform.messages import Answer, Arrival, Delivery, Outgoing
+from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
 from agentplatform.parcel.manifest import agent_id
 from agentplatform.runners.place import plain
 from agentplatform.runners.resident import Resident
@@ -164,6 +164,12 @@ class Inline:
 
     def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
         self._land(agent, destination, state)
+
+    def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
+        for letter in checkpoint.letters:
+            self.sent(agent, letter)
+        for ticket, answer in checkpoint.answers:
+            self.answered(agent, ticket, answer)
 
     def sent(self, agent: str, outgoing: Outgoing) -> None:
         named = (each for each, guest in self._guests.items() if outgoing.receiver in (each, guest.name))

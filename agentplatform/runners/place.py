@@ -12,6 +12,9 @@ from ledger.errors import Misuse, PeerFault, Unavailable
 
 MAX_BODY_BYTES = 16 << 20  # one message; larger things are better kept than sent
 MAX_STATE_BYTES = 256 << 20  # one agent; a parcel goes in one piece for now
+PIECE_BYTES = 256 << 10  # of a state that is larger: so much is kept, or found unchanged, at a time
+MAX_PIECES = (MAX_STATE_BYTES // PIECE_BYTES) + (1 << 16)  # a buffer begins a piece of its own
+DIGEST_BYTES = 32
 MAX_NAME = 256  # characters of a receiver, a kind or a host
 ACTING = frozenset({State.CREATING, State.RUNNING, State.FREEZING, State.DISPOSING})
 
@@ -19,13 +22,13 @@ ACTING = frozenset({State.CREATING, State.RUNNING, State.FREEZING, State.DISPOSI
 class AgentPlace:
     """The `Place` of one agent (see agentplatform.agent)."""
 
-    def __init__(self, agent: str, name: str, sent: Callable[[str, Outgoing], None], wake: Callable[[], None]) -> None:
+    def __init__(self, agent: str, name: str, post: Callable[[Outgoing], None], wake: Callable[[], None]) -> None:
         self.id, self.name = agent, name
         self.state = State.INERT
         self.wish: str | None = None  # the host that the agent asked to go to
         self.wants_end = False
         self.arrival: Arrival | None = None
-        self._sent, self._wake = sent, wake
+        self._send, self._wake = post, wake
         self._calls: dict[int, asyncio.Future[Answer]] = {}
         self._numbers = itertools.count(1)
 
@@ -85,7 +88,7 @@ class AgentPlace:
     def _post(self, receiver: str, kind: str, body: Any, call: int | None) -> None:
         _check_name("a receiver", receiver)
         _check_name("a message's kind", kind)
-        self._sent(self.id, Outgoing(receiver, kind, plain(body, f"a {kind!r} message"), call))
+        self._send(Outgoing(receiver, kind, plain(body, f"a {kind!r} message"), call))
 
     def _arrived(self) -> Arrival:
         if self.arrival is None:

@@ -17,6 +17,7 @@ from agentplatform.lifecycle import Event, State, step
 from agentplatform.messages import Answer, Arrival, Delivery
 from agentplatform.parcel import state as states
 from agentplatform.runners.base import Upcalls
+from agentplatform.runners.checkpoints import Checkpoints
 from agentplatform.runners.place import MAX_STATE_BYTES, AgentPlace, plain
 from ledger import codec
 from ledger.errors import Misuse, PlatformError, Unavailable
@@ -39,7 +40,8 @@ class Resident:
         self.instance: Agent | None = None
         self.idle = asyncio.Event()  # nothing to do now (but for `run`), or ended
         self._wake = asyncio.Event()
-        self._place = AgentPlace(agent, name, upcalls.sent, self._wake_up)
+        self._checkpoints = Checkpoints(agent, upcalls, self._wake_up, lambda *answer: self._place.answer(*answer))
+        self._place = AgentPlace(agent, name, self._checkpoints.post, self._wake_up)
         self._upcalls, self._ended, self._patience = upcalls, ended, patience
         self._inbox: deque[Delivery] = deque()
         self._life: asyncio.Task[Any] | None = None
@@ -59,10 +61,12 @@ class Resident:
         self._life = asyncio.current_task()
         current.set(self.id)
         try:
+            self._checkpoints.begin(cls, born=True)
             self.instance = cls.__new__(cls)
             self.instance._place = self._place  # before __init__, which may already ask for the agent's name
             self.instance.__init__()  # type: ignore[misc]
             await self._hook("on_creation", codec.decode(init, object))
+            self._checkpoints.take(self.instance)
         except BaseException as error:
             if _is_own_cancellation(error):
                 raise
@@ -75,6 +79,7 @@ class Resident:
     def open(self, cls: type[Agent], state: bytes) -> None:
         token = current.set(self.id)
         try:
+            self._checkpoints.begin(cls, born=False)
             self.instance = states.restore(state, cls)
         except Misuse as error:
             if error.__cause__ is not None:
@@ -153,6 +158,7 @@ class Resident:
             await self._hook_or_traceback(*hook)
         await self._start_run()
         while self.state is State.RUNNING:
+            self._checkpoint()
             if self._place.wants_end or self._disposal is not None:
                 await self._finish()
             elif self._capture is not None:
@@ -164,7 +170,16 @@ class Resident:
             else:
                 self._wake.clear()
                 self.idle.set()
+                self._checkpoints.at_boundary = True
                 await self._wake.wait()
+                self._checkpoints.at_boundary = False
+
+    def _checkpoint(self) -> None:
+        assert self.instance is not None
+        try:
+            self._checkpoints.take(self.instance)
+        except Misuse as error:
+            self._upcalls.printed(self.id, "err", f"{error}\n")
 
     async def _handle(self, delivery: Delivery) -> None:
         try:
@@ -176,7 +191,7 @@ class Resident:
                 raise
             self._print_traceback(error)
             answer = Answer(False, codec.encode(words(error)))
-        self._upcalls.answered(self.id, delivery.ticket, answer)
+        self._checkpoints.answered(delivery.ticket, answer)
 
     async def _go(self, destination: str) -> None:
         self._place.wish = None
@@ -204,6 +219,8 @@ class Resident:
                 await self._stop_run()
                 await self._hook("on_dispatching", destination)
             assert self.instance is not None
+            self._checkpoints.let_out()
+            self._checkpoints.pieces.forget()  # the captured state takes the place of what the host has kept
             state = states.capture(self.instance)
             if len(state) > MAX_STATE_BYTES:
                 raise Misuse(f"its state has {len(state)} bytes; at most {MAX_STATE_BYTES} travel")
@@ -233,6 +250,7 @@ class Resident:
         except TimeoutError:
             note = f"on_disposing took longer than {self._patience:g} s; the agent ended without it\n"
             self._upcalls.printed(self.id, "note", note)
+        self._checkpoints.let_out()
         self._end(Event.DISPOSED)
         if self._disposal is None:
             self._upcalls.wants_to_end(self.id)
@@ -266,7 +284,9 @@ class Resident:
         leaving = self._place.wish is not None or self._place.wants_end
         if not leaving and (self._run is None or self._run.done()):
             self._run = asyncio.create_task(self._hook_or_traceback("run"))
+        self._checkpoints.at_boundary = True
         await asyncio.sleep(0)  # `run` comes before messages; and an agent whose moves all fail leaves others room
+        self._checkpoints.at_boundary = False
 
     async def _stop_run(self) -> None:
         if self._run is not None and not self._run.done():

@@ -5,7 +5,7 @@ import itertools
 from itertools import islice
 from typing import Any
 
-from agentplatform.messages import Answer, Arrival, Delivery, Outgoing
+from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import code_digest, give_birth, open_birth
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
@@ -24,6 +24,10 @@ class Desk:
 
     def answered(self, agent: str, ticket: int, answer: Answer) -> None:
         self.answers[ticket].set_result(answer)
+
+    def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
+        for ticket, answer in checkpoint.answers:
+            self.answered(agent, ticket, answer)
 
     def sent(self, agent: str, outgoing: Outgoing) -> None: ...
 

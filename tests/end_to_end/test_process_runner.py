@@ -23,7 +23,7 @@ from agentplatform.runners.process.pool import WorkerSettings
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.identity import Identity
-from tests.helpers.travellers import Bare, Counter, Feather, Hasty, Refusing, Stubborn
+from tests.helpers.travellers import Bare, Careless, Counter, Feather, Hasty, Refusing, Stubborn
 from tests.helpers.two_runners import OWNER, Station, born, is_alive, until_gone
 
 ROOT = Path(agentplatform.__file__).parents[1]
@@ -128,9 +128,9 @@ async def test_a_call_goes_out_and_its_answer_comes_back(here: Station) -> None:
 
 
 async def test_what_cannot_travel_is_named_and_the_agent_goes_on(here: Station) -> None:
-    birth, _ = await here.create(Counter)
+    birth, _ = await here.create(Careless)
     await here.call(birth.agent, "lock")
-    with pytest.raises(Misuse, match=r"Counter\.lock: cannot pickle '_thread.lock' object"):
+    with pytest.raises(Misuse, match=r"Careless\.lock: cannot pickle '_thread.lock' object"):
         await here.runner.capture(birth.agent, "there")
     assert await here.call(birth.agent, "add", 1) == 1
     stubborn, _ = await here.create(Stubborn)
@@ -142,7 +142,7 @@ async def test_what_cannot_travel_is_named_and_the_agent_goes_on(here: Station) 
 async def test_what_an_agent_does_at_once_is_told_after_its_creation(here: Station) -> None:
     birth, _ = await here.create(Hasty, 5)
     assert not here.ups.heard
-    assert (await here.ups.next("sent"))[1].body == b"\x05"
+    assert (await here.ups.next("checkpointed"))[1].letters[0].body == b"\x05"
     assert (await here.ups.next("wants_to_go"))[:2] == (birth.agent, "there")
 
 

@@ -12,7 +12,7 @@ from agentplatform.consortium import found
 from agentplatform.frontdoor.client import AgentProxy
 from ledger.errors import Misuse, PlatformError, Unavailable
 from tests.helpers.local import Local, gone, patiently, small, until
-from tests.helpers.shuttle import Dreamer, Shuttle
+from tests.helpers.shuttle import Careless, Dreamer, Shuttle
 
 NORTH, SOUTH = "north", "south"
 OTHER = {NORTH: SOUTH, SOUTH: NORTH}
@@ -60,7 +60,7 @@ def test_a_life_between_two_hosts(hosts: Local) -> None:
 
 
 def test_an_attribute_that_cannot_travel_is_named_and_the_agent_goes_on(hosts: Local) -> None:
-    agent = shuttle(hosts, "locked")
+    agent = hosts.host(NORTH).create(Careless, "locked", [NORTH, SOUTH])
     agent.call("lock")
     with pytest.raises(Misuse, match="treasure"):
         agent.dispatch(SOUTH)
@@ -188,7 +188,7 @@ def test_sigkill_at_many_moments(hosts: Local) -> None:
 
 
 def test_a_host_that_is_killed_at_rest_brings_its_agents_back(hosts: Local) -> None:
-    """With the state of their last arrival; and a client that was connected before goes on after."""
+    """With all that they have answered for; and a client that was connected before goes on after."""
     agent = shuttle(hosts, "phoenix")
     agent.call("note", 1)
     agent.dispatch(SOUTH)
@@ -199,8 +199,8 @@ def test_a_host_that_is_killed_at_rest_brings_its_agents_back(hosts: Local) -> N
     with pytest.raises(PlatformError, match="does not answer"):
         there.call("look")
     hosts.start(SOUTH)
-    assert there.call("look", patience=10.0)["notes"] == [1]
-    assert patiently(lambda: agent.call("note", 3, patience=10.0)) == 2
+    assert there.call("look", patience=10.0)["notes"] == [1, 2]
+    assert patiently(lambda: agent.call("note", 3, patience=10.0)) == 3
     agent.dispose()
 
 

@@ -20,9 +20,9 @@ from agentplatform.custody.journal import Journal
 from agentplatform.custody.records import Record
 from agentplatform.custody.state import Custody
 from agentplatform.custody.surroundings import Hop
-from agentplatform.mail import Letter, Luggage, Post, Reply, Settled
+from agentplatform.mail import Change, Letter, Luggage, Post, Reply, Settled
 from agentplatform.mailroom import Mailroom
-from agentplatform.messages import Answer, Outgoing
+from agentplatform.messages import Answer, Checkpoint, Outgoing
 from agentplatform.parcel.manifest import Birth, code_digest, give_birth, open_birth
 from agentplatform.settings import Handoff as Deadlines
 from agentplatform.whereabouts import Located, Whereabouts
@@ -34,12 +34,12 @@ from ledger.links.base import Channel, Passport
 from ledger.links.memory import Hub, MemoryLinks
 from services.tms.verdicts import Verdict
 from tests.helpers.linked_hosts import CHAIN, identity
-from tests.helpers.runner_twin import FROZEN, RunnerTwin, Runs
+from tests.helpers.runner_twin import RunnerTwin, Runs
 
 OWNER = Identity(b"owner".ljust(32, b"."))
 CODE = b"the code"
 PATIENCE = 600.0  # seconds: what waits in these tests waits for events, not for time
-TURNS = 24  # of the loop, after which all that an event set off is done; the longest chain takes about 12
+TURNS = 32  # of the loop, after which all that an event set off is done; the longest chain takes about 20
 _ANY_POST: Any = Post
 
 
@@ -70,11 +70,11 @@ class WatchedJournal(Journal):
 
     durable: Custody
     seen: list[Record]  # what became durable since the start
-    kept: set[tuple[str, str, int]]  # agents' letters that may leave: (agent, receiver, sequence)
+    promised: set[tuple[str, str, str, int]]  # what agents sent that may leave: kind, agent, receiver, sequence
 
     async def load(self) -> list[Record]:
         loaded = await super().load()
-        self.durable, self.seen, self.kept = Custody(""), [], set()
+        self.durable, self.seen, self.promised = Custody(""), [], set()
         for record in loaded:
             self._note(record)
         return loaded
@@ -84,10 +84,16 @@ class WatchedJournal(Journal):
         future.add_done_callback(lambda done: None if done.cancelled() or done.exception() else self._note(record))
         return future
 
-    def keep_letter(self, agent: str, receiver: str, sequence: int, letter: bytes) -> "asyncio.Future[None]":
-        future = super().keep_letter(agent, receiver, sequence, letter)
-        key = agent, receiver, sequence
-        future.add_done_callback(lambda done: None if done.cancelled() or done.exception() else self.kept.add(key))
+    def keep_letter(self, letter: Letter) -> "asyncio.Future[None]":
+        return self._keep([letter_key(letter)], super().keep_letter(letter))
+
+    def checkpoint(self, agent: str, change: Change) -> "asyncio.Future[None]":
+        keys = [letter_key(letter) for letter in change.letters]
+        keys += [("reply", agent, seen.sender, seen.sequence) for seen in change.seen]
+        return self._keep(keys, super().checkpoint(agent, change))
+
+    def _keep(self, keys: list[tuple[str, str, str, int]], future: "asyncio.Future[None]") -> "asyncio.Future[None]":
+        future.add_done_callback(lambda done: done.cancelled() or done.exception() or self.promised.update(keys))
         return future
 
     def _note(self, record: Record) -> None:
@@ -96,11 +102,20 @@ class WatchedJournal(Journal):
         self.durable.sink(record)
 
 
+def letter_key(letter: Letter) -> tuple[str, str, str, int]:
+    return "letter", letter.sender, letter.receiver, letter.sequence
+
+
 class WatchedMailroom(Mailroom):
     def admit(self, agent: str, epoch: int, luggage: Luggage, waiting: Iterable[Letter] = ()) -> None:
-        """Letters that an agent brings were written where they were sent, or came in a parcel that was."""
-        letters = (each for sent in luggage.sent.values() for each in sent.letters)
-        cast(WatchedJournal, self._outbox).kept |= {(agent, each.receiver, each.sequence) for each in letters}
+        """What an agent brings was written where it was sent, or came in a parcel that was."""
+        promised = cast(WatchedJournal, self._outbox).promised
+        promised |= {letter_key(each) for sent in luggage.sent.values() for each in sent.letters}
+        promised |= {
+            ("reply", agent, sender, each.sequence)
+            for sender, memory in luggage.senders.items()
+            for each in memory.replies
+        }
         super().admit(agent, epoch, luggage, waiting)
 
 
@@ -110,7 +125,7 @@ class EdgeHost:
     def __init__(self, world: "World", name: str, carrier: type[Carrier], gateway: type[Gateway]) -> None:
         self.world, self.name, self.alive = world, name, True
         self.identity = identity(name)
-        self.runner = RunnerTwin(name, self, world.runs, world.refuses[name])
+        self.runner = RunnerTwin(name, self, world.runs, world.refuses[name], world.policy)
         self.whereabouts = Whereabouts()
         self.gateway = gateway()
         self.links = MemoryLinks(world.hub, name, self.identity.public, CHAIN)
@@ -123,9 +138,9 @@ class EdgeHost:
         self._kind = carrier
 
     async def boot(self) -> None:
-        self.journal = cast(WatchedJournal, await WatchedJournal.open(self.world.disks[self.name]))
+        self.journal = cast(WatchedJournal, await self.world.journal.open(self.world.disks[self.name]))
         machine, effects = Handoff.recover(self.name, await self.journal.load())
-        self.mailroom = WatchedMailroom(
+        self.mailroom = self.world.mailroom(
             self.name,
             self.whereabouts,
             self.gateway.release,
@@ -134,6 +149,7 @@ class EdgeHost:
             self.runner.deliver,
             self.runner.answer,
             machine.went,
+            self.broken,
             lambda agent, text: self.printed(agent, "note", text),
         )
         self.carrier = self._kind(
@@ -173,14 +189,14 @@ class EdgeHost:
         return send
 
     def _check_promise(self, post: Post) -> None:
-        """Durable before visible: letters rest on the outbox, replies on the agent's being here."""
+        """Durable before visible: letters and replies rest on a checkpoint, and on the agent's being here."""
         if post.sender not in self.mailroom.boxes or isinstance(post, Settled):
             return  # forwarded, or a client's
-        if isinstance(post, Letter):
-            here = (post.sender, post.receiver, post.sequence) in self.journal.kept
-        else:
-            here = self.journal.durable.here(post.sender) is not None
-        if not here:
+        kind = "letter" if isinstance(post, Letter) else "reply"
+        here = self.journal.durable.here(post.sender) is not None
+        key = kind, post.sender, post.receiver, post.sequence
+        checked = kind == "letter" or self.world.policy == "message"
+        if not here or (checked and key not in self.journal.promised):
             self.world.broken.append(f"{type(post).__name__} of {post.sender} left {self.name} before it was durable")
 
     def verdict(self, host: str) -> Verdict:
@@ -221,6 +237,9 @@ class EdgeHost:
             await self.carrier.departures.depart([agent], destination, "its own wish", {agent: state})
         except PlatformError as error:
             self.notes.append(str(error))
+
+    def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
+        self.mailroom.checkpointed(agent, checkpoint)
 
     def sent(self, agent: str, outgoing: Outgoing) -> None:
         self.mailroom.sent(agent, outgoing)
@@ -315,7 +334,12 @@ class World:
         deadlines: Deadlines | None = None,
         carrier: type[Carrier] = Carrier,
         gateway: type[Gateway] = Gateway,
+        journal: type[WatchedJournal] = WatchedJournal,
+        mailroom: type[WatchedMailroom] = WatchedMailroom,
+        policy: str = "message",
     ) -> None:
+        """`policy` is the `checkpoint` of all agents: "message" or "hop"."""
+        self.journal, self.mailroom, self.policy = journal, mailroom, policy
         self.names = names
         self.deadlines = deadlines or Deadlines(offer_deadline=PATIENCE, parcel_life=PATIENCE)
         self.carrier, self.gateway = carrier, gateway
@@ -326,7 +350,6 @@ class World:
         self.broken: list[str] = []  # promises that were not kept
         self.runs = Runs(self.broken)
         self.refuses: dict[str, dict[str, str]] = {name: {} for name in names}  # host -> agent -> why it opens it not
-        self.forgotten: set[int] = set()  # what copies that died in a crash had handled since they were opened
         self.crashed: list[str] = []
         self.restored: set[str] = set()  # agents that a restart found on offer: they must hear that the move failed
         self.index = 0  # of the next event
@@ -413,10 +436,8 @@ class World:
             return
         host.end()
         self.crashed.append(name)
-        for agent, copy in host.runner.copies.items():
+        for agent in host.runner.copies:
             self.runs.end(agent, name)
-            if copy.phase != FROZEN or agent not in host.journal.durable.leaving_by:
-                self.forgotten |= set(copy.state.get("handled", ())) - set(copy.opened_with)
         self.hub.hosts.pop(name, None)
         self.hub.review()
         self.disks[name].crash()

@@ -2,7 +2,7 @@
 
 The edge keeps the contract: records in order; what an agent does waits for its ACTIVE record; the message is
 acknowledged when a state that has handled it is durable. Every crash goes through the machine's own `summary`
-and `recover`, so the journal's checkpoints are explored too.
+and `recover`, so the short log of the journal is explored too.
 """
 
 from collections.abc import Iterable, Iterator

@@ -104,7 +104,7 @@ class AcknowledgesTooEarly(Handoff):
 
 
 class ForgetsThePast(Handoff):
-    """The journal's checkpoint drops the ids of finished transfers."""
+    """The journal's short log drops the ids of finished transfers."""
 
     @classmethod
     def recover(cls, host: str, records: Iterable[Record]) -> tuple[Self, list[Effect]]:

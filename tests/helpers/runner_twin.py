@@ -5,12 +5,13 @@ it when two copies do.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from agentplatform.messages import Answer, Arrival, Delivery, Outgoing
+from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Outgoing
 from agentplatform.parcel.manifest import Birth
 from agentplatform.runners.base import Upcalls
 from ledger import codec
@@ -23,7 +24,6 @@ class Copy(msgspec.Struct):
     """One copy of an agent. `state` is what travels."""
 
     state: dict[str, Any]
-    opened_with: list[int]  # what its state had handled when it was opened: so much outlives a crash
     phase: str = INERT
     epoch: int = 0
 
@@ -55,12 +55,13 @@ class Runs:
 class RunnerTwin:
     """Implements agentplatform.runners.base.Runner."""
 
-    def __init__(self, host: str, upcalls: Upcalls, runs: Runs, refuses: dict[str, str]) -> None:
-        self.host, self.runs = host, runs
+    def __init__(self, host: str, upcalls: Upcalls, runs: Runs, refuses: dict[str, str], policy: str) -> None:
+        self.host, self.runs, self.policy = host, runs, policy
         self.refuses = refuses  # agent -> why it cannot be opened here
         self.copies: dict[str, Copy] = {}
         self.asked: list[tuple[str, str]] = []  # (what, agent)
         self.hangs: dict[str, asyncio.Event] = {}  # agent -> when its opening ends
+        self.known: dict[str, set[bytes]] = {}  # agent -> the pieces that its host has
         self.unpicklable: dict[str, str] = {}  # agent -> the attribute
         self._upcalls = upcalls
 
@@ -71,14 +72,15 @@ class RunnerTwin:
     async def create(self, birth: Birth, code: bytes, init: bytes, arrival: Arrival) -> None:
         self.asked.append(("create", birth.agent))
         state = {"handled": [], "failed": [], "arrivals": []}
-        copy = self.copies[birth.agent] = Copy(state, [], epoch=arrival.epoch)
+        copy = self.copies[birth.agent] = Copy(state, epoch=arrival.epoch)
         self._run(birth.agent, copy)
+        self._soon(birth.agent, lambda copy: self._checkpoint(birth.agent, copy))
 
     async def open(self, birth: Birth, code: bytes, state: bytes) -> None:
         self.asked.append(("open", birth.agent))
         if birth.agent in self.copies:
             raise Misuse(f"{birth.agent} runs here already")
-        copy = self.copies[birth.agent] = Copy({}, [])
+        copy = self.copies[birth.agent] = Copy({})
         try:
             await self.hangs[birth.agent].wait() if birth.agent in self.hangs else await asyncio.sleep(0)
             if birth.agent in self.refuses:
@@ -90,7 +92,6 @@ class RunnerTwin:
         if self.copies.get(birth.agent) is not copy:
             raise Misuse(f"{birth.agent} was discarded while it was opened")
         copy.state = codec.decode(state, dict)
-        copy.opened_with = list(copy.state["handled"])
 
     def activate(self, agent: str, arrival: Arrival) -> None:
         self.asked.append(("activate", agent))
@@ -115,6 +116,7 @@ class RunnerTwin:
     def freeze(self, agent: str) -> bytes:
         copy = self.copies[agent]
         copy.phase = FROZEN
+        self.known.pop(agent, None)
         self.runs.end(agent, self.host)
         return codec.encode(copy.state)
 
@@ -165,13 +167,33 @@ class RunnerTwin:
 
     def _handle(self, agent: str, copy: Copy, delivery: Delivery) -> None:
         body = codec.decode(delivery.body, object)
+        letters = []
         match delivery.kind:
             case "note":
                 copy.state["handled"].append(body)
             case "pass on":  # [receiver, body]
-                self._upcalls.sent(agent, Outgoing(body[0], "note", codec.encode(body[1]), None))
-            case "go":
-                self._upcalls.answered(agent, delivery.ticket, Answer(True, codec.encode(None)))
-                self._upcalls.wants_to_go(agent, body, self.freeze(agent))
-                return
-        self._upcalls.answered(agent, delivery.ticket, Answer(True, codec.encode(len(copy.state["handled"]))))
+                letters.append(Outgoing(body[0], "note", codec.encode(body[1]), None))
+                copy.state.setdefault("passed", []).append(body[1])
+        answer = Answer(True, codec.encode(len(copy.state["handled"])))
+        self._checkpoint(agent, copy, (delivery.ticket, answer), *letters)
+        if delivery.kind == "go":
+            self._upcalls.wants_to_go(agent, body, self.freeze(agent))
+
+    def _checkpoint(
+        self, agent: str, copy: Copy, answer: tuple[int, Answer] | None = None, *letters: Outgoing
+    ) -> None:
+        """As a worker does after each message; a state of some size comes in pieces."""
+        if self.policy == "hop":
+            for letter in letters:
+                self._upcalls.sent(agent, letter)
+            if answer is not None:
+                self._upcalls.answered(agent, *answer)
+            return
+        raw = codec.encode(copy.state)
+        head, pieces = raw[:20], [raw[at : at + 20] for at in range(20, len(raw), 20)]
+        known = self.known.get(agent, set())
+        digests = [hashlib.blake2b(piece, digest_size=32).digest() for piece in pieces]
+        fresh = {digest: piece for digest, piece in zip(digests, pieces, strict=True) if digest not in known}
+        self.known[agent] = set(digests)
+        state = Captured(head, tuple(digests), tuple(fresh.items()))
+        self._upcalls.checkpointed(agent, Checkpoint(state, () if answer is None else (answer,), letters))

@@ -54,6 +54,12 @@ class Shuttle(Agent):
         print("good-bye")
 
 
+class Careless(Shuttle):
+    """Has no checkpoints, so its state need not travel at any time."""
+
+    checkpoint = "hop"
+
+
 class Dreamer(Agent):
     """Is never done with its creation."""
 

@@ -58,6 +58,12 @@ class Feather(Counter):
     light = True
 
 
+class Careless(Counter):
+    """Has no checkpoints, so its state need not travel at any time."""
+
+    checkpoint = "hop"
+
+
 class Hasty(Agent):
     """Sends and leaves before it is quite there."""
 

@@ -6,7 +6,7 @@ import pytest
 from agentplatform import Agent, Message
 from agentplatform.runners.inline import Inline
 from ledger.errors import Misuse, PeerFault, Unavailable
-from tests.helpers.travellers import Bare, Counter, Refusing, Stubborn
+from tests.helpers.travellers import Bare, Careless, Counter, Refusing, Stubborn
 
 
 @pytest.fixture
@@ -59,9 +59,9 @@ def test_an_agent_that_cannot_leave_stays(inline: Inline) -> None:
 
 
 def test_an_unpicklable_attribute_is_named(inline: Inline) -> None:
-    counter = inline.create(Counter)
+    counter = inline.create(Careless)
     counter.call("lock")
-    with pytest.raises(Misuse, match=r"Counter\.lock: cannot pickle '_thread.lock' object"):
+    with pytest.raises(Misuse, match=r"Careless\.lock: cannot pickle '_thread.lock' object"):
         counter.hop("elsewhere")
     assert counter.host == "here"
     assert counter.call("add", 3) == 3

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from agentplatform.custody import journal as journal_module
 from agentplatform.custody.events import Effect, Reopen, Restart, Restore
@@ -25,6 +26,7 @@ from agentplatform.custody.records import (
     Received,
     Record,
 )
+from agentplatform.mail import Change, Letter, Luggage, Sent
 from ledger.disk import FileDisk, MemoryDisk
 from ledger.errors import Misuse
 
@@ -87,15 +89,15 @@ async def stored(disk: MemoryDisk) -> set[tuple[bytes, str]]:
     return {(key, agent) for key, agent in rows}
 
 
-async def live(kind: type[Journal], cut: int, checkpoint: int | None) -> tuple[MemoryDisk, Handoff]:
+async def live(kind: type[Journal], cut: int, compacted: int | None) -> tuple[MemoryDisk, Handoff]:
     """A host that lost power when `cut` records of its life were durable, and all were written."""
     disk, machine = MemoryDisk(hold=True), Handoff("A")
     journal = await kind.open(disk)
     for position, record in enumerate(LIFE):
         if position == cut:
             disk.sync()
-        if position == checkpoint:
-            journal.checkpoint(machine)
+        if position == compacted:
+            journal.compact(machine)
         journal.write(record, parcels_of(record))
         machine.apply(record)
         machine.sink(record)
@@ -109,14 +111,14 @@ async def live(kind: type[Journal], cut: int, checkpoint: int | None) -> tuple[M
 
 async def check_every_cut(kind: type[Journal]) -> None:
     for cut in range(len(LIFE) + 1):
-        for checkpoint in (None, *range(cut)):
-            disk, expected = await live(kind, cut, checkpoint)
+        for compacted in (None, *range(cut)):
+            disk, expected = await live(kind, cut, compacted)
             journal = await kind.open(disk)
             records = await journal.load()
-            if checkpoint is None:
+            if compacted is None:
                 assert records == LIFE[:cut]
             machine, effects = Handoff.recover("A", records)
-            assert machine.key() == expected.key(), f"cut {cut}, checkpoint {checkpoint}"
+            assert machine.key() == expected.key(), f"cut {cut}, compacted at {compacted}"
             wanted = needed(effects)
             for key, agent in wanted:
                 assert await journal.parcel(key, agent) == key + agent.encode()
@@ -125,7 +127,7 @@ async def check_every_cut(kind: type[Journal]) -> None:
             spare = {agent for _, agent in await stored(disk) - wanted}
             still_open = {load.agent for held in machine.leaving.values() for load in held.cargo}
             still_open |= {load.agent for effect in effects if isinstance(effect, Restore) for load in effect.cargo}
-            assert spare <= still_open, f"cut {cut}, checkpoint {checkpoint}"
+            assert spare <= still_open, f"cut {cut}, compacted at {compacted}"
 
 
 async def test_recovery_at_every_cut_of_the_log() -> None:
@@ -143,10 +145,10 @@ class CleansTooEarly(Journal):
 
 
 class ForgetsThePast(Journal):
-    """Its checkpoint drops the ids of finished transfers."""
+    """Its short log drops the ids of finished transfers."""
 
-    def checkpoint(self, machine: Handoff) -> "asyncio.Future[None]":  # type: ignore[override]
-        super().checkpoint(machine)
+    def compact(self, machine: Handoff) -> "asyncio.Future[None]":  # type: ignore[override]
+        super().compact(machine)
         return self._database.write(("DELETE FROM past", ()))
 
 
@@ -156,11 +158,11 @@ async def test_the_harness_catches_a_journal_that_cleans_too_early() -> None:
 
 
 async def test_the_harness_catches_a_journal_that_forgets() -> None:
-    with pytest.raises(AssertionError, match="checkpoint"):
+    with pytest.raises(AssertionError, match="compacted at"):
         await check_every_cut(ForgetsThePast)
 
 
-async def test_a_checkpoint_shortens_the_log_and_keeps_every_id() -> None:
+async def test_compacting_shortens_the_log_and_keeps_every_id() -> None:
     disk, machine = MemoryDisk(), Handoff("A")
     journal = await Journal.open(disk)
     journal.write(Born("x", 0), [b"x"])
@@ -178,7 +180,7 @@ async def test_a_checkpoint_shortens_the_log_and_keeps_every_id() -> None:
             machine.apply(record)
             machine.sink(record)
             journal.write(record, parcels_of(record))
-    await journal.checkpoint(machine)
+    await journal.compact(machine)
     records = await journal.load()
     assert len([record for record in records if isinstance(record, Past)]) == 100
     assert len(records) == 101
@@ -189,8 +191,8 @@ async def test_a_checkpoint_shortens_the_log_and_keeps_every_id() -> None:
     assert await stored(disk) == {(transfer(99), "x")}
 
 
-async def test_a_checkpoint_falls_due_after_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "CHECKPOINT_RECORDS", 3)
+async def test_compacting_falls_due_after_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "COMPACT_RECORDS", 3)
     journal = await Journal.open(MemoryDisk())
     machine = Handoff("A")
     for agent in ("x", "y", "z"):
@@ -198,7 +200,7 @@ async def test_a_checkpoint_falls_due_after_many_records(monkeypatch: pytest.Mon
         journal.write(Born(agent, 0), [b""])
         machine.apply(Born(agent, 0))
     assert journal.due
-    journal.checkpoint(machine)
+    journal.compact(machine)
     assert not journal.due
 
 
@@ -222,16 +224,17 @@ async def test_code_is_kept_once_by_its_digest() -> None:
 
 async def test_letters_stay_until_they_are_replied_to_and_their_numbers_stay_known() -> None:
     journal = await Journal.open(MemoryDisk())
-    for number in (1, 2, 3):
-        await journal.keep_letter("x", "y", number, b"%d" % number)
-    await journal.write(Born("z", 0), [b"z"], letters=[("z", "x", 1, b"with a record")])
-    assert await journal.letters("x") == [("y", 1, b"1"), ("y", 2, b"2"), ("y", 3, b"3")]
-    assert await journal.letters("z") == [("x", 1, b"with a record")]
+    sent = [Letter("x", 0, number, 0, "y", "here", "add", b"%d" % number) for number in (1, 2, 3)]
+    for letter in sent:
+        await journal.keep_letter(letter)
+    await journal.checkpoint("z", Change(None, letters=[replace(sent[0], sender="z", receiver="x")]))
     journal.drop_letters("x", "y", 2)
-    assert await journal.letters("x") == [("y", 2, None), ("y", 3, b"3")]
+    await journal.flush()
+    luggage = Luggage()
+    await journal.kept.recall("x", luggage)
+    assert luggage.sent == {"y": Sent(3, [sent[2]])}
     await journal.write(Commit(transfer(1), X[1]))  # the rest went with its luggage
-    assert await journal.letters("x") == []
-    assert len(await journal.letters("z")) == 1
+    assert await journal.kept.letters("x") == [] and len(await journal.kept.letters("z")) == 1
 
 
 @pytest.fixture

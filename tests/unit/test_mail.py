@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from agentplatform.custody.gateway import Gateway
-from agentplatform.mail import MAX_BODY_BYTES, Letter, Luggage, Mailbox, Sent
+from agentplatform.mail import MAX_BODY_BYTES, Change, Letter, Luggage, Mailbox, Sent
 from agentplatform.mailroom import Mailroom
 from agentplatform.messages import Answer, Delivery, Outgoing
 from agentplatform.whereabouts import Located, Whereabouts
@@ -117,11 +117,12 @@ class Desk:
         self.whereabouts = Whereabouts()
         self.went: tuple[str, int] | None = None
         self.notes: list[tuple[str, str]] = []
+        self.broken: list[str] = []
         self.gateway = Gateway()
         self.wire: list[tuple[str, bytes]] = []
         self.delivered: list[tuple[str, Delivery]] = []
         self.answers: list[tuple[str, int, Answer]] = []
-        self.kept: list[tuple[asyncio.Future[None], bytes]] = []
+        self.kept: list[tuple[asyncio.Future[None], Change]] = []
         self.dropped: list[tuple[str, str, int]] = []
         self.room = Mailroom(
             host,
@@ -132,13 +133,19 @@ class Desk:
             lambda agent, delivery: self.delivered.append((agent, delivery)),
             lambda agent, call, answer: self.answers.append((agent, call, answer)),
             lambda agent: self.went,
+            self.broken.append,
             lambda agent, text: self.notes.append((agent, text)),
         )
 
-    def keep_letter(self, agent: str, receiver: str, sequence: int, raw: bytes) -> "asyncio.Future[None]":
+    def keep_letter(self, letter: Letter) -> "asyncio.Future[None]":
+        return self.checkpoint(letter.sender, Change(None, letters=[letter]))
+
+    def checkpoint(self, agent: str, change: Change) -> "asyncio.Future[None]":
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.kept.append((future, raw))
+        self.kept.append((future, change))
         return future
+
+    def flush(self) -> None: ...
 
     def drop_letters(self, agent: str, receiver: str, upto: int) -> None:
         self.dropped.append((agent, receiver, upto))

@@ -137,9 +137,13 @@ class Handle(asyncio.Protocol):
     def say_early(self, agent: str, held: Held) -> None:
         """The daemon knows by now that the agent was created."""
         early, held.early = held.early or [], None
-        for frame in early:
-            if self.agents.get(agent) is held:
-                self._judge(held, frame)
+        try:
+            for frame in early:
+                if self.agents.get(agent) is held:
+                    self._judge(held, frame)
+        except PeerFault as error:
+            self._transport.abort()
+            self._broken(self, str(error))
 
     def _take(self, frame: wire.Up) -> None:
         match frame:
@@ -216,5 +220,11 @@ def _may(held: Held, frame: wire.FromAgent) -> bool:
                 return False
             held.tickets.discard(frame.ticket)
             return True
+        case wire.Checkpointed():
+            tickets = {ticket for ticket, _, _ in frame.answers}
+            if held.state not in (State.CREATING, State.RUNNING) or not tickets <= held.tickets:
+                return False
+            held.tickets -= tickets
+            return len(tickets) == len(frame.answers)
         case wire.WantsToGo() | wire.WantsToEnd():
             return held.state is State.RUNNING

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentplatform.lifecycle import State
-from agentplatform.messages import Answer, Arrival, Delivery, Outgoing
+from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
 from agentplatform.parcel.manifest import Birth
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.process import jail, wire
@@ -258,17 +258,14 @@ class ProcessRunner:
     def _said(self, handle: Handle, held: Held, frame: wire.FromAgent) -> None:
         match frame:
             case wire.Handled():
-                answer = Answer(frame.ok, frame.body)
-                if not wire.is_plain(frame.body):
-                    answer = Answer(False, codec.encode(f"{frame.agent} sent an answer that is no plain data"))
+                answer = Answer(frame.ok, frame.body) if wire.is_plain(frame.body) else _no_answer(frame.agent)
                 self._upcalls.answered(frame.agent, frame.ticket, answer)
             case wire.Sent() if not wire.is_plain(frame.body):
-                words = f"the {frame.kind!r} message to {frame.receiver} is no plain data; it was not sent"
-                self._upcalls.printed(frame.agent, "note", words)
-                if frame.call is not None:
-                    self.answer(frame.agent, frame.call, Answer(False, codec.encode(words)))
+                self._refuse_letter(frame.agent, Outgoing(frame.receiver, frame.kind, b"", frame.call))
             case wire.Sent():
                 self._upcalls.sent(frame.agent, Outgoing(frame.receiver, frame.kind, frame.body, frame.call))
+            case wire.Checkpointed():
+                self._checkpointed(frame)
             case wire.Printed():
                 stream = frame.stream if frame.stream in ("out", "err") else "note"
                 self._upcalls.printed(frame.agent, stream, frame.text)
@@ -278,6 +275,26 @@ class ProcessRunner:
             case wire.WantsToEnd():
                 self._release(frame.agent)
                 self._upcalls.wants_to_end(frame.agent)
+
+    def _checkpointed(self, frame: wire.Checkpointed) -> None:
+        checkpoint = frame.checkpoint()
+        answers = tuple(
+            (ticket, answer if wire.is_plain(answer.body) else _no_answer(frame.agent))
+            for ticket, answer in checkpoint.answers
+        )
+        letters = []
+        for letter in checkpoint.letters:
+            if wire.is_plain(letter.body):
+                letters.append(letter)
+            else:
+                self._refuse_letter(frame.agent, letter)
+        self._upcalls.checkpointed(frame.agent, Checkpoint(checkpoint.state, answers, tuple(letters)))
+
+    def _refuse_letter(self, agent: str, letter: Outgoing) -> None:
+        words = f"the {letter.kind!r} message to {letter.receiver} is no plain data; it was not sent"
+        self._upcalls.printed(agent, "note", words)
+        if letter.call is not None:
+            self.answer(agent, letter.call, Answer(False, codec.encode(words)))
 
     def _broken(self, handle: Handle, blame: str | None) -> None:
         """Its connection ended, or it broke a rule. Its end is reported when the fork server has reaped it."""
@@ -321,6 +338,10 @@ class ProcessRunner:
             if after is not None:
                 handle.agents[agent].enter(after)
             handle.tell(frame)
+
+
+def _no_answer(agent: str) -> Answer:
+    return Answer(False, codec.encode(f"{agent} sent an answer that is no plain data"))
 
 
 def _once(handle: Handle, code: bytes) -> bytes | None:

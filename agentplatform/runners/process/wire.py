@@ -10,11 +10,11 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import Meta
 
-from agentplatform.messages import Answer, Arrival, Delivery
-from agentplatform.runners.place import MAX_BODY_BYTES, MAX_NAME, MAX_STATE_BYTES
+from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Outgoing
+from agentplatform.runners.place import DIGEST_BYTES, MAX_BODY_BYTES, MAX_NAME, MAX_PIECES, MAX_STATE_BYTES, PIECE_BYTES
 from ledger.errors import PeerFault
 
-MAX_FRAME_BYTES = MAX_STATE_BYTES + (1 << 20)
+MAX_FRAME_BYTES = MAX_STATE_BYTES + (64 << 20)  # a checkpoint has letters and an answer beside a state
 MAX_TEXT = 16 << 10  # characters of one piece of output; longer ones are cut into pieces
 HEAD = 4
 
@@ -23,6 +23,8 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Body = Annotated[bytes, Meta(max_length=MAX_BODY_BYTES)]
 State = Annotated[bytes, Meta(max_length=MAX_STATE_BYTES)]
 Number = Annotated[int, Meta(ge=0, le=(1 << 62))]
+Digest = Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
+Piece = Annotated[bytes, Meta(min_length=1, max_length=PIECE_BYTES)]
 
 
 class _Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=True):
@@ -139,13 +141,41 @@ class Handled(_Frame, frozen=True):
     body: Body
 
 
+class Checkpointed(_Frame, frozen=True):
+    """See messages.Checkpoint and messages.Captured."""
+
+    agent: Name
+    head: State | None  # None: the state is as it was
+    pieces: Annotated[tuple[Digest, ...], Meta(max_length=MAX_PIECES)]
+    fresh: Annotated[tuple[tuple[Digest, Piece], ...], Meta(max_length=MAX_PIECES)]
+    answers: tuple[tuple[Number, bool, Body], ...]
+    letters: tuple[tuple[Name, Name, Body, Number | None], ...]
+
+    @classmethod
+    def of(cls, agent: str, checkpoint: Checkpoint) -> "Checkpointed":
+        state = checkpoint.state or Captured(b"", (), ())
+        return cls(
+            agent,
+            None if checkpoint.state is None else state.head,
+            state.pieces,
+            state.fresh,
+            tuple((ticket, answer.ok, answer.body) for ticket, answer in checkpoint.answers),
+            tuple((each.receiver, each.kind, each.body, each.call) for each in checkpoint.letters),
+        )
+
+    def checkpoint(self) -> Checkpoint:
+        state = None if self.head is None else Captured(self.head, self.pieces, self.fresh)
+        answers = tuple((ticket, Answer(ok, body)) for ticket, ok, body in self.answers)
+        return Checkpoint(state, answers, tuple(Outgoing(*letter) for letter in self.letters))
+
+
 class Printed(_Frame, frozen=True):
     agent: Name
     stream: Name
     text: Text
 
 
-FromAgent = WantsToGo | WantsToEnd | Sent | Handled | Printed
+FromAgent = WantsToGo | WantsToEnd | Checkpointed | Sent | Handled | Printed
 Up = Ready | Done | Refused | FromAgent
 
 _walker = msgspec.msgpack.Decoder(msgspec.Raw)
@@ -171,6 +201,10 @@ def weight(frame: FromAgent) -> int:
             return 2048 + len(frame.body)
         case WantsToGo():
             return 2048 + len(frame.state)
+        case Checkpointed():
+            small = 200 * (len(frame.answers) + len(frame.letters) + len(frame.pieces) + len(frame.fresh))
+            bodies = sum(len(body) for _, _, body in frame.answers) + sum(len(body) for _, _, body, _ in frame.letters)
+            return 2048 + small + bodies + len(frame.head or b"") + sum(len(piece) for _, piece in frame.fresh)
     return 2048
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import uvloop
 
 from agentplatform.agent import Agent
-from agentplatform.messages import Answer, Arrival, Delivery, Outgoing
+from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
 from agentplatform.parcel.bundle import Contents, Module
 from agentplatform.parcel.importer import Code
 from agentplatform.runners.process import wire
@@ -144,6 +144,9 @@ class Worker(asyncio.Protocol):
         self._finish_lines(agent)
         self._tell(wire.WantsToGo(agent, destination, state))
 
+    def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
+        self._tell(wire.Checkpointed.of(agent, checkpoint))
+
     def sent(self, agent: str, outgoing: Outgoing) -> None:
         self._tell(wire.Sent(agent, outgoing.receiver, outgoing.kind, outgoing.body, outgoing.call))
 
@@ -229,6 +232,8 @@ class _Nobody:
 
     def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
         self.left.set_result(state)
+
+    def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None: ...
 
     def sent(self, agent: str, outgoing: Outgoing) -> None: ...
 

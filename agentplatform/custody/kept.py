@@ -1,0 +1,121 @@
+"""What a host keeps of the agents that live on it, beside its custody log: their states, read letters and sent letters.
+
+A checkpoint is one transaction of these: a state, what the agent had read by then, and what it sent. It counts until
+the agent's next parcel is written, which is newer. The statements run in the journal's database.
+"""
+
+from agentplatform.mail import Change, Letter, Luggage, Reply, Seen
+from agentplatform.messages import Captured
+from agentplatform.runners.place import DIGEST_BYTES, MAX_STATE_BYTES
+from ledger import codec
+from ledger.disk import Database, Statement
+from ledger.errors import PeerFault
+from services.eds.rules import Group
+
+_OWN = "the custody journal"
+
+TABLES = (
+    # A state is the head, and behind it the pieces whose digests stand in a row in `pieces`.
+    """CREATE TABLE states (agent TEXT PRIMARY KEY, head BLOB NOT NULL, pieces BLOB NOT NULL, service_group BLOB)
+       WITHOUT ROWID""",
+    "CREATE TABLE pieces (agent TEXT NOT NULL, digest BLOB NOT NULL, body BLOB NOT NULL, UNIQUE (agent, digest))",
+    # What an agent has handled. The newest row of each sender says how far; a reply of NULL is not asked for any more.
+    """CREATE TABLE inbox (agent TEXT NOT NULL, sender TEXT NOT NULL, sequence INTEGER NOT NULL,
+       epoch INTEGER NOT NULL, reply BLOB, PRIMARY KEY (agent, sender, sequence)) WITHOUT ROWID""",
+    # What it has sent. All up to a letter of NULL was replied to; that row remembers the number.
+    """CREATE TABLE outbox (agent TEXT NOT NULL, receiver TEXT NOT NULL, sequence INTEGER NOT NULL, letter BLOB,
+       PRIMARY KEY (agent, receiver, sequence)) WITHOUT ROWID""",
+)
+
+
+class Kept:
+    """Writes by giving statements; knows which pieces of whose state are there, or on their way to the disk."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._pieces: dict[str, dict[bytes, int]] = {}  # agent -> digest -> bytes
+
+    def checkpoint(self, agent: str, change: Change) -> list[Statement]:
+        """Raises PeerFault, and writes nothing, for a state that no honest worker sends."""
+        statements = [] if change.state is None else self._state(agent, change.state, change.group)
+        for sender, upto in change.forgotten:
+            statements.append(
+                ("DELETE FROM inbox WHERE agent = ? AND sender = ? AND sequence <= ?", (agent, sender, upto))
+            )
+        for seen in change.seen:
+            reply = None if seen.reply is None else codec.encode(seen.reply)
+            row = (agent, seen.sender, seen.sequence, seen.epoch, reply)
+            statements.append(("INSERT OR REPLACE INTO inbox VALUES (?, ?, ?, ?, ?)", row))
+        return statements + [letter(each) for each in change.letters]
+
+    def _state(self, agent: str, state: Captured, group: Group | None) -> list[Statement]:
+        before = self._pieces.get(agent, {})
+        sizes = before | {digest: len(piece) for digest, piece in state.fresh}
+        if any(digest not in sizes for digest in state.pieces):
+            raise PeerFault("worker", f"sent a checkpoint of {agent} with pieces that it never sent")
+        if len(state.head) + sum(sizes[digest] for digest in state.pieces) > MAX_STATE_BYTES:
+            raise PeerFault("worker", f"sent a checkpoint of {agent} of more than {MAX_STATE_BYTES} bytes")
+        now = self._pieces[agent] = {digest: sizes[digest] for digest in state.pieces}
+        row = agent, state.head, b"".join(state.pieces), None if group is None else codec.encode(group)
+        gone = [digest for digest in before if digest not in now]
+        return [
+            *(("INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)", (agent, *piece)) for piece in state.fresh),
+            *(("DELETE FROM pieces WHERE agent = ? AND digest = ?", (agent, digest)) for digest in gone),
+            ("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)", row),
+        ]
+
+    def forget_state(self, agent: str) -> list[Statement]:
+        """There is a newer one in a parcel, or none any more."""
+        self._pieces.pop(agent, None)
+        return [(f"DELETE FROM {table} WHERE agent = ?", (agent,)) for table in ("states", "pieces", "inbox")]
+
+    def forget(self, agent: str) -> list[Statement]:
+        """It does not live here any more."""
+        return [*self.forget_state(agent), ("DELETE FROM outbox WHERE agent = ?", (agent,))]
+
+    # After a restart
+
+    async def state(self, agent: str) -> tuple[bytes, Group | None] | None:
+        """That of the last checkpoint, and its group, if there was one since its parcel."""
+        rows = await self._database.read("SELECT head, pieces, service_group FROM states WHERE agent = ?", (agent,))
+        if not rows:
+            return None
+        ((head, digests, raw),) = rows
+        group = None if raw is None else codec.decode(raw, Group, _OWN)
+        if not digests:
+            return bytes(head), group
+        found = await self._database.read("SELECT digest, body FROM pieces WHERE agent = ?", (agent,))
+        pieces = {bytes(digest): bytes(body) for digest, body in found}
+        self._pieces[agent] = {digest: len(body) for digest, body in pieces.items()}  # the next one makes some needless
+        order = (digests[at : at + DIGEST_BYTES] for at in range(0, len(digests), DIGEST_BYTES))
+        return b"".join((head, *(pieces[digest] for digest in order))), group
+
+    async def recall(self, agent: str, luggage: Luggage) -> None:
+        """What it read and sent since its luggage was written, into that: a number is never used twice."""
+        for sender, sequence, epoch, reply in await self._database.read(
+            "SELECT sender, sequence, epoch, reply FROM inbox WHERE agent = ? ORDER BY sender, sequence", (agent,)
+        ):
+            known = None if reply is None else codec.decode(reply, Reply, _OWN)
+            luggage.recall_seen(Seen(sender, sequence, epoch, known))
+        for receiver, sequence, raw in await self.letters(agent):
+            luggage.recall_sent(receiver, sequence, None if raw is None else codec.decode(raw, Letter, _OWN))
+
+    async def letters(self, agent: str) -> list[tuple[str, int, bytes | None]]:
+        """(receiver, sequence, letter), in order; all up to a letter of None were replied to."""
+        rows = await self._database.read(
+            "SELECT receiver, sequence, letter FROM outbox WHERE agent = ? ORDER BY receiver, sequence", (agent,)
+        )
+        return [(receiver, sequence, letter) for receiver, sequence, letter in rows]
+
+
+def letter(each: Letter) -> Statement:
+    row = (each.sender, each.receiver, each.sequence, codec.encode(each))
+    return ("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?)", row)
+
+
+def replied(agent: str, receiver: str, upto: int) -> list[Statement]:
+    """All letters to `receiver` up to this number were replied to. The number stays known."""
+    return [
+        ("DELETE FROM outbox WHERE agent = ? AND receiver = ? AND sequence < ?", (agent, receiver, upto)),
+        ("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, NULL)", (agent, receiver, upto)),
+    ]
