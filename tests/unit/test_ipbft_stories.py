@@ -1,5 +1,7 @@
 """Each story ends well with the whole rule, and forks with the clause that it is about left out."""
 
+from pathlib import Path
+
 import pytest
 
 from ledger.certificate import COMMIT, PREPARE
@@ -15,6 +17,14 @@ from tests.helpers.ipbft_script import Script
 def test_every_mutant_has_a_story_of_its_own() -> None:
     assert KILLED.keys() == MUTANTS.keys()
     assert len({killed.story for killed in KILLED.values()}) == len(KILLED)
+
+
+def test_the_page_of_threats_tells_the_same() -> None:
+    rows = (Path(__file__).parents[2] / "docs/ledger-threats.md").read_text(encoding="utf-8").splitlines()
+    for killed in KILLED.values():
+        (row,) = [row for row in rows if row.split("|")[2:3] == [f" `{killed.story.__name__}` "]]
+        said = [killed.search.adversary, killed.search.weather, f"{killed.search.seeds:,}"]
+        assert row.split("|")[3].strip() == ", ".join(word for word in said if word), row
 
 
 @pytest.mark.parametrize("name", KILLED)
