@@ -12,10 +12,11 @@ from agentplatform.consortium import found
 from agentplatform.frontdoor.client import AgentProxy
 from ledger.errors import Misuse, PlatformError, Unavailable
 from tests.helpers.local import Local, gone, patiently, small, until
-from tests.helpers.shuttle import Careless, Dreamer, Shuttle
+from tests.helpers.shuttle import Careless, Dreamer, Shuttle, Teller
 
 NORTH, SOUTH = "north", "south"
 OTHER = {NORTH: SOUTH, SOUTH: NORTH}
+LETTERS = 300  # one-way, from one agent to another
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +203,31 @@ def test_a_host_that_is_killed_at_rest_brings_its_agents_back(hosts: Local) -> N
     assert there.call("look", patience=10.0)["notes"] == [1, 2]
     assert patiently(lambda: agent.call("note", 3, patience=10.0)) == 3
     agent.dispose()
+
+
+def test_each_message_is_handled_once_though_both_hosts_are_killed_in_mid_traffic(hosts: Local) -> None:
+    listener = shuttle(hosts, "listener", SOUTH)
+    patiently(lambda: hosts.host(NORTH).agent(listener.id))
+    teller = hosts.host(NORTH).create(Teller, "teller", [listener.id, LETTERS])
+    heard: list[int] = []
+    mine: list[int] = []  # what this client told too, and has an answer for
+
+    def hear() -> int:
+        number = -1 - len(mine)
+        patiently(lambda: hosts.host(SOUTH).agent(listener.id).call("note", number, patience=5.0))
+        mine.append(number)
+        heard[:] = patiently(lambda: listener.call("look"))["notes"]
+        return sum(note > 0 for note in heard)
+
+    for victim, share in ((SOUTH, 0.2), (NORTH, 0.5)):
+        until(f"{share:.0%} of the traffic", lambda share=share: hear() >= share * LETTERS)  # type: ignore[misc]
+        hosts.kill(victim)
+        hosts.start(victim)
+    until("the last one", lambda: hear() >= LETTERS)
+    assert [note for note in heard if note > 0] == list(range(1, LETTERS + 1))
+    assert set(mine) <= set(heard) and patiently(lambda: teller.call("look")) == LETTERS
+    for agent in (teller, listener):
+        patiently(agent.dispose)
 
 
 def test_a_client_whose_host_was_restarted_is_not_answered_with_old_answers(hosts: Local) -> None:

@@ -54,6 +54,23 @@ class Shuttle(Agent):
         print("good-bye")
 
 
+class Teller(Agent):
+    """Tells another agent the numbers from 1 on, one-way."""
+
+    def on_creation(self, init: Any) -> None:
+        self.to, self.last = init
+        self.told = 0
+
+    async def run(self) -> None:
+        while self.told < self.last:
+            self.told += 1
+            self.send(self.to, "note", self.told)
+            await asyncio.sleep(0.002)
+
+    def handle_message(self, message: Message) -> Any:
+        return self.told
+
+
 class Careless(Shuttle):
     """Has no checkpoints, so its state need not travel at any time."""
 
