@@ -33,6 +33,7 @@ from ledger.errors import Misuse, PeerFault, Unavailable
 
 _POST: Any = Post
 _Key = tuple[bool, str, str, int]  # of a letter (True) or reply: sender, receiver, sequence
+RESERVED_NUMBERS = 1024  # written ahead for letters that are not kept
 RESEND_AT_ONCE = 64  # letters to one receiver that are sent again in one round
 MAX_IDLE_CLIENTS = 1_000  # whose numbering is kept
 
@@ -43,6 +44,9 @@ class Outbox(Protocol):
     def checkpoint(self, agent: str, change: Change) -> "asyncio.Future[None]": ...
 
     def keep_letter(self, letter: Letter) -> "asyncio.Future[None]": ...
+
+    def reserve_numbers(self, agent: str, receiver: str, upto: int) -> "asyncio.Future[None]":
+        """No letter up to this number is kept, and no number up to it is used again after a restart."""
 
     def drop_letters(self, agent: str, receiver: str, upto: int) -> None:
         """All up to this number were replied to; durable with what is written next."""
@@ -61,6 +65,19 @@ class Client:
     def settled(self, receiver: str) -> int:
         open_ones = [sequence for agent, sequence in self.pending if agent == receiver]
         return min(open_ones) - 1 if open_ones else self.sent.get(receiver, 0)
+
+
+class Numbers:
+    """Those that an agent may use for its letters to one receiver, if it does not keep them."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.written = 0
+        self.write: asyncio.Future[None] | None = None
+
+    def reserved(self, upto: int, done: "asyncio.Future[None]") -> None:
+        if not done.cancelled() and done.exception() is None:
+            self.written = upto
 
 
 class Mailroom:
@@ -89,6 +106,7 @@ class Mailroom:
         self._clients: dict[str, Client] = {}
         self._calls: dict[tuple[str, str, int], int] = {}  # (agent, receiver, sequence) -> the agent's own number
         self._unwritten: set[_Key] = set()  # what may not leave yet
+        self._numbers: dict[tuple[str, str], Numbers] = {}  # (agent, receiver)
         self._settling: dict[tuple[str, str], int] = {}  # (agent, receiver) -> settled, not written yet
         self._settled: dict[tuple[str, str], int] = {}  # and written
         self._tickets = itertools.count(1)
@@ -131,8 +149,9 @@ class Mailroom:
         self._outbox_bytes.pop(agent, None)
         for key in [key for key in self._calls if key[0] == agent]:
             del self._calls[key]
-        for address in [address for address in self._settled if address[0] == agent]:
-            del self._settled[address]
+        for table in (self._settled, self._settling, self._numbers):
+            for address in [address for address in table if address[0] == agent]:
+                del table[address]
 
     # From clients
 
@@ -198,8 +217,26 @@ class Mailroom:
         """Numbers what an agent sends and keeps it; it leaves when it is durable."""
         box = self.boxes.get(agent)
         letter = None if box is None else self._numbered(agent, box, outgoing)
-        if letter is not None:
+        if letter is None:
+            return
+        if outgoing.kept:
             self._leave([letter], self._outbox.keep_letter(letter))
+        else:
+            self._leave_unkept(letter)
+
+    def _leave_unkept(self, letter: Letter) -> None:
+        """The letter may be lost, but its number must not be used twice: numbers are written ahead, many at a time."""
+        key = letter.sender, letter.receiver
+        numbers = self._numbers.setdefault(key, Numbers())
+        if letter.sequence > numbers.asked - RESERVED_NUMBERS // 2:
+            upto = numbers.asked = letter.sequence + RESERVED_NUMBERS
+            numbers.write = self._outbox.reserve_numbers(*key, upto)
+            numbers.write.add_done_callback(lambda done: numbers.reserved(upto, done))
+        if letter.sequence <= numbers.written:
+            self._release(letter.sender, lambda: self.route(letter))
+        else:
+            assert numbers.write is not None
+            self._leave([letter], numbers.write)
 
     def _numbered(self, agent: str, box: Mailbox, outgoing: Outgoing) -> Letter | None:
         try:
@@ -360,7 +397,7 @@ class Mailroom:
             return  # a repeat
         sent.letters.remove(mine)
         self._outbox_bytes[agent] -= _size(mine)
-        if sent.settled:
+        if sent.settled and (agent, reply.sender) not in self._numbers:
             self._outbox.drop_letters(agent, reply.sender, sent.settled)
             self._settling[agent, reply.sender] = sent.settled
         call = self._calls.pop((agent, reply.sender, reply.sequence), None)

@@ -27,6 +27,7 @@ class Outgoing(msgspec.Struct, frozen=True, array_like=True):
     kind: str
     body: bytes
     call: int | None
+    kept: bool = True  # False: it is lost with its host, and leaves without being written
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):

@@ -143,6 +143,10 @@ class Journal:
     def keep_letter(self, letter: Letter) -> "asyncio.Future[None]":
         return self._write(kept.letter(letter))
 
+    def reserve_numbers(self, agent: str, receiver: str, upto: int) -> "asyncio.Future[None]":
+        """Letters up to this number may have left, and none of them is kept."""
+        return self._write(*kept.replied(agent, receiver, upto))
+
     def drop_letters(self, agent: str, receiver: str, upto: int) -> None:
         """All letters to `receiver` up to this number were replied to. Written with what is written next."""
         self._lazy += kept.replied(agent, receiver, upto)

@@ -9,6 +9,8 @@ import hashlib
 import math
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from agentplatform.agent import Agent
 from agentplatform.messages import Answer, Captured, Checkpoint, Outgoing
 from agentplatform.parcel import state as states
@@ -94,7 +96,7 @@ class Checkpoints:
 
     def post(self, outgoing: Outgoing) -> None:
         if self._policy != "message":
-            self._upcalls.sent(self._agent, outgoing)
+            self._upcalls.sent(self._agent, replace(outgoing, kept=self._policy != "none"))
             self._acted()
             return
         self._letters.append(outgoing)

@@ -6,11 +6,13 @@ import pytest
 from msgspec.structs import replace
 
 from agentplatform.custody.gateway import Gateway
+from agentplatform.custody.journal import Journal
 from agentplatform.mail import MAX_BODY_BYTES, Change, Letter, Luggage, Mailbox, Sent
-from agentplatform.mailroom import Mailroom
+from agentplatform.mailroom import RESERVED_NUMBERS, Mailroom
 from agentplatform.messages import Answer, Delivery, Outgoing
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
+from ledger.disk import MemoryDisk
 from ledger.errors import Misuse, PeerFault, Unavailable
 
 AGENT = "counter-0000000000000001"
@@ -118,6 +120,7 @@ class Desk:
         self.went: tuple[str, int] | None = None
         self.notes: list[tuple[str, str]] = []
         self.broken: list[str] = []
+        self.reserved: list[tuple[str, str, int]] = []
         self.gateway = Gateway()
         self.wire: list[tuple[str, bytes]] = []
         self.delivered: list[tuple[str, Delivery]] = []
@@ -144,6 +147,10 @@ class Desk:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.kept.append((future, change))
         return future
+
+    def reserve_numbers(self, agent: str, receiver: str, upto: int) -> "asyncio.Future[None]":
+        self.reserved.append((agent, receiver, upto))
+        return self.checkpoint(agent, Change(None))
 
     def flush(self) -> None: ...
 
@@ -189,6 +196,38 @@ async def test_a_letter_whose_write_failed_never_leaves():
     desk.kept[0][0].set_exception(Unavailable("the disk is full"))
     await turn()
     assert desk.wire == []
+
+
+async def test_letters_that_are_not_kept_leave_at_once_and_their_numbers_are_written_ahead():
+    desk = Desk()
+    desk.whereabouts.learn(Located(OTHER, 1, "east"))
+    desk.room.admit(AGENT, 3, Luggage())
+    outgoing = Outgoing(OTHER, "hello", b"\xc0", None, kept=False)
+    desk.room.sent(AGENT, outgoing)
+    desk.room.sent(AGENT, outgoing)
+    await turn()
+    assert desk.wire == [] and desk.reserved == [(AGENT, OTHER, 1 + RESERVED_NUMBERS)]
+    desk.kept[0][0].set_result(None)
+    await turn()
+    assert len(desk.wire) == 2
+    for _ in range(RESERVED_NUMBERS // 2):
+        desk.room.sent(AGENT, outgoing)
+    assert len(desk.wire) == 2 + RESERVED_NUMBERS // 2 and len(desk.reserved) == 2  # while the next are being written
+    for _ in range(RESERVED_NUMBERS // 2):
+        desk.room.sent(AGENT, outgoing)
+    assert max(codec.decode(raw, Letter).sequence for _, raw in desk.wire) == desk.reserved[0][2]
+
+
+async def test_a_number_that_was_reserved_is_not_used_again_and_does_not_stop_the_receiver():
+    journal = await Journal.open(MemoryDisk())
+    await journal.reserve_numbers(AGENT, OTHER, 1025)
+    luggage = Luggage()
+    await journal.kept.recall(AGENT, luggage)
+    assert luggage.sent == {OTHER: Sent(1025, [])}
+    box = open_box()
+    box.take(letter(1))
+    box.take(letter(luggage.sent[OTHER].last + 1, settled=luggage.sent[OTHER].settled))
+    assert handle_all(box) == [1, 1026]
 
 
 async def test_an_answer_waits_in_the_gateway_until_the_arrival_is_durable():

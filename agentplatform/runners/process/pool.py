@@ -263,7 +263,8 @@ class ProcessRunner:
             case wire.Sent() if not wire.is_plain(frame.body):
                 self._refuse_letter(frame.agent, Outgoing(frame.receiver, frame.kind, b"", frame.call))
             case wire.Sent():
-                self._upcalls.sent(frame.agent, Outgoing(frame.receiver, frame.kind, frame.body, frame.call))
+                letter = Outgoing(frame.receiver, frame.kind, frame.body, frame.call, frame.kept)
+                self._upcalls.sent(frame.agent, letter)
             case wire.Checkpointed():
                 self._checkpointed(frame)
             case wire.Printed():

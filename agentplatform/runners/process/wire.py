@@ -132,6 +132,7 @@ class Sent(_Frame, frozen=True):
     kind: Name
     body: Body
     call: Number | None
+    kept: bool
 
 
 class Handled(_Frame, frozen=True):

@@ -148,7 +148,7 @@ class Worker(asyncio.Protocol):
         self._tell(wire.Checkpointed.of(agent, checkpoint))
 
     def sent(self, agent: str, outgoing: Outgoing) -> None:
-        self._tell(wire.Sent(agent, outgoing.receiver, outgoing.kind, outgoing.body, outgoing.call))
+        self._tell(wire.Sent(agent, outgoing.receiver, outgoing.kind, outgoing.body, outgoing.call, outgoing.kept))
 
     def answered(self, agent: str, ticket: int, answer: Answer) -> None:
         self._tell(wire.Handled(agent, ticket, answer.ok, answer.body))

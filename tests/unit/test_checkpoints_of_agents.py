@@ -1,0 +1,271 @@
+"""What an agent's worker tells its host, and when: the state, the answers and the letters of one checkpoint."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy
+import pytest
+
+from agentplatform import Agent, Message
+from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Outgoing
+from agentplatform.parcel.state import restore
+from agentplatform.runners.checkpoints import Pieces, policy_of
+from agentplatform.runners.place import PIECE_BYTES
+from agentplatform.runners.resident import Resident
+from ledger import codec
+from ledger.errors import Misuse
+
+
+class Told:
+    """Upcalls, written down in their order."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+
+    def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
+        self.said.append(checkpoint)
+
+    def sent(self, agent: str, outgoing: Outgoing) -> None:
+        self.said.append(outgoing)
+
+    def answered(self, agent: str, ticket: int, answer: Answer) -> None:
+        self.said.append((ticket, answer))
+
+    def printed(self, agent: str, stream: str, text: str) -> None:
+        self.said.append(text)
+
+    def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
+        self.said.append(state)
+
+    def died(self, agent: str, reason: str) -> None: ...
+
+    def wants_to_end(self, agent: str) -> None:
+        self.said.append("the end")
+
+    def take(self) -> list[Any]:
+        said, self.said = self.said, []
+        return said
+
+
+class Clerk(Agent):
+    """Counts, and does what its messages say."""
+
+    def on_creation(self, init: Any) -> None:
+        self.value = 0
+        self.gate: str | None = None
+
+    async def run(self) -> None:
+        if self.value == 100:
+            self.value += 1
+            self.send("deep", "from run")
+            self.value += await self.call("deep", "more")
+
+    async def handle_message(self, message: Message) -> Any:
+        self.value += 1
+        match message.kind:
+            case "send":
+                self.send("deep", "one", self.value)
+                self.send("deep", "two", self.value)
+            case "call":
+                self.send("deep", "before")
+                self.value += await self.call("deep", "more")
+                self.send("deep", "after")
+            case "lock":
+                self.lock = threading.Lock()
+            case "go":
+                self.send("deep", "going")
+                self.dispatch("there")
+            case "unchanged":
+                self.value -= 1
+            case "hundred":
+                self.value = 100
+        return self.value
+
+    def on_dispatching(self, destination: str) -> None:
+        self.send("deep", "good-bye")
+
+
+class Seldom(Clerk):
+    checkpoint = 0.01
+
+
+class Hopper(Clerk):
+    checkpoint = "hop"
+
+
+class Careless(Clerk):
+    checkpoint = "none"
+
+
+class Desk:
+    def __init__(self) -> None:
+        self.told = Told()
+        self.tickets = 0
+
+    async def create(self, cls: type[Agent]) -> Resident:
+        self.resident = Resident("clerk", "clerk", self.told, lambda agent: None, 5.0)
+        await asyncio.ensure_future(self.resident.create(cls, codec.encode(None), Arrival("here", 0, None)))
+        await self.rest()
+        return self.resident
+
+    async def ask(self, kind: str) -> list[Any]:
+        self.tickets += 1
+        self.resident.deliver(Delivery(self.tickets, "client", kind, codec.encode(None)))
+        await self.rest()
+        return self.told.take()
+
+    async def rest(self) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    desk = Desk()
+    yield desk
+    desk.resident._end = lambda event: None  # type: ignore[method-assign]
+    for task in (desk.resident._life, desk.resident._run):
+        if task is not None:
+            task.cancel()
+
+
+def value_of(state: Captured | None) -> int:
+    assert state is not None and state.pieces == ()
+    agent = restore(state.head, Clerk)
+    assert isinstance(agent, Clerk)
+    return agent.value
+
+
+async def test_one_checkpoint_has_the_state_the_answer_and_the_letters_in_order(desk: Desk) -> None:
+    await desk.create(Clerk)
+    (born,) = desk.told.take()
+    assert value_of(born.state) == 0 and born.answers == () and born.letters == ()
+    (checkpoint,) = await desk.ask("send")
+    assert value_of(checkpoint.state) == 1
+    assert checkpoint.answers == ((1, Answer(True, codec.encode(1))),)
+    assert [(each.kind, each.body) for each in checkpoint.letters] == [("one", b"\x01"), ("two", b"\x01")]
+
+
+async def test_a_state_that_did_not_change_is_not_sent_again(desk: Desk) -> None:
+    await desk.create(Clerk)
+    desk.told.take()
+    (checkpoint,) = await desk.ask("unchanged")
+    assert checkpoint.state is None and len(checkpoint.answers) == 1
+
+
+async def test_a_call_in_a_handler_leaves_at_once_and_takes_along_what_was_sent_before_it(desk: Desk) -> None:
+    resident = await desk.create(Clerk)
+    desk.told.take()
+    before, call = await desk.ask("call")
+    assert (before.kind, before.call, call.kind) == ("before", None, "more") and call.call is not None
+    resident.answer(call.call, Answer(True, codec.encode(10)))
+    await desk.rest()
+    (checkpoint,) = desk.told.take()
+    assert value_of(checkpoint.state) == 11 and [each.kind for each in checkpoint.letters] == ["after"]
+
+
+async def test_what_run_sends_and_calls_leaves_with_the_state_that_it_left(desk: Desk) -> None:
+    resident = await desk.create(Clerk)
+    await desk.ask("hundred")
+    state = await asyncio.ensure_future(resident.capture("there"))
+    desk.told.take()
+    resident.thaw(None)
+    await desk.rest()
+    (checkpoint,) = desk.told.take()
+    assert value_of(checkpoint.state) == 101 and state
+    assert [(each.kind, each.call is None) for each in checkpoint.letters] == [("from run", True), ("more", False)]
+    resident.answer(checkpoint.letters[1].call, Answer(True, codec.encode(1)))
+
+
+async def test_what_cannot_be_kept_is_answered_with_the_reason_and_nothing_leaves(desk: Desk) -> None:
+    await desk.create(Clerk)
+    desk.told.take()
+    checkpoint, note = await desk.ask("lock")
+    ((_, answer),) = checkpoint.answers
+    assert checkpoint.state is None and checkpoint.letters == () and not answer.ok
+    assert "Clerk.lock" in codec.decode(answer.body, str) and "Clerk.lock" in note
+    assert '"hop"' in note
+
+
+async def test_an_agent_that_leaves_has_been_checkpointed_and_says_good_bye_before_it_is_frozen(desk: Desk) -> None:
+    await desk.create(Clerk)
+    desk.told.take()
+    checkpoint, good_bye, state = await desk.ask("go")
+    assert value_of(checkpoint.state) == 1 and [each.kind for each in checkpoint.letters] == ["going"]
+    assert good_bye.kind == "good-bye" and isinstance(state, bytes)
+
+
+async def test_by_the_clock_answers_and_letters_leave_at_once_and_the_state_later(desk: Desk) -> None:
+    await desk.create(Seldom)
+    desk.told.take()
+    one, two, answer = await desk.ask("send")
+    assert (one.kind, two.kind, answer[1].ok, one.kept) == ("one", "two", True, True)
+    async with asyncio.timeout(10):
+        while not desk.told.said:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    (checkpoint,) = desk.told.take()
+    assert checkpoint.state is not None and checkpoint.answers == () and checkpoint.letters == ()
+
+
+@pytest.mark.parametrize(("cls", "kept"), [(Hopper, True), (Careless, False)])
+async def test_without_checkpoints_there_are_none(desk: Desk, cls: type[Agent], kept: bool) -> None:
+    await desk.create(cls)
+    said = await desk.ask("send")
+    assert [each.kept for each in said[:2]] == [kept, kept] and said[2][1].ok and len(said) == 3
+
+
+@pytest.mark.parametrize("policy", ["often", 0, -1.0, True, None, float("nan"), float("inf")])
+async def test_a_policy_that_is_none_is_refused_at_creation(policy: Any) -> None:
+    wrong = type("Wrong", (Clerk,), {"checkpoint": policy})
+    with pytest.raises(Misuse, match=r'Wrong.checkpoint is "message", a number of seconds above 0, "hop" or "none"'):
+        policy_of(wrong)
+    with pytest.raises(Misuse, match=r"could not be created: .*checkpoint is"):
+        await asyncio.ensure_future(
+            Resident("clerk", "clerk", Told(), lambda agent: None, 5.0).create(wrong, b"\xc0", Arrival("here", 0, None))
+        )
+
+
+async def test_an_agent_that_cannot_be_kept_is_not_created() -> None:
+    class Locked(Clerk):
+        def on_creation(self, init: Any) -> None:
+            self.lock = threading.Lock()
+
+    with pytest.raises(Misuse, match=r"could not be created: the state of clerk cannot be kept: .*Locked\.lock"):
+        await asyncio.ensure_future(
+            Resident("clerk", "clerk", Told(), lambda agent: None, 5.0).create(
+                Locked, b"\xc0", Arrival("here", 0, None)
+            )
+        )
+
+
+class Gallery(Agent):
+    def __init__(self) -> None:
+        self.faces = numpy.zeros(2 * PIECE_BYTES + 10, dtype=numpy.uint8)
+        self.text = ""
+
+
+def whole(state: Captured, has: dict[bytes, bytes]) -> Gallery:
+    has |= dict(state.fresh)
+    agent = restore(b"".join((state.head, *(has[digest] for digest in state.pieces))), Gallery)
+    assert isinstance(agent, Gallery)
+    return agent
+
+
+def test_of_a_large_state_only_the_pieces_that_changed_go_again() -> None:
+    agent, pieces, has = Gallery(), Pieces(), dict[bytes, bytes]()
+    first = pieces.capture(agent)
+    assert first is not None and len(first.pieces) == 3 and len(first.fresh) == 2  # two pieces are alike
+    assert (whole(first, has).faces == agent.faces).all()
+    assert pieces.capture(agent) is None
+    agent.faces[PIECE_BYTES + 5] = 7
+    second = pieces.capture(agent)
+    assert second is not None and len(second.fresh) == 1 and second.head == first.head
+    assert whole(second, has).faces[PIECE_BYTES + 5] == 7
+    agent.text = "x" * (3 * PIECE_BYTES)
+    third = pieces.capture(agent)
+    assert third is not None and len(third.head) < 100 and whole(third, has).text == agent.text
+    pieces.forget()
+    again = pieces.capture(agent)
+    assert again is not None and {digest for digest, _ in again.fresh} == set(again.pieces)
