@@ -15,9 +15,10 @@ from ledger.simulation.byzantine import ADVERSARIES, DOUBLED
 from ledger.simulation.faults import WEATHERS, Faults
 from ledger.simulation.memory import messages_kept, most_kept
 from ledger.simulation.misfortunes import SECONDS, lay_out
-from ledger.simulation.twins import FastKey, TwinChain, fast_verify, make_members
+from ledger.simulation.twins import FastKey, TwinChain, fast_verify, make_members, new_members
 from ledger.simulation.world import World
 
+RETRY = 40.0  # seconds until clients try again: a host that starts with a new key has forgotten what it was told
 LIVE_SECONDS = 200.0  # by then every honest host that is up has decided every transaction
 
 
@@ -102,7 +103,7 @@ def _heal(world: World, hosts: list[str], transactions: list[bytes], weak: froze
     First without as many as may be faulty, who stay away; then with them.
     """
     faulty = world.byzantine | weak
-    spare = world.members.f - len(faulty) if world.checker.members.version == 0 else 0
+    spare = 0 if any(map(new_members, transactions)) else world.members.f - len(faulty)
     rest = [host for host in hosts if host not in faulty]
     away = world.random.sample(rest, world.random.randint(0, spare))
     world.faults = Faults(view_timeout=world.faults.view_timeout)
@@ -118,8 +119,6 @@ def _heal(world: World, hosts: list[str], transactions: list[bytes], weak: froze
 def _come_to_agree(world: World, hosts: list[str], transactions: list[bytes], patience: float) -> bool:
     for host in hosts:
         world.boot(host)
-    for transaction in transactions:
-        world.submit(transaction, hosts)
     honest = [world.nodes[host] for host in hosts if host not in world.byzantine]
 
     def live() -> bool:
@@ -128,8 +127,12 @@ def _come_to_agree(world: World, hosts: list[str], transactions: list[bytes], pa
             for node in honest
         )
 
-    end = world.now + patience
+    end, submit_at = world.now + patience, world.now
     while world.now < end and not live() and not world.checker.forks:
+        if submit_at <= world.now:
+            submit_at += RETRY
+            for transaction in transactions:
+                world.submit(transaction, hosts)
         world.run(world.now + 0.5)
     return live()
 

@@ -41,13 +41,13 @@ def members_after(members: Members, transactions: tuple[bytes, ...]) -> Members:
     So hosts join, leave, are suspended and rotate their keys.
     """
     for transaction in transactions:
-        if names := _new_members(transaction):
+        if names := new_members(transaction):
             chosen = tuple(Member(host, FastKey(key).public) for host, key in names.items())
             members = type(members)(members.version + 1, chosen)
     return members
 
 
-def _new_members(transaction: bytes) -> dict[str, str]:
+def new_members(transaction: bytes) -> dict[str, str]:
     """The hosts with the names of their keys; empty for a transaction about something else."""
     word, *names = transaction.decode().split()
     return {name.partition("=")[0]: name for name in names} if word == "members" else {}
@@ -133,7 +133,7 @@ class TwinChain:
         self.decided.update(block.transactions)
         for transaction in block.transactions:
             self.waiting.pop(transaction, None)
-            self._keys.update(_new_members(transaction))
+            self._keys.update(new_members(transaction))
 
     def take(self, transaction: bytes) -> bool:
         """Into the mempool; False for one that is there or has run."""

@@ -70,7 +70,7 @@ def test_f_byzantine_members_break_nothing(kind: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("members", "lives"), [(4, 600), (5, 500), (7, 250), (10, 60), (16, 12)])
+@pytest.mark.parametrize(("members", "lives"), [(4, 500), (5, 400), (7, 150), (10, 40), (16, 10)])
 @pytest.mark.parametrize("engine", [Ipbft, Pbft])
 def test_many_random_lives(members: int, lives: int, engine: type[Ipbft] | type[Pbft]) -> None:
     for seed in range(1000, 1000 + lives):
@@ -82,7 +82,7 @@ def test_many_random_lives(members: int, lives: int, engine: type[Ipbft] | type[
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", [None, *LIARS])
 def test_the_weathers_that_kill_mutants_do_the_rule_no_harm(kind: str | None) -> None:
-    for members, lives in ((4, 25), (5, 15), (7, 6)):
+    for members, lives in ((4, 20), (5, 10), (7, 4)):
         for weather in WEATHERS:
             for seed in range(2000, 2000 + lives):
                 result = run(seed, members, adversary=kind, weather=weather)

@@ -11,7 +11,8 @@ from random import Random
 import pytest
 
 from tests.helpers.founders import NAMES, genesis
-from tests.helpers.ledger_power import WAYS, EarlyDisk, Fault, Powered, PoweredDisk
+from tests.helpers.ledger_power import WAYS, Fault, Powered
+from tests.helpers.powered_disk import EarlyDisk, PoweredDisk
 from tests.helpers.virtual_loop import run
 
 STEPS = 12
@@ -79,7 +80,7 @@ def live(seed: int, size: int = 4, disk: type[PoweredDisk] = PoweredDisk) -> Pow
     return run(told())
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(6))
 def test_a_random_life_of_whole_replicas(seed: int) -> None:
     cluster = live(seed)
     assert cluster.falls > 0 and len(cluster.acknowledged) > 0
@@ -100,7 +101,7 @@ def test_a_disk_that_says_too_early_that_it_has_written_is_caught() -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("size", [4, 5, 7])
 def test_many_random_lives_of_whole_replicas(size: int) -> None:
-    for seed in range(100, 130):
+    for seed in range(100, 180):
         try:
             live(seed, size)
         except (AssertionError, TimeoutError) as error:
