@@ -5,8 +5,8 @@ asks the sender for, and hands the engine the proposal when it is complete. What
 header names, since the engine compares its transactions' root as ever.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Annotated
 
@@ -54,29 +54,44 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
 
 class Heard:
-    """Transactions by their ids, as they came; verified or not. No sender can push out what others sent."""
+    """Transactions by their ids, as they came; verified or not. No sender can push out what others sent too."""
 
     def __init__(self, each_bytes: int = EACH_BYTES) -> None:
         self._each_bytes = each_bytes
         self._raws: dict[bytes, bytes] = {}
-        self._names: dict[str, deque[bytes]] = {}
-        self._bytes: dict[str, int] = {}
+        self._senders: Counter[bytes] = Counter()  # of whom each is remembered
+        self._names: dict[str, dict[bytes, None]] = {}  # sender -> what is remembered of it, in the order it came
+        self._bytes: Counter[str] = Counter()  # that this takes
 
-    def put(self, sender: str, raws: Iterable[bytes]) -> None:
-        names = self._names.setdefault(sender, deque())
-        size = self._bytes.get(sender, 0)
-        for raw in raws:
-            name = transaction_id(raw)
-            if name not in self._raws:
+    def put(self, sender: str, raws: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Returns them by their names."""
+        named = {transaction_id(raw): raw for raw in raws}
+        own = self._names.setdefault(sender, {})
+        for name, raw in named.items():
+            if name not in own:
+                own[name] = None
                 self._raws[name] = raw
-                names.append(name)
-                size += len(raw) + ENTRY_BYTES
-                while size > self._each_bytes:
-                    size -= len(self._raws.pop(names.popleft())) + ENTRY_BYTES
-        self._bytes[sender] = size
+                self._senders[name] += 1
+                self._bytes[sender] += len(raw) + ENTRY_BYTES
+        while self._bytes[sender] > self._each_bytes:
+            self._drop(sender, next(iter(own)))
+        return named
 
     def find(self, name: bytes) -> bytes | None:
         return self._raws.get(name)
+
+    def keep_only(self, senders: Collection[str]) -> None:
+        for sender in self._names.keys() - senders:
+            for name in list(self._names[sender]):
+                self._drop(sender, name)
+            del self._names[sender], self._bytes[sender]
+
+    def _drop(self, sender: str, name: bytes) -> None:
+        del self._names[sender][name]
+        self._bytes[sender] -= len(self._raws[name]) + ENTRY_BYTES
+        self._senders[name] -= 1
+        if not self._senders[name]:
+            del self._raws[name], self._senders[name]
 
 
 class _Incomplete:
@@ -85,22 +100,27 @@ class _Incomplete:
     def __init__(self, short: Short) -> None:
         self.short = short
         self.digest = short.header.digest()
-        self._transactions: dict[int, bytes] = {}  # by their place in the block
-        self.lacking = tuple(range(len(short.names)))
+        self.lacking = set(short.names)
+        self._found: dict[bytes, bytes] = {}
+        self._bytes = 0
 
-    def fill(self, find: Callable[[bytes], bytes | None]) -> bool:
-        """Puts in what `find` has by its name; whether nothing is lacking any more."""
-        found = {place: raw for place in self.lacking if (raw := find(self.short.names[place])) is not None}
-        self._transactions |= found
-        self.lacking = tuple(place for place in self.lacking if place not in found)
-        return not self.lacking
+    def fill(self, named: Mapping[bytes, bytes]) -> bool:
+        """Whether nothing is lacking any more, or it is more than there may be: then it is not to be kept."""
+        found = {name: named[name] for name in self.lacking & named.keys()}
+        self._found |= found
+        self._bytes += sum(map(len, found.values()))
+        self.lacking -= found.keys()
+        return not self.lacking or self._bytes > MAX_BLOCK_BYTES
+
+    def places(self) -> tuple[int, ...]:
+        """Of what is lacking."""
+        return tuple(place for place, name in enumerate(self.short.names) if name in self.lacking)
 
     def proposal(self, sender: str) -> Propose:
-        """Raises PeerFault for one that names few transactions so often that it is larger than any block."""
-        transactions = tuple(self._transactions[place] for place in range(len(self.short.names)))
-        if sum(map(len, transactions)) > MAX_BLOCK_BYTES:
+        """Raises PeerFault for one that is larger than any block."""
+        if self._bytes > MAX_BLOCK_BYTES:
             raise PeerFault(sender, f"proposed transactions of more than {MAX_BLOCK_BYTES} bytes")
-        return Propose(self.short.view, Block(self.short.header, transactions))
+        return Propose(self.short.view, Block(self.short.header, tuple(map(self._found.__getitem__, self.short.names))))
 
 
 class Proposals:
@@ -124,9 +144,14 @@ class Proposals:
 
     def heard(self, sender: str, raws: Sequence[bytes]) -> None:
         """Clients' transactions, from whomever."""
-        self._heard.put(sender, raws)
+        named = self._heard.put(sender, raws)
         for proposer, waiting in list(self._incomplete.items()):
-            self._fill(proposer, waiting, self._heard.find)
+            self._fill(proposer, waiting, named)
+
+    def trust(self, hosts: Collection[str]) -> None:
+        """Nothing of anybody else is kept any more."""
+        self._heard.keep_only(hosts)
+        self._incomplete = {host: waiting for host, waiting in self._incomplete.items() if host in hosts}
 
     def shorten(self, message: bytes, host: str) -> bytes | None:
         """What goes to the members in the place of an engine's `message`; None when that is no proposal."""
@@ -149,22 +174,24 @@ class Proposals:
 
     def _on_short(self, sender: str, short: Short) -> None:
         self._incomplete.pop(sender, None)
+        if len(set(short.names)) < len(short.names):
+            raise PeerFault(sender, "proposed a transaction twice in one block")
         if short.header.height > self._height():
             waiting = self._incomplete[sender] = _Incomplete(short)
-            if not self._fill(sender, waiting, self._heard.find):
+            found = ((name, self._heard.find(name)) for name in short.names)
+            self._fill(sender, waiting, {name: raw for name, raw in found if raw is not None})
+            if waiting.lacking:
                 self._later(PATIENCE, lambda: self._ask(sender, waiting))
 
-    def _fill(self, sender: str, waiting: _Incomplete, find: Callable[[bytes], bytes | None]) -> bool:
-        complete = waiting.fill(find)
-        if complete:
-            del self._incomplete[sender]
+    def _fill(self, sender: str, waiting: _Incomplete, named: Mapping[bytes, bytes]) -> None:
+        if waiting.fill(named):
+            self._incomplete.pop(sender, None)  # gone already, if the block before ended the trust in its host
             with self._shielded(sender):  # it may be another sender's message that completes it
                 self._deliver(sender, messages.encode(waiting.proposal(sender)))
-        return complete
 
     def _ask(self, sender: str, waiting: _Incomplete) -> None:
         if self._incomplete.get(sender) is waiting:
-            self._send(sender, codec.encode(Envelope(Want(waiting.digest, waiting.lacking))))
+            self._send(sender, codec.encode(Envelope(Want(waiting.digest, waiting.places()))))
 
     def _on_want(self, sender: str, want: Want) -> None:
         """Once for each time that we send it: a small message must not buy many large ones."""
@@ -183,4 +210,4 @@ class Proposals:
             named = {transaction_id(raw): raw for raw in bodies.transactions}
             if not named.keys() <= set(waiting.short.names):
                 raise PeerFault(sender, "sent other transactions than its proposal names")
-            self._fill(sender, waiting, named.get)
+            self._fill(sender, waiting, named)

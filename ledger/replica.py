@@ -31,7 +31,7 @@ from ledger.performer import Appended, Performer
 from ledger.proof import StateProof
 from ledger.proposals import Proposals
 from ledger.rates import Rates
-from ledger.requests import Requests
+from ledger.requests import OWN_CLIENT, Requests
 from ledger.state_transfer import StateTransfer
 from ledger.store import Store
 
@@ -84,7 +84,7 @@ class Replica:
         self._proposals = Proposals(
             lambda: self._chain.best.header.height,
             lambda member, raw: self._send(member, PROPOSAL + raw),
-            lambda sender, message: self._performer.message(sender, message),
+            self._put_together,
             self._shielded,
             lambda seconds, act: asyncio.get_running_loop().call_later(seconds, act),
         )
@@ -266,8 +266,7 @@ class Replica:
         if channel != Channel.LEDGER or not self._running or self._leaping:
             return
         with self._shielded(sender):
-            if not self._rates.allow(sender, len(message)):
-                raise PeerFault(sender, "sends more than this host takes; the message is dropped")
+            self._count(sender, message)
             kind, body = message[:1], message[1:]
             if kind == ENGINE:
                 self._performer.message(sender, body)
@@ -281,6 +280,15 @@ class Replica:
                 self.leases.receive(sender, body)
             else:
                 raise PeerFault(sender, f"sent a ledger message of the unknown kind {kind!r}")
+
+    def _put_together(self, sender: str, proposal: bytes) -> None:
+        """It counts as if it had come whole: few bytes must not buy the work of many."""
+        self._count(sender, proposal)
+        self._performer.message(sender, proposal)
+
+    def _count(self, sender: str, message: bytes) -> None:
+        if not self._rates.allow(sender, len(message)):
+            raise PeerFault(sender, "sends more than this host takes; the message is dropped")
 
     @contextmanager
     def _shielded(self, sender: str) -> Iterator[None]:
@@ -390,6 +398,7 @@ class Replica:
     def _trust(self, members: Members, registry: Mapping[str, Passport]) -> None:
         self._members, self._registry = members, registry
         self._links.admit(registry)
+        self._proposals.trust({*registry, OWN_CLIENT})
 
     # What went wrong
 

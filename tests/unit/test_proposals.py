@@ -11,7 +11,7 @@ from ledger.chain import MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS
 from ledger.consensus import messages
 from ledger.consensus.messages import Propose, Status
 from ledger.errors import PeerFault
-from ledger.proposals import PATIENCE, Bodies, Envelope, Heard, Proposals, Short, Want
+from ledger.proposals import PATIENCE, Bodies, Envelope, Heard, Proposals, Short, Want, _Incomplete
 from ledger.transaction import transaction_id
 
 
@@ -143,8 +143,8 @@ def test_bodies_that_the_proposal_does_not_name_are_refused(given: tuple[bytes, 
 def test_that_check_catches_who_takes_any_bodies() -> None:
     class Trusting(Proposals):
         def _on_bodies(self, sender: str, bodies: Bodies) -> None:
-            pieces = iter(bodies.transactions)
-            self._fill(sender, self._incomplete[sender], lambda name: next(pieces))
+            waiting = self._incomplete[sender]
+            self._fill(sender, waiting, dict(zip(waiting.short.names, bodies.transactions, strict=True)))
 
     receiver, whole = Host(Trusting), proposal(some(2))
     receiver.proposals.receive("a", short(whole))
@@ -181,14 +181,50 @@ def test_questions_about_what_is_not_there_are_refused(positions: tuple[int, ...
     assert not sender.sent
 
 
-def test_one_large_transaction_named_often_makes_no_large_message() -> None:
+def test_a_transaction_that_is_named_twice_is_refused() -> None:
     large = bytes(60_000)
     header = proposal(()).block.header
     raw = codec.encode(Envelope(Short(0, header, (transaction_id(large),) * MAX_BLOCK_TRANSACTIONS)))
     receiver = Host()
     receiver.proposals.heard("a", [large])
-    receiver.proposals.receive("a", raw)
-    assert 60_000 * MAX_BLOCK_TRANSACTIONS > MAX_BLOCK_BYTES and not receiver.delivered
+    with pytest.raises(PeerFault, match="a transaction twice"):
+        receiver.proposals.receive("a", raw)
+    assert not receiver.delivered
+
+
+def kept(receiver: Host) -> int:
+    """Bytes of transactions that wait in proposals that are not complete."""
+    return sum(sum(map(len, waiting._found.values())) for waiting in receiver.proposals._incomplete.values())
+
+
+@pytest.mark.parametrize("by", ["bodies", "clients"])
+def test_a_proposal_that_is_never_complete_makes_nobody_keep_more_than_a_block(by: str) -> None:
+    receiver, large = Host(), [bytes([number]) * MAX_BLOCK_BYTES for number in range(20)]
+    names = (*map(transaction_id, large), bytes(32))  # and one that there is not
+    short = Short(0, proposal(()).block.header, names)
+    receiver.proposals.receive("a", codec.encode(Envelope(short)))
+    for raw in large:
+        if by == "bodies":
+            receiver.proposals.receive("a", codec.encode(Envelope(Bodies(short.header.digest(), (raw,)))))
+        else:
+            receiver.proposals.heard("a", [raw])
+        assert kept(receiver) <= MAX_BLOCK_BYTES
+    receiver.wait()
+    assert not receiver.delivered and not receiver.sent
+
+
+def test_what_waits_for_a_proposal_costs_nothing_for_each_message_of_clients() -> None:
+    looked_up: list[bytes] = []
+
+    class Named(dict[bytes, bytes]):
+        def __getitem__(self, name: bytes) -> bytes:
+            looked_up.append(name)
+            return super().__getitem__(name)
+
+    waiting = _Incomplete(Short(0, proposal(()).block.header, tuple(map(transaction_id, some(1000)))))
+    assert not waiting.fill(Named({transaction_id(b"other"): b"other"})) and not looked_up
+    assert not waiting.fill(Named({transaction_id(raw): raw for raw in some(3)})) and len(looked_up) == 3
+    assert waiting.places() == tuple(range(3, 1000))
 
 
 def test_more_names_than_a_block_has_are_refused() -> None:
@@ -206,3 +242,28 @@ def test_who_floods_pushes_out_only_its_own() -> None:
     assert heard.find(transaction_id(b"0" * 300)) is None
     assert heard.find(transaction_id(b"99" * 300)) is not None
     assert sum(len(raw) for raw in heard._raws.values()) < 20_000
+
+
+def test_who_is_first_with_what_another_sends_too_cannot_push_it_out() -> None:
+    heard, good = Heard(each_bytes=10_000), some(5)
+    heard.put("thief", good)
+    heard.put("honest", good)
+    for number in range(100):
+        heard.put("thief", [b"%d" % number * 300])
+    assert all(heard.find(transaction_id(raw)) == raw for raw in good)
+    for number in range(100):
+        heard.put("honest", [b"%d" % number * 301])
+    assert not any(heard.find(transaction_id(raw)) for raw in good)
+
+
+def test_of_hosts_that_are_trusted_no_more_nothing_is_kept() -> None:
+    receiver, whole = Host(), proposal(some(3))
+    for number in range(100):  # one organisation's hosts, that come and go
+        receiver.proposals.heard(f"host-{number}", some(number)[-10:])
+        receiver.proposals.receive(f"host-{number}", short(proposal((b"%d" % number,))))
+        receiver.proposals.trust([f"host-{number}", "a"])
+    heard = receiver.proposals._heard
+    assert list(heard._names) == list(receiver.proposals._incomplete) == ["host-99"] and len(heard._raws) == 10
+    receiver.proposals.heard("host-99", whole.block.transactions)
+    receiver.proposals.receive("a", short(whole))
+    assert receiver.delivered == [("a", whole)]

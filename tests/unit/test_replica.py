@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ledger import codec, outbox, requests
+from ledger.block import Header
 from ledger.client import Client
 from ledger.contracts import records, trust
 from ledger.contracts.records import RecordHop
@@ -14,8 +15,10 @@ from ledger.disk import FileDisk, MemoryDisk
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.links.base import Channel
 from ledger.links.memory import MemoryLinks
-from ledger.replica import ENGINE, TRANSACTIONS, Replica
-from ledger.transaction import MAX_TRANSACTION_BYTES
+from ledger.proposals import Envelope, Short
+from ledger.replica import ENGINE, PROPOSAL, TRANSACTIONS, Replica
+from ledger.requests import OWN_CLIENT
+from ledger.transaction import MAX_TRANSACTION_BYTES, transaction_id
 from tests.helpers.founders import NAMES, call, genesis, identity, join, revoke
 from tests.helpers.replicas import Cluster, until
 from tests.helpers.solo_engine import PROMISE, SOLO
@@ -319,6 +322,20 @@ async def test_a_peer_that_sends_too_much_is_cut_short() -> None:
         leader._rates._burst = 10
         leader._receive("north-2", Channel.LEDGER, bytes(11))
         assert leader.faults["north-2"] == 1
+
+
+async def test_a_proposal_that_is_put_together_counts_as_if_it_came_whole() -> None:
+    """Else a few bytes, again and again, would buy the work that a whole block takes."""
+    async with cluster("north-1") as alone:
+        leader, raws, delivered = alone.replicas["north-1"], (bytes(9000), bytes(9001)), []
+        leader._performer.message = lambda *message: delivered.append(message)  # type: ignore[method-assign]
+        leader._proposals.heard(OWN_CLIENT, raws)
+        header = Header(leader.chain_id, 1, *[bytes(32)] * 4, 1, 1, "north-2")
+        short = PROPOSAL + codec.encode(Envelope(Short(0, header, tuple(map(transaction_id, raws)))))
+        leader._rates._burst, leader._rates._per_second = 30_000, 0
+        for _ in range(3):
+            leader._receive("north-2", Channel.LEDGER, short)
+        assert len(delivered) == 1 and leader.faults["north-2"] == 2
 
 
 async def test_other_channels_are_not_the_ledgers() -> None:
