@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 
 def measure(
-    steps: tuple[int, ...], rounds: int, full: bool, plot: Path | None, folder: Path, say: Say
+    steps: tuple[int, ...], rounds: int, mbits: float, full: bool, plot: Path | None, folder: Path, say: Say
 ) -> dict[str, Any]:
     verify = ledger_floor.verifications_per_core()
     cores = os.cpu_count() or 1
@@ -37,7 +37,7 @@ def measure(
     say(f"{cores} cores, {verify:.0f} verifications a second on each: at most {bound:.0f} transactions a second")
     loopback = ledger_runs.compare(N, steps, rounds, folder, LOOPBACK)
     show(loopback, rounds, say)
-    with ledger_link.shaped() as link:
+    with ledger_link.shaped(mbits) as link:
         narrow = ledger_runs.compare(N, steps, rounds, folder, link)
     show(narrow, rounds, say)
     by_block = ledger_runs.sweep(N, BLOCKS, SWEEP, rounds, folder)
@@ -50,6 +50,7 @@ def measure(
     chain = ganache.measure(folder)
     if chain is None:
         say(f"{ganache.INSTALL}: then tps_over_ganache is measured too")
+    creations = max(loopback.tps[IMPROVED, "creations", count] for count in steps)
     work = {engine: loopback.counts[engine].processor_per_transaction() for engine in ENGINES}
     messages = {engine: loopback.counts[engine].per_block()["messages of consensus"] for engine in ENGINES}
     return {
@@ -66,7 +67,8 @@ def measure(
         "messages_per_block_improved": round(messages[IMPROVED], 1),
         "messages_per_block_baseline": round(messages[BASELINE], 1),
         "tps_over_ganache": None if chain is None else round(max(by_block.values()) / chain.transfers, 2),
-        "link": narrow.link,
+        "creations_over_ganache": None if chain is None else round(creations / chain.creations, 2),
+        "link": f"{narrow.link}, {mbits} Mbit/s",
         "tps_over_bound_by_block": {str(size): round(tps / bound, 3) for size, tps in by_block.items()},
         "finality_floor_ms": round(final.floor * 1000, 3),
         "finality_ms_p50_baseline": round(final.baseline * 1000, 3),
@@ -104,6 +106,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks ledger", description=__doc__)
     parser.add_argument("--full", action="store_true", help="all steps of 1,000 to 10,000, and n = 4, 7, 10, 16")
     parser.add_argument("--rounds", type=int, default=3, help="medians of so many (default 3)")
+    parser.add_argument("--mbits", type=float, default=100, help="of the primary's link for ratio_mean (default 100)")
     parser.add_argument("--plot", type=Path, help="with --full: an SVG of the figures against n (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print the last line only")
     options = parser.parse_args(arguments)
@@ -111,6 +114,7 @@ def main(arguments: list[str]) -> int:
         figures = measure(
             FULL_STEPS if options.full else STEPS,
             options.rounds,
+            options.mbits,
             options.full,
             options.plot,
             Path(folder),

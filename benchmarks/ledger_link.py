@@ -1,4 +1,4 @@
-"""The primary's link: as it is, or of 100 Mbit/s each way.
+"""The primary's link: as it is, or narrow, 100 Mbit/s each way for example.
 
 Where network namespaces may be made (root), the primary has one of its own, with a virtual cable to that of all others,
 and tbf (token bucket filter) shapes both ends. Elsewhere a relay in userspace does: it takes processor time of the same
@@ -10,7 +10,6 @@ import ctypes
 import multiprocessing
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Protocol
 
-MBITS = 100
 CHUNK_BYTES = 16 * 1024
 QUEUE_BYTES = 1024 * 1024  # that wait in front of the cable
 CLONE_NEWNET = 0x40000000
@@ -65,7 +63,7 @@ class Namespaces:
     def namespace_of(self, place: int) -> str | None:
         return self.primary if place == 0 else self.others
 
-    def make(self) -> None:
+    def make(self, mbits: float) -> None:
         for name in (self.others, self.primary):
             _run("ip", "netns", "add", name)
         _run("ip", "-n", self.others, "link", "add", "near", "type", "veth", "peer", "far", "netns", self.primary)
@@ -73,7 +71,7 @@ class Namespaces:
             _run("ip", "-n", name, "link", "set", "lo", "up")
             _run("ip", "-n", name, "link", "set", cable, "up")
             _run("ip", "-n", name, "address", "add", address, "dev", cable)
-            shape = ("rate", f"{MBITS}mbit", "burst", str(4 * CHUNK_BYTES), "limit", str(QUEUE_BYTES))
+            shape = ("rate", f"{mbits}mbit", "burst", str(4 * CHUNK_BYTES), "limit", str(QUEUE_BYTES))
             _run("tc", "-n", name, "qdisc", "add", "dev", cable, "root", "tbf", *shape)
 
     def remove(self) -> None:
@@ -86,40 +84,41 @@ class Relay:
 
     name = "relay"
 
-    def __init__(self, port: int, target: int) -> None:
-        self._port, self._target = port, target
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe  # takes a port to pass on to, and gives the one to dial
+        self._fronts: dict[int, int] = {}
 
     def address_of(self, place: int, port: int) -> str:
-        return f"127.0.0.1:{self._port if place == 0 else port}"
+        if place == 0 and port not in self._fronts:
+            self._pipe.send(port)
+            self._fronts[port] = self._pipe.recv()
+        return f"127.0.0.1:{self._fronts.get(port, port)}"
 
     def listen_on(self, place: int, port: int) -> str:
-        return f"127.0.0.1:{self._target if place == 0 else port}"
+        return f"127.0.0.1:{port}"
 
     def namespace_of(self, place: int) -> str | None:
         return None
 
 
 @contextmanager
-def shaped() -> Iterator[Link]:
+def shaped(mbits: float) -> Iterator[Link]:
     """By namespaces, or else by the relay."""
     link = Namespaces()
     if os.geteuid() == 0 and shutil.which("ip") and shutil.which("tc"):
         try:
-            link.make()
+            link.make(mbits)
             yield link
             return
         except subprocess.CalledProcessError:
             pass  # a container, perhaps
         finally:
             link.remove()
-    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as other:
-        port, target = taken.getsockname()[1], other.getsockname()[1]
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(port, target, theirs), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(mbits, theirs), daemon=True)
     process.start()
     try:
-        ours.recv()
-        yield Relay(port, target)
+        yield Relay(ours)
     finally:
         process.kill()
         process.join()
@@ -138,16 +137,17 @@ def _run(*command: str) -> None:
 
 
 class _Cable:
-    """One direction: chunks leave one after the other, each as long as it takes at MBITS."""
+    """One direction: chunks leave one after the other, each as long as it takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, mbits: float) -> None:
+        self._mbits = mbits
         self._free_at = 0.0
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while chunk := await reader.read(CHUNK_BYTES):
                 now = time.monotonic()
-                self._free_at = max(now, self._free_at) + len(chunk) * 8 / (MBITS * 1e6)
+                self._free_at = max(now, self._free_at) + len(chunk) * 8 / (self._mbits * 1e6)
                 await asyncio.sleep(self._free_at - now)
                 writer.write(chunk)
                 await writer.drain()
@@ -155,22 +155,27 @@ class _Cable:
             writer.close()
 
 
-def _serve(port: int, target: int, pipe: Connection) -> None:
-    inward, outward = _Cable(), _Cable()
+def _serve(mbits: float, pipe: Connection) -> None:
+    async def relay(target: int) -> None:
+        inward, outward = _Cable(mbits), _Cable(mbits)
 
-    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            their_reader, their_writer = await asyncio.open_connection("127.0.0.1", target)
-        except OSError:  # it does not listen yet: whoever dialled tries again
-            writer.close()
-            return
-        await asyncio.gather(
-            inward.carry(reader, their_writer), outward.carry(their_reader, writer), return_exceptions=True
-        )
+        async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                their_reader, their_writer = await asyncio.open_connection("127.0.0.1", target)
+            except OSError:  # it does not listen yet: whoever dialled tries again
+                writer.close()
+                return
+            await asyncio.gather(
+                inward.carry(reader, their_writer), outward.carry(their_reader, writer), return_exceptions=True
+            )
+
+        server = await asyncio.start_server(take, "127.0.0.1", 0)
+        pipe.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
 
     async def main() -> None:
-        server = await asyncio.start_server(take, "127.0.0.1", port)
-        pipe.send(None)
-        await server.serve_forever()
+        relays = []
+        while True:
+            relays.append(asyncio.create_task(relay(await asyncio.to_thread(pipe.recv))))
 
     asyncio.run(main())
