@@ -16,6 +16,7 @@ from ledger.block import Block
 from ledger.certificate import Members
 from ledger.chain import Chain
 from ledger.consensus.engine import Accuse, Admit, Decide, Effect, Engine, Persist, Send, Serve, WakeAt
+from ledger.consensus.messages import MAX_BLOCKS_BYTES
 from ledger.contracts import trust
 from ledger.disk import Statement
 from ledger.engines import EngineKind
@@ -174,7 +175,7 @@ class Performer:
 
     async def _serve_blocks(self, effect: Serve) -> None:
         try:
-            blocks = await self._store.blocks(effect.first, effect.last)
+            blocks = await self._store.some_blocks(effect.first, effect.last, MAX_BLOCKS_BYTES)
         except PlatformError as error:
             log.error("%s: blocks for %s cannot be read: %s", self._host, effect.to, error)
             return

@@ -54,7 +54,8 @@ class StateTransfer:
         self._offers: dict[str, Offer] = {}  # verified, of those that may be asked
         self._answer: tuple[str, int, int, asyncio.Future[Buckets | None]] | None = None  # sender, height, piece
         self._copy: _Copy | None = None
-        self._asked: set[str] = set()  # who awaits an offer that is being made
+        self._asked: set[str] = set()  # from whom we await an offer
+        self._awaited: set[str] = set()  # who awaits one that is being made
         self._tasks: set[asyncio.Task[None]] = set()
         self._fetching = False
         self._drop_timer: asyncio.TimerHandle | None = None
@@ -68,19 +69,22 @@ class StateTransfer:
 
     def ask(self, host: str) -> None:
         """Tells a peer our height; one that is far above it makes an offer."""
+        self._asked.add(host)
         self._send(host, snapshot.encode(Ask(self._height)))
 
     def receive(self, sender: str, raw: bytes) -> None:
         """Raises PeerFault for what must not be sent."""
         match snapshot.decode(raw, sender):
             case Ask(height=height):
-                if self._height - height > self._behind and sender not in self._asked:
-                    self._asked.add(sender)
+                if self._height - height > self._behind and sender not in self._awaited:
+                    self._awaited.add(sender)
                     self.start(self._make_offer(sender, height))
             case Want() as want:
                 self._serve(sender, want)
-            case Offer() as offer:
-                if self._is_useful(offer) and (sender in self._offers or len(self._offers) < MAX_OFFERS):
+            case Offer() as offer:  # one for each question: much work goes into checking it
+                asked = sender in self._asked
+                self._asked.discard(sender)
+                if asked and self._is_useful(offer) and (sender in self._offers or len(self._offers) < MAX_OFFERS):
                     self.start(self._consider(sender, offer))
             case Piece() as piece:
                 self._arrived(sender, piece)
@@ -193,11 +197,13 @@ class StateTransfer:
                 self._drop_later()
             changes = await self._store.changes()
             new = tuple(change for change in changes if height < change.header.height <= copy.height)
-            self._send(sender, snapshot.encode(Offer(copy.taken.block, copy.taken.certificate, copy.nodes, new)))
+            raw = snapshot.encode(Offer(copy.taken.block, copy.taken.certificate, copy.nodes, new))
+            if self._served.allow(sender, len(raw)):
+                self._send(sender, raw)
         except PlatformError as error:
             log.error("%s: no state for %s: %s", self._host, sender, error)
         finally:
-            self._asked.discard(sender)
+            self._awaited.discard(sender)
 
     def _is_outdated(self, copy: "_Copy") -> bool:
         """Nobody fetches it now, and whoever did would be far behind again."""

@@ -8,6 +8,7 @@ told in ledger.checkpoint.
 import asyncio
 import struct
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -99,6 +100,15 @@ class Store:
             ]
         except PeerFault as fault:
             raise _damaged(fault) from None
+
+    async def some_blocks(self, first: int, last: int, size: int) -> list[tuple[Block, Certificate]]:
+        """Of `blocks` the first ones, as many as have `size` bytes together; one at any rate. No more is read."""
+        sizes = await self._database.read(
+            "SELECT length(block) + length(certificate) FROM blocks WHERE height BETWEEN ? AND ? ORDER BY height",
+            (first, last),
+        )
+        count = sum(end <= size for end in accumulate(each for (each,) in sizes))
+        return await self.blocks(first, first + max(1, count) - 1)
 
     async def changes(self) -> tuple[StateProof, ...]:
         """Every change of members since genesis, oldest first."""

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from ledger import snapshot
+from ledger.block import Block
 from ledger.client import Client
 from ledger.consensus import messages
 from ledger.consensus.engine import RESTORED
@@ -14,8 +15,9 @@ from ledger.consensus.messages import Blocks
 from ledger.disk import MemoryDisk
 from ledger.light import verify_exports
 from ledger.links.base import Channel
+from ledger.rates import Rates
 from ledger.replica import ENGINE, STATE
-from ledger.snapshot import Content, Offer, Piece, Want
+from ledger.snapshot import Ask, Content, Offer, Piece, Want
 from ledger.state_transfer import StateTransfer
 from tests.helpers.founders import NAMES, genesis, identity, join
 from tests.helpers.replicas import Cluster, until
@@ -193,6 +195,32 @@ async def test_nobody_near_is_offered_a_state_and_garbage_is_refused() -> None:
         answer = snapshot.encode(Want(1, 7))
         north._receive("east-1", Channel.LEDGER, STATE + answer)
         await until(lambda: (("north-1", Piece(1, 7, None))) in net.said)
+
+
+async def test_offers_that_nobody_asked_for_cost_no_work() -> None:
+    """To check one takes the certificates of all changes of members; any host may claim to be far ahead."""
+    async with grown() as four:
+        net = Net(four)
+        south = await four.start("south-2")
+        await until(lambda: any(isinstance(content, Offer) for _, content in net.said))
+        offer = next(content for _, content in net.said if isinstance(content, Offer))
+        await until(lambda: south.height == offer.height)
+        raw = snapshot.encode(replace(offer, block=Block(replace(offer.block.header, height=10**6), ())))
+        south._transfer.ask("east-1")
+        for _ in range(50):
+            south._receive("east-1", Channel.LEDGER, STATE + raw)
+        await until(lambda: len(south._transfer._tasks) == 1)  # the one that asks now and then
+        assert south.faults["east-1"] == 1
+
+
+async def test_a_few_bytes_do_not_buy_offers_without_end() -> None:
+    async with grown() as four:
+        net, north = Net(four), four.replicas["north-1"]
+        north._transfer._served = Rates(lambda: 0.0, per_second=0, burst=20_000)
+        for _ in range(50):
+            north._receive("east-1", Channel.LEDGER, STATE + snapshot.encode(Ask(0)))
+            await until(lambda: not north._transfer._awaited)
+        assert 1 <= sum(isinstance(content, Offer) for _, content in net.said) <= 2
 
 
 async def test_a_false_state_is_never_adopted_even_if_no_piece_were_checked(monkeypatch: pytest.MonkeyPatch) -> None:
