@@ -24,6 +24,8 @@ MAX_OUTBOX_BYTES = 64 * 1024 * 1024  # of bodies that one agent has sent and has
 MAX_OUTBOX_LETTERS = 10_000
 MAX_MEMORY_BYTES = 8 * 1024 * 1024  # of replies that one mailbox keeps for repeats
 MAX_SENDERS = 10_000  # that one mailbox remembers
+AHEAD_LETTERS = 32  # so many are with an agent at once, that it need not wait for the next one
+AHEAD_BYTES = 1024 * 1024
 LETTER_BYTES = 100  # what a letter or reply counts beside its body
 
 
@@ -146,12 +148,13 @@ class Luggage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class Mailbox:
-    """The receiving side of one resident agent. One letter at a time is with the agent."""
+    """The receiving side of one resident agent. It handles one letter at a time; a few more are with it already."""
 
     def __init__(self, luggage: Luggage) -> None:
         self.luggage = luggage
         self.waiting: deque[Letter] = deque()
-        self.in_hand: Letter | None = None
+        self.in_hand: deque[Letter] = deque()  # with the agent: the one that it handles, and the next ones
+        self._in_hand_bytes = 0
         self.open = False  # closed while the agent is frozen
         self._queued: dict[str, int] = {}  # sender -> the highest sequence that waits or is in hand
         self._waiting_bytes = 0
@@ -190,17 +193,22 @@ class Mailbox:
                 self._forgotten[sender] = upto
 
     def next(self) -> Letter | None:
-        """The letter that the agent should handle now, if it is free and awake."""
-        if not self.open or self.in_hand or not self.waiting:
+        """The next letter that the agent should have, if it is awake and has not enough."""
+        if not self.open or not self.waiting:
             return None
-        self.in_hand = self.waiting.popleft()
-        return self.in_hand
+        if self.in_hand and (len(self.in_hand) >= AHEAD_LETTERS or self._in_hand_bytes >= AHEAD_BYTES):
+            return None
+        letter = self.waiting.popleft()
+        self.in_hand.append(letter)
+        self._in_hand_bytes += _size(letter)
+        return letter
 
     def handled(self, ok: bool, body: bytes) -> Reply | None:
-        """The agent is done with the letter in hand; None when there is none (the agent answered twice)."""
-        letter, self.in_hand = self.in_hand, None
-        if letter is None:
+        """The agent is done with the first letter in hand; None when there is none (the agent answered twice)."""
+        if not self.in_hand:
             return None
+        letter = self.in_hand.popleft()
+        self._in_hand_bytes -= _size(letter)
         self._waiting_bytes -= _size(letter)
         if self._queued[letter.sender] == letter.sequence:
             del self._queued[letter.sender]
@@ -236,9 +244,9 @@ class Mailbox:
     def close(self) -> None:
         """The agent is frozen: what it has not answered was not handled, and goes back to the head of the queue."""
         self.open = False
-        if self.in_hand:
-            self.waiting.appendleft(self.in_hand)
-            self.in_hand = None
+        self.waiting.extendleft(reversed(self.in_hand))
+        self.in_hand.clear()
+        self._in_hand_bytes = 0
 
     def _forget_the_silent(self) -> None:
         """Clients come and go without a word: the longest silent lose their replies, and in the end their place."""

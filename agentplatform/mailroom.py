@@ -6,6 +6,7 @@ The rules are in agentplatform.mail; here they meet the wire, the runner and the
 import asyncio
 import contextlib
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -110,7 +111,8 @@ class Mailroom:
         self._settling: dict[tuple[str, str], int] = {}  # (agent, receiver) -> settled, not written yet
         self._settled: dict[tuple[str, str], int] = {}  # and written
         self._tickets = itertools.count(1)
-        self._ticket: dict[str, int] = {}  # of the letter that is with the agent
+        self._given: dict[str, deque[int]] = {}  # tickets of the letters that are with the agent, in their order
+        self._transacting: set[str] = set()  # agents whose answers rest on checkpoints
         self._outbox_bytes: dict[str, int] = {}  # agent -> of its letters without a reply
 
     # Residents
@@ -128,7 +130,7 @@ class Mailroom:
         """The agent is frozen. Its letters wait; the luggage is as it was at the freeze."""
         box = self.boxes[agent]
         box.close()
-        self._ticket.pop(agent, None)
+        self._given.pop(agent, None)
         return box.luggage
 
     def pause(self, agent: str) -> None:
@@ -145,7 +147,8 @@ class Mailroom:
     def remove(self, agent: str) -> None:
         self.boxes.pop(agent, None)
         self._epochs.pop(agent, None)
-        self._ticket.pop(agent, None)
+        self._given.pop(agent, None)
+        self._transacting.discard(agent)
         self._outbox_bytes.pop(agent, None)
         for key in [key for key in self._calls if key[0] == agent]:
             del self._calls[key]
@@ -199,6 +202,8 @@ class Mailroom:
         box = self.boxes.get(agent)
         if box is None:
             return  # a late frame of an agent that left
+        if checkpoint.answers:
+            self._transacting.add(agent)
         replies = [self._reply(agent, box, *each) for each in checkpoint.answers]
         letters = [self._numbered(agent, box, outgoing) for outgoing in checkpoint.letters]
         posts: list[Letter | Reply] = [post for post in (*replies, *letters) if post is not None]
@@ -271,7 +276,15 @@ class Mailroom:
             self._note(agent, f"{outgoing.kind!r} was not sent to {outgoing.receiver}: {reason}")
 
     def _leave(self, posts: Sequence[Letter | Reply], durable: "asyncio.Future[None]") -> None:
-        """When `durable` is. If that fails, never: the agent is ahead of what is written of it."""
+        """When `durable` is. If that fails, never: the agent is ahead of what is written of it.
+
+        Within the host they need not wait for the disk where what comes of them is written behind them: the log
+        has it in this order, or has none of it.
+        """
+        for post in posts:
+            if post.receiver in self._transacting:
+                self.route(post)
+        posts = [post for post in posts if post.receiver not in self._transacting]
         self._unwritten.update(map(_key, posts))
 
         def leave(done: "asyncio.Future[None]") -> None:
@@ -291,13 +304,15 @@ class Mailroom:
         box = self.boxes.get(agent)
         reply = None if box is None else self._reply(agent, box, ticket, answer)
         if reply is not None:
+            self._transacting.discard(agent)
             self._release(agent, lambda: self.route(reply))
             self._pump(agent)
 
     def _reply(self, agent: str, box: Mailbox, ticket: int, answer: Answer) -> Reply | None:
-        if self._ticket.get(agent) != ticket:
-            return None
-        del self._ticket[agent]
+        given = self._given.get(agent)
+        if not given or given[0] != ticket:
+            return None  # it handles them in their order
+        given.popleft()
         try:
             check("answer", answer.body)
         except Misuse as error:
@@ -405,9 +420,10 @@ class Mailroom:
             self._answer(agent, call, Answer(reply.ok, reply.body))
 
     def _pump(self, agent: str) -> None:
-        letter = self.boxes[agent].next()
-        if letter is not None:
-            ticket = self._ticket[agent] = next(self._tickets)
+        box = self.boxes[agent]
+        while (letter := box.next()) is not None:
+            ticket = next(self._tickets)
+            self._given.setdefault(agent, deque()).append(ticket)
             self._deliver(agent, Delivery(ticket, letter.sender, letter.kind, letter.body))
 
 

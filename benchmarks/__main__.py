@@ -5,6 +5,7 @@ import sys
 
 BENCHMARKS = {
     "migration": "a small agent to and fro between two daemons, beside its floor",
+    "messages": "messages between agents on one host and across two, beside raw Pyro5 calls and a commit",
     "ledger": "transactions a second and time to finality, improved beside the baseline",
     "links": "throughput and round trip of a link between two hosts",
     "ledger-state": "a state of a million accounts: memory, restoring, catching up, and what it costs each block",

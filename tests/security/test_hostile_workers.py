@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from agentplatform import Agent, Message
 from agentplatform.lifecycle import State
-from agentplatform.messages import Answer
+from agentplatform.messages import Answer, Delivery
 from agentplatform.runners.process import handle as handles
 from agentplatform.runners.process import wire
 from agentplatform.runners.process.handle import Handle, Held
@@ -163,6 +163,20 @@ async def test_a_late_answer_to_a_capture_does_not_wake_an_agent_on_its_way(line
     assert line.held.state is State.FROZEN and not line.said
 
 
+async def test_an_agent_that_was_captured_for_nobody_gets_its_messages_again(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = await line.asks(State.FROZEN, 0.0)
+    with pytest.raises(Unavailable, match="took longer"):
+        await late
+    told: list[wire.Down] = []
+    monkeypatch.setattr(line.handle, "tell", told.append)
+    delivery = line.held.tickets[5] = Delivery(5, "client", "odd", b"")
+    line.says(wire.Done(1, b"state"))
+    assert line.held.state is State.RUNNING and line.held.tickets == {5: delivery}
+    assert isinstance(told[0], wire.Thaw) and told[1:] == [wire.Deliver("villain", delivery)]
+
+
 async def test_an_agent_that_is_being_disposed_of_does_not_escape(line: Line) -> None:
     disposal = await line.asks(State.ENDED)
     line.says(GO, wire.Done(1, b""), GO)
@@ -216,7 +230,7 @@ async def test_nothing_is_told_to_a_worker_that_is_gone() -> None:
 async def test_bytes_that_are_no_plain_data_go_no_further(here: Station) -> None:
     birth, _ = await here.create(Villain)
     handle = here.runner._homes[birth.agent]
-    handle.agents[birth.agent].tickets.add(99)
+    handle.agents[birth.agent].tickets[99] = Delivery(99, "client", "odd", b"")
     handle.data_received(bytes(wire.encode(wire.Handled(birth.agent, 99, True, b"\xc1"))))
     _, _, answer = await here.ups.next("answered")
     assert answer == Answer(False, codec.encode(f"{birth.agent} sent an answer that is no plain data"))

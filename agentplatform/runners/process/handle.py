@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from agentplatform.lifecycle import State
+from agentplatform.messages import Delivery
 from agentplatform.runners.process import wire
 from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 
@@ -26,7 +27,7 @@ class Held:
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.tickets: set[int] = set()  # deliveries that were not answered yet
+        self.tickets: dict[int, Delivery] = {}  # deliveries that were not answered yet
         self.early: list[wire.FromAgent] | None = None  # what it did before the daemon knows that it was created
         self.early_bytes = 0
         self.wish: wire.WantsToGo | None = None  # it said so while a question about it was open
@@ -185,11 +186,15 @@ class Handle(asyncio.Protocol):
                 error = Misuse(f"{ask.agent} is {held.state} by now")
             if error is None:
                 # Here, not where the reply is awaited: the frames behind this one are judged by the new state.
+                unanswered = list(held.tickets.values())
                 held.enter(ask.after)
                 held.wish = None
                 if ask.reply.cancelled() and ask.after is State.FROZEN:  # nobody waits for this capture any more
                     held.enter(State.RUNNING)
                     self.tell(wire.Thaw(ask.agent, "the host had stopped waiting for it", None))
+                    for delivery in unanswered:  # it forgot them when it was captured
+                        held.tickets[delivery.ticket] = delivery
+                        self.tell(wire.Deliver(ask.agent, delivery))
             elif held.wish is not None and not self._is_asked(held):
                 wish, held.wish = held.wish, None  # refused because it was leaving by itself
                 self._said(self, held, wish)
@@ -218,13 +223,14 @@ def _may(held: Held, frame: wire.FromAgent) -> bool:
         case wire.Handled():
             if held.state is not State.RUNNING or frame.ticket not in held.tickets:
                 return False
-            held.tickets.discard(frame.ticket)
+            del held.tickets[frame.ticket]
             return True
         case wire.Checkpointed():
             tickets = {ticket for ticket, _, _ in frame.answers}
-            if held.state not in (State.CREATING, State.RUNNING) or not tickets <= held.tickets:
+            if held.state not in (State.CREATING, State.RUNNING) or not tickets <= held.tickets.keys():
                 return False
-            held.tickets -= tickets
+            for ticket in tickets:
+                del held.tickets[ticket]
             return len(tickets) == len(frame.answers)
         case wire.WantsToGo() | wire.WantsToEnd():
             return held.state is State.RUNNING

@@ -156,7 +156,7 @@ class ProcessRunner:
     def deliver(self, agent: str, delivery: Delivery) -> None:
         handle = self._homes.get(agent)
         if handle is not None:
-            handle.agents[agent].tickets.add(delivery.ticket)
+            handle.agents[agent].tickets[delivery.ticket] = delivery
             handle.tell(wire.Deliver(agent, delivery))
 
     def answer(self, agent: str, call: int, answer: Answer) -> None:
