@@ -67,8 +67,11 @@ class Leases:
 
     def forgot(self) -> Persist:
         """The disk was lost, and with it the number of starts: to be kept with the note that says so (RESTORED)."""
-        self.incarnation += FORGOTTEN
-        return Persist(INCARNATION, codec.encode(self.incarnation))
+        return Persist(INCARNATION, codec.encode(self.incarnation + FORGOTTEN))
+
+    def recover(self, recovered: Mapping[str, bytes]) -> None:
+        """After `forgot`: a number that is told before it is durable would be taken back by a crash."""
+        self.incarnation = codec.decode(recovered[INCARNATION], int, OWN)
 
     # The host's side
 

@@ -382,6 +382,7 @@ class Replica:
             self._fail(Unavailable(f"the replica of {self.host} cannot keep a later state ({error}); start it anew"))
         if self._running:
             self._chain, self._leaping = chain, False
+            self.leases.recover(recovered)
             self._begin(self._make_engine(recovered))
             self._tell(chain.best)
 

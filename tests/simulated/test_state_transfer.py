@@ -1,5 +1,6 @@
 """A replica that is far behind takes the state instead of the blocks: over real replicas, with peers that lie."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -12,7 +13,8 @@ from ledger.client import Client
 from ledger.consensus import messages
 from ledger.consensus.engine import RESTORED
 from ledger.consensus.messages import Blocks
-from ledger.disk import MemoryDisk
+from ledger.disk import MemoryDisk, Statement
+from ledger.leases import FORGOTTEN
 from ledger.light import verify_exports
 from ledger.links.base import Channel
 from ledger.rates import Rates
@@ -124,6 +126,35 @@ async def test_a_member_whose_disk_was_lost_leaps_and_does_not_vote_yet() -> Non
         west = await four.start("west-1")
         await until(lambda: west.height == four.replicas["north-1"].height)
         assert west._store is not None and RESTORED in await west._store.engine()
+
+
+async def test_a_new_number_of_starts_is_not_told_before_it_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the members would take the host for an old copy of itself after a crash at that moment."""
+    writing, go_on = asyncio.Event(), asyncio.Event()
+    async with grown() as four:
+        await four.kill("west-1")
+        four.disks["west-1"] = MemoryDisk()
+        Net(four)
+        west = await four.start("west-1")
+        assert west._store is not None
+        database = west._store._database
+        write = database.write
+
+        async def slow(*statements: Statement) -> None:
+            writing.set()
+            await go_on.wait()
+            await write(*statements)
+
+        def held(*statements: Statement) -> "asyncio.Future[None]":
+            is_leap = any("DELETE FROM pieces" in sql for sql, _ in statements)
+            return asyncio.ensure_future(slow(*statements)) if is_leap else write(*statements)
+
+        monkeypatch.setattr(database, "write", held)
+        await writing.wait()
+        assert west.leases.incarnation == 1
+        go_on.set()
+        await until(lambda: west.height == four.replicas["north-1"].height)
+        assert west.leases.incarnation == 1 + FORGOTTEN
 
 
 def bent(lie: Callable[[Content], Content]) -> Callable[[StateTransfer], None]:
