@@ -2,6 +2,7 @@
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 from ledger.errors import Misuse
@@ -14,15 +15,18 @@ def draw() -> Identity:
 
 
 def write(path: Path, identity: Identity) -> None:
-    """Writes a key durably. Refuses to replace a file."""
+    """Writes a key durably: all of it, or there is no such file. Refuses to replace one."""
+    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(identity.seed)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(partial, path)
     except FileExistsError:
         raise Misuse(f"{path} exists; a key is never overwritten") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(identity.seed)
-        file.flush()
-        os.fsync(file.fileno())
+    finally:
+        os.unlink(partial)
     sync_folder(path.parent)
 
 
@@ -44,6 +48,8 @@ def load(path: Path) -> Identity:
         raise Misuse(f"the key {path} cannot be read: {error.strerror}") from None
     if mode & 0o077:
         raise Misuse(f"the key {path} is open to others (mode {mode:04o}); run: chmod 600 {path}")
+    if len(seed) != SEED_BYTES:
+        raise Misuse(f"the key {path} has {len(seed)} bytes, not {SEED_BYTES}; put it back from a copy of it")
     return Identity(seed)
 
 
