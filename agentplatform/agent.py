@@ -63,8 +63,8 @@ class Agent:
 
     Override the hooks that you need. Keep in attributes what must survive a move: everything that pickle can
     handle travels, with NumPy arrays among the cheapest. What cannot travel (a lock, a socket, an open file)
-    is best made in `on_arrival` and dropped in `on_dispatching`; or define `__getstate__` and `__setstate__`,
-    and start them from the ones of this class.
+    is best left out in `__getstate__` and made in `on_creation` and `on_arrival`, or in `__setstate__`; start these from
+    the ones of this class. An agent without checkpoints may also drop it in `on_dispatching`.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_place")  # `_place` stays out of __dict__, so it is never captured
@@ -79,7 +79,8 @@ class Agent:
 
     "message": each message is handled exactly once. The state, the answer and what was sent are written as one when the
     handler has returned, and leave only then. So the state must be such as can travel at any time, not after
-    `on_dispatching` alone: leave what cannot out of `__getstate__`. A `call` in a handler leaves at once.
+    `on_dispatching` alone: leave what cannot out of `__getstate__`. A `call` in a handler leaves at once, and is made
+    again when the handler must run again.
 
     A number of seconds: a checkpoint so long after the first act since the last one. "hop": the state in which it came
     (or was created). What it did since then is forgotten, also when it answered for it, and may be done again.
@@ -92,19 +93,21 @@ class Agent:
         """The first hook of an agent's life, called once. `init` is the plain data given to `create`.
 
         An exception here refuses the creation, and its text reaches who asked for it. What is sent here leaves when
-        the creation has succeeded.
+        the creation has succeeded. An agent that keeps no checkpoints is created again when its host was restarted.
         """
 
     def run(self) -> Any:
         """What the agent does on its own, beside answering messages. Usually `async`, often with a loop.
 
-        It starts after `on_creation`, and anew after each arrival and each failed move. When the agent is about to
-        move it is cancelled (`asyncio.CancelledError` at its current `await`): keep progress in attributes. When it
-        returns the agent lives on and answers messages.
+        It starts after `on_creation`, and anew after each arrival, each failed move and each restart of its host. When
+        the agent is about to move it is cancelled (`asyncio.CancelledError` at its current `await`): keep progress in
+        attributes. When it returns the agent lives on and answers messages. What it does between two `await`s, with
+        what it sends there, is kept as one.
         """
 
     def handle_message(self, message: Message) -> Any:
         """Answers one message; what it returns is the answer (plain data). Messages come one at a time, in order.
+        What it sends leaves when it has returned, together with the answer (see `checkpoint`).
 
         An exception becomes an error for the one who asked and a traceback in the agent's log; the agent lives on.
         """
@@ -114,7 +117,10 @@ class Agent:
         """The agent is about to leave for `destination`: the last hook here. An exception cancels the move."""
 
     def on_arrival(self, arrival: Arrival) -> Any:
-        """The agent has moved: `arrival.host` and `arrival.source` are host names, `arrival.epoch` counts moves."""
+        """The agent has moved: `arrival.host` and `arrival.source` are host names, `arrival.epoch` counts moves.
+
+        Also when its host was started again: then `arrival.source` is None, and the state that of the last checkpoint.
+        """
 
     def on_move_failed(self, reason: str) -> Any:
         """The agent asked to go, or was sent, and is still here. `reason` says why, for people to read."""
