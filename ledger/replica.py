@@ -70,6 +70,7 @@ class Replica:
         """
         self.host = host
         self.faults: Counter[str] = Counter()  # messages that each peer should not have sent
+        self._noted: Counter[tuple[str, int]] = Counter()  # the same by the level of the log
         self.failure: Unavailable | None = None  # why the replica has stopped by itself
         self._identity = identity
         self._genesis = genesis
@@ -299,14 +300,12 @@ class Replica:
             self._blame(fault)
         except UnknownRules as unknown:
             self._fail(unknown)
-        except Exception:
-            self.faults[sender] += 1
-            log.exception("%s: a message from %s could not be worked on", self.host, sender)
+        except Exception as error:
+            self._note(sender, logging.ERROR, "a message could not be worked on", error)
         self._performer.check_complete()
 
     def _blame(self, fault: PeerFault) -> None:
-        self.faults[fault.peer] += 1
-        log.warning("%s: %s", self.host, fault)
+        self._note(fault.peer, logging.WARNING, str(fault))
 
     def _link_changed(self, host: str, up: bool) -> None:
         if up and self._running:
@@ -317,9 +316,18 @@ class Replica:
 
     def _accuse(self, accusation: Accuse) -> None:
         """The evidence is kept with the same step's writes."""
-        host = accusation.host
+        self._note(
+            accusation.host, logging.CRITICAL, f"two different things were signed for one place: {accusation.domain}"
+        )
+
+    def _note(self, host: str, level: int, fault: str, error: Exception | None = None) -> None:
+        """A line for the first of a host's faults of this level, the second, the fourth, the eighth: not for each,
+        or few bytes from a peer would fill our disk.
+        """
         self.faults[host] += 1
-        log.error("%s: %s signed two different things where one is allowed: %s", self.host, host, accusation)
+        self._noted[host, level] += 1
+        if (count := self._noted[host, level]).bit_count() == 1:
+            log.log(level, "%s: %s (fault %d of %s)", self.host, fault, count, host, exc_info=error)
 
     # What goes out
 

@@ -7,7 +7,9 @@ import pytest
 
 from ledger import codec, outbox, requests
 from ledger.block import Header
+from ledger.certificate import VOTE_DOMAIN
 from ledger.client import Client
+from ledger.consensus.engine import Accuse
 from ledger.contracts import records, trust
 from ledger.contracts.records import RecordHop
 from ledger.contracts.rules import VoteRules
@@ -289,6 +291,21 @@ async def test_bad_messages_are_counted_and_change_nothing(message: bytes) -> No
         both.links["north-2"].send("north-1", Channel.LEDGER, message)
         await until(lambda: leader.faults["north-2"] == 1)
         assert await leader.submit(both.call("north-1", hop(), "records")) == 1
+
+
+async def test_a_peer_cannot_fill_the_disk_with_lines_about_it(caplog: pytest.LogCaptureFixture) -> None:
+    async with cluster("north-1") as alone:
+        leader = alone.replicas["north-1"]
+        for _ in range(1000):
+            leader._receive("north-2", Channel.LEDGER, b"\x07")
+        assert leader.faults["north-2"] == 1000
+        assert [record.args[2] for record in caplog.records] == [2**power for power in range(10)]  # type: ignore[index]
+        caplog.clear()
+        twice = Accuse(
+            "north-2", VOTE_DOMAIN, *[identity("north-2").signed(VOTE_DOMAIN, each) for each in (b"a", b"b")]
+        )
+        leader._accuse(twice)  # what is worse has its own count
+        assert "two different things were signed" in caplog.text and "(fault 1 of north-2)" in caplog.text
 
 
 async def test_a_message_that_finds_a_bug_does_not_stop_the_replica(monkeypatch: pytest.MonkeyPatch) -> None:
