@@ -18,10 +18,14 @@ class Intake:
         self._queues: dict[str, deque[bytes]] = {}  # of those who have something waiting, in the order of their turns
         self._busy = False
 
+    def room(self, sender: str) -> int:
+        """How many of `sender`'s transactions are not dropped."""
+        return MAX_QUEUED - len(self._queues.get(sender, ()))
+
     def put(self, sender: str, transactions: Sequence[bytes]) -> None:
         """A few are taken at once when nothing waits; many wait, and their senders take turns."""
-        queue = self._queues.setdefault(sender, deque())
-        queue.extend(transactions[: MAX_QUEUED - len(queue)])
+        fitting = transactions[: self.room(sender)]
+        self._queues.setdefault(sender, deque()).extend(fitting)
         if not self._busy:
             self._busy = True
             self._work()

@@ -5,7 +5,7 @@ asks the sender for, and hands the engine the proposal when it is complete. What
 header names, since the engine compares its transactions' root as ever.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Annotated
@@ -21,7 +21,7 @@ from ledger.errors import PeerFault
 from ledger.transaction import transaction_id
 
 EACH_BYTES = 2 * 1024 * 1024  # that are remembered of one sender's transactions: about twice a block
-ENTRY_BYTES = 256  # that remembering one takes besides
+ENTRY_BYTES = 384  # that remembering one takes besides
 PATIENCE = 0.02  # seconds: what its client sent everybody may be just behind the proposal
 
 _Positions = Annotated[tuple[int, ...], msgspec.Meta(min_length=1, max_length=MAX_BLOCK_TRANSACTIONS)]
@@ -60,13 +60,13 @@ class Heard:
         self._each_bytes = each_bytes
         self._raws: dict[bytes, bytes] = {}
         self._senders: Counter[bytes] = Counter()  # of whom each is remembered
-        self._names: dict[str, dict[bytes, None]] = {}  # sender -> what is remembered of it, in the order it came
+        self._names: dict[str, OrderedDict[bytes, None]] = {}  # sender -> what is remembered of it, oldest first
         self._bytes: Counter[str] = Counter()  # that this takes
 
     def put(self, sender: str, raws: Iterable[bytes]) -> dict[bytes, bytes]:
         """Returns them by their names."""
         named = {transaction_id(raw): raw for raw in raws}
-        own = self._names.setdefault(sender, {})
+        own = self._names.setdefault(sender, OrderedDict())
         for name, raw in named.items():
             if name not in own:
                 own[name] = None

@@ -107,9 +107,10 @@ class Requests:
         self.put(sender, codec.decode(message, _Spread, sender))
 
     def put(self, sender: str, raws: Sequence[bytes]) -> None:
-        """Refusing one tells nobody: its client waits elsewhere."""
-        self._heard(sender, raws)
-        self._intake.put(sender, raws)
+        """Refusing one tells nobody: its client waits elsewhere. What is dropped costs no work, not even a hash."""
+        fitting = raws[: self._intake.room(sender)]
+        self._heard(sender, fitting)
+        self._intake.put(sender, fitting)
 
     def _admit(self, sender: str, raws: list[bytes]) -> None:
         chain = self._chain()

@@ -1,13 +1,18 @@
 """What one message can make a replica keep or do: a member that lies does not fill the memory of the others."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from ledger import codec
 from ledger.certificate import COMMIT, PREPARE, Ballot
+from ledger.chain import Chain
 from ledger.consensus import messages
 from ledger.consensus.messages import MAX_RELAYED, Relay, Vote
 from ledger.errors import PeerFault
+from ledger.intake import MAX_QUEUED
 from ledger.requests import SPREAD, Requests
+from tests.helpers.founders import genesis
 from tests.helpers.ipbft_script import Script
 
 LARGE = bytes(1 << 20)
@@ -58,3 +63,26 @@ def test_heights_and_views_are_numbers_that_can_be_counted_on(height: int) -> No
     ):
         with pytest.raises(PeerFault, match="no Envelope: Expected `int`"):
             script.nodes["b"].engine.message("a", raw, 0.0, script.wall)
+
+
+def test_what_is_dropped_for_want_of_room_is_not_even_hashed() -> None:
+    """Else a peer would buy a hash, and a place among what is remembered, for each two bytes that it sends."""
+    heard: list[tuple[str, int]] = []
+    requests = Requests(
+        "a",
+        lambda: None,
+        lambda: Chain(genesis()).best,
+        tuple,
+        lambda *_: None,
+        lambda *_: None,
+        lambda _: nullcontext(),
+        lambda _: None,
+        lambda sender, raws: heard.append((sender, len(raws))),
+        broadcast=True,
+    )
+    requests._intake._busy = True  # a slice is being verified
+    for _ in range(100):
+        requests.put("flood", [b"x"] * 1000)
+    requests.put("c", [b"y"])
+    assert sum(count for sender, count in heard if sender == "flood") == MAX_QUEUED
+    assert heard[-1] == ("c", 1)
