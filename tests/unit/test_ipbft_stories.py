@@ -19,8 +19,8 @@ def test_every_mutant_has_a_story_of_its_own() -> None:
     assert len({killed.story for killed in KILLED.values()}) == len(KILLED)
 
 
-def test_the_page_of_threats_tells_the_same() -> None:
-    rows = (Path(__file__).parents[2] / "docs/ledger-threats.md").read_text(encoding="utf-8").splitlines()
+def test_the_page_of_tests_tells_the_same() -> None:
+    rows = (Path(__file__).parents[2] / "docs/ledger-tests.md").read_text(encoding="utf-8").splitlines()
     for killed in KILLED.values():
         (row,) = [row for row in rows if row.split("|")[2:3] == [f" `{killed.story.__name__}` "]]
         said = [killed.search.adversary, killed.search.weather, f"{killed.search.seeds:,}"]

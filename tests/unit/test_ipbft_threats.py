@@ -1,4 +1,4 @@
-"""What a Byzantine member may try, each in a few lines. docs/ledger-threats.md says where the others are shown."""
+"""What a Byzantine member may try, each in a few lines. docs/ledger-tests.md says where the others are shown."""
 
 import msgspec
 import pytest
