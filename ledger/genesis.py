@@ -62,9 +62,7 @@ class Genesis(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
                 " the version that founded it"
             )
         if not 1 <= len(self.organisations) <= MAX_ORGANISATIONS:
-            raise Misuse(
-                f"{len(self.organisations)} organisations found the chain; give 1 to {MAX_ORGANISATIONS}"
-            )
+            raise Misuse(f"{len(self.organisations)} organisations found the chain; give 1 to {MAX_ORGANISATIONS}")
         _check_unique(self.organisations)
         if self.auditor is not None:
             _check_key("the auditor", self.auditor)
