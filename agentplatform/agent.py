@@ -63,8 +63,8 @@ class Agent:
 
     Override the hooks that you need. Keep in attributes what must survive a move: everything that pickle can
     handle travels, with NumPy arrays among the cheapest. What cannot travel (a lock, a socket, an open file)
-    is best left out in `__getstate__` and made in `on_creation` and `on_arrival`, or in `__setstate__`; start these from
-    the ones of this class. An agent without checkpoints may also drop it in `on_dispatching`.
+    is best left out in `__getstate__` and made in `on_creation` and `on_arrival`, or in `__setstate__`; start
+    these from the ones of this class. An agent without checkpoints may also drop it in `on_dispatching`.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_place")  # `_place` stays out of __dict__, so it is never captured
@@ -79,8 +79,8 @@ class Agent:
 
     "message": each message is handled exactly once. The state, the answer and what was sent are written as one when the
     handler has returned, and leave only then. So the state must be such as can travel at any time, not after
-    `on_dispatching` alone: leave what cannot out of `__getstate__`. A `call` in a handler leaves at once, and is made
-    again when the handler must run again.
+    `on_dispatching` alone: leave what cannot out of `__getstate__`. A `call` in a handler leaves at once; when
+    the handler must run again, the same call gets the same answer.
 
     A number of seconds: a checkpoint so long after the first act since the last one. "hop": the state in which it came
     (or was created). What it did since then is forgotten, also when it answered for it, and may be done again.

@@ -99,6 +99,13 @@ class Seen(NamedTuple):
     reply: Reply | None
 
 
+class Loose(msgspec.Struct, frozen=True):
+    """A letter that left before the state that knows of it (agentplatform.replay)."""
+
+    letter: Letter
+    cause: tuple[str, int] | None  # sender and sequence of the message in whose handling it was sent; None: of `run`
+
+
 class Change(msgspec.Struct, frozen=True):
     """What one checkpoint writes."""
 
@@ -106,6 +113,8 @@ class Change(msgspec.Struct, frozen=True):
     seen: Sequence[Seen] = ()
     forgotten: Sequence[tuple[str, int]] = ()  # sender, and up to which number its replies may go
     letters: Sequence[Letter] = ()
+    loose: Sequence[Loose] = ()  # those of the letters whose answers the state does not know
+    done: Sequence[tuple[str, int]] = ()  # receiver and sequence of letters that are loose no more
     group: Group | None = None
 
 

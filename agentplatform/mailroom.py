@@ -20,6 +20,7 @@ from agentplatform.mail import (
     MAX_OUTBOX_LETTERS,
     Change,
     Letter,
+    Loose,
     Luggage,
     Mailbox,
     Post,
@@ -28,6 +29,7 @@ from agentplatform.mail import (
     Settled,
 )
 from agentplatform.messages import Answer, Checkpoint, Delivery, Outgoing
+from agentplatform.replay import Replay
 from agentplatform.whereabouts import Whereabouts
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
@@ -44,10 +46,17 @@ class Outbox(Protocol):
 
     def checkpoint(self, agent: str, change: Change) -> "asyncio.Future[None]": ...
 
-    def keep_letter(self, letter: Letter) -> "asyncio.Future[None]": ...
+    def keep_letter(self, letter: Letter, loose: Loose | None = None) -> "asyncio.Future[None]":
+        """With `loose` when it leaves before the state that knows of it."""
+
+    def keep_answer(self, agent: str, receiver: str, sequence: int, answer: Answer) -> None:
+        """To a loose letter; durable with what is written next."""
 
     def reserve_numbers(self, agent: str, receiver: str, upto: int) -> "asyncio.Future[None]":
         """No letter up to this number is kept, and no number up to it is used again after a restart."""
+
+    def drop_loose(self, agent: str) -> None:
+        """None of its letters is loose any more; durable with what is written next."""
 
     def drop_letters(self, agent: str, receiver: str, upto: int) -> None:
         """All up to this number were replied to; durable with what is written next."""
@@ -112,14 +121,23 @@ class Mailroom:
         self._settled: dict[tuple[str, str], int] = {}  # and written
         self._tickets = itertools.count(1)
         self._given: dict[str, deque[int]] = {}  # tickets of the letters that are with the agent, in their order
+        self._replays: dict[str, Replay] = {}
         self._transacting: set[str] = set()  # agents whose answers rest on checkpoints
         self._outbox_bytes: dict[str, int] = {}  # agent -> of its letters without a reply
 
     # Residents
 
-    def admit(self, agent: str, epoch: int, luggage: Luggage, waiting: Iterable[Letter] = ()) -> None:
+    def admit(
+        self,
+        agent: str,
+        epoch: int,
+        luggage: Luggage,
+        waiting: Iterable[Letter] = (),
+        replay: Replay | None = None,
+    ) -> None:
         """A new resident. Its letters are delivered from now on."""
         box = self.boxes[agent] = Mailbox(luggage)
+        self._replays[agent] = Replay() if replay is None else replay
         self._epochs[agent] = epoch
         self._outbox_bytes[agent] = sum(_size(each) for sent in luggage.sent.values() for each in sent.letters)
         for letter in waiting:
@@ -131,6 +149,9 @@ class Mailroom:
         box = self.boxes[agent]
         box.close()
         self._given.pop(agent, None)
+        if self._replays[agent]:  # the captured state knows of all; a call that waited has heard so
+            self._replays[agent] = Replay()
+            self._outbox.drop_loose(agent)
         return box.luggage
 
     def pause(self, agent: str) -> None:
@@ -148,6 +169,7 @@ class Mailroom:
         self.boxes.pop(agent, None)
         self._epochs.pop(agent, None)
         self._given.pop(agent, None)
+        self._replays.pop(agent, None)
         self._transacting.discard(agent)
         self._outbox_bytes.pop(agent, None)
         for key in [key for key in self._calls if key[0] == agent]:
@@ -204,15 +226,24 @@ class Mailroom:
             return  # a late frame of an agent that left
         if checkpoint.answers:
             self._transacting.add(agent)
+        replay, loose = self._replays[agent], []
+        letters = []
+        for outgoing in checkpoint.letters:
+            if (letter := self._numbered(agent, box, outgoing)) is not None:
+                letters.append(letter)
+                if outgoing.call is not None:
+                    loose.append(Loose(letter, _cause(box, outgoing)))
+                    replay.add(loose[-1], outgoing.call)
         replies = [self._reply(agent, box, *each) for each in checkpoint.answers]
-        letters = [self._numbered(agent, box, outgoing) for outgoing in checkpoint.letters]
         posts: list[Letter | Reply] = [post for post in (*replies, *letters) if post is not None]
         seen, forgotten = box.changes()
         change = Change(
             checkpoint.state,
             seen,
             forgotten,
-            [post for post in posts if isinstance(post, Letter)],
+            letters,
+            loose,
+            replay.checkpointed(checkpoint.calling, box.luggage.senders),
             box.luggage.group,
         )
         self._leave(posts, self._outbox.checkpoint(agent, change))
@@ -221,10 +252,13 @@ class Mailroom:
     def sent(self, agent: str, outgoing: Outgoing) -> None:
         """Numbers what an agent sends and keeps it; it leaves when it is durable."""
         box = self.boxes.get(agent)
-        letter = None if box is None else self._numbered(agent, box, outgoing)
-        if letter is None:
+        if box is None or (letter := self._numbered(agent, box, outgoing)) is None:
             return
-        if outgoing.kept:
+        if outgoing.loose:
+            loose = Loose(letter, _cause(box, outgoing))
+            self._replays[agent].add(loose, outgoing.call)
+            self._leave([letter], self._outbox.keep_letter(letter, loose))
+        elif outgoing.kept:
             self._leave([letter], self._outbox.keep_letter(letter))
         else:
             self._leave_unkept(letter)
@@ -248,6 +282,8 @@ class Mailroom:
             check(outgoing.kind, outgoing.body)
             receiver = self._whereabouts.resolve(outgoing.receiver)
             sent = box.luggage.sent.get(receiver, Sent())
+            if self._adopted(agent, box, receiver, outgoing):
+                return None
             self._check_room(agent, box.luggage, len(outgoing.body))
         except (Misuse, Unavailable) as error:
             self._not_sent(agent, outgoing, str(error))
@@ -263,6 +299,21 @@ class Mailroom:
         if outgoing.call is not None:
             self._calls[agent, receiver, letter.sequence] = outgoing.call
         return letter
+
+    def _adopted(self, agent: str, box: Mailbox, receiver: str, outgoing: Outgoing) -> bool:
+        """Whether it left already, before a crash after which the agent does it again."""
+        cause = _cause(box, outgoing)
+        found = self._replays[agent].adopt(cause, receiver, outgoing.kind, outgoing.body, outgoing.call)
+        if found is None:
+            return False
+        letter, answer = found
+        if outgoing.call is None:
+            return True
+        if answer is not None:
+            self._answer(agent, outgoing.call, answer)
+        else:
+            self._calls[agent, receiver, letter.sequence] = outgoing.call
+        return True
 
     def _check_room(self, agent: str, luggage: Luggage, size: int) -> None:
         count = sum(len(sent.letters) for sent in luggage.sent.values())
@@ -415,9 +466,12 @@ class Mailroom:
         if sent.settled and (agent, reply.sender) not in self._numbers:
             self._outbox.drop_letters(agent, reply.sender, sent.settled)
             self._settling[agent, reply.sender] = sent.settled
+        answer = Answer(reply.ok, reply.body)
+        if self._replays[agent].answered(reply.sender, reply.sequence, answer):
+            self._outbox.keep_answer(agent, reply.sender, reply.sequence, answer)
         call = self._calls.pop((agent, reply.sender, reply.sequence), None)
         if call is not None:
-            self._answer(agent, call, Answer(reply.ok, reply.body))
+            self._answer(agent, call, answer)
 
     def _pump(self, agent: str) -> None:
         box = self.boxes[agent]
@@ -425,6 +479,13 @@ class Mailroom:
             ticket = next(self._tickets)
             self._given.setdefault(agent, deque()).append(ticket)
             self._deliver(agent, Delivery(ticket, letter.sender, letter.kind, letter.body))
+
+
+def _cause(box: Mailbox, outgoing: Outgoing) -> tuple[str, int] | None:
+    """The message in whose handling it was sent. An agent handles the first that it has in hand."""
+    if not outgoing.handling or not box.in_hand:
+        return None
+    return box.in_hand[0].sender, box.in_hand[0].sequence
 
 
 def check(kind: str, body: bytes) -> None:

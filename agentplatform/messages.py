@@ -28,6 +28,8 @@ class Outgoing(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
     call: int | None
     kept: bool = True  # False: it is lost with its host, and leaves without being written
+    loose: bool = False  # it leaves before the state that knows of it
+    handling: bool = False  # it was sent in the handling of a message
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
@@ -51,3 +53,4 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     state: Captured | None  # None: as at the last checkpoint
     answers: tuple[tuple[int, Answer], ...]  # of deliveries, by their tickets
     letters: tuple[Outgoing, ...]
+    calling: tuple[int, ...] = ()  # the agent's numbers of the calls that it waits for

@@ -17,6 +17,7 @@ from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Letter, Luggage
 from agentplatform.messages import Arrival
 from agentplatform.parcel.manifest import Birth, Manifest, Parcel, open_birth, open_parcel
+from agentplatform.replay import Replay
 from agentplatform.runners.base import Runner
 from ledger import codec
 from ledger.errors import PeerFault, PlatformError, Unavailable
@@ -35,6 +36,7 @@ class Guest(msgspec.Struct, frozen=True):
     certificate: bytes
     luggage: Luggage
     parcel: Parcel
+    loose: Replay | None = None  # what it did beyond its state, if a restart brings it back
 
 
 class Arrivals:
@@ -185,7 +187,8 @@ class Arrivals:
         else:
             guest = await self.unpack(kept, agent)
         guest.luggage.group = group
-        return replace(guest, parcel=replace(guest.parcel, state=state))
+        loose = Replay(await self._journal.kept.loose(agent))
+        return replace(guest, parcel=replace(guest.parcel, state=state), loose=loose)
 
     async def birth(self, agent: str) -> tuple[Birth, bytes, bytes]:
         """Of an agent that was created here: the birth certificate, decoded and not, and what it was created with."""

@@ -231,7 +231,7 @@ class Carrier:
         elif await self.arrivals.open_again(guest):
             self._runner.activate(agent, arrival)
             letters = letters_for(agent, mail, self.host)
-            self.residents.settle(guest.birth, guest.certificate, epoch, guest.luggage, letters)
+            self.residents.settle(guest.birth, guest.certificate, epoch, guest.luggage, letters, guest.loose)
         else:
             self._surroundings.located(agent, epoch, self.host)
 

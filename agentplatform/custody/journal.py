@@ -25,7 +25,8 @@ from agentplatform.custody.records import (
     Record,
 )
 from agentplatform.custody.state import Custody
-from agentplatform.mail import Change, Letter
+from agentplatform.mail import Change, Letter, Loose
+from agentplatform.messages import Answer
 from ledger import codec
 from ledger.disk import Database, Disk, Statement
 from ledger.errors import Misuse
@@ -140,12 +141,21 @@ class Journal:
         """Raises PeerFault for a state that no honest worker sends."""
         return self._write(*self.kept.checkpoint(agent, change))
 
-    def keep_letter(self, letter: Letter) -> "asyncio.Future[None]":
-        return self._write(kept.letter(letter))
+    def keep_letter(self, letter: Letter, loose: Loose | None = None) -> "asyncio.Future[None]":
+        """With `loose` when it leaves before the state that knows of it."""
+        return self._write(kept.letter(letter), *(() if loose is None else (kept.loose(loose),)))
+
+    def keep_answer(self, agent: str, receiver: str, sequence: int, answer: Answer) -> None:
+        """To a loose letter. Written with what is written next."""
+        self._lazy.append(kept.answered(agent, receiver, sequence, answer))
 
     def reserve_numbers(self, agent: str, receiver: str, upto: int) -> "asyncio.Future[None]":
         """Letters up to this number may have left, and none of them is kept."""
         return self._write(*kept.replied(agent, receiver, upto))
+
+    def drop_loose(self, agent: str) -> None:
+        """None of its letters is loose any more. Written with what is written next."""
+        self._lazy.append(("DELETE FROM loose WHERE agent = ?", (agent,)))
 
     def drop_letters(self, agent: str, receiver: str, upto: int) -> None:
         """All letters to `receiver` up to this number were replied to. Written with what is written next."""

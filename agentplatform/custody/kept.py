@@ -4,8 +4,8 @@ A checkpoint is one transaction of these: a state, what the agent had read by th
 the agent's next parcel is written, which is newer. The statements run in the journal's database.
 """
 
-from agentplatform.mail import Change, Letter, Luggage, Reply, Seen
-from agentplatform.messages import Captured
+from agentplatform.mail import Change, Letter, Loose, Luggage, Reply, Seen
+from agentplatform.messages import Answer, Captured
 from agentplatform.runners.place import DIGEST_BYTES, MAX_STATE_BYTES
 from ledger import codec
 from ledger.disk import Database, Statement
@@ -25,6 +25,9 @@ TABLES = (
     # What it has sent. All up to a letter of NULL was replied to; that row remembers the number.
     """CREATE TABLE outbox (agent TEXT NOT NULL, receiver TEXT NOT NULL, sequence INTEGER NOT NULL, letter BLOB,
        PRIMARY KEY (agent, receiver, sequence)) WITHOUT ROWID""",
+    # Letters that left before the state that knows of them, in their order, and the answers that came.
+    """CREATE TABLE loose (position INTEGER PRIMARY KEY, agent TEXT NOT NULL, receiver TEXT NOT NULL,
+       sequence INTEGER NOT NULL, body BLOB NOT NULL, answer BLOB, UNIQUE (agent, receiver, sequence))""",
 )
 
 
@@ -46,7 +49,11 @@ class Kept:
             reply = None if seen.reply is None else codec.encode(seen.reply)
             row = (agent, seen.sender, seen.sequence, seen.epoch, reply)
             statements.append(("INSERT OR REPLACE INTO inbox VALUES (?, ?, ?, ?, ?)", row))
-        return statements + [letter(each) for each in change.letters]
+        statements += [letter(each) for each in change.letters] + [loose(each) for each in change.loose]
+        return statements + [
+            ("DELETE FROM loose WHERE agent = ? AND receiver = ? AND sequence = ?", (agent, *key))
+            for key in change.done
+        ]
 
     def _state(self, agent: str, state: Captured, group: Group | None) -> list[Statement]:
         before = self._pieces.get(agent, {})
@@ -67,7 +74,7 @@ class Kept:
     def forget_state(self, agent: str) -> list[Statement]:
         """There is a newer one in a parcel, or none any more."""
         self._pieces.pop(agent, None)
-        return [(f"DELETE FROM {table} WHERE agent = ?", (agent,)) for table in ("states", "pieces", "inbox")]
+        return [(f"DELETE FROM {table} WHERE agent = ?", (agent,)) for table in ("states", "pieces", "inbox", "loose")]
 
     def forget(self, agent: str) -> list[Statement]:
         """It does not live here any more."""
@@ -100,6 +107,14 @@ class Kept:
         for receiver, sequence, raw in await self.letters(agent):
             luggage.recall_sent(receiver, sequence, None if raw is None else codec.decode(raw, Letter, _OWN))
 
+    async def loose(self, agent: str) -> list[tuple[Loose, Answer | None]]:
+        """What left before the state that knows of it, in its order."""
+        rows = await self._database.read("SELECT body, answer FROM loose WHERE agent = ? ORDER BY position", (agent,))
+        return [
+            (codec.decode(body, Loose, _OWN), None if answer is None else codec.decode(answer, Answer, _OWN))
+            for body, answer in rows
+        ]
+
     async def letters(self, agent: str) -> list[tuple[str, int, bytes | None]]:
         """(receiver, sequence, letter), in order; all up to a letter of None were replied to."""
         rows = await self._database.read(
@@ -111,6 +126,17 @@ class Kept:
 def letter(each: Letter) -> Statement:
     row = (each.sender, each.receiver, each.sequence, codec.encode(each))
     return ("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?)", row)
+
+
+def loose(each: Loose) -> Statement:
+    row = (each.letter.sender, each.letter.receiver, each.letter.sequence, codec.encode(each))
+    return ("INSERT OR REPLACE INTO loose (agent, receiver, sequence, body) VALUES (?, ?, ?, ?)", row)
+
+
+def answered(agent: str, receiver: str, sequence: int, answer: Answer) -> Statement:
+    """A loose letter was."""
+    where = "WHERE agent = ? AND receiver = ? AND sequence = ?"
+    return (f"UPDATE loose SET answer = ? {where}", (codec.encode(answer), agent, receiver, sequence))
 
 
 def replied(agent: str, receiver: str, upto: int) -> list[Statement]:

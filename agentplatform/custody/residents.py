@@ -10,6 +10,7 @@ from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Letter, Luggage
 from agentplatform.mailroom import Mailroom
 from agentplatform.parcel.manifest import Birth
+from agentplatform.replay import Replay
 from ledger.errors import Unavailable
 
 
@@ -27,12 +28,18 @@ class Residents:
         self._code: dict[bytes, bytes] = {}  # bundles seen since the start, by digest
 
     def settle(
-        self, birth: Birth, certificate: bytes, epoch: int, luggage: Luggage, waiting: Iterable[Letter] = ()
+        self,
+        birth: Birth,
+        certificate: bytes,
+        epoch: int,
+        luggage: Luggage,
+        waiting: Iterable[Letter] = (),
+        replay: Replay | None = None,
     ) -> None:
         """An agent lives here from now on, and gets its mail."""
         self.known[birth.agent] = Resident(birth, certificate, time.time())
         self._surroundings.located(birth.agent, epoch, self.host)
-        self._mailroom.admit(birth.agent, epoch, luggage, waiting)
+        self._mailroom.admit(birth.agent, epoch, luggage, waiting, replay)
 
     def forget(self, agent: str) -> None:
         self.known.pop(agent, None)

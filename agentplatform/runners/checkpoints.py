@@ -103,7 +103,7 @@ class Checkpoints:
         # Who calls in a handler waits for the answer there, and not at the boundary.
         urgent = outgoing.call is not None and not self.at_boundary
         if urgent or sum(len(letter.body) for letter in self._letters) > MAX_HELD_BYTES:
-            self.let_out()
+            self.let_out(loose=True)
         else:
             self._wake()
 
@@ -114,15 +114,15 @@ class Checkpoints:
             self._upcalls.answered(self._agent, ticket, answer)
             self._acted()
 
-    def let_out(self) -> None:
+    def let_out(self, loose: bool = False) -> None:
         """What was sent leaves now, and is kept by itself: it must not wait for the state, or there will be none."""
         letters, self._letters = self._letters, []
         for letter in letters:
-            self._upcalls.sent(self._agent, letter)
+            self._upcalls.sent(self._agent, replace(letter, loose=loose))
 
     # At a message boundary
 
-    def take(self, agent: Agent) -> None:
+    def take(self, agent: Agent, calling: tuple[int, ...] = ()) -> None:
         """A checkpoint, if one is due. Raises Misuse when the state cannot be captured: then the messages that were
         handled are answered with that, and nothing else leaves."""
         if not (self._due or self._answers or self._letters):
@@ -139,9 +139,9 @@ class Checkpoints:
                     self._answer(letter.call, refusal)
             if answers:
                 refused = tuple((ticket, refusal) for ticket, _ in answers)
-                self._upcalls.checkpointed(self._agent, Checkpoint(None, refused, ()))
+                self._upcalls.checkpointed(self._agent, Checkpoint(None, refused, (), calling))
             raise Misuse(reason) from error
-        self._upcalls.checkpointed(self._agent, Checkpoint(state, answers, letters))
+        self._upcalls.checkpointed(self._agent, Checkpoint(state, answers, letters, calling))
 
     def _acted(self) -> None:
         if isinstance(self._policy, float) and self._timer is None:

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from agentplatform.lifecycle import State
@@ -17,6 +18,10 @@ MAX_PIECES = (MAX_STATE_BYTES // PIECE_BYTES) + (1 << 16)  # a buffer begins a p
 DIGEST_BYTES = 32
 MAX_NAME = 256  # characters of a receiver, a kind or a host
 ACTING = frozenset({State.CREATING, State.RUNNING, State.FREEZING, State.DISPOSING})
+
+
+handling: ContextVar[bool] = ContextVar("handling", default=False)
+"""Whether the code that runs handles a message, rather than being a part of `run`."""
 
 
 class AgentPlace:
@@ -79,6 +84,11 @@ class AgentPlace:
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
 
+    @property
+    def calling(self) -> tuple[int, ...]:
+        """The calls that wait for an answer: the code behind them has not run."""
+        return tuple(self._calls)
+
     def leave(self) -> None:
         """The agent is captured or ended: whoever still waits for an answer here waits in vain."""
         self.wish = None
@@ -88,7 +98,8 @@ class AgentPlace:
     def _post(self, receiver: str, kind: str, body: Any, call: int | None) -> None:
         _check_name("a receiver", receiver)
         _check_name("a message's kind", kind)
-        self._send(Outgoing(receiver, kind, plain(body, f"a {kind!r} message"), call))
+        body = plain(body, f"a {kind!r} message")
+        self._send(Outgoing(receiver, kind, body, call, handling=handling.get()))
 
     def _arrived(self) -> Arrival:
         if self.arrival is None:

@@ -18,7 +18,7 @@ from agentplatform.messages import Answer, Arrival, Delivery
 from agentplatform.parcel import state as states
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.checkpoints import Checkpoints
-from agentplatform.runners.place import MAX_STATE_BYTES, AgentPlace, plain
+from agentplatform.runners.place import MAX_STATE_BYTES, AgentPlace, handling, plain
 from ledger import codec
 from ledger.errors import Misuse, PlatformError, Unavailable
 
@@ -177,11 +177,12 @@ class Resident:
     def _checkpoint(self) -> None:
         assert self.instance is not None
         try:
-            self._checkpoints.take(self.instance)
+            self._checkpoints.take(self.instance, self._place.calling)
         except Misuse as error:
             self._upcalls.printed(self.id, "err", f"{error}\n")
 
     async def _handle(self, delivery: Delivery) -> None:
+        handling.set(True)
         try:
             message = Message(delivery.kind, codec.decode(delivery.body, object), delivery.sender)
             value = await self._hook("handle_message", message)
@@ -191,6 +192,8 @@ class Resident:
                 raise
             self._print_traceback(error)
             answer = Answer(False, codec.encode(words(error)))
+        finally:
+            handling.set(False)
         self._checkpoints.answered(delivery.ticket, answer)
 
     async def _go(self, destination: str) -> None:

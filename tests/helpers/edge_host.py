@@ -20,10 +20,11 @@ from agentplatform.custody.journal import Journal
 from agentplatform.custody.records import Record
 from agentplatform.custody.state import Custody
 from agentplatform.custody.surroundings import Hop
-from agentplatform.mail import Change, Letter, Luggage, Post, Reply, Settled
+from agentplatform.mail import Change, Letter, Loose, Luggage, Post, Reply, Settled
 from agentplatform.mailroom import Mailroom
 from agentplatform.messages import Answer, Checkpoint, Outgoing
 from agentplatform.parcel.manifest import Birth, code_digest, give_birth, open_birth
+from agentplatform.replay import Replay
 from agentplatform.settings import Handoff as Deadlines
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
@@ -84,8 +85,8 @@ class WatchedJournal(Journal):
         future.add_done_callback(lambda done: None if done.cancelled() or done.exception() else self._note(record))
         return future
 
-    def keep_letter(self, letter: Letter) -> "asyncio.Future[None]":
-        return self._keep([letter_key(letter)], super().keep_letter(letter))
+    def keep_letter(self, letter: Letter, loose: Loose | None = None) -> "asyncio.Future[None]":
+        return self._keep([letter_key(letter)], super().keep_letter(letter, loose))
 
     def checkpoint(self, agent: str, change: Change) -> "asyncio.Future[None]":
         keys = [letter_key(letter) for letter in change.letters]
@@ -107,7 +108,9 @@ def letter_key(letter: Letter) -> tuple[str, str, str, int]:
 
 
 class WatchedMailroom(Mailroom):
-    def admit(self, agent: str, epoch: int, luggage: Luggage, waiting: Iterable[Letter] = ()) -> None:
+    def admit(
+        self, agent: str, epoch: int, luggage: Luggage, waiting: Iterable[Letter] = (), replay: Replay | None = None
+    ) -> None:
         """What an agent brings was written where it was sent, or came in a parcel that was."""
         promised = cast(WatchedJournal, self._outbox).promised
         promised |= {letter_key(each) for sent in luggage.sent.values() for each in sent.letters}
@@ -116,7 +119,7 @@ class WatchedMailroom(Mailroom):
             for sender, memory in luggage.senders.items()
             for each in memory.replies
         }
-        super().admit(agent, epoch, luggage, waiting)
+        super().admit(agent, epoch, luggage, waiting, replay)
 
 
 class EdgeHost:

@@ -6,6 +6,7 @@ it when two copies do.
 
 import asyncio
 import hashlib
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,8 @@ class Copy(msgspec.Struct):
     state: dict[str, Any]
     phase: str = INERT
     epoch: int = 0
+    inbox: list[Delivery] = msgspec.field(default_factory=list)
+    calling: tuple[int, Delivery, int] | None = None  # the handler waits for the answer to its nth call
 
 
 class Runs:
@@ -64,6 +67,7 @@ class RunnerTwin:
         self.known: dict[str, set[bytes]] = {}  # agent -> the pieces that its host has
         self.unpicklable: dict[str, str] = {}  # agent -> the attribute
         self._upcalls = upcalls
+        self._numbers = itertools.count(1)
 
     async def start(self) -> None: ...
 
@@ -116,6 +120,7 @@ class RunnerTwin:
     def freeze(self, agent: str) -> bytes:
         copy = self.copies[agent]
         copy.phase = FROZEN
+        copy.inbox, copy.calling = [], None
         self.known.pop(agent, None)
         self.runs.end(agent, self.host)
         return codec.encode(copy.state)
@@ -145,9 +150,24 @@ class RunnerTwin:
         self.runs.end(agent, self.host)
 
     def deliver(self, agent: str, delivery: Delivery) -> None:
-        self._soon(agent, lambda copy: self._handle(agent, copy, delivery))
+        if (copy := self.copies.get(agent)) is not None:
+            copy.inbox.append(delivery)
+        self._soon(agent, lambda copy: self._go_on(agent, copy))
 
-    def answer(self, agent: str, call: int, answer: Answer) -> None: ...
+    def answer(self, agent: str, call: int, answer: Answer) -> None:
+        def finish(copy: Copy) -> None:
+            if copy.calling is not None and copy.calling[0] == call:
+                _, delivery, done = copy.calling
+                _, *notes = codec.decode(delivery.body, list)
+                if done + 1 < len(notes):
+                    self._call(agent, copy, delivery, done + 1)
+                    return
+                copy.calling = None
+                copy.state.setdefault("passed", []).extend(notes)
+                self._checkpoint(agent, copy, (delivery.ticket, Answer(answer.ok, answer.body)))
+                self._go_on(agent, copy)
+
+        self._soon(agent, finish)
 
     # The agents
 
@@ -165,6 +185,11 @@ class RunnerTwin:
 
         asyncio.get_running_loop().call_soon(later)
 
+    def _go_on(self, agent: str, copy: Copy) -> None:
+        """One message at a time."""
+        while copy.inbox and copy.calling is None and copy.phase == RUNNING:
+            self._handle(agent, copy, copy.inbox.pop(0))
+
     def _handle(self, agent: str, copy: Copy, delivery: Delivery) -> None:
         body = codec.decode(delivery.body, object)
         letters = []
@@ -174,14 +199,21 @@ class RunnerTwin:
             case "pass on":  # [receiver, body]
                 letters.append(Outgoing(body[0], "note", codec.encode(body[1]), None))
                 copy.state.setdefault("passed", []).append(body[1])
+            case "call":  # [receiver, body, body, ..]
+                self._call(agent, copy, delivery, 0)
+                return
         answer = Answer(True, codec.encode(len(copy.state["handled"])))
         self._checkpoint(agent, copy, (delivery.ticket, answer), *letters)
         if delivery.kind == "go":
             self._upcalls.wants_to_go(agent, body, self.freeze(agent))
 
-    def _checkpoint(
-        self, agent: str, copy: Copy, answer: tuple[int, Answer] | None = None, *letters: Outgoing
-    ) -> None:
+    def _call(self, agent: str, copy: Copy, delivery: Delivery, which: int) -> None:
+        to, *notes = codec.decode(delivery.body, list)
+        copy.calling = next(self._numbers), delivery, which
+        note = codec.encode(notes[which])
+        self._upcalls.sent(agent, Outgoing(to, "note", note, copy.calling[0], loose=True, handling=True))
+
+    def _checkpoint(self, agent: str, copy: Copy, answer: tuple[int, Answer] | None = None, *letters: Outgoing) -> None:
         """As a worker does after each message; a state of some size comes in pieces."""
         if self.policy == "hop":
             for letter in letters:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.journal import Journal
-from agentplatform.mail import MAX_BODY_BYTES, Change, Letter, Luggage, Mailbox, Sent
+from agentplatform.mail import MAX_BODY_BYTES, Change, Letter, Loose, Luggage, Mailbox, Sent
 from agentplatform.mailroom import RESERVED_NUMBERS, Mailroom
 from agentplatform.messages import Answer, Delivery, Outgoing
 from agentplatform.whereabouts import Located, Whereabouts
@@ -140,7 +140,7 @@ class Desk:
             lambda agent, text: self.notes.append((agent, text)),
         )
 
-    def keep_letter(self, letter: Letter) -> "asyncio.Future[None]":
+    def keep_letter(self, letter: Letter, loose: Loose | None = None) -> "asyncio.Future[None]":
         return self.checkpoint(letter.sender, Change(None, letters=[letter]))
 
     def checkpoint(self, agent: str, change: Change) -> "asyncio.Future[None]":
@@ -151,6 +151,10 @@ class Desk:
     def reserve_numbers(self, agent: str, receiver: str, upto: int) -> "asyncio.Future[None]":
         self.reserved.append((agent, receiver, upto))
         return self.checkpoint(agent, Change(None))
+
+    def keep_answer(self, agent: str, receiver: str, sequence: int, answer: Answer) -> None: ...
+
+    def drop_loose(self, agent: str) -> None: ...
 
     def flush(self) -> None: ...
 

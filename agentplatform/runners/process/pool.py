@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from agentplatform.lifecycle import State
-from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
+from agentplatform.messages import Answer, Arrival, Delivery, Outgoing
 from agentplatform.parcel.manifest import Birth
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.process import jail, wire
@@ -263,8 +265,7 @@ class ProcessRunner:
             case wire.Sent() if not wire.is_plain(frame.body):
                 self._refuse_letter(frame.agent, Outgoing(frame.receiver, frame.kind, b"", frame.call))
             case wire.Sent():
-                letter = Outgoing(frame.receiver, frame.kind, frame.body, frame.call, frame.kept)
-                self._upcalls.sent(frame.agent, letter)
+                self._upcalls.sent(frame.agent, frame.outgoing())
             case wire.Checkpointed():
                 self._checkpointed(frame)
             case wire.Printed():
@@ -289,7 +290,7 @@ class ProcessRunner:
                 letters.append(letter)
             else:
                 self._refuse_letter(frame.agent, letter)
-        self._upcalls.checkpointed(frame.agent, Checkpoint(checkpoint.state, answers, tuple(letters)))
+        self._upcalls.checkpointed(frame.agent, replace(checkpoint, answers=answers, letters=tuple(letters)))
 
     def _refuse_letter(self, agent: str, letter: Outgoing) -> None:
         words = f"the {letter.kind!r} message to {letter.receiver} is no plain data; it was not sent"

@@ -133,6 +133,11 @@ class Sent(_Frame, frozen=True):
     body: Body
     call: Number | None
     kept: bool
+    loose: bool
+    handling: bool
+
+    def outgoing(self) -> Outgoing:
+        return Outgoing(self.receiver, self.kind, self.body, self.call, self.kept, self.loose, self.handling)
 
 
 class Handled(_Frame, frozen=True):
@@ -150,7 +155,8 @@ class Checkpointed(_Frame, frozen=True):
     pieces: Annotated[tuple[Digest, ...], Meta(max_length=MAX_PIECES)]
     fresh: Annotated[tuple[tuple[Digest, Piece], ...], Meta(max_length=MAX_PIECES)]
     answers: tuple[tuple[Number, bool, Body], ...]
-    letters: tuple[tuple[Name, Name, Body, Number | None], ...]
+    letters: tuple[tuple[Name, Name, Body, Number | None, bool], ...]  # the last: sent in the handling of a message
+    calling: tuple[Number, ...]
 
     @classmethod
     def of(cls, agent: str, checkpoint: Checkpoint) -> "Checkpointed":
@@ -161,13 +167,18 @@ class Checkpointed(_Frame, frozen=True):
             state.pieces,
             state.fresh,
             tuple((ticket, answer.ok, answer.body) for ticket, answer in checkpoint.answers),
-            tuple((each.receiver, each.kind, each.body, each.call) for each in checkpoint.letters),
+            tuple((each.receiver, each.kind, each.body, each.call, each.handling) for each in checkpoint.letters),
+            checkpoint.calling,
         )
 
     def checkpoint(self) -> Checkpoint:
         state = None if self.head is None else Captured(self.head, self.pieces, self.fresh)
         answers = tuple((ticket, Answer(ok, body)) for ticket, ok, body in self.answers)
-        return Checkpoint(state, answers, tuple(Outgoing(*letter) for letter in self.letters))
+        letters = tuple(
+            Outgoing(receiver, kind, body, call, handling=handling)
+            for receiver, kind, body, call, handling in self.letters
+        )
+        return Checkpoint(state, answers, letters, self.calling)
 
 
 class Printed(_Frame, frozen=True):
@@ -203,8 +214,9 @@ def weight(frame: FromAgent) -> int:
         case WantsToGo():
             return 2048 + len(frame.state)
         case Checkpointed():
-            small = 200 * (len(frame.answers) + len(frame.letters) + len(frame.pieces) + len(frame.fresh))
-            bodies = sum(len(body) for _, _, body in frame.answers) + sum(len(body) for _, _, body, _ in frame.letters)
+            parts = (frame.answers, frame.letters, frame.pieces, frame.fresh, frame.calling)
+            small = 200 * sum(map(len, parts))
+            bodies = sum(len(body) for _, _, body in frame.answers) + sum(len(body) for _, _, body, *_ in frame.letters)
             return 2048 + small + bodies + len(frame.head or b"") + sum(len(piece) for _, piece in frame.fresh)
     return 2048
 

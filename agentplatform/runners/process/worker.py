@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import uvloop
+from msgspec.structs import astuple
 
 from agentplatform.agent import Agent
 from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
@@ -148,7 +149,7 @@ class Worker(asyncio.Protocol):
         self._tell(wire.Checkpointed.of(agent, checkpoint))
 
     def sent(self, agent: str, outgoing: Outgoing) -> None:
-        self._tell(wire.Sent(agent, outgoing.receiver, outgoing.kind, outgoing.body, outgoing.call, outgoing.kept))
+        self._tell(wire.Sent(agent, *astuple(outgoing)))
 
     def answered(self, agent: str, ticket: int, answer: Answer) -> None:
         self._tell(wire.Handled(agent, ticket, answer.ok, answer.body))
