@@ -15,10 +15,10 @@ demo: .venv/ready
 	@$(BIN)/agentplatform demo $(if $(INPUT),--input "$(INPUT)")
 
 test: .venv/ready lint
-	$(BIN)/pytest -n auto -m "not slow"
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow"
 
 test-all: .venv/ready lint
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 lint: .venv/ready
 	$(BIN)/ruff check .
