@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import pytest
 
+from ledger import codec
 from ledger.client import Client
 from ledger.consensus.ipbft.engine import Ipbft
 from ledger.consensus.ipbft.standing import PREPARED_KEY, PROPOSAL_KEY
@@ -19,7 +20,8 @@ from ledger.contracts.records import RecordHop
 from ledger.engines import EngineKind
 from ledger.errors import Misuse
 from ledger.links.base import Channel
-from ledger.replica import TRANSACTIONS, Replica
+from ledger.proposals import Bodies, Envelope, Short, Want
+from ledger.replica import PROPOSAL, TRANSACTIONS, Replica
 from tests.helpers.founders import NAMES, genesis, identity, join, revoke
 from tests.helpers.replicas import Cluster, until
 
@@ -157,6 +159,31 @@ async def test_many_calls_from_every_host() -> None:
             found = [records.hop(replica.state, digest(host), epoch) for host in ring for epoch in range(1, 11)]
             assert [each.height if each else None for each in found] == [receipt.height for receipt in receipts]
             assert not replica.faults
+
+
+async def test_a_short_proposal_whose_parts_are_lost_is_completed_without_a_change_of_view() -> None:
+    """The timers of the view are too long to help."""
+    patient = Settings(view_timeout=600, max_view_timeout=600, resend_every=0.05, status_every=0.2)
+    lost: set[tuple[str, str, type]] = set()
+
+    def drops(source: str, target: str, channel: Channel, message: bytes) -> bool:
+        """What the leader's client sends, and of each part of a proposal the first one on each link."""
+        if message[:1] == PROPOSAL:
+            part = source, target, type(codec.decode(message[1:], Envelope).content)
+            known = part in lost
+            lost.add(part)
+            return not known
+        return message[:1] == TRANSACTIONS and source == leader
+
+    async with cluster(engine=IPBFT._replace(create=partial(Ipbft, settings=patient))) as four:
+        leader = leader_of(four.replicas["north-1"])
+        other = next(host for host in four.replicas if host != leader)
+        await until(lambda: all(len(links.up()) == 3 for links in four.links.values()))
+        four.hub.drops = drops
+        await Client(four.replicas[leader], identity(leader)).call("records", hop(leader, 1, other))
+        assert {part for _, _, part in lost} == {Short, Want, Bodies}
+        assert all(replica._performer.engine.view == 0 for replica in four.replicas.values())
+        assert not any(replica.faults for replica in four.replicas.values())
 
 
 async def test_transactions_travel_once_and_one_that_only_the_primary_heard_is_fetched_from_it() -> None:
