@@ -59,9 +59,7 @@ def test_the_search_soon_catches(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(
-    ("byzantine", "at_least", "walks"), [("a", 40_000, 300), ("d", 100_000, 300), ("b", 200_000, 30)]
-)
+@pytest.mark.parametrize(("byzantine", "at_least", "walks"), [("a", 40_000, 300), ("d", 100_000, 300)])
 def test_all_states_and_engines_that_keep_running_come_to_no_other(byzantine: str, at_least: int, walks: int) -> None:
     explorer = explore(byzantine)
     assert len(explorer.came) > at_least
