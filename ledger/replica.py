@@ -83,23 +83,23 @@ class Replica:
         self._observers: list[BlockObserver] = []
         self._failure_observers: list[Callable[[Unavailable], None]] = []
         self._proposals = Proposals(
-            lambda: self._chain.best.header.height,
-            lambda member, raw: self._send(member, PROPOSAL + raw),
-            self._put_together,
-            self._shielded,
-            lambda seconds, act: asyncio.get_running_loop().call_later(seconds, act),
+            height=lambda: self._chain.best.header.height,
+            send=lambda member, raw: self._send(member, PROPOSAL + raw),
+            deliver=self._put_together,
+            shielded=self._shielded,
+            later=lambda seconds, act: asyncio.get_running_loop().call_later(seconds, act),
         )
         self._requests = Requests(
             host,
-            lambda: self._chain if self._running and not self._leaping else None,
-            lambda: self._final,
-            lambda: [member.host for member in self._members.members],
-            lambda member, raw: self._send(member, TRANSACTIONS + raw),
-            lambda raws: self._performer.command(raws),
-            self._shielded,
-            self._blame,
-            self._proposals.heard,
-            engine.clients_broadcast,
+            chain=lambda: self._chain if self._running and not self._leaping else None,
+            final=lambda: self._final,
+            members=lambda: [member.host for member in self._members.members],
+            send=lambda member, raw: self._send(member, TRANSACTIONS + raw),
+            command=lambda raws: self._performer.command(raws),
+            shielded=self._shielded,
+            blame=self._blame,
+            heard=self._proposals.heard,
+            broadcast=engine.clients_broadcast,
         )
         self._running = False
         self._leaping = False  # the chain is being exchanged: the engine rests
@@ -127,13 +127,13 @@ class Replica:
                 self.host,
                 opened,
                 self._kind,
-                self._clock,
-                self._wall,
-                self._send_engine,
-                self._adopt,
-                self._requests.put,
-                self._accuse,
-                self._fail,
+                clock=self._clock,
+                wall=self._wall,
+                send=self._send_engine,
+                adopt=self._adopt,
+                admit=self._requests.put,
+                accuse=self._accuse,
+                failed=self._fail,
             )
             self._chain = Chain(self._genesis, stored.snapshot, self._performer.on_append)
             self._chain.check_rules()
@@ -142,11 +142,11 @@ class Replica:
                 self.host,
                 self._identity,
                 stored.engine,
-                lambda: self._chain,
-                lambda: self._performer.engine,
-                lambda host, raw: self._send(host, HEARTBEAT + raw),
-                lambda kept: opened.write(store.persist(kept)),
-                self._lease_clock,
+                chain=lambda: self._chain,
+                engine=lambda: self._performer.engine,
+                send=lambda host, raw: self._send(host, HEARTBEAT + raw),
+                write=lambda kept: opened.write(store.persist(kept)),
+                clock=self._lease_clock,
             )
             await self.leases.started()
         except PlatformError:
@@ -158,13 +158,13 @@ class Replica:
             self.host,
             self._genesis,
             opened,
-            lambda: self._chain,
-            lambda host, raw: self._send(host, STATE + raw),
-            self._links.up,
-            self._blame,
-            self._leap,
-            self._clock,
-            self._leap_behind,
+            chain=lambda: self._chain,
+            send=lambda host, raw: self._send(host, STATE + raw),
+            peers=self._links.up,
+            blame=self._blame,
+            adopt=self._leap,
+            clock=self._clock,
+            behind=self._leap_behind,
         )
         self._transfer.start(self._transfer.run())
         self._begin(engine)

@@ -70,14 +70,14 @@ def test_what_is_dropped_for_want_of_room_is_not_even_hashed() -> None:
     heard: list[tuple[str, int]] = []
     requests = Requests(
         "a",
-        lambda: None,
-        lambda: Chain(genesis()).best,
-        tuple,
-        lambda *_: None,
-        lambda *_: None,
-        lambda _: nullcontext(),
-        lambda _: None,
-        lambda sender, raws: heard.append((sender, len(raws))),
+        chain=lambda: None,
+        final=lambda: Chain(genesis()).best,
+        members=tuple,
+        send=lambda *_: None,
+        command=lambda *_: None,
+        shielded=lambda _: nullcontext(),
+        blame=lambda _: None,
+        heard=lambda sender, raws: heard.append((sender, len(raws))),
         broadcast=True,
     )
     requests._intake._busy = True  # a slice is being verified
