@@ -31,16 +31,18 @@ Say = Callable[[str], None]
 def measure(
     steps: tuple[int, ...], rounds: int, mbits: float, full: bool, plot: Path | None, folder: Path, say: Say
 ) -> dict[str, Any]:
-    verify = ledger_floor.verifications_per_core()
-    cores = os.cpu_count() or 1
-    bound = verify * cores / N
-    say(f"{cores} cores, {verify:.0f} verifications a second on each: at most {bound:.0f} transactions a second")
+    rates = [ledger_floor.verifications_per_core()]
     loopback = ledger_runs.compare(N, steps, rounds, folder, LOOPBACK)
     show(loopback, rounds, say)
     with ledger_link.shaped(mbits) as link:
         narrow = ledger_runs.compare(N, steps, rounds, folder, link)
     show(narrow, rounds, say)
+    rates.append(ledger_floor.verifications_per_core())
     by_block = ledger_runs.sweep(N, BLOCKS, SWEEP, rounds, folder)
+    rates.append(ledger_floor.verifications_per_core())
+    verify, cores = max(rates), os.cpu_count() or 1  # a machine that others use too is never faster than it is
+    bound = verify * cores / N
+    say(f"{cores} cores, {verify:.0f} verifications a second on each: at most {bound:.0f} transactions a second")
     for size, tps in by_block.items():
         say(f"blocks of {size:5}: {tps:6.0f} transfers a second, {tps / bound:.2f} of the bound")
     final = ledger_runs.finality(N, folder)
@@ -60,6 +62,7 @@ def measure(
         "ratio_mean": round(narrow.mean_ratio(), 3),
         "ratio_loopback": round(loopback.mean_ratio(), 3),
         "verify_per_s_core": round(verify),
+        "verify_per_s_core_during_the_run": [round(rate) for rate in rates],
         "tps_over_bound": round(max(by_block.values()) / bound, 3),
         "finality_ms_p50": round(final.improved * 1000, 3),
         "finality_over_floor": round(final.improved / final.floor, 2),
