@@ -159,7 +159,11 @@ class Agent:
         self._where().dispatch(host)
 
     def send(self, receiver: str, kind: str, body: Any = None) -> None:
-        """Sends a message to an agent (id or name), wherever it is, and does not wait. `body` is plain data."""
+        """Sends a message to an agent, wherever it is, and does not wait. `body` is plain data.
+
+        To an id, or to a name; a name that this host knows nothing of (as just after its start) is refused, with a
+        note in the agent's log.
+        """
         self._where().send(receiver, kind, body)
 
     async def call(

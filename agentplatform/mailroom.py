@@ -29,6 +29,7 @@ from agentplatform.mail import (
     Settled,
 )
 from agentplatform.messages import Answer, Checkpoint, Delivery, Outgoing
+from agentplatform.parcel.manifest import AGENT_ID
 from agentplatform.replay import Replay
 from agentplatform.whereabouts import Whereabouts
 from ledger import codec
@@ -280,7 +281,9 @@ class Mailroom:
     def _numbered(self, agent: str, box: Mailbox, outgoing: Outgoing) -> Letter | None:
         try:
             check(outgoing.kind, outgoing.body)
-            receiver = self._whereabouts.resolve(outgoing.receiver)
+            receiver = outgoing.receiver
+            if not AGENT_ID.fullmatch(receiver):  # a whole id needs no news: after a restart there is none yet
+                receiver = self._whereabouts.resolve(receiver)
             sent = box.luggage.sent.get(receiver, Sent())
             if self._adopted(agent, box, receiver, outgoing):
                 return None

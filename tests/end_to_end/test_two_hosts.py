@@ -16,7 +16,7 @@ from tests.helpers.shuttle import Careless, Dreamer, Shuttle, Teller
 
 NORTH, SOUTH = "north", "south"
 OTHER = {NORTH: SOUTH, SOUTH: NORTH}
-LETTERS = 300  # one-way, from one agent to another
+LETTERS = 250  # from one agent to another
 
 
 @pytest.fixture(scope="module")

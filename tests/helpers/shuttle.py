@@ -55,7 +55,7 @@ class Shuttle(Agent):
 
 
 class Teller(Agent):
-    """Tells another agent the numbers from 1 on, one-way."""
+    """Tells another agent the numbers from 1 on, most of them one-way."""
 
     def on_creation(self, init: Any) -> None:
         self.to, self.last = init
@@ -63,8 +63,12 @@ class Teller(Agent):
 
     async def run(self) -> None:
         while self.told < self.last:
-            self.told += 1
-            self.send(self.to, "note", self.told)
+            number = self.told + 1
+            if number % 5:
+                self.send(self.to, "note", number)
+            else:
+                await self.call(self.to, "note", number, timeout=60.0)
+            self.told = number
             await asyncio.sleep(0.002)
 
     def handle_message(self, message: Message) -> Any:
