@@ -8,7 +8,7 @@ import contextlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -29,6 +29,7 @@ from agentplatform.mail import (
     Settled,
 )
 from agentplatform.messages import Answer, Checkpoint, Delivery, Outgoing
+from agentplatform.outbox import Outbox
 from agentplatform.parcel.manifest import AGENT_ID
 from agentplatform.replay import Replay
 from agentplatform.whereabouts import Whereabouts
@@ -40,30 +41,6 @@ _Key = tuple[bool, str, str, int]  # of a letter (True) or reply: sender, receiv
 RESERVED_NUMBERS = 1024  # written ahead for letters that are not kept
 RESEND_AT_ONCE = 64  # letters to one receiver that are sent again in one round
 MAX_IDLE_CLIENTS = 1_000  # whose numbering is kept
-
-
-class Outbox(Protocol):
-    """Where what agents do is kept (custody's journal). What is queued first is durable first."""
-
-    def checkpoint(self, agent: str, change: Change) -> "asyncio.Future[None]": ...
-
-    def keep_letter(self, letter: Letter, loose: Loose | None = None) -> "asyncio.Future[None]":
-        """With `loose` when it leaves before the state that knows of it."""
-
-    def keep_answer(self, agent: str, receiver: str, sequence: int, answer: Answer) -> None:
-        """To a loose letter; durable with what is written next."""
-
-    def reserve_numbers(self, agent: str, receiver: str, upto: int) -> "asyncio.Future[None]":
-        """No letter up to this number is kept, and no number up to it is used again after a restart."""
-
-    def drop_loose(self, agent: str) -> None:
-        """None of its letters is loose any more; durable with what is written next."""
-
-    def drop_letters(self, agent: str, receiver: str, upto: int) -> None:
-        """All up to this number were replied to; durable with what is written next."""
-
-    def flush(self) -> "asyncio.Future[None] | None":
-        """Writes what waits for the next write; None when there is nothing."""
 
 
 class Client:
