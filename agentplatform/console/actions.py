@@ -2,7 +2,8 @@
 
 import asyncio
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -156,16 +157,23 @@ def rotate_key(args: Namespace) -> Plain:
 
 def adopt_key(args: Namespace) -> Plain:
     """For a host that does not run: puts the next key in place without having heard that the chain took it."""
+    return {"host": args.name, "old": asyncio.run(_put_in_place(args))}
+
+
+async def _put_in_place(args: Namespace) -> str:
+    async with stopped(args) as (home, _):
+        return str(rotation.put_in_place(home))
+
+
+@asynccontextmanager
+async def stopped(args: Namespace) -> AsyncIterator[tuple[Home, FileDisk]]:
+    """The host `args.name` and its disk. Raises Misuse when there is none, or while it runs."""
     home = homes(args.root).get(args.name)
     if home is None:
         raise Misuse(f"there is no host {args.name!r} under {args.root}")
-    return {"host": args.name, "old": asyncio.run(_put_in_place(home))}
-
-
-async def _put_in_place(home: Home) -> str:
-    disk = FileDisk(home.data)  # refuses when the host runs
+    disk = FileDisk(home.data)
     try:
-        return str(rotation.put_in_place(home))
+        yield home, disk
     finally:
         await disk.close()
 

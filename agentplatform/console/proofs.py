@@ -6,13 +6,11 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from agentplatform.console.actions import which_hosts
+from agentplatform.console.actions import stopped, which_hosts
 from agentplatform.frontdoor.client import Host, connect, homes
 from agentplatform.hops import AGENT_DOMAIN
-from agentplatform.settings import Home
 from ledger import codec, genesisfile, store, subjects
 from ledger.contracts import accounts
-from ledger.disk import FileDisk
 from ledger.errors import Misuse, PeerFault
 from ledger.evidence import Evidence, Place
 from ledger.genesis import DOMAIN as GENESIS_DOMAIN
@@ -79,18 +77,12 @@ def evidence(args: Namespace) -> Plain:
 
 def restored(args: Namespace) -> Plain:
     """Marks the data of a host that does not run: its replica signs nothing until it is safe."""
-    home = homes(args.root).get(args.name)
-    if home is None:
-        raise Misuse(f"there is no host {args.name!r} under {args.root}")
-    return {"host": args.name, "height": asyncio.run(_mark(home))}
+    return {"host": args.name, "height": asyncio.run(_mark(args))}
 
 
-async def _mark(home: Home) -> int:
-    disk = FileDisk(home.data)  # refuses when the host runs
-    try:
+async def _mark(args: Namespace) -> int:
+    async with stopped(args) as (home, disk):
         return await store.mark_restored(disk, genesisfile.read(home.genesis))
-    finally:
-        await disk.close()
 
 
 def _checked(where: str, shown: list[Export], chain: bytes) -> tuple[LightClient, list[Place]]:
