@@ -155,9 +155,10 @@ class Proposals:
 
     def shorten(self, message: bytes, host: str) -> bytes | None:
         """What goes to the members in the place of an engine's `message`; None when that is no proposal."""
+        if not messages.is_proposal(message):
+            return None  # seen without opening it: votes come this way too
         content = messages.decode(message, host)
-        if not isinstance(content, Propose):
-            return None
+        assert isinstance(content, Propose)
         block = content.block
         self._proposed, self._served = (block.digest(), block), set()
         return codec.encode(Envelope(Short(content.view, block.header, tuple(map(transaction_id, block.transactions)))))

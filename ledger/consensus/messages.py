@@ -118,6 +118,14 @@ def decode(raw: bytes, sender: str) -> Content:
     return codec.decode_canonical(raw, Envelope, sender).content
 
 
+def is_proposal(own: bytes) -> bool:
+    """Whether a message that we have encoded ourselves is a Propose, by its tag: without opening what may be large."""
+    return own.startswith(_PROPOSE)
+
+
+_PROPOSE = codec.encode((("propose", 0, 0),))[:-2]  # as an encoded Envelope with a Propose begins
+
+
 def encode_blocks(blocks: list[tuple[Block, Certificate]]) -> bytes:
     """The message that answers a `Serve`: as many of `blocks`, from the first on, as fit; at least one.
 
