@@ -81,21 +81,20 @@ class Changes(Generic[C]):
 
 def open_signed(signed: Signed, domain: str, kind: type[C], members: Members, verify: Verifier, sender: str) -> C:
     """Verifies, then parses a VIEW-CHANGE of one of `members`. What it says is not looked at."""
-    if not verify(signed.signer, domain, signed.body, signed.signature):
-        raise PeerFault(sender, "sent a VIEW-CHANGE with a bad signature")
-    change = codec.decode_canonical(signed.body, kind, sender)
-    if members.key_of(change.host) != signed.signer:
-        raise PeerFault(sender, f"sent a VIEW-CHANGE of {change.host} that no member of that name signed")
-    return change
+    return _open(signed, domain, kind, "VIEW-CHANGE", members, verify, sender)
 
 
 def open_new_view(signed: Signed, members: Members, verify: Verifier, sender: str) -> NewView:
-    if not verify(signed.signer, NEW_VIEW_DOMAIN, signed.body, signed.signature):
-        raise PeerFault(sender, "sent a NEW-VIEW with a bad signature")
-    new_view = codec.decode_canonical(signed.body, NewView, sender)
-    if members.key_of(new_view.host) != signed.signer:
-        raise PeerFault(sender, f"sent a NEW-VIEW of {new_view.host} that no member of that name signed")
-    return new_view
+    return _open(signed, NEW_VIEW_DOMAIN, NewView, "NEW-VIEW", members, verify, sender)
+
+
+def _open(signed: Signed, domain: str, kind: type[C], name: str, members: Members, verify: Verifier, sender: str) -> C:
+    if not verify(signed.signer, domain, signed.body, signed.signature):
+        raise PeerFault(sender, f"sent a {name} with a bad signature")
+    content = codec.decode_canonical(signed.body, kind, sender)
+    if members.key_of(content.host) != signed.signer:
+        raise PeerFault(sender, f"sent a {name} of {content.host} that no member of that name signed")
+    return content
 
 
 def open_changes(new_view: NewView, open_change: Callable[[Signed], C], quorum: int, sender: str) -> list[C]:
