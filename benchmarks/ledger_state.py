@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from benchmarks.large_state import certify, crowd, with_accounts, write
+from benchmarks.ledger_accounts import certify, crowd, with_accounts, write
 from ledger import codec, snapshot, store, transaction
 from ledger.block import Block
 from ledger.chain import Chain, Snapshot
