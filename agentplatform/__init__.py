@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agentplatform.agent import Agent, Message
     from agentplatform.frontdoor.client import AgentProxy, connect
+    from agentplatform.ticket import Ticket
 
-__all__ = ["Agent", "AgentProxy", "Message", "connect"]
+__all__ = ["Agent", "AgentProxy", "Message", "Ticket", "connect"]
 
 PART_OF = "agentplatform"
 
@@ -15,6 +16,7 @@ _PLACES = {
     "Agent": "agentplatform.agent",
     "AgentProxy": "agentplatform.frontdoor.client",
     "Message": "agentplatform.agent",
+    "Ticket": "agentplatform.ticket",
     "connect": "agentplatform.frontdoor.client",
 }
 
