@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from agentplatform import rotation
-from agentplatform.bulletins import Bulletin, Heard, Residents
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.commands import Commands, open_command
 from agentplatform.custody.carry import Carrier
@@ -19,14 +18,15 @@ from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.surroundings import Hop
+from agentplatform.exchange import Exchange
 from agentplatform.hops import HopBook
 from agentplatform.logbook import Logbook
 from agentplatform.mailroom import Mailroom
 from agentplatform.messages import Answer, Checkpoint, Outgoing
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
 from agentplatform.settings import Home
-from agentplatform.whereabouts import Located, Whereabouts
-from ledger import codec, genesisfile, keyfile
+from agentplatform.whereabouts import Whereabouts
+from ledger import genesisfile, keyfile
 from ledger.client import Client
 from ledger.disk import FileDisk
 from ledger.engines import ENGINES
@@ -50,10 +50,6 @@ from services.tms.service import Tms
 from services.tms.verdicts import Verdict
 
 log = logging.getLogger(__name__)
-_BULLETIN: Any = Bulletin
-MAX_MESSAGE = {Channel.ADVERT: 64 * 1024, Channel.COMMAND: 64 * 1024}  # bytes; the others have the link's own limit
-MAX_FAULTS = 100  # messages of one host and minute that are refused before its link is ended
-RESIDENTS_AT_ONCE = 256  # well within an advert
 
 
 class Environment:
@@ -67,7 +63,6 @@ class Environment:
         self.stopping = asyncio.Event()
         self.whereabouts = Whereabouts()
         self.gateway = Gateway()
-        self._faults: dict[str, tuple[int, int]] = {}  # host -> the minute, and its faults in it
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened = AsyncExitStack()  # what `stop` closes, the last first
 
@@ -85,8 +80,6 @@ class Environment:
         self.journal = await Journal.open(self.disk)
         self.logbook = Logbook(home.data / "logs")
         self.links = TlsLinks(self.host, self.identity, self.chain, settings.listen)
-        self.links.on_message(self._received)
-        self.links.on_change(self._link_changed)
         self.replica = Replica(self.host, self.identity, self.genesis, self.disk, self.links, ENGINES["ipbft"])
         self.replica.on_failure(self._disk_failed)
         self.client = Client(self.replica, self.identity)
@@ -129,12 +122,23 @@ class Environment:
         self.rms = Rms(
             self.host,
             SystemProbe(home.data, settings.decisions.bandwidth),
-            lambda host, raw: self._tell(host, RmsBulletin(raw)),
+            lambda host, raw: self.exchange.tell(host, RmsBulletin(raw)),
             self.links.up,
         )
         self.hops = HopBook(self.store, self.client)
         self.eds = Eds(
             POLICIES[settings.decisions.policy](), self._snapshot, self._carry_out, self.store, groups=self.groups
+        )
+        self.exchange = Exchange(
+            self.host,
+            self.links,
+            self.whereabouts,
+            self.carrier,
+            self.mailroom,
+            self.commands,
+            self.rms,
+            self.eds,
+            self.start_task,
         )
         self._opened.push_async_callback(self.links.stop)
         await self.replica.start()
@@ -184,10 +188,7 @@ class Environment:
         return "; ".join(advert.resources.shortages(Minima(memory=3 * state_bytes, disk=state_bytes))) or None
 
     def located(self, agent: str, epoch: int, host: str) -> None:
-        located = Located(agent, epoch, host)
-        if self.whereabouts.learn(located):
-            self._tell_all(Residents((located,)))
-            self.mailroom.resend()
+        self.exchange.located(agent, epoch, host)
 
     def hopped(self, hop: Hop) -> None:
         for load in hop.cargo:
@@ -255,9 +256,7 @@ class Environment:
 
     async def happened(self, event: Event) -> None:
         """An event for the groups here; what concerns a user is told to the other hosts too."""
-        await self.eds.happened(event)
-        if isinstance(event, UserMoved):
-            self._tell_all(Heard(event))
+        await (self.exchange.happened(event) if isinstance(event, UserMoved) else self.eds.happened(event))
 
     def groups(self) -> list[Group]:
         """The groups that this host decides for: those whose first agent lives here.
@@ -299,61 +298,7 @@ class Environment:
                 failed |= dict.fromkeys(agents, str(error))
         return Outcome(failed)
 
-    # The links
-
-    def _received(self, host: str, channel: Channel, message: bytes) -> None:
-        try:
-            if len(message) > MAX_MESSAGE.get(channel, len(message)):
-                raise PeerFault(host, f"sent {len(message)} bytes; at most {MAX_MESSAGE[channel]} are taken there")
-            if channel == Channel.HANDOFF:
-                self.carrier.receive(host, message)
-            elif channel == Channel.MAIL:
-                self.mailroom.receive(host, message)
-            elif channel == Channel.ADVERT:
-                self._heard(host, codec.decode(message, _BULLETIN, host))
-            elif channel == Channel.COMMAND:
-                self.commands.receive(host, message)
-        except PeerFault as fault:
-            self._blame(host, channel, fault)
-
-    def _blame(self, host: str, channel: Channel, fault: PeerFault) -> None:
-        """One line for the first fault of a minute; a peer that goes on loses its link (TlsLinks ends it)."""
-        minute = int(time.monotonic() / 60)
-        since, count = self._faults.get(host, (minute, 0))
-        count = count + 1 if since == minute else 1
-        self._faults[host] = minute, count
-        if count == 1 or count == MAX_FAULTS:
-            log.warning("a message on channel %s was refused (fault %d of this minute): %s", channel.name, count, fault)
-        if count >= MAX_FAULTS:
-            raise fault
-
-    def _heard(self, host: str, bulletin: Residents | RmsBulletin | Heard) -> None:
-        if isinstance(bulletin, RmsBulletin):
-            self.rms.received(host, bulletin.message)
-        elif isinstance(bulletin, Heard):
-            self.start_task(self.eds.happened(bulletin.event))
-        else:
-            # All of them, before anything is sent after one of them.
-            if any([self._believe(host, located) for located in bulletin.located]):
-                self.mailroom.resend()
-
-    def _believe(self, host: str, located: Located) -> bool:
-        """A host says what is there, and what became of it: where it went, or that it ended. Of ours only we speak."""
-        if located.agent in self.carrier.residents.known or located.host == self.host:
-            return False
-        theirs = host in (located.host, self.whereabouts.host_of(located.agent))
-        return theirs and self.whereabouts.learn(located)
-
-    def _link_changed(self, host: str, up: bool) -> None:
-        log.info("the link to %s is %s", host, "up" if up else "down")
-        if not up:
-            self.carrier.departures.lost(host)
-            return
-        here = self.whereabouts.on(self.host)
-        for first in range(0, len(here), RESIDENTS_AT_ONCE):
-            self._tell(host, Residents(tuple(here[first : first + RESIDENTS_AT_ONCE])))
-        self.carrier.remind()
-        self.mailroom.resend()
+    # The registry
 
     def _registry_changed(self) -> None:
         before, self._registry = self._registry, self.replica.registry()
@@ -364,13 +309,6 @@ class Environment:
             self.start_task(self.eds.happened(HostRevoked(host, self.tms.verdict(host).reason)))
         for host in self._registry.keys() - before.keys():
             self.start_task(self.eds.happened(HostJoined(host)))
-
-    def _tell(self, host: str, bulletin: Bulletin) -> bool:
-        return self.links.send(host, Channel.ADVERT, codec.encode(bulletin))
-
-    def _tell_all(self, bulletin: Bulletin) -> None:
-        for host in self.links.up():
-            self._tell(host, bulletin)
 
     # Time, tasks, the end
 

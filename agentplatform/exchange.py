@@ -1,0 +1,128 @@
+"""What comes over a host's links goes to the room that it is for; and what hosts tell each other unasked.
+
+Links carry channels (ledger.links.base.Channel): the handoff, mail, commands, and bulletins (agentplatform.bulletins).
+A host that sends what must not be sent is named in the log, and in the end loses its link.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from agentplatform.bulletins import Bulletin, Heard, Residents
+from agentplatform.bulletins import Rms as RmsBulletin
+from agentplatform.commands import Commands
+from agentplatform.custody.carry import Carrier
+from agentplatform.mailroom import Mailroom
+from agentplatform.whereabouts import Located, Whereabouts
+from ledger import codec
+from ledger.errors import PeerFault
+from ledger.links.base import Channel, Links
+from services.eds.events import UserMoved
+from services.eds.service import Eds
+from services.rms.service import Rms
+
+log = logging.getLogger(__name__)
+_BULLETIN: Any = Bulletin
+MAX_MESSAGE = {Channel.ADVERT: 64 * 1024, Channel.COMMAND: 64 * 1024}  # bytes; the others have the link's own limit
+MAX_FAULTS = 100  # messages of one host and minute that are refused before its link is ended
+RESIDENTS_AT_ONCE = 256  # well within an advert
+
+
+class Exchange:
+    def __init__(
+        self,
+        host: str,
+        links: Links,
+        whereabouts: Whereabouts,
+        carrier: Carrier,
+        mailroom: Mailroom,
+        commands: Commands,
+        rms: Rms,
+        eds: Eds,
+        start: Callable[[Coroutine[Any, Any, object]], object],
+    ) -> None:
+        """`start` runs a task beside the others of the daemon."""
+        self._host, self._links, self._whereabouts = host, links, whereabouts
+        self._carrier, self._mailroom, self._commands = carrier, mailroom, commands
+        self._rms, self._eds, self._start = rms, eds, start
+        self._faults: dict[str, tuple[int, int]] = {}  # host -> the minute, and its faults in it
+        links.on_message(self._received)
+        links.on_change(self._link_changed)
+
+    # What this host tells the others
+
+    def tell(self, host: str, bulletin: Bulletin) -> bool:
+        return self._links.send(host, Channel.ADVERT, codec.encode(bulletin))
+
+    def tell_all(self, bulletin: Bulletin) -> None:
+        for host in self._links.up():
+            self.tell(host, bulletin)
+
+    def located(self, agent: str, epoch: int, host: str) -> None:
+        """An agent is on `host` now; "" means that it ended."""
+        located = Located(agent, epoch, host)
+        if self._whereabouts.learn(located):
+            self.tell_all(Residents((located,)))
+            self._mailroom.resend()
+
+    async def happened(self, event: UserMoved) -> None:
+        """Told to the others too: the group that it concerns may be decided about elsewhere."""
+        await self._eds.happened(event)
+        self.tell_all(Heard(event))
+
+    # What comes over the links
+
+    def _received(self, host: str, channel: Channel, message: bytes) -> None:
+        try:
+            if len(message) > MAX_MESSAGE.get(channel, len(message)):
+                raise PeerFault(host, f"sent {len(message)} bytes; at most {MAX_MESSAGE[channel]} are taken there")
+            if channel == Channel.HANDOFF:
+                self._carrier.receive(host, message)
+            elif channel == Channel.MAIL:
+                self._mailroom.receive(host, message)
+            elif channel == Channel.ADVERT:
+                self._heard(host, codec.decode(message, _BULLETIN, host))
+            elif channel == Channel.COMMAND:
+                self._commands.receive(host, message)
+        except PeerFault as fault:
+            self._blame(host, channel, fault)
+
+    def _blame(self, host: str, channel: Channel, fault: PeerFault) -> None:
+        """One line for the first fault of a minute; a peer that goes on loses its link (TlsLinks ends it)."""
+        minute = int(time.monotonic() / 60)
+        since, count = self._faults.get(host, (minute, 0))
+        count = count + 1 if since == minute else 1
+        self._faults[host] = minute, count
+        if count == 1 or count == MAX_FAULTS:
+            log.warning("a message on channel %s was refused (fault %d of this minute): %s", channel.name, count, fault)
+        if count >= MAX_FAULTS:
+            raise fault
+
+    def _heard(self, host: str, bulletin: Residents | RmsBulletin | Heard) -> None:
+        if isinstance(bulletin, RmsBulletin):
+            self._rms.received(host, bulletin.message)
+        elif isinstance(bulletin, Heard):
+            self._start(self._eds.happened(bulletin.event))
+        else:
+            # All of them, before anything is sent after one of them.
+            if any([self._believe(host, located) for located in bulletin.located]):
+                self._mailroom.resend()
+
+    def _believe(self, host: str, located: Located) -> bool:
+        """A host says what is there, and what became of it: where it went, or that it ended. Of ours only we speak."""
+        if located.agent in self._carrier.residents.known or located.host == self._host:
+            return False
+        theirs = host in (located.host, self._whereabouts.host_of(located.agent))
+        return theirs and self._whereabouts.learn(located)
+
+    def _link_changed(self, host: str, up: bool) -> None:
+        log.info("the link to %s is %s", host, "up" if up else "down")
+        if not up:
+            self._carrier.departures.lost(host)
+            return
+        here = self._whereabouts.on(self._host)
+        for first in range(0, len(here), RESIDENTS_AT_ONCE):
+            self.tell(host, Residents(tuple(here[first : first + RESIDENTS_AT_ONCE])))
+        self._carrier.remind()
+        self._mailroom.resend()
