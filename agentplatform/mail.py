@@ -6,14 +6,14 @@ receiver's mailbox takes only the next number of each sender, and answers a repe
 mailbox must remember travels with the agent as luggage, so all of this holds across hops.
 """
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from agentplatform.messages import Captured
+from agentplatform.messages import Answer, Captured
 from ledger.errors import PeerFault
 from services.eds.rules import Group
 
@@ -75,7 +75,14 @@ class Memory(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
     epoch: int = 0  # the highest that it wrote from: a copy that is out of date is not heard
     handled: int = 0  # the highest sequence that was handled
-    replies: list[Reply] = msgspec.field(default_factory=list)  # those that the sender may still ask for
+    replies: list[Reply] = msgspec.field(default_factory=list)  # those that the sender may still ask for, in order
+
+    def keep(self, reply: Reply) -> bool:
+        """False when there is one to that letter already."""
+        known = any(each.sequence == reply.sequence for each in self.replies)
+        if not known:
+            insort(self.replies, reply, key=lambda each: each.sequence)
+        return not known
 
 
 class Sent(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -131,8 +138,8 @@ class Luggage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
         memory.epoch = max(memory.epoch, seen.epoch)
         if seen.sequence > memory.handled:
             memory.handled = seen.sequence
-            if seen.reply is not None:
-                memory.replies.append(seen.reply)
+        if seen.reply is not None:
+            memory.keep(seen.reply)
 
     def recall_sent(self, receiver: str, sequence: int, letter: Letter | None) -> None:
         """Puts back a letter that was sent; None: all up to this one were replied to. In rising order."""
@@ -168,6 +175,7 @@ class Mailbox:
         self._queued: dict[str, int] = {}  # sender -> the highest sequence that waits or is in hand
         self._waiting_bytes = 0
         self._saved: dict[str, int] = {}  # sender -> handled up to here at the last checkpoint; of those heard since
+        self._late: list[Reply] = []  # given since the last checkpoint
         self._written = set(luggage.senders)  # senders of whom a checkpoint may have something
         self._forgotten: dict[str, int] = {}  # sender -> replies up to here need not be kept any more
         self._memory_bytes = sum(map(_size, (reply for memory in luggage.senders.values() for reply in memory.replies)))
@@ -212,8 +220,9 @@ class Mailbox:
         self._in_hand_bytes += _size(letter)
         return letter
 
-    def handled(self, ok: bool, body: bytes) -> Reply | None:
-        """The agent is done with the first letter in hand; None when there is none (the agent answered twice)."""
+    def handled(self, answer: Answer | None) -> Reply | None:
+        """The agent is done with the first letter in hand. None when there is none (the agent answered twice), or when
+        it will answer later."""
         if not self.in_hand:
             return None
         letter = self.in_hand.popleft()
@@ -221,15 +230,27 @@ class Mailbox:
         self._waiting_bytes -= _size(letter)
         if self._queued[letter.sender] == letter.sequence:
             del self._queued[letter.sender]
-        reply = Reply(letter.receiver, letter.sender, letter.sequence, letter.origin, ok, body)
         senders = self.luggage.senders
         memory = senders[letter.sender] = senders.pop(letter.sender, Memory(letter.epoch))  # to the end: heard just now
         self._saved.setdefault(letter.sender, memory.handled)
         memory.handled = letter.sequence
-        memory.replies.append(reply)
-        self._memory_bytes += _size(reply)
+        reply = None
+        if answer is not None:
+            reply = Reply(letter.receiver, letter.sender, letter.sequence, letter.origin, answer.ok, answer.body)
+            memory.replies.append(reply)
+            self._memory_bytes += _size(reply)
         self._forget_the_silent()
         return reply
+
+    def answered_later(self, reply: Reply) -> bool:
+        """The agent answers a letter that it handled before. False for one that it has answered, or never had."""
+        memory = self.luggage.senders.get(reply.receiver)
+        if memory is None or reply.sequence > memory.handled or not memory.keep(reply):
+            return False
+        self._late.append(reply)
+        self._memory_bytes += _size(reply)
+        self._forget_the_silent()
+        return True
 
     def changes(self) -> tuple[list[Seen], list[tuple[str, int]]]:
         """For a checkpoint: what was handled since the last one, and up to where the replies of a sender may go."""
@@ -241,13 +262,18 @@ class Mailbox:
             seen += [Seen(sender, reply.sequence, memory.epoch, reply) for reply in fresh]
             if not fresh or fresh[-1].sequence != memory.handled:
                 seen.append(Seen(sender, memory.handled, memory.epoch, None))
+        written = {(each.sender, each.sequence) for each in seen}
+        for reply in self._late:
+            memory = senders.get(reply.receiver)
+            if memory is not None and reply in memory.replies and (reply.receiver, reply.sequence) not in written:
+                seen.append(Seen(reply.receiver, reply.sequence, memory.epoch, reply))
         forgotten = [
             (sender, min(upto, senders[sender].handled - 1) if sender in senders else upto)
             for sender, upto in self._forgotten.items()
         ]
         self._written.update(sender for sender in self._saved if sender in senders)
         self._written.difference_update(sender for sender in self._forgotten if sender not in senders)
-        self._saved, self._forgotten = {}, {}
+        self._saved, self._forgotten, self._late = {}, {}, []
         return seen, forgotten
 
     def close(self) -> None:

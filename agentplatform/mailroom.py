@@ -28,7 +28,7 @@ from agentplatform.mail import (
     Sent,
     Settled,
 )
-from agentplatform.messages import Answer, Checkpoint, Delivery, Outgoing
+from agentplatform.messages import Answer, Checkpoint, Delivery, Later, Outgoing
 from agentplatform.outbox import Outbox
 from agentplatform.parcel.manifest import AGENT_ID
 from agentplatform.replay import Replay
@@ -213,6 +213,7 @@ class Mailroom:
                     loose.append(Loose(letter, _cause(box, outgoing)))
                     replay.add(loose[-1], outgoing.call)
         replies = [self._reply(agent, box, *each) for each in checkpoint.answers]
+        replies += [self._late(agent, box, *each) for each in checkpoint.late]
         posts: list[Letter | Reply] = [post for post in (*replies, *letters) if post is not None]
         seen, forgotten = box.changes()
         change = Change(
@@ -339,16 +340,18 @@ class Mailroom:
             self._release(agent, lambda: self.route(reply))
             self._pump(agent)
 
-    def _reply(self, agent: str, box: Mailbox, ticket: int, answer: Answer) -> Reply | None:
+    def _reply(self, agent: str, box: Mailbox, ticket: int, answer: Answer | None) -> Reply | None:
         given = self._given.get(agent)
         if not given or given[0] != ticket:
             return None  # it handles them in their order
         given.popleft()
-        try:
-            check("answer", answer.body)
-        except Misuse as error:
-            answer = Answer(False, codec.encode(str(error)))
-        return box.handled(answer.ok, answer.body)
+        return box.handled(None if answer is None else _checked(answer))
+
+    def _late(self, agent: str, box: Mailbox, later: Later, answer: Answer) -> Reply | None:
+        """To a letter that it handled before: its worker has kept where the answer goes."""
+        answer = _checked(answer)
+        reply = Reply(agent, later.sender, later.sequence, later.origin, answer.ok, answer.body)
+        return reply if box.answered_later(reply) else None
 
     # On the way
 
@@ -458,7 +461,9 @@ class Mailroom:
         while (letter := box.next()) is not None:
             ticket = next(self._tickets)
             self._given.setdefault(agent, deque()).append(ticket)
-            self._deliver(agent, Delivery(ticket, letter.sender, letter.kind, letter.body))
+            self._deliver(
+                agent, Delivery(ticket, letter.sender, letter.kind, letter.body, letter.sequence, letter.origin)
+            )
 
 
 def _cause(box: Mailbox, outgoing: Outgoing) -> tuple[str, int] | None:
@@ -474,6 +479,15 @@ def check(kind: str, body: bytes) -> None:
         raise Misuse(f"a message's kind is a text of 1 to {MAX_KIND} characters, not {kind!r:.40}")
     if len(body) > MAX_BODY_BYTES:
         raise Misuse(f"a message has at most {MAX_BODY_BYTES} bytes; this one has {len(body)}")
+
+
+def _checked(answer: Answer) -> Answer:
+    """Or an error in its place."""
+    try:
+        check("answer", answer.body)
+    except Misuse as error:
+        return Answer(False, codec.encode(str(error)))
+    return answer
 
 
 def _key(post: Letter | Reply) -> _Key:

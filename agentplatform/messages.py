@@ -18,6 +18,18 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True):
     sender: str  # an agent's id, or "client-..."
     kind: str
     body: bytes  # MessagePack of plain data
+    sequence: int = 0  # the letter's
+    origin: str = ""  # the letter's
+    seconds: float | None = None  # so long its sender will go on waiting, from now; None: for ever
+
+
+class Later(msgspec.Struct, frozen=True, array_like=True):
+    """The ticket of a message that is answered later: where its answer goes. Plain data; give it back with
+    `Agent.reply` or `Agent.fail`, on whatever host that is."""
+
+    sender: str
+    sequence: int
+    origin: str
 
 
 class Outgoing(msgspec.Struct, frozen=True, array_like=True):
@@ -30,6 +42,9 @@ class Outgoing(msgspec.Struct, frozen=True, array_like=True):
     kept: bool = True  # False: it is lost with its host, and leaves without being written
     loose: bool = False  # it leaves before the state that knows of it
     handling: bool = False  # it was sent in the handling of a message
+    seconds: float | None = None  # so long the sender waits for the answer; None: for ever, or for none
+    then: bool = False  # the sender keeps `call` in its state: the answer must reach it, on whatever host it is by then
+    topic: bool = False  # `receiver` is a topic: one letter to each subscriber, the sender aside
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
@@ -51,6 +66,9 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     """What an agent is at a message boundary, and what it did since the last one: kept as one, or not at all."""
 
     state: Captured | None  # None: as at the last checkpoint
-    answers: tuple[tuple[int, Answer], ...]  # of deliveries, by their tickets
+    answers: tuple[tuple[int, Answer | None], ...]  # of deliveries, by their tickets; None: handled, answered later
     letters: tuple[Outgoing, ...]
     calling: tuple[int, ...] = ()  # the agent's numbers of the calls that it waits for
+    late: tuple[tuple[Later, Answer], ...] = ()  # answers to messages that were handled before
+    heard: tuple[int, ...] = ()  # calls of letters with `then` whose answer the state knows, or waits for no more
+    topics: tuple[tuple[str, bool], ...] = ()  # subscribed to (True), or no more

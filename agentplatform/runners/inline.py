@@ -157,7 +157,7 @@ class Inline:
         guest = self.guest(agent)
         ticket = next(self._numbers)
         self._answers[ticket] = who
-        guest.unanswered[ticket] = Delivery(ticket, sender, kind, body)
+        guest.unanswered[ticket] = Delivery(ticket, sender, kind, body, sequence=ticket)
         guest.resident.deliver(guest.unanswered[ticket])
 
     # Upcalls
@@ -169,7 +169,11 @@ class Inline:
         for letter in checkpoint.letters:
             self.sent(agent, letter)
         for ticket, answer in checkpoint.answers:
-            self.answered(agent, ticket, answer)
+            self._guests[agent].unanswered.pop(ticket, None)
+            if answer is not None:
+                self.answered(agent, ticket, answer)
+        for later, answer in checkpoint.late:
+            self.answered(agent, later.sequence, answer)
 
     def sent(self, agent: str, outgoing: Outgoing) -> None:
         named = (each for each, guest in self._guests.items() if outgoing.receiver in (each, guest.name))

@@ -33,7 +33,7 @@ def handle_all(box: Mailbox) -> list[int]:
     handled = []
     while (each := box.next()) is not None:
         handled.append(each.sequence)
-        box.handled(True, b"")
+        box.handled(Answer(True, b""))
     return handled
 
 
@@ -41,7 +41,7 @@ def test_a_repeat_is_answered_from_memory_and_not_handled():
     box = open_box()
     box.take(letter(1))
     box.next()
-    reply = box.handled(True, b"one")
+    reply = box.handled(Answer(True, b"one"))
     assert box.take(letter(1)) == reply
     assert handle_all(box) == []
 
@@ -97,7 +97,7 @@ def test_a_letter_in_hand_at_the_freeze_is_the_first_afterwards():
     box.take(letter(2))
     box.next()
     box.close()
-    assert box.handled(True, b"late") is None
+    assert box.handled(Answer(True, b"late")) is None
     box.open = True
     assert handle_all(box) == [1, 2]
 
@@ -189,7 +189,7 @@ def answer_to(sent: Letter):
     box.open = True
     box.take(sent)
     box.next()
-    return box.handled(True, b"\x01")
+    return box.handled(Answer(True, b"\x01"))
 
 
 async def test_a_letter_to_an_agent_not_heard_of_waits_for_news_of_it():
@@ -297,7 +297,7 @@ def test_the_memory_of_clients_that_come_once_is_bounded():
     for number in range(40):
         box.take(letter(1, sender=f"client-{number}"))
         box.next()
-        box.handled(True, bytes(1024 * 1024))
+        box.handled(Answer(True, bytes(1024 * 1024)))
     kept = [reply for memory in box.luggage.senders.values() for reply in memory.replies]
     assert 1 <= len(kept) <= 8 and kept[-1].receiver == "client-39"
     box.settle("client-39", 1)

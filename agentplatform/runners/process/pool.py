@@ -260,7 +260,7 @@ class ProcessRunner:
     def _said(self, handle: Handle, held: Held, frame: wire.FromAgent) -> None:
         match frame:
             case wire.Handled():
-                answer = Answer(frame.ok, frame.body) if wire.is_plain(frame.body) else _no_answer(frame.agent)
+                answer = _plain_or_error(frame.agent, Answer(frame.ok, frame.body))
                 self._upcalls.answered(frame.agent, frame.ticket, answer)
             case wire.Sent() if not wire.is_plain(frame.body):
                 self._refuse_letter(frame.agent, Outgoing(frame.receiver, frame.kind, b"", frame.call))
@@ -280,17 +280,15 @@ class ProcessRunner:
 
     def _checkpointed(self, frame: wire.Checkpointed) -> None:
         checkpoint = frame.checkpoint()
-        answers = tuple(
-            (ticket, answer if wire.is_plain(answer.body) else _no_answer(frame.agent))
-            for ticket, answer in checkpoint.answers
-        )
+        answers = tuple((ticket, each and _plain_or_error(frame.agent, each)) for ticket, each in checkpoint.answers)
+        late = tuple((later, _plain_or_error(frame.agent, each)) for later, each in checkpoint.late)
         letters = []
         for letter in checkpoint.letters:
             if wire.is_plain(letter.body):
                 letters.append(letter)
             else:
                 self._refuse_letter(frame.agent, letter)
-        self._upcalls.checkpointed(frame.agent, replace(checkpoint, answers=answers, letters=tuple(letters)))
+        self._upcalls.checkpointed(frame.agent, replace(checkpoint, answers=answers, letters=tuple(letters), late=late))
 
     def _refuse_letter(self, agent: str, letter: Outgoing) -> None:
         words = f"the {letter.kind!r} message to {letter.receiver} is no plain data; it was not sent"
@@ -342,7 +340,9 @@ class ProcessRunner:
             handle.tell(frame)
 
 
-def _no_answer(agent: str) -> Answer:
+def _plain_or_error(agent: str, answer: Answer) -> Answer:
+    if wire.is_plain(answer.body):
+        return answer
     return Answer(False, codec.encode(f"{agent} sent an answer that is no plain data"))
 
 

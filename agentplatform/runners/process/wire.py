@@ -9,8 +9,9 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import asdict, astuple
 
-from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Outgoing
+from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Later, Outgoing
 from agentplatform.runners.place import DIGEST_BYTES, MAX_BODY_BYTES, MAX_NAME, MAX_PIECES, MAX_STATE_BYTES, PIECE_BYTES
 from ledger.errors import PeerFault
 
@@ -23,6 +24,7 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Body = Annotated[bytes, Meta(max_length=MAX_BODY_BYTES)]
 State = Annotated[bytes, Meta(max_length=MAX_STATE_BYTES)]
 Number = Annotated[int, Meta(ge=0, le=(1 << 62))]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Digest = Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
 Piece = Annotated[bytes, Meta(min_length=1, max_length=PIECE_BYTES)]
 
@@ -135,9 +137,13 @@ class Sent(_Frame, frozen=True):
     kept: bool
     loose: bool
     handling: bool
+    seconds: Seconds | None
+    then: bool
+    topic: bool
 
     def outgoing(self) -> Outgoing:
-        return Outgoing(self.receiver, self.kind, self.body, self.call, self.kept, self.loose, self.handling)
+        _, *fields = astuple(self)
+        return Outgoing(*fields)
 
 
 class Handled(_Frame, frozen=True):
@@ -147,6 +153,19 @@ class Handled(_Frame, frozen=True):
     body: Body
 
 
+class Letter(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Of a checkpoint; see messages.Outgoing."""
+
+    receiver: Name
+    kind: Name
+    body: Body
+    call: Number | None
+    handling: bool
+    seconds: Seconds | None
+    then: bool
+    topic: bool
+
+
 class Checkpointed(_Frame, frozen=True):
     """See messages.Checkpoint and messages.Captured."""
 
@@ -154,9 +173,12 @@ class Checkpointed(_Frame, frozen=True):
     head: State | None  # None: the state is as it was
     pieces: Annotated[tuple[Digest, ...], Meta(max_length=MAX_PIECES)]
     fresh: Annotated[tuple[tuple[Digest, Piece], ...], Meta(max_length=MAX_PIECES)]
-    answers: tuple[tuple[Number, bool, Body], ...]
-    letters: tuple[tuple[Name, Name, Body, Number | None, bool], ...]  # the last: sent in the handling of a message
+    answers: tuple[tuple[Number, bool | None, Body], ...]  # None: later
+    letters: tuple[Letter, ...]
     calling: tuple[Number, ...]
+    late: tuple[tuple[Name, Number, Name, bool, Body], ...]
+    heard: tuple[Number, ...]
+    topics: tuple[tuple[Name, bool], ...]
 
     @classmethod
     def of(cls, agent: str, checkpoint: Checkpoint) -> "Checkpointed":
@@ -166,19 +188,26 @@ class Checkpointed(_Frame, frozen=True):
             None if checkpoint.state is None else state.head,
             state.pieces,
             state.fresh,
-            tuple((ticket, answer.ok, answer.body) for ticket, answer in checkpoint.answers),
-            tuple((each.receiver, each.kind, each.body, each.call, each.handling) for each in checkpoint.letters),
+            tuple(
+                (ticket, *((None, b"") if each is None else (each.ok, each.body)))
+                for ticket, each in checkpoint.answers
+            ),
+            tuple(
+                Letter(**{name: getattr(each, name) for name in Letter.__struct_fields__})
+                for each in checkpoint.letters
+            ),
             checkpoint.calling,
+            tuple((*astuple(later), answer.ok, answer.body) for later, answer in checkpoint.late),
+            checkpoint.heard,
+            checkpoint.topics,
         )
 
     def checkpoint(self) -> Checkpoint:
         state = None if self.head is None else Captured(self.head, self.pieces, self.fresh)
-        answers = tuple((ticket, Answer(ok, body)) for ticket, ok, body in self.answers)
-        letters = tuple(
-            Outgoing(receiver, kind, body, call, handling=handling)
-            for receiver, kind, body, call, handling in self.letters
-        )
-        return Checkpoint(state, answers, letters, self.calling)
+        answers = tuple((ticket, None if ok is None else Answer(ok, body)) for ticket, ok, body in self.answers)
+        letters = tuple(Outgoing(**asdict(letter)) for letter in self.letters)
+        late = tuple((Later(sender, number, host), Answer(ok, body)) for sender, number, host, ok, body in self.late)
+        return Checkpoint(state, answers, letters, self.calling, late, self.heard, self.topics)
 
 
 class Printed(_Frame, frozen=True):
@@ -214,9 +243,11 @@ def weight(frame: FromAgent) -> int:
         case WantsToGo():
             return 2048 + len(frame.state)
         case Checkpointed():
-            parts = (frame.answers, frame.letters, frame.pieces, frame.fresh, frame.calling)
+            numbers = (frame.calling, frame.heard, frame.topics)
+            parts = (frame.answers, frame.letters, frame.late, frame.pieces, frame.fresh, *numbers)
             small = 200 * sum(map(len, parts))
-            bodies = sum(len(body) for _, _, body in frame.answers) + sum(len(body) for _, _, body, *_ in frame.letters)
+            bodies = sum(len(body) for _, _, body in frame.answers) + sum(len(late[4]) for late in frame.late)
+            bodies += sum(len(letter.body) for letter in frame.letters)
             return 2048 + small + bodies + len(frame.head or b"") + sum(len(piece) for _, piece in frame.fresh)
     return 2048
 
