@@ -1,10 +1,12 @@
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 
 from agentplatform import Agent
+from agentplatform.parcel import state as states
 from agentplatform.parcel.state import capture, restore
 from ledger.errors import Misuse
 from tests.helpers.travellers import Bare
@@ -49,8 +51,8 @@ def test_arrays_travel_out_of_band_and_stay_writable() -> None:
 def test_a_large_array_is_not_copied_into_the_pickle() -> None:
     raw = capture(Gallery(100_000))
     assert 400_000 < len(raw) < 401_500
-    (first_part,) = numpy.frombuffer(raw[4:12], ">u8")
-    assert first_part < 1_500
+    _, pickled = numpy.frombuffer(raw[4:20], ">u8")
+    assert pickled < 1_500
 
 
 def test_getstate_and_setstate_are_honoured() -> None:
@@ -76,6 +78,35 @@ def test_the_attribute_that_cannot_travel_is_named(value: Any, words: str) -> No
         capture(agent)
 
 
+def test_of_a_file_each_array_is_used_where_it_is_mapped(tmp_path: Path) -> None:
+    agent = Gallery(1 << 19)
+    agent.more = [numpy.full(5001 + number, number, dtype=numpy.uint8) for number in range(3)]  # type: ignore[attr-defined]
+    parts = states.for_file(states.parts(agent))
+    with open(tmp_path / "state", "w+b") as file:
+        freight = states.write(parts, file.fileno())
+        frame = states.mapped(file.fileno(), freight.size)
+    raw = (tmp_path / "state").read_bytes()
+    assert len(raw) == freight.size == states.size(parts) and freight.count == 3
+    assert all(freight.has(number, raw[number << 20 : (number + 1) << 20]) for number in range(3))
+    assert not freight.has(1, raw[: 1 << 20])
+
+    opened: Any = restore(frame, Gallery)
+    assert numpy.array_equal(opened.faces, agent.faces) and [int(each[-1]) for each in opened.more] == [0, 1, 2]
+    start = numpy.frombuffer(frame, numpy.uint8).ctypes.data
+    for array in (opened.faces, *opened.more):
+        assert array.ctypes.data % 64 == 0
+        assert start <= array.ctypes.data < start + freight.size  # no copy
+    opened.faces[0] = 7
+    assert (tmp_path / "state").read_bytes() == raw  # what it changes stays its own
+
+
+def test_a_frame_whose_parts_overlap_is_refused() -> None:
+    raw = bytearray(capture(Gallery(100_000)))
+    raw[20:28] = raw[4:12]  # the second part where the first is
+    with pytest.raises(Misuse, match="the state is broken"):
+        restore(bytes(raw), Gallery)
+
+
 @pytest.mark.parametrize("spoil", [lambda raw: raw[:-1], lambda raw: raw + b"x", lambda raw: b"", lambda _: bytes(99)])
 def test_a_broken_frame_is_refused(spoil: Any) -> None:
     with pytest.raises(Misuse, match="the state is broken"):
@@ -84,7 +115,7 @@ def test_a_broken_frame_is_refused(spoil: Any) -> None:
 
 def test_a_broken_pickle_says_what_it_met() -> None:
     raw = bytearray(capture(Bare()))
-    raw[12 + 2] ^= 0xFF
+    raw[4 + 16 + 2] ^= 0xFF
     with pytest.raises(Misuse, match="the state cannot be opened here"):
         restore(bytes(raw), Bare)
     with pytest.raises(Misuse, match="OSError: the trap shuts"):

@@ -1,0 +1,268 @@
+"""Where a host keeps states that are too large for memory: one file each, written and read by pieces.
+
+What a file is for stands in the custody journal. A file counts only when the record that names it is durable, and it is
+synced before that; one that no record names is removed, at the latest when the host starts again.
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from agentplatform.parcel.freight import PIECE_BYTES, Freight
+from ledger.errors import Misuse, Unavailable
+
+T = TypeVar("T")
+MIN_FREE_BYTES = 256 << 20  # left on the disk: the journal and the ledger need room more than any agent
+THREADS = 3  # each has one piece in memory
+
+
+class Spool(Protocol):
+    async def create(self, size: int) -> str:
+        """A new file of `size` bytes, and the room for it. Raises Unavailable when the disk has none."""
+
+    def descriptor(self, name: str, *, write: bool) -> int:
+        """A file descriptor for a worker; whoever asks closes it. Raises Unavailable when the file is gone."""
+
+    def size(self, name: str) -> int:
+        """Of the file, in bytes; a worker may have changed it."""
+
+    async def put(self, name: str, freight: Freight, number: int, body: bytes) -> bool:
+        """Writes a piece; False, and not written, when it is not the one of the table. Raises Unavailable."""
+
+    async def get(self, name: str, freight: Freight, number: int) -> bytes:
+        """Raises Unavailable when it cannot be read."""
+
+    async def sync(self, name: str) -> None:
+        """Makes the file durable. Raises Unavailable; then it is worth nothing."""
+
+    async def verify(self, name: str, freight: Freight) -> None:
+        """Reads the whole file. Raises Misuse when it is not the state of the table any more."""
+
+    def settle(self, name: str) -> None:
+        """The record that names this file is durable."""
+
+    def remove(self, name: str) -> None:
+        """For one that is gone already it does nothing."""
+
+    def names(self) -> set[str]:
+        """All files."""
+
+    def sweep(self, named: Collection[str]) -> list[str]:
+        """Removes what no record names, and nobody is about to write one for. Returns their names."""
+
+
+class FileSpool:
+    """A folder (mode 0700). All that takes long runs in threads of its own."""
+
+    def __init__(self, folder: Path, min_free: int = MIN_FREE_BYTES) -> None:
+        """`min_free`: bytes that stay free on the disk."""
+        self._folder, self._min_free = folder, min_free
+        self._fresh: set[str] = set()  # no durable record names them yet
+        self._threads = ThreadPoolExecutor(THREADS, "spool")
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise Misuse(f"the folder {folder} cannot be made: {error.strerror}; see to the data folder") from None
+
+    async def create(self, size: int) -> str:
+        name = os.urandom(16).hex()
+        self._fresh.add(name)
+        try:
+            await self._do(lambda: self._reserve(name, size))
+        except BaseException:
+            self.remove(name)
+            raise
+        return name
+
+    def descriptor(self, name: str, *, write: bool) -> int:
+        try:
+            return os.open(self._folder / name, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC)
+        except OSError as error:
+            raise _unavailable(error) from None
+
+    def size(self, name: str) -> int:
+        try:
+            return (self._folder / name).stat().st_size
+        except OSError as error:
+            raise _unavailable(error) from None
+
+    async def put(self, name: str, freight: Freight, number: int, body: bytes) -> bool:
+        def write() -> bool:
+            if not freight.has(number, body):
+                return False
+            file = self.descriptor(name, write=True)
+            try:
+                if os.pwrite(file, body, number * PIECE_BYTES) != len(body):
+                    raise OSError(0, "a piece was written in part")
+                start_writing_back(file, number * PIECE_BYTES, len(body))
+            finally:
+                os.close(file)
+            return True
+
+        return await self._do(write)
+
+    async def get(self, name: str, freight: Freight, number: int) -> bytes:
+        return await self._do(lambda: self._read(name, freight, number))
+
+    async def sync(self, name: str) -> None:
+        def sync() -> None:
+            for path in (self._folder / name, self._folder):  # the file, and its name
+                file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(file)
+                finally:
+                    os.close(file)
+
+        await self._do(sync)
+
+    async def verify(self, name: str, freight: Freight) -> None:
+        def verify() -> None:
+            size = self.size(name)
+            if size != freight.size:
+                raise Misuse(
+                    f"its state on the disk has {size} bytes, and {freight.size} were written: see to the disk"
+                )
+            for number in range(freight.count):
+                if not freight.has(number, self._read(name, freight, number)):
+                    raise Misuse(f"piece {number} of its state was changed on the disk: see to the disk")
+
+        await self._do(verify)
+
+    def settle(self, name: str) -> None:
+        self._fresh.discard(name)
+
+    def remove(self, name: str) -> None:
+        self._fresh.discard(name)
+        (self._folder / name).unlink(missing_ok=True)
+
+    def names(self) -> set[str]:
+        return {path.name for path in self._folder.iterdir()}
+
+    def sweep(self, named: Collection[str]) -> list[str]:
+        needless = sorted(self.names() - self._fresh - set(named))
+        for name in needless:
+            self.remove(name)
+        return needless
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except OSError as error:
+            raise _unavailable(error) from None
+
+    def _reserve(self, name: str, size: int) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if free - size < self._min_free:
+            raise Unavailable(
+                f"a state of {size} bytes has no room on the disk: {free} bytes are free, and {self._min_free} must "
+                "stay so; make room there, or choose another host"
+            )
+        file = os.open(self._folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(file, 0, size)  # so that nobody else takes the room meanwhile
+        finally:
+            os.close(file)
+
+    def _read(self, name: str, freight: Freight, number: int) -> bytes:
+        file = self.descriptor(name, write=False)
+        try:
+            body = os.pread(file, freight.length(number), number * PIECE_BYTES)
+        finally:
+            os.close(file)
+        if len(body) != freight.length(number):
+            raise OSError(0, f"the file ends within piece {number}")
+        return body
+
+
+class MemorySpool:
+    """The twin: what was not synced is gone after a crash. Workers cannot write to it."""
+
+    def __init__(self, room: int = 1 << 30) -> None:
+        self.room = room  # bytes for all files together
+        self.files: dict[str, bytearray] = {}
+        self._durable: dict[str, bytes] = {}
+        self._fresh: set[str] = set()
+        self._count = 0
+
+    async def create(self, size: int) -> str:
+        free = self.room - sum(map(len, self.files.values()))
+        if size > free:
+            raise Unavailable(f"a state of {size} bytes has no room on the disk: {free} bytes are free")
+        self._count += 1
+        name = f"{self._count:032x}"
+        self._fresh.add(name)
+        self.files[name] = bytearray(size)
+        return name
+
+    def descriptor(self, name: str, *, write: bool) -> int:
+        raise Unavailable("a spool in memory has no files for workers")
+
+    def size(self, name: str) -> int:
+        return len(self._file(name))
+
+    async def put(self, name: str, freight: Freight, number: int, body: bytes) -> bool:
+        await asyncio.sleep(0)
+        if not freight.has(number, body):
+            return False
+        at = number * PIECE_BYTES
+        self._file(name)[at : at + len(body)] = body
+        return True
+
+    async def get(self, name: str, freight: Freight, number: int) -> bytes:
+        await asyncio.sleep(0)
+        at = number * PIECE_BYTES
+        return bytes(self._file(name)[at : at + freight.length(number)])
+
+    async def sync(self, name: str) -> None:
+        await asyncio.sleep(0)
+        self._durable[name] = bytes(self._file(name))
+
+    async def verify(self, name: str, freight: Freight) -> None:
+        for number in range(freight.count):
+            if not freight.has(number, await self.get(name, freight, number)):
+                raise Misuse(f"piece {number} of its state was changed on the disk: see to the disk")
+
+    def settle(self, name: str) -> None:
+        self._fresh.discard(name)
+
+    def remove(self, name: str) -> None:
+        self._fresh.discard(name)
+        self.files.pop(name, None)
+        self._durable.pop(name, None)
+
+    def names(self) -> set[str]:
+        return set(self.files)
+
+    def sweep(self, named: Collection[str]) -> list[str]:
+        needless = sorted(self.names() - self._fresh - set(named))
+        for name in needless:
+            self.remove(name)
+        return needless
+
+    def crash(self) -> None:
+        """Power loss. A file's name may stay where its bytes are lost: they read as zeros."""
+        self.files = {name: bytearray(self._durable.get(name, bytes(len(file)))) for name, file in self.files.items()}
+        self._fresh.clear()
+
+    def _file(self, name: str) -> bytearray:
+        try:
+            return self.files[name]
+        except KeyError:
+            raise Unavailable(f"the spool has no file {name}") from None
+
+
+def start_writing_back(file: int, at: int, length: int) -> None:
+    """Lets the disk begin now with what a sync would wait for later. The advice drops clean pages too, and here there
+    are none: they were written this moment."""
+    os.posix_fadvise(file, at, length, os.POSIX_FADV_DONTNEED)
+
+
+def _unavailable(error: OSError) -> Unavailable:
+    return Unavailable(f"the spool of large states failed: {error.strerror or error}; see to the disk (space, health)")
