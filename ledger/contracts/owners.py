@@ -18,9 +18,15 @@ def admit(state: Overlay, call: Call, owner: bytes, statement: bytes, signature:
     A pseudonym is used up by it: two things in one name could be linked to each other.
     """
     consent(state, call, owner, statement, signature)
-    if pseudonyms.find(state, owner) is not None:
-        pseudonyms.use(state, owner, call.height)
-    else:
+    if not _use_pseudonym(state, call, owner):
+        callers.check(state, owner)
+
+
+def vouched(state: Overlay, call: Call, owner: bytes, statement: bytes, signature: bytes) -> None:
+    """As `admit`, where a trusted host answers for what stands there: the owner needs no account. Raises Misuse for a
+    key whose trust has ended."""
+    consent(state, call, owner, statement, signature)
+    if not _use_pseudonym(state, call, owner) and trust.past_holder(state, owner) is not None:
         callers.check(state, owner)
 
 
@@ -32,3 +38,10 @@ def consent(state: Overlay, call: Call, owner: bytes, statement: bytes, signatur
         carrier = trust.holder(state, call.account)
         if carrier is None or carrier.host is None:
             raise Misuse("only a trusted host carries what stands under a pseudonym: another key would show who it is")
+
+
+def _use_pseudonym(state: Overlay, call: Call, owner: bytes) -> bool:
+    found = pseudonyms.find(state, owner) is not None
+    if found:
+        pseudonyms.use(state, owner, call.height)
+    return found

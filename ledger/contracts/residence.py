@@ -6,11 +6,15 @@ RECEIVED is durable). An abort is the entry (agent, epoch + 1, source), so that 
 the host is gone, a quorum of the members re-homes the agent to one of the holders of its checkpoint.
 What must be durable before a signature leaves is the hosts' part.
 
+A move names its transfer, so a destination can tell the move that it signed from a re-homing to it at the same epoch:
+for that its other copy, the checkpoint, may be newer.
+
 A member that votes for a re-homing promises to sign no heartbeat to the agent's host until the vote can count no more
 (ledger.heartbeats); the contract counts votes, it cannot see heartbeats.
 
 An agent's residence stands under `subject`, a digest of its owner's key and the agent's: whoever is not the owner
-cannot take the place of another's agent. The owner may be a pseudonym; then the agent digest is to be salted.
+cannot take the place of another's agent. The owner may be a pseudonym; then the agent digest is to be salted. It needs
+no account: the host that takes the agent in vouches for it.
 """
 
 from typing import Annotated, Any
@@ -29,12 +33,14 @@ from ledger.identity import Identity, Signature
 DOMAIN = "agentplatform/residence"
 MAX_EPOCH = 2**63 - 1
 MAX_HOLDERS = 8
+TRANSFER_BYTES = 16
 FOUND = "found"
 MOVE = "move"
 ABORT = "abort"
 END = "end"
 
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH)]
+TransferId = Annotated[bytes, msgspec.Meta(min_length=TRANSFER_BYTES, max_length=TRANSFER_BYTES)]
 HostName = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
 
 
@@ -47,6 +53,7 @@ class Statement(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     epoch: int  # the new one
     source: str  # host; "" when founding
     destination: str  # host; "" when ending
+    transfer: bytes = b""  # of a move: the handoff's id
 
     def sign(self, key: Identity, domain: str = DOMAIN) -> bytes:
         """An owner signs with the domain of ledger.contracts.owners."""
@@ -57,7 +64,7 @@ class Statement(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 
 
 class Found(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=FOUND):
-    """The agent comes under held custody at `epoch` on `host`."""
+    """The agent comes under held custody at `epoch` on `host`; after an End, above the epoch of that."""
 
     owner: Key  # an account, or a pseudonym
     agent: Digest  # of the agent's id; salted under a pseudonym
@@ -71,6 +78,7 @@ class Move(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     subject: Digest
     epoch: Epoch  # the new one
     destination: HostName
+    transfer: TransferId
     source_signature: Signature
     destination_signature: Signature
 
@@ -92,7 +100,7 @@ class Hold(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=END):
-    """Held custody ends: the agent was disposed of, or is in local custody from `epoch` on. It stays so for ever."""
+    """Held custody ends: the agent was disposed of, or is in local custody from `epoch` on."""
 
     subject: Digest
     epoch: Epoch  # the new one
@@ -125,6 +133,7 @@ class Residence(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     host: str  # "" when held custody has ended
     holders: tuple[str, ...]  # of the checkpoint, in the host's order
     height: int  # of the entry
+    transfer: bytes = b""  # of the move that made the entry; empty for any other
 
 
 class Vote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -183,12 +192,14 @@ def execute(state: Overlay, call: Call) -> None:
         )
     match action:
         case Move():
-            statement = Statement(call.chain, MOVE, action.subject, action.epoch, now.host, action.destination)
+            statement = Statement(
+                call.chain, MOVE, action.subject, action.epoch, now.host, action.destination, action.transfer
+            )
             if action.destination == now.host:
                 raise Misuse(f"the agent is on {now.host} already; a move goes to another host")
             _check_host(state, call, now.host, statement, action.source_signature)
             _check_host(state, call, action.destination, statement, action.destination_signature)
-            _enter(state, call, action.subject, now, action.destination)
+            _enter(state, call, action.subject, now, action.destination, action.transfer)
         case Abort():
             statement = Statement(call.chain, ABORT, action.subject, action.epoch, now.host, now.host)
             _check_host(state, call, now.host, statement, action.source_signature)
@@ -205,11 +216,19 @@ def execute(state: Overlay, call: Call) -> None:
 
 def _found(state: Overlay, call: Call, action: Found) -> None:
     place = subject(action.owner, action.agent)
-    if find(state, place) is not None:
-        raise Misuse(f"agent {place.hex()[:16]} has or had a residence; an agent is founded once")
+    before = find(state, place)
+    if before is not None and before.host:
+        raise Misuse(f"agent {place.hex()[:16]} is in held custody at epoch {before.epoch} on {before.host} already")
+    if before is not None and action.epoch <= before.epoch:
+        raise Misuse(
+            f"agent {place.hex()[:16]} was in held custody up to epoch {before.epoch}; a new one begins above that"
+        )
     statement = Statement(call.chain, FOUND, place, action.epoch, "", action.host)
     _check_host(state, call, action.host, statement, action.host_signature)
-    owners.admit(state, call, action.owner, codec.encode(statement), action.owner_signature)
+    if before is None:
+        owners.vouched(state, call, action.owner, codec.encode(statement), action.owner_signature)
+    else:
+        owners.consent(state, call, action.owner, codec.encode(statement), action.owner_signature)
     save(state, state_key(place), Residence(action.owner, action.epoch, action.host, (), call.height))
 
 
@@ -221,9 +240,7 @@ def _hold(state: Overlay, call: Call, now: Residence, action: Hold) -> None:
     for host in action.holders:
         if host == now.host or trust.host_key(state, host) is None:
             raise Misuse(f"{host} cannot hold the checkpoint: holders are other hosts that are trusted")
-    save(
-        state, state_key(action.subject), msgspec.structs.replace(now, holders=action.holders, height=call.height)
-    )
+    save(state, state_key(action.subject), msgspec.structs.replace(now, holders=action.holders, height=call.height))
 
 
 def _vote(state: Overlay, call: Call, now: Residence, action: VoteRehome | WithdrawVote) -> None:
@@ -251,10 +268,10 @@ def _vote(state: Overlay, call: Call, now: Residence, action: VoteRehome | Withd
     save(state, _votes_key(action.subject), Votes(now.epoch + 1, members.version, given))
 
 
-def _enter(state: Overlay, call: Call, subject: bytes, now: Residence, host: str) -> None:
+def _enter(state: Overlay, call: Call, subject: bytes, now: Residence, host: str, transfer: bytes = b"") -> None:
     """The next epoch, on `host`. All votes are for the one before."""
     holders = tuple(each for each in now.holders if each != host) if host else ()
-    save(state, state_key(subject), Residence(now.owner, now.epoch + 1, host, holders, call.height))
+    save(state, state_key(subject), Residence(now.owner, now.epoch + 1, host, holders, call.height, transfer))
     state.put(_votes_key(subject), None)
 
 

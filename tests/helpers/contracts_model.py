@@ -16,6 +16,7 @@ from tests.helpers.founders import NAMES, identity, organisation
 
 GRANT = 10**12
 OWNER = "ann"  # of all agents
+TRANSFER = bytes(16)
 Act = tuple[Any, ...]
 
 
@@ -64,9 +65,9 @@ def encode(act: Act, chain: bytes, model: "Model") -> tuple[str, Any]:
             signatures = said.sign(identity(by_owner), owners.DOMAIN), said.sign(identity(by_host))
             return "residence", residence.Found(identity(OWNER).public, digest(agent), epoch, host, *signatures)
         case ("move", agent, epoch, to, by_source, by_destination):
-            said = Statement(chain, MOVE, place(agent), epoch, model.at(agent)[1], to)
+            said = Statement(chain, MOVE, place(agent), epoch, model.at(agent)[1], to, TRANSFER)
             signatures = said.sign(identity(by_source)), said.sign(identity(by_destination))
-            return "residence", residence.Move(place(agent), epoch, to, *signatures)
+            return "residence", residence.Move(place(agent), epoch, to, TRANSFER, *signatures)
         case ("abort", agent, epoch, by):
             host = model.at(agent)[1]
             said = Statement(chain, ABORT, place(agent), epoch, host, host)
@@ -179,7 +180,8 @@ class Model:
         if kind == "found":
             host, by_owner, by_host = act[3:]
             signed = by_owner == OWNER and self.is_trusted_host(host) and self.key[host] == by_host
-            return agent in self.agents or not signed or not self.may_transact(OWNER)
+            ended, resident = self.at(agent) if agent in self.agents else (-1, "")
+            return bool(resident) or epoch <= ended or not signed
         now, host = self.at(agent)
         if not host or epoch != now + (kind != "hold"):
             return True

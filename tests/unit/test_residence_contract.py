@@ -37,6 +37,7 @@ from tests.helpers.founders import CHAIN, NAMES, act, genesis, identity, join, r
 AGENT = sha256(b"agent").digest()
 ANN = identity("ann").public
 HERE = residence.subject(ANN, AGENT)
+TRANSFER = bytes(range(16))
 
 
 def start(**options: Any) -> Overlay:
@@ -61,10 +62,18 @@ def found(owner: str = "ann", host: str = "north-1", epoch: int = 3, by: str = "
 
 
 def move(
-    to: str, epoch: int = 4, source: str = "north-1", first: str = "", second: str = "", chain: bytes = CHAIN
+    to: str,
+    epoch: int = 4,
+    source: str = "north-1",
+    first: str = "",
+    second: str = "",
+    chain: bytes = CHAIN,
+    transfer: bytes = TRANSFER,
 ) -> Move:
-    statement = Statement(chain, MOVE, HERE, epoch, source, to)
-    return Move(HERE, epoch, to, statement.sign(identity(first or source)), statement.sign(identity(second or to)))
+    statement = Statement(chain, MOVE, HERE, epoch, source, to, transfer)
+    return Move(
+        HERE, epoch, to, transfer, statement.sign(identity(first or source)), statement.sign(identity(second or to))
+    )
 
 
 def abort(epoch: int = 4, source: str = "north-1", by: str = "") -> Abort:
@@ -104,7 +113,7 @@ def test_an_agent_is_founded_by_its_owner_and_its_host_together() -> None:
         (msgspec.structs.replace(found(), owner_signature=b""), "owner .* did not sign"),
         (msgspec.structs.replace(found(), epoch=2), "did not sign"),
         (found(host="nowhere"), "is not trusted"),
-        (found(owner="mallory"), "no account was created"),
+        (found(owner="south-1", by="mallory"), "owner .* did not sign"),
         (msgspec.structs.replace(found(), epoch=-1), "Expected `int`"),
         (msgspec.structs.replace(found(), agent=bytes(31)), "Expected `bytes`"),
     ],
@@ -115,12 +124,31 @@ def test_nobody_founds_it_without_both(action: Found, message: str) -> None:
     refused(state, "north-1", action, message)
 
 
-def test_an_agent_is_founded_once_also_after_its_end() -> None:
-    """Else an old epoch would come alive again."""
+def test_an_owner_needs_no_account_for_its_host_vouches() -> None:
+    state = Overlay(founding_state(genesis(4)))
+    act(state, "north-1", "residence", found())
+    assert at(state) == ("north-1", 3)
+
+
+def test_an_owner_whose_trust_has_ended_founds_nothing() -> None:
+    state = Overlay(founding_state(genesis(4)))
+    for voter in NAMES[:3]:
+        act(state, voter, "trust", revoke(NAMES[3]))
+    refused(state, "north-1", found(owner=NAMES[3]), "may transact")
+
+
+def test_it_comes_into_held_custody_again_only_above_all_its_epochs() -> None:
+    """Else an old epoch would come alive again. In between it is in local custody, of which the chain knows nothing."""
     state = start()
-    refused(state, "north-1", found(), "founded once")
+    refused(state, "north-1", found(epoch=9), "is in held custody at epoch 3 on north-1 already")
     act(state, "north-1", "residence", End(HERE, 4, b""))
-    refused(state, "north-1", found(epoch=9), "founded once")
+    for epoch in (3, 4):
+        refused(state, "north-1", found(epoch=epoch), "begins above that")
+    refused(state, "east-1", found(epoch=9, host="east-1", by="mallory"), "owner .* did not sign")
+    refused(state, "north-1", found(epoch=9, host="east-1", hosted="mallory"), "east-1 did not sign")
+    act(state, "east-1", "residence", found(epoch=9, host="east-1"))
+    assert at(state) == ("east-1", 9)
+    refused(state, "north-1", found(epoch=4), "is in held custody at epoch 9")
 
 
 def test_another_owner_cannot_take_the_agents_place() -> None:
@@ -140,7 +168,7 @@ def test_another_owner_cannot_take_the_agents_place() -> None:
 def test_it_moves_with_both_signatures_whoever_carries_them(carrier: str) -> None:
     state = start()
     act(state, carrier, "residence", move("east-1"), 9)
-    assert residence.find(state, HERE) == Residence(ANN, 4, "east-1", (), 9)
+    assert residence.find(state, HERE) == Residence(ANN, 4, "east-1", (), 9, TRANSFER)
 
 
 def test_a_party_that_calls_itself_need_not_sign_again() -> None:
@@ -166,6 +194,8 @@ def test_a_party_that_calls_itself_need_not_sign_again() -> None:
         (move("mallory"), "mallory is not trusted"),
         (move("east-1", chain=bytes(32)), "did not sign"),
         (msgspec.structs.replace(move("east-1"), destination="south-1"), "did not sign"),
+        (msgspec.structs.replace(move("east-1"), transfer=bytes(16)), "did not sign"),  # of another handoff
+        (msgspec.structs.replace(move("east-1"), transfer=bytes(15)), "Expected `bytes`"),
         (msgspec.structs.replace(move("east-1"), source_signature=bytes(65)), "Expected `bytes`"),
         (msgspec.structs.replace(move("east-1"), subject=bytes(32)), "not in held custody"),
     ],
@@ -250,7 +280,7 @@ def test_the_last_epoch_is_the_last() -> None:
 # The end
 
 
-def test_it_ends_once_and_for_ever() -> None:
+def test_nothing_moves_or_re_homes_it_after_its_end() -> None:
     state = start()
     refused(state, "east-1", End(HERE, 4, b""), "north-1 did not sign")
     signature = Statement(CHAIN, END, HERE, 4, "north-1", "").sign(identity("north-1"))
