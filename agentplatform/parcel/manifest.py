@@ -6,6 +6,7 @@ state, transfer and expiry; it is verified before anything else of the parcel is
 """
 
 import re
+from typing import Literal
 
 import msgspec
 
@@ -19,6 +20,7 @@ MANIFEST_DOMAIN = "agentplatform/manifest"
 TRANSFER_BYTES = 16
 MAX_EPOCH = 2**62  # what SQLite and MessagePack hold, with room for the next
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+Custody = Literal["local", "held"]  # who agrees on where the agent runs (docs/custody.md)
 AGENT_ID = re.compile(NAME.pattern + r"-[0-9a-f]{16}")
 
 
@@ -32,6 +34,7 @@ class Birth(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     code: bytes  # digest of the code bundle
     class_name: str  # "module:Class" within the bundle
     light: bool  # may share a worker with the owner's other light agents of the same code
+    custody: Custody = "local"  # as it began; a change of it is on the ledger
 
     def __post_init__(self) -> None:
         if len(self.owner) != KEY_BYTES or len(self.code) != codec.DIGEST_BYTES or len(self.salt) != TRANSFER_BYTES:
@@ -47,12 +50,18 @@ def agent_id(name: str, owner: bytes, salt: bytes) -> str:
 
 
 def give_birth(
-    name: str, owner: Identity, salt: bytes, code: bytes, class_name: str, light: bool
+    name: str,
+    owner: Identity,
+    salt: bytes,
+    code: bytes,
+    class_name: str,
+    light: bool,
+    custody: Custody = "local",
 ) -> bytes:
     """An encoded, signed birth certificate. Raises Misuse for a name that is none."""
     if not NAME.fullmatch(name):
         raise Misuse(f"{name!r} is no agent name: use lower case letters, digits and '-', at most 32")
-    birth = Birth(agent_id(name, owner.public, salt), name, owner.public, salt, code, class_name, light)
+    birth = Birth(agent_id(name, owner.public, salt), name, owner.public, salt, code, class_name, light, custody)
     return codec.encode(owner.signed(BIRTH_DOMAIN, codec.encode(birth)))
 
 
