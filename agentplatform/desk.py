@@ -11,7 +11,7 @@ import msgspec
 
 from agentplatform import rotation
 from agentplatform.environment import Environment
-from agentplatform.mailroom import check
+from agentplatform.mail import check
 from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
 from agentplatform.version import __version__
 from agentplatform.whereabouts import only_one
@@ -155,7 +155,7 @@ class FrontDesk:
     async def ask(self, agent: str, kind: str, body: bytes, waiting: float, client: str) -> dict[str, Any]:
         """A message to an agent anywhere, and its answer. Raises Misuse with the agent's own error."""
         found = self._here.whereabouts.resolve(agent)
-        reply = await self._here.mailroom.ask(f"{client}-{self._since}", found, kind, body, waiting)
+        reply = await self._here.mailroom.clients.ask(f"{client}-{self._since}", found, kind, body, waiting)
         if not reply.ok:
             raise Misuse(f"{found}: {codec.decode(reply.body, str, found)}")
         return {"body": reply.body}
@@ -164,7 +164,8 @@ class FrontDesk:
         """A message that nobody waits for; it is sent again for a minute at most."""
         found = self._here.whereabouts.resolve(agent)
         check(kind, body)
-        self._here.start_task(self._here.mailroom.tell(f"{client}-{self._since}", found, kind, body, _TELL_SECONDS))
+        clients = self._here.mailroom.clients
+        self._here.start_task(clients.tell(f"{client}-{self._since}", found, kind, body, _TELL_SECONDS))
 
     async def dispatch(self, agent: str, host: str, command: bytes, waiting: float) -> dict[str, Any]:
         """Moves an agent. One that lives here, on the word of this host's operator; elsewhere its owner's counts."""

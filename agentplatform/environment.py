@@ -21,7 +21,7 @@ from agentplatform.custody.surroundings import Hop
 from agentplatform.exchange import Exchange
 from agentplatform.hops import HopBook
 from agentplatform.logbook import Logbook
-from agentplatform.mailroom import Mailroom
+from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Answer, Checkpoint, Outgoing
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
 from agentplatform.settings import Home

@@ -13,7 +13,7 @@ from agentplatform.bulletins import Bulletin, Heard, Residents
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.commands import Commands
 from agentplatform.custody.carry import Carrier
-from agentplatform.mailroom import Mailroom
+from agentplatform.mailroom.room import Mailroom
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
 from ledger.errors import PeerFault

@@ -6,26 +6,20 @@ receiver's mailbox takes only the next number of each sender, and answers a repe
 mailbox must remember travels with the agent as luggage, so all of this holds across hops.
 """
 
-from bisect import bisect_right, insort
-from collections import deque
+from bisect import insort
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from agentplatform.messages import Answer, Captured
-from ledger.errors import PeerFault
+from agentplatform.messages import Captured
+from ledger.errors import Misuse, PeerFault
 from services.eds.rules import Group
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_KIND = 256  # characters
-MAX_BOX_BYTES = 64 * 1024 * 1024  # of bodies that wait in one mailbox; what comes then is sent again later
 MAX_OUTBOX_BYTES = 64 * 1024 * 1024  # of bodies that one agent has sent and has no reply to
 MAX_OUTBOX_LETTERS = 10_000
-MAX_MEMORY_BYTES = 8 * 1024 * 1024  # of replies that one mailbox keeps for repeats
-MAX_SENDERS = 10_000  # that one mailbox remembers
-AHEAD_LETTERS = 32  # so many are with an agent at once, that it need not wait for the next one
-AHEAD_BYTES = 1024 * 1024
 LETTER_BYTES = 100  # what a letter or reply counts beside its body
 
 
@@ -163,142 +157,13 @@ class Luggage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
             raise PeerFault(host, f"sent luggage of {agent} with a group that it does not belong to")
 
 
-class Mailbox:
-    """The receiving side of one resident agent. It handles one letter at a time; a few more are with it already."""
-
-    def __init__(self, luggage: Luggage) -> None:
-        self.luggage = luggage
-        self.waiting: deque[Letter] = deque()
-        self.in_hand: deque[Letter] = deque()  # with the agent: the one that it handles, and the next ones
-        self._in_hand_bytes = 0
-        self.open = False  # closed while the agent is frozen
-        self._queued: dict[str, int] = {}  # sender -> the highest sequence that waits or is in hand
-        self._waiting_bytes = 0
-        self._saved: dict[str, int] = {}  # sender -> handled up to here at the last checkpoint; of those heard since
-        self._late: list[Reply] = []  # given since the last checkpoint
-        self._written = set(luggage.senders)  # senders of whom a checkpoint may have something
-        self._forgotten: dict[str, int] = {}  # sender -> replies up to here need not be kept any more
-        self._memory_bytes = sum(map(_size, (reply for memory in luggage.senders.values() for reply in memory.replies)))
-
-    def take(self, letter: Letter) -> Reply | None:
-        """Queues a letter that is next in its order; a repeat is answered from memory.
-
-        A letter that leaves a gap, or finds no room, is dropped: its sender sends it again.
-        """
-        memory = self.luggage.senders.get(letter.sender, Memory())
-        if letter.epoch < memory.epoch:
-            return None
-        memory.epoch = letter.epoch
-        self.settle(letter.sender, letter.settled)
-        if letter.sequence <= memory.handled:
-            return next((reply for reply in memory.replies if reply.sequence == letter.sequence), None)
-        # What the sender settled without us it gave up on: no need to wait for it.
-        last = max(memory.handled, letter.settled, self._queued.get(letter.sender, 0))
-        if letter.sequence == last + 1 and self._waiting_bytes + _size(letter) <= MAX_BOX_BYTES:
-            self.luggage.senders[letter.sender] = memory
-            self.waiting.append(letter)
-            self._queued[letter.sender] = letter.sequence
-            self._waiting_bytes += _size(letter)
-        return None
-
-    def settle(self, sender: str, upto: int) -> None:
-        """Forgets the replies that `sender` will not ask for again."""
-        memory = self.luggage.senders.get(sender)
-        while memory is not None and memory.replies and memory.replies[0].sequence <= upto:
-            self._memory_bytes -= _size(memory.replies.pop(0))
-            if sender in self._written:
-                self._forgotten[sender] = upto
-
-    def next(self) -> Letter | None:
-        """The next letter that the agent should have, if it is awake and has not enough."""
-        if not self.open or not self.waiting:
-            return None
-        if self.in_hand and (len(self.in_hand) >= AHEAD_LETTERS or self._in_hand_bytes >= AHEAD_BYTES):
-            return None
-        letter = self.waiting.popleft()
-        self.in_hand.append(letter)
-        self._in_hand_bytes += _size(letter)
-        return letter
-
-    def handled(self, answer: Answer | None) -> Reply | None:
-        """The agent is done with the first letter in hand. None when there is none (the agent answered twice), or when
-        it will answer later."""
-        if not self.in_hand:
-            return None
-        letter = self.in_hand.popleft()
-        self._in_hand_bytes -= _size(letter)
-        self._waiting_bytes -= _size(letter)
-        if self._queued[letter.sender] == letter.sequence:
-            del self._queued[letter.sender]
-        senders = self.luggage.senders
-        memory = senders[letter.sender] = senders.pop(letter.sender, Memory(letter.epoch))  # to the end: heard just now
-        self._saved.setdefault(letter.sender, memory.handled)
-        memory.handled = letter.sequence
-        reply = None
-        if answer is not None:
-            reply = Reply(letter.receiver, letter.sender, letter.sequence, letter.origin, answer.ok, answer.body)
-            memory.replies.append(reply)
-            self._memory_bytes += _size(reply)
-        self._forget_the_silent()
-        return reply
-
-    def answered_later(self, reply: Reply) -> bool:
-        """The agent answers a letter that it handled before. False for one that it has answered, or never had."""
-        memory = self.luggage.senders.get(reply.receiver)
-        if memory is None or reply.sequence > memory.handled or not memory.keep(reply):
-            return False
-        self._late.append(reply)
-        self._memory_bytes += _size(reply)
-        self._forget_the_silent()
-        return True
-
-    def changes(self) -> tuple[list[Seen], list[tuple[str, int]]]:
-        """For a checkpoint: what was handled since the last one, and up to where the replies of a sender may go."""
-        senders, seen = self.luggage.senders, []
-        for sender, saved in self._saved.items():
-            if (memory := senders.get(sender)) is None:
-                continue
-            fresh = memory.replies[bisect_right(memory.replies, saved, key=lambda reply: reply.sequence) :]
-            seen += [Seen(sender, reply.sequence, memory.epoch, reply) for reply in fresh]
-            if not fresh or fresh[-1].sequence != memory.handled:
-                seen.append(Seen(sender, memory.handled, memory.epoch, None))
-        written = {(each.sender, each.sequence) for each in seen}
-        for reply in self._late:
-            memory = senders.get(reply.receiver)
-            if memory is not None and reply in memory.replies and (reply.receiver, reply.sequence) not in written:
-                seen.append(Seen(reply.receiver, reply.sequence, memory.epoch, reply))
-        forgotten = [
-            (sender, min(upto, senders[sender].handled - 1) if sender in senders else upto)
-            for sender, upto in self._forgotten.items()
-        ]
-        self._written.update(sender for sender in self._saved if sender in senders)
-        self._written.difference_update(sender for sender in self._forgotten if sender not in senders)
-        self._saved, self._forgotten, self._late = {}, {}, []
-        return seen, forgotten
-
-    def close(self) -> None:
-        """The agent is frozen: what it has not answered was not handled, and goes back to the head of the queue."""
-        self.open = False
-        self.waiting.extendleft(reversed(self.in_hand))
-        self.in_hand.clear()
-        self._in_hand_bytes = 0
-
-    def _forget_the_silent(self) -> None:
-        """Clients come and go without a word: the longest silent lose their replies, and in the end their place."""
-        senders = self.luggage.senders
-        newest = next(reversed(senders))
-        for sender, memory in senders.items():
-            if self._memory_bytes <= MAX_MEMORY_BYTES:
-                break
-            self.settle(sender, memory.handled - 1 if sender == newest else memory.handled)
-        silent = next((sender for sender in senders if sender not in self._queued), newest)
-        if len(senders) > MAX_SENDERS and silent != newest:
-            self.settle(silent, senders[silent].handled)
-            if silent in self._written:
-                self._forgotten[silent] = senders[silent].handled
-            del senders[silent]
-            self._saved.pop(silent, None)
+def check(kind: str, body: bytes) -> None:
+    """Raises Misuse for what no letter can carry."""
+    if not isinstance(kind, str) or not 1 <= len(kind) <= MAX_KIND:
+        raise Misuse(f"a message's kind is a text of 1 to {MAX_KIND} characters, not {kind!r:.40}")
+    if len(body) > MAX_BODY_BYTES:
+        raise Misuse(f"a message has at most {MAX_BODY_BYTES} bytes; this one has {len(body)}")
 
 
-def _size(post: Letter | Reply) -> int:
+def size(post: Letter | Reply) -> int:
     return LETTER_BYTES + len(post.body)

@@ -20,7 +20,7 @@ from agentplatform.custody.records import Active, Born, Closed, Ended, Prepare, 
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Luggage
-from agentplatform.mailroom import Mailroom
+from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Arrival
 from agentplatform.parcel.manifest import Birth, code_digest, open_birth
 from agentplatform.runners.base import Runner

@@ -14,7 +14,7 @@ from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.messages import Cargo, HandoffMessage, Notice, Offer
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Hop, Surroundings
-from agentplatform.mailroom import Mailroom
+from agentplatform.mailroom.room import Mailroom
 from agentplatform.parcel.manifest import (
     TRANSFER_BYTES,
     Manifest,

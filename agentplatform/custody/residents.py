@@ -8,7 +8,7 @@ import msgspec
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Letter, Luggage
-from agentplatform.mailroom import Mailroom
+from agentplatform.mailroom.room import Mailroom
 from agentplatform.parcel.manifest import Birth
 from agentplatform.replay import Replay
 from ledger.errors import Unavailable

@@ -21,7 +21,7 @@ from agentplatform.custody.records import Record
 from agentplatform.custody.state import Custody
 from agentplatform.custody.surroundings import Hop
 from agentplatform.mail import Change, Letter, Loose, Luggage, Post, Reply, Settled
-from agentplatform.mailroom import Mailroom
+from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Answer, Checkpoint, Outgoing
 from agentplatform.parcel.manifest import Birth, code_digest, give_birth, open_birth
 from agentplatform.replay import Replay
@@ -316,7 +316,7 @@ class EdgeHost:
         return self.start(self.carrier.departures.depart(agents, to, "a test"))
 
     def ask(self, agent: str, kind: str, body: object, client: str = "client") -> "asyncio.Task[Reply]":
-        return self.start(self.mailroom.ask(f"{client}-{self.name}", agent, kind, codec.encode(body), PATIENCE))
+        return self.start(self.mailroom.clients.ask(f"{client}-{self.name}", agent, kind, codec.encode(body), PATIENCE))
 
     def state(self, agent: str) -> dict[str, Any]:
         return self.runner.copies[agent].state

@@ -7,8 +7,10 @@ from msgspec.structs import replace
 
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.journal import Journal
-from agentplatform.mail import MAX_BODY_BYTES, Change, Letter, Loose, Luggage, Mailbox, Sent
-from agentplatform.mailroom import RESERVED_NUMBERS, Mailroom
+from agentplatform.mail import MAX_BODY_BYTES, Change, Letter, Loose, Luggage, Sent
+from agentplatform.mailbox import Mailbox
+from agentplatform.mailroom.room import Mailroom
+from agentplatform.mailroom.sender import RESERVED_NUMBERS
 from agentplatform.messages import Answer, Delivery, Outgoing
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
@@ -253,7 +255,7 @@ async def test_an_answer_waits_in_the_gateway_until_the_arrival_is_durable():
     durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     desk.room.admit(AGENT, 3, Luggage())
     desk.gateway.hold(AGENT, durable)
-    asking = asyncio.ensure_future(desk.room.ask("client-1", AGENT, "add", b"\x01", 5))
+    asking = asyncio.ensure_future(desk.room.clients.ask("client-1", AGENT, "add", b"\x01", 5))
     await turn()
     desk.room.answered(AGENT, desk.delivered[0][1].ticket, Answer(True, b"\x02"))
     await turn()
@@ -307,7 +309,7 @@ def test_the_memory_of_clients_that_come_once_is_bounded():
 async def test_a_client_that_has_its_answer_says_so():
     desk = Desk()
     desk.room.admit(AGENT, 3, Luggage())
-    asking = asyncio.ensure_future(desk.room.ask("client-1", AGENT, "add", b"\x01", 5))
+    asking = asyncio.ensure_future(desk.room.clients.ask("client-1", AGENT, "add", b"\x01", 5))
     await turn()
     desk.room.answered(AGENT, desk.delivered[0][1].ticket, Answer(True, b"\x02"))
     await asking
@@ -344,7 +346,7 @@ def test_luggage_that_cannot_be_the_agents_is_refused(sent: Sent):
 async def test_mail_for_a_dead_agent_gets_a_clear_error():
     desk = Desk()
     desk.whereabouts.learn(Located(AGENT, 2, ""))
-    reply = await desk.room.ask("client-1", AGENT, "add", b"\x01", 5)
+    reply = await desk.room.clients.ask("client-1", AGENT, "add", b"\x01", 5)
     assert not reply.ok and "disposed" in codec.decode(reply.body, str)
 
 
@@ -352,14 +354,14 @@ async def test_an_agent_that_does_not_answer_is_named_with_its_place():
     desk = Desk()
     desk.whereabouts.learn(Located(AGENT, 2, "west"))
     with pytest.raises(Unavailable, match=r"last heard of on west.*status"):
-        await desk.room.ask("client-1", AGENT, "add", b"\x01", 0.01)
+        await desk.room.clients.ask("client-1", AGENT, "add", b"\x01", 0.01)
 
 
 async def test_resend_tells_what_was_given_up_meanwhile():
     desk = Desk()
     desk.whereabouts.learn(Located(AGENT, 2, "west"))
-    first = asyncio.ensure_future(desk.room.ask("client-1", AGENT, "a", b"\x01", 60))
-    second = asyncio.ensure_future(desk.room.ask("client-1", AGENT, "b", b"\x01", 60))
+    first = asyncio.ensure_future(desk.room.clients.ask("client-1", AGENT, "a", b"\x01", 60))
+    second = asyncio.ensure_future(desk.room.clients.ask("client-1", AGENT, "b", b"\x01", 60))
     await turn()
     first.cancel()
     await turn()
@@ -446,7 +448,7 @@ async def test_what_is_sent_again_tells_what_is_settled_by_now_and_is_durable():
 async def test_an_answer_that_is_too_large_becomes_an_error():
     desk = Desk()
     desk.room.admit(AGENT, 3, Luggage())
-    asking = asyncio.ensure_future(desk.room.ask("client-1", AGENT, "add", b"\x01", 5))
+    asking = asyncio.ensure_future(desk.room.clients.ask("client-1", AGENT, "add", b"\x01", 5))
     await turn()
     desk.room.answered(AGENT, desk.delivered[0][1].ticket, Answer(True, bytes(MAX_BODY_BYTES + 1)))
     reply = await asking

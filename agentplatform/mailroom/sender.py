@@ -1,0 +1,151 @@
+"""What one resident sends: its letters are numbered, and kept until their replies are there."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from msgspec.structs import replace
+
+from agentplatform.mail import MAX_OUTBOX_BYTES, MAX_OUTBOX_LETTERS, Letter, Loose, Luggage, Reply, Sent, check, size
+from agentplatform.messages import Answer, Outgoing
+from agentplatform.outbox import Outbox
+from agentplatform.replay import Key, Replay
+from ledger.errors import Unavailable
+
+RESERVED_NUMBERS = 1024  # written ahead for letters that are not kept
+RESEND_AT_ONCE = 64  # letters to one receiver that are sent again in one round
+
+
+class Numbers:
+    """Those that an agent may use for its letters to one receiver, if it does not keep them."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.written = 0
+        self.write: asyncio.Future[None] | None = None
+
+    def reserved(self, upto: int, done: "asyncio.Future[None]") -> None:
+        if not done.cancelled() and done.exception() is None:
+            self.written = upto
+
+
+class Sender:
+    """The sending side of one resident agent, as agentplatform.mailbox.Mailbox is its receiving side."""
+
+    def __init__(
+        self,
+        agent: str,
+        epoch: int,
+        host: str,
+        luggage: Luggage,
+        replay: Replay,
+        outbox: Outbox,
+        answer: Callable[[int, Answer], None],
+    ) -> None:
+        """`answer` answers a call of the agent."""
+        self.replay = replay
+        self._agent, self._epoch, self._host, self._sent = agent, epoch, host, luggage.sent
+        self._outbox, self._answer = outbox, answer
+        self._calls: dict[Key, int] = {}  # the agent's own numbers of those that it waits for
+        self._numbers: dict[str, Numbers] = {}  # by receiver
+        self._settling: dict[str, int] = {}  # receiver -> settled, not written yet
+        self._settled: dict[str, int] = {}  # and written
+        self._bytes = sum(size(each) for sent in luggage.sent.values() for each in sent.letters)  # without a reply
+
+    def letter(self, receiver: str, outgoing: Outgoing, cause: Key | None) -> Letter | None:
+        """The next one, numbered; None for one that left already, before a crash after which the agent does it again.
+
+        Raises Misuse for what no letter can carry, and Unavailable while too many have no reply.
+        """
+        check(outgoing.kind, outgoing.body)
+        if self._adopted(receiver, outgoing, cause):
+            return None
+        self._check_room(len(outgoing.body))
+        sent = self._sent.setdefault(receiver, Sent())
+        settled = sent.settled
+        sent.last += 1
+        letter = Letter(
+            self._agent, self._epoch, sent.last, settled, receiver, self._host, outgoing.kind, outgoing.body
+        )
+        sent.letters.append(letter)
+        self._bytes += size(letter)
+        if outgoing.call is not None:
+            self._calls[receiver, letter.sequence] = outgoing.call
+        return letter
+
+    def loose(self, letter: Letter, outgoing: Outgoing, cause: Key | None) -> Loose:
+        """It leaves before the state that knows of it."""
+        loose = Loose(letter, cause)
+        self.replay.add(loose, outgoing.call)
+        return loose
+
+    def reserve(self, letter: Letter) -> "asyncio.Future[None] | None":
+        """The letter may be lost, but its number must not be used twice: numbers are written ahead, many at a time.
+        Returns what the letter must wait for."""
+        numbers = self._numbers.setdefault(letter.receiver, Numbers())
+        if letter.sequence > numbers.asked - RESERVED_NUMBERS // 2:
+            upto = numbers.asked = letter.sequence + RESERVED_NUMBERS
+            numbers.write = self._outbox.reserve_numbers(self._agent, letter.receiver, upto)
+            numbers.write.add_done_callback(lambda done: numbers.reserved(upto, done))
+        return None if letter.sequence <= numbers.written else numbers.write
+
+    def replied(self, reply: Reply) -> None:
+        sent = self._sent.get(reply.sender)
+        mine = next((each for each in sent.letters if each.sequence == reply.sequence), None) if sent else None
+        if sent is None or mine is None:
+            return  # a repeat
+        sent.letters.remove(mine)
+        self._bytes -= size(mine)
+        if sent.settled and reply.sender not in self._numbers:
+            self._outbox.drop_letters(self._agent, reply.sender, sent.settled)
+            self._settling[reply.sender] = sent.settled
+        answer = Answer(reply.ok, reply.body)
+        if self.replay.answered(reply.sender, reply.sequence, answer):
+            self._outbox.keep_answer(self._agent, reply.sender, reply.sequence, answer)
+        call = self._calls.pop((reply.sender, reply.sequence), None)
+        if call is not None:
+            self._answer(call, answer)
+
+    def frozen(self) -> None:
+        """The captured state knows of all; a call that waited has heard so."""
+        if self.replay:
+            self.replay = Replay()
+            self._outbox.drop_loose(self._agent)
+
+    def unanswered(self) -> Iterator[Letter]:
+        """To be sent again. The later ones follow when these are settled.
+
+        `settled` is as of now: a receiver that was restarted may have forgotten what was settled before.
+        """
+        for receiver, sent in list(self._sent.items()):
+            settled = self._settled.get(receiver, 0)
+            for letter in sent.letters[:RESEND_AT_ONCE]:
+                yield replace(letter, settled=max(settled, letter.settled))
+
+    def flushed(self, durable: "asyncio.Future[None] | None") -> None:
+        """Nobody hears that a letter is settled before that is written: he would forget his reply, and we might ask
+        for it again after a crash."""
+        settling, self._settling = self._settling, {}
+        if durable is None:
+            self._settled |= settling
+        elif settling:
+            durable.add_done_callback(
+                lambda done: done.cancelled() or done.exception() or self._settled.update(settling)
+            )
+
+    def _adopted(self, receiver: str, outgoing: Outgoing, cause: Key | None) -> bool:
+        found = self.replay.adopt(cause, receiver, outgoing.kind, outgoing.body, outgoing.call)
+        if found is None:
+            return False
+        letter, answer = found
+        if outgoing.call is None:
+            return True
+        if answer is not None:
+            self._answer(outgoing.call, answer)
+        else:
+            self._calls[receiver, letter.sequence] = outgoing.call
+        return True
+
+    def _check_room(self, more: int) -> None:
+        count = sum(len(sent.letters) for sent in self._sent.values())
+        if self._bytes + more > MAX_OUTBOX_BYTES or count >= MAX_OUTBOX_LETTERS:
+            raise Unavailable(f"{self._agent} has {count} letters without a reply; send more when some are answered")
