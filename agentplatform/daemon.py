@@ -17,20 +17,22 @@ from ledger.errors import Misuse, PlatformError
 log = logging.getLogger(__name__)
 
 
-def run(folder: Path) -> int:
-    """Until the host ends. Returns the exit code: 2 for what is wrong with the folder, the data or the port."""
+def run(folder: Path, history: Path | None = None) -> int:
+    """Until the host ends. Returns the exit code: 2 for what is wrong with the folder, the data or the port.
+
+    What happens is written to the folder `history`, if one is given (agentplatform.history)."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        uvloop.run(serve(Home(folder)))
+        uvloop.run(serve(Home(folder), history))
     except PlatformError as error:
         print(f"mae: {error}", file=sys.stderr)
         return 2 if isinstance(error, Misuse) else 1
     return 0
 
 
-async def serve(home: Home) -> None:
+async def serve(home: Home, history: Path | None = None) -> None:
     """Runs the host until SIGTERM, SIGINT or the `stop` verb."""
-    environment = Environment(home)
+    environment = Environment(home, history)
     door = Server(home, FrontDesk(environment))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

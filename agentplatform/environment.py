@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 from agentplatform import rotation
@@ -19,6 +20,7 @@ from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.surroundings import Hop
 from agentplatform.exchange import Exchange
+from agentplatform.history import HostHistory
 from agentplatform.hops import HopBook
 from agentplatform.logbook import Logbook
 from agentplatform.mailroom.room import Mailroom
@@ -26,6 +28,7 @@ from agentplatform.messages import Answer, Checkpoint, Outgoing
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
 from agentplatform.settings import Home
 from agentplatform.whereabouts import Whereabouts
+from agentplatform.witnesses import watched
 from ledger import genesisfile, keyfile
 from ledger.client import Client
 from ledger.disk import FileDisk
@@ -55,10 +58,12 @@ log = logging.getLogger(__name__)
 class Environment:
     """One host. `start` brings it up from its folder, `stop` ends it; in between it is driven by its callbacks."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, history: Path | None = None) -> None:
+        """`history`: the folder that what happens here is written to (agentplatform.history)."""
         self.home = home
         self.settings = home.settings()
         self.host = self.settings.host
+        self.history = None if history is None else HostHistory(history, self.host)
         self.started_at = time.time()
         self.stopping = asyncio.Event()
         self.whereabouts = Whereabouts()
@@ -77,7 +82,7 @@ class Environment:
         self.disk.on_failure(self._disk_failed)
         self.store = await SqliteStore.open(home.data / "dms.db")
         self._opened.push_async_callback(self.store.close)
-        self.journal = await Journal.open(self.disk)
+        self.journal = await watched(Journal, self.history).open(self.disk)
         self.logbook = Logbook(home.data / "logs")
         self.links = TlsLinks(self.host, self.identity, self.chain, settings.listen)
         self.replica = Replica(self.host, self.identity, self.genesis, self.disk, self.links, ENGINES["ipbft"])
@@ -89,10 +94,11 @@ class Environment:
             most=settings.workers.most,
             preload=settings.workers.preload,
             private=(home.folder,),
+            history=None if self.history is None else self.history.prefix,
         )
         self.runner = ProcessRunner(self, workers)
-        machine, effects = Handoff.recover(self.host, await self.journal.load())
-        self.mailroom = Mailroom(
+        machine, effects = watched(Handoff, self.history).recover(self.host, await self.journal.load())
+        self.mailroom = watched(Mailroom, self.history)(
             self.host,
             self.whereabouts,
             self.gateway.release,

@@ -25,7 +25,7 @@ def found(args: Namespace) -> list[Plain]:
 
 
 def start(args: Namespace) -> list[Plain]:
-    return processes.start(args.root, _named(args))
+    return processes.start(args.root, _named(args), args.history)
 
 
 def stop(args: Namespace) -> list[Plain]:

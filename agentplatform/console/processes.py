@@ -24,14 +24,14 @@ LOOK_EVERY = 0.05
 _LOG_TAIL = 8192  # bytes
 
 
-def start(root: Path, hosts: Iterable[str]) -> list[dict[str, Any]]:
+def start(root: Path, hosts: Iterable[str], history: Path | None = None) -> list[dict[str, Any]]:
     """Starts those that do not run yet, and waits until each answers and has links to the others.
 
-    Returns what each says of itself. Raises Misuse or Unavailable with the last line of the log of one that did not
-    start; the others go on.
+    They write what happens to the folder `history`, if one is given (agentplatform.history). Returns what each says of
+    itself. Raises Misuse or Unavailable with the last line of the log of one that did not start; the others go on.
     """
     known = homes(root)
-    begun = {name: _spawn(known[name]) if running(known[name]) is None else None for name in hosts}
+    begun = {name: _spawn(known[name], history) if running(known[name]) is None else None for name in hosts}
     hellos = [_answering(root, known[name], process) for name, process in begun.items()]
     _await_links(root, list(begun))
     return hellos
@@ -81,12 +81,13 @@ def _is_daemon(command: list[str], home: Home) -> bool:
     return "mae" in command[at - 1].split(".")[-1] and Path(command[at + 1]) == home.folder
 
 
-def _spawn(home: Home) -> subprocess.Popen[bytes]:
+def _spawn(home: Home, history: Path | None) -> subprocess.Popen[bytes]:
+    told = () if history is None else ("--history", str(history.absolute()))
     descriptor = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         # A session of its own: Ctrl-C in this terminal is for us, and we stop the hosts in order.
         return subprocess.Popen(
-            [sys.executable, "-m", "agentplatform.mae", "--home", str(home.folder)],
+            [sys.executable, "-m", "agentplatform.mae", "--home", str(home.folder), *told],
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,

@@ -73,6 +73,11 @@ def _logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lines", type=_count, default=200, metavar="N", help="at most so many (default: 200)")
 
 
+def _start(parser: argparse.ArgumentParser) -> None:
+    _some_hosts(parser)
+    parser.add_argument("--history", type=Path, metavar="FOLDER", help="write what happens there, for a checker")
+
+
 def _vote_on(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("organisation", metavar="ORGANISATION")
     _voters(parser)
@@ -165,7 +170,7 @@ def _seconds(text: str) -> float:
 
 VERBS: dict[str, Verb] = {
     "found": Verb("make a consortium of hosts on this machine", actions.found, render.founded, _found),
-    "start": Verb("start hosts", actions.start, render.started, _some_hosts),
+    "start": Verb("start hosts", actions.start, render.started, _start),
     "stop": Verb("stop hosts", actions.stop, render.stopped, _some_hosts),
     "status": Verb("how the hosts of this machine are", actions.status, render.status),
     "create": Verb("start an agent", actions.create, render.created, _create),

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from agentplatform import history
 from agentplatform.runners.process.requests import ENDED, FORK, FORKED, KILL, PACKET
 from agentplatform.runners.process.scratch import remove
 
@@ -26,9 +27,16 @@ ONE_THREAD = {  # a forked child inherits a library's locks, but not the threads
 
 
 class ForkServer:
-    def __init__(self, preload: tuple[str, ...], ended: Callable[[int, str], None], lost: Callable[[], None]) -> None:
-        """`ended(pid, reason)`: a worker ended. `lost()`: the fork server itself did, and all workers with it."""
-        self._preload, self._ended, self._lost = preload, ended, lost
+    def __init__(
+        self,
+        preload: tuple[str, ...],
+        ended: Callable[[int, str], None],
+        lost: Callable[[], None],
+        told: Path | None = None,
+    ) -> None:
+        """`ended(pid, reason)`: a worker ended. `lost()`: the fork server itself did, and all workers with it.
+        `told`: the prefix of the files that workers write their histories to."""
+        self._preload, self._ended, self._lost, self._told = preload, ended, lost, told
         self._process: subprocess.Popen[bytes] | None = None
         self._forks: deque[tuple[Callable[[int], None], Callable[[str], None]]] = deque()
 
@@ -43,6 +51,7 @@ class ForkServer:
             "PYTHONPATH": os.pathsep.join(places),
             "PYTHONDONTWRITEBYTECODE": "1",
             **ONE_THREAD,
+            **({} if self._told is None else {history.ENVIRONMENT: str(self._told)}),
         }
         command = [sys.executable, "-P", "-m", "agentplatform.runners.process.zygote"]
         # Removed by whichever of the two ends last.

@@ -40,6 +40,9 @@ class WorkerSettings:
     preload: tuple[str, ...] = ()
     """Modules that the fork server imports once, ahead of all forks; what is not installed is skipped."""
 
+    history: Path | None = None
+    """The prefix of the files that workers write their histories to (agentplatform.history)."""
+
     private: tuple[Path, ...] = ()
     """Folders that no agent may read: the host's data. The start is refused when they lie where agents may look."""
 
@@ -66,7 +69,7 @@ class ProcessRunner:
     def __init__(self, upcalls: Upcalls, settings: WorkerSettings | None = None) -> None:
         self._upcalls = upcalls
         self._settings = settings or WorkerSettings()
-        self._server = ForkServer(self._settings.preload, self._ended, self._server_lost)
+        self._server = ForkServer(self._settings.preload, self._ended, self._server_lost, self._settings.history)
         self._workers: dict[int, Handle] = {}  # by process id
         self._spares: deque[Handle] = deque()
         self._shared: dict[tuple[bytes, bytes], Handle] = {}

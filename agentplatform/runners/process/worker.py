@@ -12,11 +12,13 @@ import uvloop
 from msgspec.structs import astuple
 
 from agentplatform.agent import Agent
+from agentplatform.history import History
 from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
 from agentplatform.parcel.bundle import Contents, Module
 from agentplatform.parcel.importer import Code
 from agentplatform.runners.process import wire
 from agentplatform.runners.resident import Resident, current, words
+from agentplatform.runners.witness import WitnessedResident
 from ledger import codec
 from ledger.errors import Misuse, PlatformError, Unavailable
 
@@ -26,8 +28,8 @@ PATIENCE = 10.0  # seconds that a capture waits for a message boundary, and then
 class Worker(asyncio.Protocol):
     """Does what the daemon says (wire.Down), and tells it what the agents do (it is their Upcalls)."""
 
-    def __init__(self, strength: str, closed: Callable[[], None]) -> None:
-        self._strength, self._closed = strength, closed
+    def __init__(self, strength: str, closed: Callable[[], None], history: History | None) -> None:
+        self._strength, self._closed, self._history = strength, closed, history
         self._reader = wire.down_reader()
         self._residents: dict[str, Resident] = {}
         self._bundle: bytes | None = None
@@ -107,7 +109,8 @@ class Worker(asyncio.Protocol):
     def _take_in(self, frame: wire.Create | wire.Open) -> Resident:
         if frame.agent in self._residents:
             raise Misuse(f"{frame.agent} is here already")
-        resident = Resident(frame.agent, frame.name, self, self._forget, PATIENCE)
+        rest = frame.agent, frame.name, self, self._forget, PATIENCE
+        resident = Resident(*rest) if self._history is None else WitnessedResident(self._history, *rest)
         self._residents[frame.agent] = resident
         return resident
 
@@ -271,7 +274,7 @@ async def rehearse() -> None:
     code.close()
 
 
-def main(daemon: socket.socket, strength: str) -> None:
+def main(daemon: socket.socket, strength: str, history: History | None = None) -> None:
     """Serves `daemon` until it closes. Called in a forked child that is jailed already."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
@@ -279,12 +282,12 @@ def main(daemon: socket.socket, strength: str) -> None:
     sys.dont_write_bytecode = True
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    loop.run_until_complete(_serve(daemon, strength))
+    loop.run_until_complete(_serve(daemon, strength, history))
 
 
-async def _serve(daemon: socket.socket, strength: str) -> None:
+async def _serve(daemon: socket.socket, strength: str, history: History | None) -> None:
     closed = asyncio.Event()
-    worker = Worker(strength, closed.set)
+    worker = Worker(strength, closed.set, history)
     await rehearse()
     worker.outputs = [Output(worker, "out"), Output(worker, "err")]
     sys.stdout, sys.stderr = worker.outputs

@@ -18,6 +18,7 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
+from agentplatform import history
 from agentplatform.runners.process import jail, worker
 from agentplatform.runners.process.requests import ENDED, FORK, FORKED, KILL, PACKET
 from agentplatform.runners.process.scratch import remove
@@ -122,12 +123,13 @@ def _become_worker(zygote: int, file: int, scratches: Path) -> None:
         tempfile.tempdir = None
         os.dup2(file, 3)
         os.closerange(4, 1 << 16)
+        told = history.of_worker()
         null = os.open(os.devnull, os.O_RDWR)
         strength = jail.close_in(scratch)
         for standard in (0, 1, 2):  # last, so that a failure so far is seen in the daemon's log
             os.dup2(null, standard)
         os.close(null)
-        worker.main(socket.socket(fileno=3), strength)
+        worker.main(socket.socket(fileno=3), strength, told)
         status = 0
     except Exception:
         traceback.print_exc()

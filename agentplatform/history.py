@@ -1,0 +1,65 @@
+"""What happened, for a checker that knows nothing of this code: one JSON line an event (docs/custody-tests.md).
+
+Every process writes to a file of its own, straight to the system: a line that was written outlives the kill of its
+writer. Off unless a folder is given (`agentplatform start --history FOLDER`), and then nothing of it is called.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ledger.errors import Misuse
+
+ENVIRONMENT = "AGENTPLATFORM_HISTORY"  # how the fork server hears of it: the `prefix` of the daemon's history
+
+
+class History:
+    """One process's file. `host` and `incarnation` stand in each of its lines."""
+
+    def __init__(self, file: Path, host: str, incarnation: int) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self.host, self.incarnation = host, incarnation
+        self._file = os.open(file, flags, 0o600)
+
+    def write(self, event: str, **fields: Any) -> None:
+        """`t` is the system's CLOCK_MONOTONIC in seconds, the same for all processes of a machine."""
+        line = {"t": time.monotonic(), "host": self.host, "incarnation": self.incarnation, "event": event, **fields}
+        os.write(self._file, json.dumps(line).encode() + b"\n")
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class HostHistory(History):
+    """A daemon's. Its incarnation is the first number that nobody has written under in `folder`."""
+
+    def __init__(self, folder: Path, host: str) -> None:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            incarnation = 1
+            while not _claimed(folder / f"{host}.{incarnation}.jsonl"):
+                incarnation += 1
+            self.prefix = folder / f"{host}.{incarnation}"
+            super().__init__(folder / f"{host}.{incarnation}.jsonl", host, incarnation)
+        except OSError as error:
+            raise Misuse(f"no history can be written to {folder}: {error.strerror}; name another folder") from None
+
+
+def of_worker() -> History | None:
+    """A worker's, if its daemon has one. Call it before the worker is closed in."""
+    prefix = os.environ.pop(ENVIRONMENT, None)
+    if prefix is None:
+        return None
+    host, _, incarnation = Path(prefix).name.rpartition(".")
+    return History(Path(f"{prefix}.worker-{os.getpid()}.jsonl"), host, int(incarnation))
+
+
+def _claimed(file: Path) -> bool:
+    """Whether the file is new, and ours."""
+    try:
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return False
+    return True

@@ -1,0 +1,134 @@
+"""The parts of a daemon that write a history: each tells what it sees, and does what it did before.
+
+Nothing here decides anything, and without a history production's own classes run. A line is written as soon as what it
+says is true, and before anything that follows from it leaves: custody's records and handled messages when they are
+durable, offers, notices and answers to clients before they are sent.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from agentplatform.custody.events import Durable, Effect, Event, Send
+from agentplatform.custody.handoff import Handoff
+from agentplatform.custody.journal import Journal
+from agentplatform.custody.messages import Cargo, Notice, Offer
+from agentplatform.custody.records import Active, Born, Commit, Prepare, Received, Record
+from agentplatform.custody.state import Phase
+from agentplatform.history import History
+from agentplatform.mail import Change, Letter, Loose, Post, Reply
+from agentplatform.mailroom.clients import Clients
+from agentplatform.mailroom.room import Mailroom
+from agentplatform.whereabouts import Whereabouts
+
+Kind = TypeVar("Kind")
+_BORN = b""  # no transfer: the agent was created here
+
+
+class _Witness:
+    history: History
+
+
+class WitnessedHandoff(_Witness, Handoff):
+    def step(self, event: Event) -> list[Effect]:
+        if isinstance(event, Durable):
+            self._recorded(event.record)
+        return self._sending(super().step(event))
+
+    def _resolve(self) -> list[Effect]:
+        for transfer, held in self.leaving.items():
+            if held.phase is Phase.COMMITTED:  # the kill may have come before the line
+                self._tell("commit", transfer, held.cargo)
+        return self._sending(super()._resolve())
+
+    def _recorded(self, record: Record) -> None:
+        match record:
+            case Prepare(transfer, _, cargo) | Received(transfer, _, cargo) | Commit(transfer, cargo):
+                self._tell(type(record).__name__.lower(), transfer, cargo)
+            case Active(transfer) if transfer in self.arriving:
+                self._tell("active", transfer, self.arriving[transfer].cargo)
+            case Born(agent, epoch):
+                self._tell("active", _BORN, (Cargo(agent, epoch),))
+
+    def _sending(self, effects: list[Effect]) -> list[Effect]:
+        for effect in effects:
+            match effect:
+                case Send(_, Offer(transfer, cargo)):
+                    self._tell("offer", transfer, cargo)
+                case Send(_, Notice(transfer)) if transfer in self.leaving:
+                    self._tell("notice", transfer, self.leaving[transfer].cargo)
+        return effects
+
+    def _tell(self, event: str, transfer: bytes, cargo: tuple[Cargo, ...]) -> None:
+        for load in cargo:
+            self.history.write(event, agent=load.agent, epoch=load.epoch, transfer=transfer.hex())
+
+
+class WitnessedJournal(_Witness, Journal):
+    def checkpoint(self, agent: str, change: Change) -> "asyncio.Future[None]":
+        durable = super().checkpoint(agent, change)
+
+        def tell() -> None:
+            for seen in change.seen:
+                self.history.write("handled", sender=seen.sender, sequence=seen.sequence, receiver=agent)
+            self._sent(*change.letters)
+
+        return _when(durable, tell)
+
+    def keep_letter(self, letter: Letter, loose: Loose | None = None) -> "asyncio.Future[None]":
+        return _when(super().keep_letter(letter, loose), lambda: self._sent(letter))
+
+    def _sent(self, *letters: Letter) -> None:
+        for letter in letters:
+            self.history.write("sent", sender=letter.sender, sequence=letter.sequence, receiver=letter.receiver)
+
+
+class WitnessedClients(Clients):
+    """What clients send, and are told, is written nowhere else."""
+
+    def __init__(self, history: History, host: str, whereabouts: Whereabouts, route: Callable[[Post], None]) -> None:
+        def sent(post: Post) -> None:
+            if isinstance(post, Letter):
+                history.write("sent", sender=post.sender, sequence=post.sequence, receiver=post.receiver)
+            route(post)
+
+        super().__init__(host, whereabouts, sent)
+        self._history = history
+
+    async def ask(self, client: str, receiver: str, kind: str, body: bytes, patience: float) -> Reply:
+        reply = await super().ask(client, receiver, kind, body, patience)
+        if reply.ok:
+            self._history.write("acked", sender=client, sequence=reply.sequence, receiver=receiver)
+        return reply
+
+
+class WitnessedMailroom(_Witness, Mailroom):
+    def __init__(self, host: str, whereabouts: Whereabouts, *rest: Any) -> None:
+        super().__init__(host, whereabouts, *rest)
+        self.clients = WitnessedClients(self.history, host, whereabouts, self.route)
+
+
+_WITNESSES: dict[type, type[_Witness]] = {
+    Handoff: WitnessedHandoff,
+    Journal: WitnessedJournal,
+    Mailroom: WitnessedMailroom,
+}
+
+
+def watched(kind: type[Kind], history: History | None) -> type[Kind]:
+    """`kind` itself, or one that writes to `history` beside."""
+    if history is None:
+        return kind
+    witness = next(_WITNESSES[base] for base in kind.__mro__ if base in _WITNESSES)
+    return type(witness.__name__, (witness, kind), {"history": history})
+
+
+def _when(durable: "asyncio.Future[None]", tell: Callable[[], None]) -> "asyncio.Future[None]":
+    """`tell` comes before whatever waits for `durable`: it is the first to be told."""
+
+    def done(future: "asyncio.Future[None]") -> None:
+        if not future.cancelled() and future.exception() is None:
+            tell()
+
+    durable.add_done_callback(done)
+    return durable
