@@ -12,6 +12,7 @@ BENCHMARKS = {
     "ledger-simulation": "consensus under a seeded network with faults; counts forks and stalls",
     "consensus-exhaustive": "every state of consensus in a small scope; counts violations",
     "handoff-exhaustive": "every state of a handoff in a small scope; counts violations",
+    "history-check": "a history of hosts and drivers, by a checker that knows nothing of the code",
 }
 
 
