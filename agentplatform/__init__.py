@@ -6,18 +6,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agentplatform.agent import Agent, Message
     from agentplatform.frontdoor.client import AgentProxy, connect
+    from agentplatform.handlers import handles
+    from agentplatform.messages import Later
+    from agentplatform.replies import FutureReply, ReplySet
     from agentplatform.ticket import Ticket
 
-__all__ = ["Agent", "AgentProxy", "Message", "Ticket", "connect"]
+__all__ = ["Agent", "AgentProxy", "FutureReply", "Later", "Message", "ReplySet", "Ticket", "connect", "handles"]
 
 PART_OF = "agentplatform"
 
 _PLACES = {
     "Agent": "agentplatform.agent",
     "AgentProxy": "agentplatform.frontdoor.client",
+    "FutureReply": "agentplatform.replies",
+    "Later": "agentplatform.messages",
     "Message": "agentplatform.agent",
+    "ReplySet": "agentplatform.replies",
     "Ticket": "agentplatform.ticket",
     "connect": "agentplatform.frontdoor.client",
+    "handles": "agentplatform.handlers",
 }
 
 

@@ -21,27 +21,18 @@ something now and then, since light agents share one thread.
 
 from typing import Any, ClassVar, Protocol
 
-import msgspec
-
+from agentplatform import handlers
+from agentplatform.agenda import Agenda
+from agentplatform.correspondence import Correspondence, Message, Post
 from agentplatform.messages import Arrival
 from ledger.errors import Misuse
 
-CALL_SECONDS = 30.0  # how long `call` waits for an answer unless told otherwise
 
-
-class Message(msgspec.Struct, frozen=True):
-    """What an agent is told. `body` is plain data: None, numbers, text, bytes, lists, dictionaries."""
-
-    kind: str
-    body: Any
-    sender: str  # the id of the agent that sent it, or "client-..."
-
-
-class Place(Protocol):
+class Place(Post, Protocol):
     """What an agent's host offers it. The platform fills it in; agents use the methods of `Agent` instead."""
 
-    id: str
-    name: str
+    @property
+    def name(self) -> str: ...
 
     @property
     def host(self) -> str: ...
@@ -51,14 +42,10 @@ class Place(Protocol):
 
     def dispatch(self, host: str) -> None: ...
 
-    def send(self, receiver: str, kind: str, body: Any) -> None: ...
-
-    async def call(self, receiver: str, kind: str, body: Any, seconds: float) -> Any: ...
-
     def dispose(self) -> None: ...
 
 
-class Agent:
+class Agent(Correspondence):
     """Something that lives on a host, answers messages, and can move to another host with its state.
 
     Override the hooks that you need. Keep in attributes what must survive a move: everything that pickle can
@@ -67,8 +54,11 @@ class Agent:
     these from the ones of this class. An agent without checkpoints may also drop it in `on_dispatching`.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_place")  # `_place` stays out of __dict__, so it is never captured
+    # Slots stay out of __dict__: the place is never captured, the agenda beside the attributes (parcel.state).
+    __slots__ = ("__dict__", "__weakref__", "_agenda", "_place")
     _place: Place | None
+    _agenda: Agenda
+    _handlers: ClassVar[dict[str, str]] = {}  # kind -> method
 
     light: ClassVar[bool] = False
     """True: may share a worker process with other light agents of the same owner and the same code. They start
@@ -86,6 +76,10 @@ class Agent:
     (or was created). What it did since then is forgotten, also when it answered for it, and may be done again.
     Answers leave at once, and letters when they are written. "none": as "hop", and its letters are not written either:
     those that nobody has answered are lost."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        cls._handlers = handlers.found_in(cls)
 
     # Hooks
 
@@ -110,8 +104,9 @@ class Agent:
         What it sends leaves when it has returned, together with the answer (see `checkpoint`).
 
         An exception becomes an error for the one who asked and a traceback in the agent's log; the agent lives on.
+        Who does not override this marks methods with `@handles(kind)` (agentplatform.handlers).
         """
-        raise Misuse(f"{type(self).__name__} has no handle_message, so it cannot answer {message.kind!r}")
+        return handlers.dispatch(self, self._handlers, message)
 
     def on_dispatching(self, destination: str) -> Any:
         """The agent is about to leave for `destination`: the last hook here. An exception cancels the move."""
@@ -157,28 +152,6 @@ class Agent:
         `on_move_failed` here.
         """
         self._where().dispatch(host)
-
-    def send(self, receiver: str, kind: str, body: Any = None) -> None:
-        """Sends a message to an agent, wherever it is, and does not wait. `body` is plain data.
-
-        To an id, or to a name; a name that this host knows nothing of (as just after its start) is refused, with a
-        note in the agent's log.
-        """
-        self._where().send(receiver, kind, body)
-
-    async def call(
-        self,
-        receiver: str,
-        kind: str,
-        body: Any = None,
-        timeout: float = CALL_SECONDS,  # noqa: ASYNC109 - agents read easier with it than with asyncio.timeout
-    ) -> Any:
-        """Sends a message and waits for the answer, at most `timeout` seconds.
-
-        Raises PeerFault with the receiver's error, Unavailable when no answer came in time. While a handler waits
-        here the agent takes no other message: two agents that call each other from their handlers wait in vain.
-        """
-        return await self._where().call(receiver, kind, body, timeout)
 
     def dispose(self) -> None:
         """Asks to end. Returns at once; `on_disposing` is called when the present hook or handler returns."""

@@ -19,9 +19,11 @@ from typing import Any
 
 import cloudpickle
 
+from agentplatform.agenda import Agenda
 from agentplatform.agent import Agent
 from agentplatform.parcel.freight import PIECE_BYTES, Freight, piece_digest
 from agentplatform.parcel.spool import start_writing_back
+from ledger import codec
 from ledger.errors import Misuse
 
 Part = bytes | memoryview
@@ -49,7 +51,7 @@ def parts(agent: Agent) -> list[Part]:
         return False
 
     try:
-        body = _pickle(agent, agent, keep)
+        body = _pickle(agent, (agent, codec.encode(getattr(agent, "_agenda", Agenda()))), keep)
     except Exception as error:
         raise Misuse(_blame(agent, error)) from error
     if len(buffers) >= MAX_PARTS:
@@ -118,13 +120,14 @@ def restore(raw: bytes | memoryview, cls: type[Agent]) -> Agent:
     body, *buffers = _parts(memoryview(raw))
     try:
         own = [bytearray(buffer) if buffer.readonly else buffer for buffer in buffers]
-        agent = pickle.loads(body, buffers=own)  # noqa: S301 - in a worker
+        agent, agenda = pickle.loads(body, buffers=own)  # noqa: S301 - in a worker
     except Exception as error:
         raise Misuse(f"the state cannot be opened here: {type(error).__name__}: {error}") from error
     # By name: a class that travels by value is another object after each journey.
     found = type(agent)
     if not isinstance(agent, Agent) or (found.__module__, found.__qualname__) != (cls.__module__, cls.__qualname__):
         raise Misuse(f"the state holds a {found.__qualname__}, not the {cls.__qualname__} of the birth certificate")
+    agent._agenda = codec.decode(agenda, Agenda, "the state")
     return agent
 
 

@@ -8,11 +8,12 @@ import asyncio
 import hashlib
 import math
 from collections.abc import Callable
+from typing import Any
 
 from msgspec.structs import replace
 
 from agentplatform.agent import Agent
-from agentplatform.messages import Answer, Captured, Checkpoint, Outgoing
+from agentplatform.messages import Answer, Captured, Checkpoint, Later, Outgoing
 from agentplatform.parcel import state as states
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.place import DIGEST_BYTES, MAX_STATE_BYTES, PIECE_BYTES
@@ -82,8 +83,11 @@ class Checkpoints:
         self.pieces = Pieces()
         self._agent, self._upcalls, self._wake, self._answer = agent, upcalls, wake, answer
         self._policy: Policy = "hop"
-        self._answers: list[tuple[int, Answer]] = []
+        self._answers: list[tuple[int, Answer | None]] = []
         self._letters: list[Outgoing] = []
+        self._late: list[tuple[Later, Answer]] = []
+        self._heard: list[int] = []
+        self._topics: list[tuple[str, bool]] = []
         self._due = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -101,21 +105,53 @@ class Checkpoints:
             return
         self._letters.append(outgoing)
         # Who calls in a handler waits for the answer there, and not at the boundary.
-        urgent = outgoing.call is not None and not self.at_boundary
+        urgent = outgoing.call is not None and not outgoing.then and not self.at_boundary
         if urgent or sum(len(letter.body) for letter in self._letters) > MAX_HELD_BYTES:
-            self.let_out(loose=True)
+            self._let_letters_out(loose=True)
         else:
             self._wake()
 
-    def answered(self, ticket: int, answer: Answer) -> None:
-        if self._policy == "message":
+    def answered(self, ticket: int, answer: Answer | None) -> None:
+        """None: it was handled, and is answered later."""
+        if self._policy == "message" or answer is None:
             self._answers.append((ticket, answer))
+            self._soon()
         else:
             self._upcalls.answered(self._agent, ticket, answer)
             self._acted()
 
-    def let_out(self, loose: bool = False) -> None:
-        """What was sent leaves now, and is kept by itself: it must not wait for the state, or there will be none."""
+    def late(self, later: Later, answer: Answer) -> None:
+        self._late.append((later, answer))
+        self._soon()
+
+    def heard(self, number: int) -> None:
+        """The agent has the answer to the question, or waits for it no more."""
+        self._heard.append(number)
+        self._soon()
+
+    def subscribed(self, topic: str, on: bool) -> None:
+        self._topics.append((topic, on))
+        self._soon()
+
+    def changed(self) -> None:
+        """The platform's part of the agent's state has."""
+        if self._policy == "message":
+            self._due = True
+            self._wake()
+        else:
+            self._acted()
+
+    def let_out(self, calling: tuple[int, ...]) -> None:
+        """The agent is about to be captured, or to end: what it did since the last boundary leaves by itself."""
+        self._let_letters_out()
+        late, heard, topics = tuple(self._late), tuple(self._heard), tuple(self._topics)
+        if late or heard or topics:
+            self._upcalls.checkpointed(self._agent, Checkpoint(None, (), (), calling, late, heard, topics))
+        for each in (self._late, self._heard, self._topics):
+            each.clear()
+
+    def _let_letters_out(self, loose: bool = False) -> None:
+        """They must not wait for the state, or there will be none: each is kept by itself."""
         letters, self._letters = self._letters, []
         for letter in letters:
             self._upcalls.sent(self._agent, replace(letter, loose=loose))
@@ -125,23 +161,34 @@ class Checkpoints:
     def take(self, agent: Agent, calling: tuple[int, ...] = ()) -> None:
         """A checkpoint, if one is due. Raises Misuse when the state cannot be captured: then the messages that were
         handled are answered with that, and nothing else leaves."""
-        if not (self._due or self._answers or self._letters):
+        kept: tuple[list[Any], ...] = (self._answers, self._letters, self._late, self._heard, self._topics)
+        if not (self._due or any(kept)):
             return
-        answers, letters = tuple(self._answers), tuple(self._letters)
-        self._answers, self._letters, self._due = [], [], False
+        answers, letters, late, heard, topics = map(tuple, kept)
+        for each in kept:
+            each.clear()
+        with_state, self._due = self._due or self._policy == "message", False
         try:
-            state = self.pieces.capture(agent)
+            state = self.pieces.capture(agent) if with_state else None
         except Misuse as error:
             reason = unkept(self._agent, error)
             refusal = Answer(False, codec.encode(reason))
             for letter in letters:
                 if letter.call is not None:
                     self._answer(letter.call, refusal)
-            if answers:
+            if answers or late or topics:
                 refused = tuple((ticket, refusal) for ticket, _ in answers)
-                self._upcalls.checkpointed(self._agent, Checkpoint(None, refused, (), calling))
+                belated = tuple((later, refusal) for later, _ in late)
+                told = Checkpoint(None, refused, (), calling, belated, (), topics)
+                self._upcalls.checkpointed(self._agent, told)
             raise Misuse(reason) from error
-        self._upcalls.checkpointed(self._agent, Checkpoint(state, answers, letters, calling))
+        self._upcalls.checkpointed(self._agent, Checkpoint(state, answers, letters, calling, late, heard, topics))
+
+    def _soon(self) -> None:
+        """At the next boundary; without the state, if the class has chosen looser checkpoints."""
+        if self._policy != "message":
+            self._acted()
+        self._wake()
 
     def _acted(self) -> None:
         if isinstance(self._policy, float) and self._timer is None:

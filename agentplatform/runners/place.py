@@ -4,12 +4,15 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
+from agentplatform.agenda import MAX_SECONDS, Question
 from agentplatform.lifecycle import State
-from agentplatform.messages import Answer, Arrival, Outgoing
+from agentplatform.messages import Answer, Arrival, Later, Outgoing
+from agentplatform.replies import FutureReply
+from agentplatform.runners.errands import QUESTIONS_FROM, Errand, Errands
 from ledger import codec
-from ledger.errors import Misuse, PeerFault, Unavailable
+from ledger.errors import Misuse
 
 MAX_BODY_BYTES = 16 << 20  # one message; larger things are better kept than sent
 MAX_STATE_BYTES = 256 << 20  # one agent; a parcel goes in one piece for now
@@ -24,17 +27,35 @@ handling: ContextVar[bool] = ContextVar("handling", default=False)
 """Whether the code that runs handles a message, rather than being a part of `run`."""
 
 
+class Acts(Protocol):
+    """What an agent does at its place goes here, to be kept (runners.checkpoints)."""
+
+    def post(self, outgoing: Outgoing) -> None: ...
+
+    def late(self, later: Later, answer: Answer) -> None: ...
+
+    def heard(self, number: int) -> None: ...
+
+    def subscribed(self, topic: str, on: bool) -> None: ...
+
+    def changed(self) -> None: ...
+
+
 class AgentPlace:
     """The `Place` of one agent (see agentplatform.agent)."""
 
-    def __init__(self, agent: str, name: str, post: Callable[[Outgoing], None], wake: Callable[[], None]) -> None:
+    def __init__(
+        self, agent: str, name: str, acts: Acts, wake: Callable[[], None], queue: Callable[[Errand], None]
+    ) -> None:
+        """`queue` takes what is to be done at a message boundary."""
         self.id, self.name = agent, name
         self.state = State.INERT
         self.wish: str | None = None  # the host that the agent asked to go to
         self.wants_end = False
         self.arrival: Arrival | None = None
-        self._send, self._wake = post, wake
-        self._calls: dict[int, asyncio.Future[Answer]] = {}
+        self.errands = Errands(queue, acts.changed)
+        self._acts, self._wake = acts, wake
+        self._calls: dict[int, FutureReply] = {}
         self._numbers = itertools.count(1)
 
     @property
@@ -63,26 +84,57 @@ class AgentPlace:
         self._post(receiver, kind, body, None)
 
     async def call(self, receiver: str, kind: str, body: Any, seconds: float) -> Any:
-        self._check("call")
-        if self.state is State.CREATING:
-            raise Misuse(f"{self.id} is not created yet; what it sends leaves after on_creation: call from `run`")
-        number = next(self._numbers)
-        waiting = self._calls[number] = asyncio.get_running_loop().create_future()
+        reply = self._open(receiver, kind, body, seconds)
         try:
-            self._post(receiver, kind, body, number)
-            answer = await asyncio.wait_for(waiting, seconds)
-        except TimeoutError:
-            raise Unavailable(f"{receiver} did not answer {kind!r} within {seconds:g} s", retry_after=seconds) from None
+            return await reply
         finally:
-            del self._calls[number]
-        if not answer.ok:
-            raise PeerFault(receiver, codec.decode(answer.body, str))
-        return codec.decode(answer.body, object)
+            self._calls.pop(reply.number, None)
+
+    def future(self, receiver: str, kind: str, body: Any, seconds: float) -> FutureReply:
+        reply = self._open(receiver, kind, body, seconds)
+        reply.add_done_callback(lambda reply: self._calls.pop(reply.number, None))
+        return reply
+
+    def ask(self, receiver: str, kind: str, body: Any, seconds: float, then: str) -> int:
+        self._check("ask")
+        _check_seconds(seconds)
+        return self._ask(kind, body, Question(receiver, kind, None, seconds, then, None))
+
+    def delegate(self, later: Later, receiver: str, kind: str, body: Any, seconds: float | None) -> None:
+        self._check("delegate a message")
+        self._ask(kind, body, Question(receiver, kind, None, seconds, "", later))
+
+    def reply(self, later: Later, ok: bool, value: Any) -> None:
+        self._check("answer")
+        if not isinstance(later, Later):
+            raise Misuse(f"a message's ticket is needed (`message.later`), not {later!r:.60}")
+        self._acts.late(later, Answer(ok, plain(value, "the answer")))
+
+    def after(self, seconds: float, kind: str, body: Any, every: bool) -> int:
+        self._check("set a timer")
+        _check_name("a message's kind", kind)
+        return self.errands.after(seconds, kind, plain(body, f"a timer's {kind!r} message"), every)
+
+    def cancel(self, timer: int) -> bool:
+        self._check("cancel a timer")
+        return self.errands.cancel(timer)
+
+    def subscribe(self, topic: str, on: bool) -> None:
+        self._check("subscribe")
+        _check_name("a topic", topic)
+        self._acts.subscribed(topic, on)
+
+    def multicast(self, topic: str, kind: str, body: Any) -> None:
+        self._check("send")
+        _check_name("a topic", topic)
+        self._post(topic, kind, body, None, topic=True)
 
     def answer(self, call: int, answer: Answer) -> None:
-        waiting = self._calls.get(call)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(answer)
+        if call >= QUESTIONS_FROM:
+            if not self.errands.heard(call, answer):
+                self._acts.heard(call)  # the host need not bring it again
+        elif (reply := self._calls.get(call)) is not None:
+            reply.answered(answer)
 
     @property
     def calling(self) -> tuple[int, ...]:
@@ -92,14 +144,46 @@ class AgentPlace:
     def leave(self) -> None:
         """The agent is captured or ended: whoever still waits for an answer here waits in vain."""
         self.wish = None
-        for waiting in self._calls.values():
-            waiting.cancel()
+        self.errands.stop()
+        for reply in self._calls.values():
+            reply.cancel()
 
-    def _post(self, receiver: str, kind: str, body: Any, call: int | None) -> None:
+    def _open(self, receiver: str, kind: str, body: Any, seconds: float) -> FutureReply:
+        self._check("call")
+        if self.state is State.CREATING:
+            raise Misuse(f"{self.id} is not created yet; what it sends leaves after on_creation: call from `run`")
+        _check_seconds(seconds)
+        number = next(self._numbers)
+        reply = self._calls[number] = FutureReply(receiver, kind, number)
+        bell = asyncio.get_running_loop().call_later(seconds, reply.expired, seconds)
+        reply.add_done_callback(lambda reply: bell.cancel())
+        try:
+            self._post(receiver, kind, body, number, seconds)
+        except Misuse:
+            self._calls.pop(number).cancel()
+            raise
+        return reply
+
+    def _ask(self, kind: str, body: Any, question: Question) -> int:
+        body = self._checked(question.receiver, kind, body)
+        number = self.errands.ask(question)
+        self._acts.post(
+            Outgoing(
+                question.receiver, kind, body, number, handling=handling.get(), seconds=question.seconds, then=True
+            )
+        )
+        return number
+
+    def _post(
+        self, receiver: str, kind: str, body: Any, call: int | None, seconds: float | None = None, topic: bool = False
+    ) -> None:
+        body = self._checked(receiver, kind, body)
+        self._acts.post(Outgoing(receiver, kind, body, call, handling=handling.get(), seconds=seconds, topic=topic))
+
+    def _checked(self, receiver: str, kind: str, body: Any) -> bytes:
         _check_name("a receiver", receiver)
         _check_name("a message's kind", kind)
-        body = plain(body, f"a {kind!r} message")
-        self._send(Outgoing(receiver, kind, body, call, handling=handling.get()))
+        return plain(body, f"a {kind!r} message")
 
     def _arrived(self) -> Arrival:
         if self.arrival is None:
@@ -114,6 +198,11 @@ class AgentPlace:
 def _check_name(what: str, name: str) -> None:
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
         raise Misuse(f"{what} is a text of 1 to {MAX_NAME} printable characters, not {name!r:.60}")
+
+
+def _check_seconds(seconds: float) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_SECONDS:
+        raise Misuse(f"a timeout is a number of seconds above 0, at most {MAX_SECONDS:g}, not {seconds!r:.40}")
 
 
 def plain(value: Any, what: str) -> bytes:

@@ -10,20 +10,31 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from time import monotonic
+from typing import Any, NamedTuple
 
+from agentplatform.agenda import Timer
 from agentplatform.agent import Agent, Message
 from agentplatform.lifecycle import Event, State, step
-from agentplatform.messages import Answer, Arrival, Delivery
+from agentplatform.messages import Answer, Arrival, Delivery, Later
 from agentplatform.parcel import state as states
+from agentplatform.replies import FutureReply
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.checkpoints import Checkpoints
+from agentplatform.runners.errands import QUESTIONS_FROM, Errand
 from agentplatform.runners.place import MAX_STATE_BYTES, AgentPlace, handling, plain
 from ledger import codec
 from ledger.errors import Misuse, PlatformError, Unavailable
 
 current: ContextVar[str | None] = ContextVar("current", default=None)
 """The id of the agent whose code is running: its output is attributed by it."""
+
+
+class Waiting(NamedTuple):
+    """A delivery that waits for its turn."""
+
+    delivery: Delivery
+    until: float | None  # by this process's clock; then its sender does not wait any more
 
 
 class Resident:
@@ -41,9 +52,9 @@ class Resident:
         self.idle = asyncio.Event()  # nothing to do now (but for `run`), or ended
         self._wake = asyncio.Event()
         self._checkpoints = Checkpoints(agent, upcalls, self._wake_up, lambda *answer: self._place.answer(*answer))
-        self._place = AgentPlace(agent, name, self._checkpoints.post, self._wake_up)
+        self._place = AgentPlace(agent, name, self._checkpoints, self._wake_up, self._queue)
         self._upcalls, self._ended, self._patience = upcalls, ended, patience
-        self._inbox: deque[Delivery] = deque()
+        self._inbox: deque[Waiting | Errand] = deque()
         self._life: asyncio.Task[Any] | None = None
         self._run: asyncio.Task[None] | None = None
         self._capture: tuple[str, asyncio.Future[bytes]] | None = None
@@ -58,12 +69,14 @@ class Resident:
     async def create(self, cls: type[Agent], init: bytes, arrival: Arrival) -> None:
         self._step(Event.CREATE)
         self._place.arrival = arrival
+        self._place.errands.begin(arrival.host)
         self._life = asyncio.current_task()
         current.set(self.id)
         try:
             self._checkpoints.begin(cls, born=True)
             self.instance = cls.__new__(cls)
             self.instance._place = self._place  # before __init__, which may already ask for the agent's name
+            self.instance._agenda = self._place.errands.agenda
             self.instance.__init__()  # type: ignore[misc]
             await self._hook("on_creation", codec.decode(init, object))
             self._checkpoints.take(self.instance)
@@ -88,6 +101,7 @@ class Resident:
         finally:
             current.reset(token)
         self.instance._place = self._place
+        self._place.errands.agenda = self.instance._agenda
 
     def activate(self, arrival: Arrival) -> None:
         self._step(Event.ACTIVATE)
@@ -136,8 +150,7 @@ class Resident:
 
     def deliver(self, delivery: Delivery) -> None:
         if self.state in (State.RUNNING, State.FREEZING):
-            self._inbox.append(delivery)
-            self._wake_up()
+            self._queue(Waiting(delivery, None if delivery.seconds is None else monotonic() + delivery.seconds))
 
     def answer(self, call: int, answer: Answer) -> None:
         self._place.answer(call, answer)
@@ -148,8 +161,13 @@ class Resident:
         self.idle.clear()
         self._wake.set()
 
+    def _queue(self, item: Waiting | Errand) -> None:
+        self._inbox.append(item)
+        self._wake_up()
+
     def _live(self, *hook: Any) -> None:
         self.idle.clear()
+        self._place.errands.begin(self._place.host)
         self._life = asyncio.create_task(self._live_on(*hook))
 
     async def _live_on(self, *hook: Any) -> None:
@@ -166,7 +184,8 @@ class Resident:
             elif self._place.wish is not None:
                 await self._go(self._place.wish)
             elif self._inbox:
-                await self._handle(self._inbox.popleft())
+                item = self._inbox.popleft()
+                await (self._handle(*item) if isinstance(item, Waiting) else self._run_errand(*item))
             else:
                 self._wake.clear()
                 self.idle.set()
@@ -181,12 +200,18 @@ class Resident:
         except Misuse as error:
             self._upcalls.printed(self.id, "err", f"{error}\n")
 
-    async def _handle(self, delivery: Delivery) -> None:
+    async def _handle(self, delivery: Delivery, until: float | None) -> None:
         handling.set(True)
+        later = Later(delivery.sender, delivery.sequence, delivery.origin)
+        answer: Answer | None
         try:
-            message = Message(delivery.kind, codec.decode(delivery.body, object), delivery.sender)
+            if until is not None and monotonic() >= until:
+                raise Unavailable(f"{delivery.kind!r} was not handled: its time was over when {self.id} came to it")
+            message = Message(delivery.kind, codec.decode(delivery.body, object), delivery.sender, later, until)
             value = await self._hook("handle_message", message)
-            answer = Answer(True, plain(value, f"the answer to {delivery.kind!r}"))
+            if isinstance(value, Later) and value != later:
+                raise Misuse(f"the handler of {delivery.kind!r} returned the ticket of another message")
+            answer = None if value == later else Answer(True, plain(value, f"the answer to {delivery.kind!r}"))
         except BaseException as error:
             if _is_own_cancellation(error):
                 raise
@@ -195,6 +220,27 @@ class Resident:
         finally:
             handling.set(False)
         self._checkpoints.answered(delivery.ticket, answer)
+
+    async def _run_errand(self, number: int, answer: Answer | None) -> None:
+        """A timer that is due, or a question that has its answer or will not get it in time."""
+        found = self._place.errands.take(number)
+        if isinstance(found, Timer):
+            message = Message(found.kind, codec.decode(found.body, object), self.id)
+            await self._hook_or_traceback("handle_message", message)
+            return
+        if number >= QUESTIONS_FROM and (found is not None or answer is not None):
+            self._checkpoints.heard(number)
+        if found is None:
+            return
+        reply = FutureReply(found.receiver, found.kind, number)
+        if answer is not None:
+            reply.answered(answer)
+        else:
+            reply.expired(found.seconds or 0.0)
+        if found.later is not None:
+            self._checkpoints.late(found.later, answer or Answer(False, codec.encode(reply.error)))
+        else:
+            await self._hook_or_traceback(found.then, reply)
 
     async def _go(self, destination: str) -> None:
         self._place.wish = None
@@ -222,7 +268,8 @@ class Resident:
                 await self._stop_run()
                 await self._hook("on_dispatching", destination)
             assert self.instance is not None
-            self._checkpoints.let_out()
+            self._checkpoints.let_out(self._place.calling)
+            self._place.errands.leave()
             self._checkpoints.pieces.forget()  # the captured state takes the place of what the host has kept
             state = states.capture(self.instance)
             if len(state) > MAX_STATE_BYTES:
@@ -231,6 +278,7 @@ class Resident:
             if _is_own_cancellation(error):
                 raise
             self._step(Event.FAILED)
+            self._place.errands.begin(self._place.host)
             self._print_traceback(error)
             late = f"`run` or `on_dispatching` did not end within {self._patience:g} s"
             reason = late if deadline.expired() else words(error)
@@ -253,7 +301,7 @@ class Resident:
         except TimeoutError:
             note = f"on_disposing took longer than {self._patience:g} s; the agent ended without it\n"
             self._upcalls.printed(self.id, "note", note)
-        self._checkpoints.let_out()
+        self._checkpoints.let_out(self._place.calling)
         self._end(Event.DISPOSED)
         if self._disposal is None:
             self._upcalls.wants_to_end(self.id)

@@ -1,0 +1,125 @@
+"""Answers that come later: FutureReply for one, ReplySet for many (the names are Aglets')."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from typing import Any
+
+from agentplatform.messages import Answer
+from ledger import codec
+from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
+
+
+class FutureReply:
+    """The answer to a message that was sent with `Agent.future`: await it, or ask `done()` and `result()`.
+
+    It is no part of the agent's state, and ends when the agent moves: then it raises `asyncio.CancelledError` for who
+    waits. An answer that must find the agent elsewhere, or after a restart, is asked for with `then`.
+    """
+
+    def __init__(self, receiver: str, kind: str, number: int) -> None:
+        self.receiver, self.kind, self.number = receiver, kind, number
+        self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._late = ""
+
+    def done(self) -> bool:
+        """Whether the answer is there, or will not come any more."""
+        return self._answer.done()
+
+    def result(self) -> Any:
+        """The answer, which must be there. Raises PeerFault with the receiver's error, Unavailable when no answer came
+        in time, Misuse while it may still come."""
+        if not self._answer.done():
+            raise Misuse(f"{self.receiver} has not answered {self.kind!r} yet; await it, or look at done() first")
+        if self._answer.cancelled():
+            raise Unavailable(
+                f"the agent left before {self.receiver} answered {self.kind!r}; ask again", retry_after=0.0
+            )
+        if self._late:
+            raise Unavailable(self._late, retry_after=1.0)
+        answer = self._answer.result()
+        if not answer.ok:
+            raise PeerFault(self.receiver, codec.decode(answer.body, str))
+        return codec.decode(answer.body, object)
+
+    @property
+    def error(self) -> str:
+        """What `result` would say; empty when there is an answer."""
+        try:
+            self.result()
+        except PlatformError as error:
+            return str(error)
+        return ""
+
+    def add_done_callback(self, call: Callable[["FutureReply"], object]) -> None:
+        """`call(self)` runs soon after the answer has come; at once, soon, when it is there. Not in a handler's turn:
+        what it changes is kept with the next message."""
+        self._answer.add_done_callback(lambda _: call(self))
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if not self._answer.done():
+            yield from asyncio.shield(self._answer).__await__()
+        return self.result()
+
+    # For the platform
+
+    def answered(self, answer: Answer) -> None:
+        if not self._answer.done():
+            self._answer.set_result(answer)
+
+    def expired(self, seconds: float) -> None:
+        if not self._answer.done():
+            self._late = f"{self.receiver} did not answer {self.kind!r} within {seconds:g} s"
+            self._answer.set_result(Answer(False, b""))
+
+    def cancel(self) -> None:
+        self._answer.cancel()
+
+
+class ReplySet:
+    """Replies to several messages, taken as they come.
+
+    replies = ReplySet(self.future(worker, "sum", part) for part in parts)
+    async for reply in replies:
+        total += reply.result()
+    """
+
+    def __init__(self, replies: Iterable[FutureReply] = ()) -> None:
+        self._replies: list[FutureReply] = []
+        self._came: asyncio.Queue[FutureReply] = asyncio.Queue()
+        self._taken = 0
+        for reply in replies:
+            self.add(reply)
+
+    def add(self, reply: FutureReply) -> None:
+        self._replies.append(reply)
+        reply.add_done_callback(self._came.put_nowait)
+
+    def __len__(self) -> int:
+        """All that were added."""
+        return len(self._replies)
+
+    @property
+    def open(self) -> int:
+        """How many are not there yet."""
+        return sum(not reply.done() for reply in self._replies)
+
+    async def first(self) -> FutureReply:
+        """The next reply that comes and was not taken before. Raises Misuse when there is none to come."""
+        if self._taken == len(self._replies):
+            raise Misuse("all replies of this set were taken; add another one first")
+        self._taken += 1
+        try:
+            return await self._came.get()
+        except asyncio.CancelledError:
+            self._taken -= 1
+            raise
+
+    async def all(self) -> list[FutureReply]:
+        """All replies, when they are there, in the order in which they were added; those too that failed."""
+        for reply in self._replies:
+            await asyncio.wait([reply._answer])
+        return list(self._replies)
+
+    async def __aiter__(self) -> AsyncIterator[FutureReply]:
+        while self._taken < len(self._replies):
+            yield await self.first()
