@@ -25,6 +25,8 @@ from agentplatform.hops import HopBook
 from agentplatform.logbook import Logbook
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Answer, Checkpoint, Outgoing
+from agentplatform.parcel.freight import Stowed
+from agentplatform.parcel.spool import FileSpool
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
 from agentplatform.settings import Home
 from agentplatform.whereabouts import Whereabouts
@@ -80,6 +82,8 @@ class Environment:
         self.disk = FileDisk(home.data)
         self._opened.push_async_callback(self.disk.close)
         self.disk.on_failure(self._disk_failed)
+        self.spool = FileSpool(home.data / "spool")
+        self._opened.callback(self.spool.close)
         self.store = await SqliteStore.open(home.data / "dms.db")
         self._opened.push_async_callback(self.store.close)
         self.journal = await watched(Journal, self.history).open(self.disk)
@@ -96,7 +100,7 @@ class Environment:
             private=(home.folder,),
             history=None if self.history is None else self.history.prefix,
         )
-        self.runner = ProcessRunner(self, workers)
+        self.runner = ProcessRunner(self, self.spool, workers)
         machine, effects = watched(Handoff, self.history).recover(self.host, await self.journal.load())
         self.mailroom = watched(Mailroom, self.history)(
             self.host,
@@ -203,7 +207,7 @@ class Environment:
 
     # What agents do (runners.base.Upcalls)
 
-    def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
+    def wants_to_go(self, agent: str, destination: str, state: Stowed) -> None:
         def go() -> None:
             if agent in self.carrier.residents.known:
                 self.start_task(self._depart_by_itself(agent, destination, state))
@@ -230,7 +234,7 @@ class Environment:
     def wants_to_end(self, agent: str) -> None:
         self.gateway.release(agent, lambda: self.carrier.ended(agent))
 
-    async def _depart_by_itself(self, agent: str, destination: str, state: bytes) -> None:
+    async def _depart_by_itself(self, agent: str, destination: str, state: Stowed) -> None:
         try:
             await self.carrier.departures.depart([agent], destination, "the agent's own wish", {agent: state})
         except PlatformError as error:

@@ -15,6 +15,7 @@ from agentplatform.custody.messages import Cargo, HandoffMessage, Notice, Offer
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Hop, Surroundings
 from agentplatform.mailroom.room import Mailroom
+from agentplatform.parcel.freight import Stowed
 from agentplatform.parcel.manifest import (
     TRANSFER_BYTES,
     Manifest,
@@ -71,7 +72,7 @@ class Departures:
         self._known_code: dict[str, set[bytes]] = {}  # what a host has, as far as its answers tell
 
     async def depart(
-        self, agents: Sequence[str], to: str, why: str, captured: Mapping[str, bytes] | None = None
+        self, agents: Sequence[str], to: str, why: str, captured: Mapping[str, Stowed] | None = None
     ) -> Hop:
         """Moves resident agents to `to` as one: all arrive, or all stay. Returns when they run there.
 
@@ -83,7 +84,7 @@ class Departures:
         handoff.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever waited may have gone
         return await asyncio.shield(handoff)
 
-    async def _depart(self, agents: Sequence[str], to: str, why: str, captured: Mapping[str, bytes]) -> Hop:
+    async def _depart(self, agents: Sequence[str], to: str, why: str, captured: Mapping[str, Stowed]) -> Hop:
         frozen_at = time.monotonic()
         states = dict(captured)
         transfer = os.urandom(TRANSFER_BYTES)
@@ -219,10 +220,14 @@ class Departures:
         if not verdict.trusted:
             raise Misuse(f"{to} is not trusted by the ledger at height {verdict.height}: {verdict.reason}")
 
-    async def _capture(self, agents: Sequence[str], to: str) -> dict[str, bytes]:
+    async def _capture(self, agents: Sequence[str], to: str) -> dict[str, Stowed]:
         """The states of the agents, all frozen; if one cannot be frozen, the others go on."""
         results = await asyncio.gather(*(self._runner.capture(agent, to) for agent in agents), return_exceptions=True)
-        states = {agent: result for agent, result in zip(agents, results, strict=True) if isinstance(result, bytes)}
+        states = {
+            agent: result
+            for agent, result in zip(agents, results, strict=True)
+            if not isinstance(result, BaseException)
+        }
         failure = next((result for result in results if isinstance(result, BaseException)), None)
         if failure is None:
             return states
@@ -237,7 +242,8 @@ class Departures:
         self._runner.thaw(agent, reason)
         self._mailroom.reopen(agent)
 
-    def _pack(self, transfer: bytes, to: str, load: Cargo, state: bytes) -> Parcel:
+    def _pack(self, transfer: bytes, to: str, load: Cargo, state: Stowed) -> Parcel:
+        assert isinstance(state, bytes)
         resident = self._residents.known[load.agent]
         birth = resident.birth
         luggage = codec.encode(self._mailroom.close(load.agent))

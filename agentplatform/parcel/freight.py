@@ -1,7 +1,7 @@
 """A state that is too large for one message: its parcel has a table of pieces, and the pieces stream behind it. Pure.
 
 On each host such a state is one file of the spool (agentplatform.parcel.spool), which no daemon ever holds in memory.
-The host that signs the manifest signs the table with it, so each piece is verified by itself, in whatever order it comes.
+The host that signs the manifest signs the table with it, so each piece is verified by itself, whenever it comes.
 """
 
 import hashlib
@@ -44,14 +44,14 @@ class Freight(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 
 class Spooled(msgspec.Struct, frozen=True):
-    """A state that lies in this host's spool. The name of its file means nothing elsewhere."""
+    """A state that lies in this host's spool."""
 
     freight: Freight
-    file: str
+    file: str  # its name there, which means nothing elsewhere; "" in a worker, which knows no names
 
 
 State = bytes | Freight  # as it travels
-Held = bytes | Spooled  # as a host has it
+Stowed = bytes | Spooled  # as a host has it
 
 
 def piece_digest(body: bytes | bytearray) -> bytes:
@@ -59,8 +59,8 @@ def piece_digest(body: bytes | bytearray) -> bytes:
     return hashlib.sha256(body).digest()
 
 
-def travelling(held: Held) -> State:
-    return held.freight if isinstance(held, Spooled) else held
+def travelling(stowed: Stowed) -> State:
+    return stowed.freight if isinstance(stowed, Spooled) else stowed
 
 
 def size_of(state: State) -> int:

@@ -36,7 +36,7 @@ WRITE_BACK_BYTES = 8 << 20  # written before the disk is told to begin
 
 def capture(agent: Agent) -> bytes:
     """The agent with its attributes. Raises Misuse, naming the attribute, for what cannot be pickled."""
-    return b"".join(parts(agent))
+    return join(parts(agent))
 
 
 def parts(agent: Agent) -> list[Part]:

@@ -1,12 +1,14 @@
 """The contract of a runner: it gives agents a place to run, and never lets the daemon unpickle (law 1).
 
-The daemon calls a Runner; what agents do on their own comes back through Upcalls. All bytes named `state`
-and `code` are opaque to the daemon. Everything runs on the daemon's event loop; no call blocks it.
+The daemon calls a Runner; what agents do on their own comes back through Upcalls. All that is named `state`
+and `code` is opaque to the daemon; a large state is a file in its spool. Everything runs on the daemon's event loop; no
+call blocks it.
 """
 
 from typing import Protocol
 
 from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
+from agentplatform.parcel.freight import Stowed
 from agentplatform.parcel.manifest import Birth
 
 
@@ -23,14 +25,14 @@ class Runner(Protocol):
         are held back until this has returned and the caller has had its turn, so that it is known by then.
         """
 
-    async def open(self, birth: Birth, code: bytes, state: bytes) -> None:
+    async def open(self, birth: Birth, code: bytes, state: Stowed) -> None:
         """Makes the agent from its captured state, inert: no hook runs. Raises Misuse naming the difference
         (a missing module, another Python, a broken state), and Unavailable as `create` does."""
 
     def activate(self, agent: str, arrival: Arrival) -> None:
         """An opened agent begins to live: `on_arrival(arrival)`, then `run`, then its deliveries."""
 
-    async def capture(self, agent: str, destination: str) -> bytes:
+    async def capture(self, agent: str, destination: str) -> Stowed:
         """Stops the agent at a message boundary, calls `on_dispatching(destination)`, and returns its state.
 
         The agent stays frozen until `thaw` or `discard`, and forgets the deliveries that it has not answered: they
@@ -58,7 +60,7 @@ class Runner(Protocol):
 class Upcalls(Protocol):
     """What a runner tells the daemon; none of these may block."""
 
-    def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
+    def wants_to_go(self, agent: str, destination: str, state: Stowed) -> None:
         """The agent called `dispatch`; it is frozen and captured already (saves a round trip to the worker)."""
 
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:

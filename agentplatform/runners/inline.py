@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from agentplatform.agent import Agent
 from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
+from agentplatform.parcel.freight import Stowed
 from agentplatform.parcel.manifest import agent_id
 from agentplatform.runners.place import plain
 from agentplatform.runners.resident import Resident
@@ -136,13 +137,14 @@ class Inline:
     def _resident(self, agent: str, name: str) -> Resident:
         return Resident(agent, name, self, lambda agent: None, PATIENCE)
 
-    def _land(self, agent: str, destination: str, state: bytes) -> None:
+    def _land(self, agent: str, destination: str, state: Stowed) -> None:
         guest = self._guests[agent]
         old = guest.resident
         if destination in self._refuse:
             old.thaw(self._refuse[destination])
         else:
             new = self._resident(agent, guest.name)
+            assert isinstance(state, bytes)  # there is no spool here
             new.open(guest.cls, state)
             guest.resident = new
             guest.arrival = Arrival(destination, guest.arrival.epoch + 1, guest.arrival.host)
@@ -162,7 +164,7 @@ class Inline:
 
     # Upcalls
 
-    def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
+    def wants_to_go(self, agent: str, destination: str, state: Stowed) -> None:
         self._land(agent, destination, state)
 
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:

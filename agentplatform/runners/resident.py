@@ -8,7 +8,7 @@ import asyncio
 import inspect
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from time import monotonic
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from agentplatform.agent import Agent, Message
 from agentplatform.lifecycle import Event, State, step
 from agentplatform.messages import Answer, Arrival, Delivery, Later
 from agentplatform.parcel import state as states
+from agentplatform.parcel.freight import Stowed
 from agentplatform.replies import FutureReply
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.checkpoints import Checkpoints
@@ -28,6 +29,16 @@ from ledger.errors import Misuse, PlatformError, Unavailable
 
 current: ContextVar[str | None] = ContextVar("current", default=None)
 """The id of the agent whose code is running: its output is attributed by it."""
+
+Pack = Callable[[str, Sequence[states.Part]], Awaitable[Stowed]]
+"""Makes the captured state of an agent ready to leave this process. Raises Misuse or Unavailable when it cannot."""
+
+
+async def join(agent: str, parts: Sequence[states.Part]) -> bytes:
+    """The Pack of a process that has no spool."""
+    if states.size(parts) > MAX_STATE_BYTES:
+        raise Misuse(f"its state has {states.size(parts)} bytes; at most {MAX_STATE_BYTES} travel from here")
+    return states.join(parts)
 
 
 class Waiting(NamedTuple):
@@ -44,7 +55,15 @@ class Resident:
     delivers them again where the agent goes on.
     """
 
-    def __init__(self, agent: str, name: str, upcalls: Upcalls, ended: Callable[[str], None], patience: float) -> None:
+    def __init__(
+        self,
+        agent: str,
+        name: str,
+        upcalls: Upcalls,
+        ended: Callable[[str], None],
+        patience: float,
+        pack: Pack = join,
+    ) -> None:
         """`ended` is told when nothing is left of the agent here. `patience`, in seconds: how long a capture waits
         for a message boundary, and then for `run` and `on_dispatching`."""
         self.id = agent
@@ -53,11 +72,11 @@ class Resident:
         self._wake = asyncio.Event()
         self._checkpoints = Checkpoints(agent, upcalls, self._wake_up, lambda *answer: self._place.answer(*answer))
         self._place = AgentPlace(agent, name, self._checkpoints, self._wake_up, self._queue)
-        self._upcalls, self._ended, self._patience = upcalls, ended, patience
+        self._upcalls, self._ended, self._patience, self._pack = upcalls, ended, patience, pack
         self._inbox: deque[Waiting | Errand] = deque()
         self._life: asyncio.Task[Any] | None = None
         self._run: asyncio.Task[None] | None = None
-        self._capture: tuple[str, asyncio.Future[bytes]] | None = None
+        self._capture: tuple[str, asyncio.Future[Stowed]] | None = None
         self._disposal: asyncio.Future[None] | None = None
 
     @property
@@ -89,7 +108,7 @@ class Resident:
         self._step(Event.CREATED)
         self._live()
 
-    def open(self, cls: type[Agent], state: bytes) -> None:
+    def open(self, cls: type[Agent], state: bytes | memoryview) -> None:
         token = current.set(self.id)
         try:
             self._checkpoints.begin(cls, born=False)
@@ -108,10 +127,10 @@ class Resident:
         self._place.arrival = arrival
         self._live("on_arrival", arrival)
 
-    async def capture(self, destination: str) -> bytes:
+    async def capture(self, destination: str) -> Stowed:
         if self.state is not State.RUNNING or self._capture is not None:
             raise Misuse(f"{self.id} is {self.state} and on its way already, or not yet here")
-        captured: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        captured: asyncio.Future[Stowed] = asyncio.get_running_loop().create_future()
         self._capture = destination, captured
         self._wake_up()
         await asyncio.wait([captured], timeout=self._patience)
@@ -251,7 +270,7 @@ class Resident:
         else:
             self._upcalls.wants_to_go(self.id, destination, state)
 
-    async def _answer_capture(self, destination: str, captured: asyncio.Future[bytes]) -> None:
+    async def _answer_capture(self, destination: str, captured: asyncio.Future[Stowed]) -> None:
         try:
             captured.set_result(await self._freeze(destination))
         except Misuse as error:
@@ -260,7 +279,7 @@ class Resident:
         finally:
             self._capture = None
 
-    async def _freeze(self, destination: str) -> bytes:
+    async def _freeze(self, destination: str) -> Stowed:
         """At a message boundary. Raises Misuse when the agent cannot leave; then it is running again, without `run`."""
         self._step(Event.FREEZE)
         try:
@@ -271,9 +290,7 @@ class Resident:
             self._checkpoints.let_out(self._place.calling)
             self._place.errands.leave()
             self._checkpoints.pieces.forget()  # the captured state takes the place of what the host has kept
-            state = states.capture(self.instance)
-            if len(state) > MAX_STATE_BYTES:
-                raise Misuse(f"its state has {len(state)} bytes; at most {MAX_STATE_BYTES} travel")
+            state = await self._pack(self.id, states.parts(self.instance))
         except BaseException as error:
             if _is_own_cancellation(error):
                 raise

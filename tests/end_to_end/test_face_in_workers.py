@@ -8,6 +8,7 @@ from typing import Any
 from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import code_digest, give_birth, open_birth
+from agentplatform.parcel.spool import MemorySpool
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
 from agents.face_recognition.agent import FaceRecognition
 from agents.face_recognition.camera import Camera
@@ -47,7 +48,7 @@ class Desk:
 async def test_the_same_person_is_recognised_in_another_process() -> None:
     desk, tickets = Desk(), itertools.count(1)
     settings = WorkerSettings(warm=1, preload=("numpy", "cv2", "av"))
-    hosts = {name: ProcessRunner(desk, settings) for name in ("north", "east")}
+    hosts = {name: ProcessRunner(desk, MemorySpool(), settings) for name in ("north", "east")}
     bundle = bundle_of(FaceRecognition)
     raw = give_birth("face", Identity(bytes(32)), bytes(16), code_digest(bundle.raw), bundle.class_name, light=False)
     birth = open_birth(raw, "the test")

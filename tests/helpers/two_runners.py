@@ -2,12 +2,16 @@
 
 import asyncio
 import os
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from agentplatform import Agent
 from agentplatform.messages import Answer, Arrival, Delivery
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import Birth, code_digest, give_birth, open_birth
+from agentplatform.parcel.spool import FileSpool
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
 from ledger import codec
 from ledger.identity import Identity
@@ -44,7 +48,6 @@ class Recorder:
                 self._news.clear()
                 await self._news.wait()
 
-
     async def answer(self, agent: str, ticket: int) -> Answer:
         """With a checkpoint, or by itself, as the agent's class has chosen."""
         async with asyncio.timeout(SECONDS):
@@ -65,7 +68,9 @@ class Station:
 
     def __init__(self, host: str, settings: WorkerSettings = SMALL) -> None:
         self.host, self.ups = host, Recorder()
-        self.runner = ProcessRunner(self.ups, settings)
+        self._folder = Path(tempfile.gettempdir()) / f"spool-{os.urandom(8).hex()}"
+        self.spool = FileSpool(self._folder)
+        self.runner = ProcessRunner(self.ups, self.spool, settings)
         self._tickets = iter(range(1, 1 << 30))
 
     async def __aenter__(self) -> "Station":
@@ -74,6 +79,8 @@ class Station:
 
     async def __aexit__(self, *error: object) -> None:
         await self.runner.stop()
+        self.spool.close()
+        shutil.rmtree(self._folder)
 
     async def create(self, cls: type[Agent], init: Any = None, owner: Identity = OWNER) -> tuple[Birth, bytes]:
         birth, code = born(cls, owner)
@@ -96,9 +103,7 @@ class Station:
 
 def born(cls: type[Agent], owner: Identity = OWNER) -> tuple[Birth, bytes]:
     bundle = bundle_of(cls)
-    raw = give_birth(
-        cls.__name__.lower(), owner, os.urandom(16), code_digest(bundle.raw), bundle.class_name, cls.light
-    )
+    raw = give_birth(cls.__name__.lower(), owner, os.urandom(16), code_digest(bundle.raw), bundle.class_name, cls.light)
     return open_birth(raw, "test"), bundle.raw
 
 

@@ -14,6 +14,7 @@ import pytest_asyncio
 from agentplatform import Agent, Message
 from agentplatform.lifecycle import State
 from agentplatform.messages import Answer, Delivery
+from agentplatform.parcel.freight import Freight
 from agentplatform.runners.process import handle as handles
 from agentplatform.runners.process import wire
 from agentplatform.runners.process.handle import Handle, Held
@@ -124,7 +125,7 @@ class Line:
     def says(self, *frames: wire.Up) -> None:
         self.handle.data_received(b"".join(wire.encode(frame) for frame in frames))
 
-    async def asks(self, after: State, seconds: float = 30.0) -> "asyncio.Task[bytes]":
+    async def asks(self, after: State, seconds: float = 30.0) -> "asyncio.Task[bytes | Freight]":
         ask = self.handle.ask("villain", lambda number: wire.Capture(number, "villain", "there"), seconds, after)
         task = asyncio.create_task(ask)
         await asyncio.sleep(0)
@@ -137,9 +138,11 @@ GO = wire.WantsToGo("villain", "there", b"twin")
 @pytest_asyncio.fixture
 async def line() -> AsyncIterator[Line]:
     line = Line(State.RUNNING)
-    with await line.handle.connect():
-        yield line
-        line.handle.fail("the test is over")
+    ends = await line.handle.connect()
+    yield line
+    line.handle.fail("the test is over")
+    for end in ends:
+        end.close()
 
 
 async def test_a_wish_that_crosses_a_capture_is_granted_when_the_capture_is_refused(line: Line) -> None:
@@ -218,7 +221,8 @@ async def test_a_flood_of_frames_is_taken_in_turns_with_everything_else(line: Li
 
 async def test_nothing_is_told_to_a_worker_that_is_gone() -> None:
     line = Line(State.RUNNING)
-    (await line.handle.connect()).close()
+    for end in await line.handle.connect():
+        end.close()
     async with asyncio.timeout(30):
         while not line.broken:  # noqa: ASYNC110
             await asyncio.sleep(0)

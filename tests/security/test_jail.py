@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from agentplatform import Agent, Message
+from agentplatform.parcel.spool import MemorySpool
 from agentplatform.runners.process import jail
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
 from ledger.errors import Misuse
@@ -159,7 +160,7 @@ async def test_it_has_no_powers_and_nothing_of_the_daemons_in_its_hands(jailed: 
     assert await station.call(burglar, "environment", "HOME") != os.environ.get("HOME")
     files = await station.call(burglar, "files", None)
     assert "/" not in files.replace("/dev/null", "").replace("/proc/", "").replace("/fd'", ""), files
-    assert files.count("socket:[") == 3, files  # to the daemon, and the event loop's own pair
+    assert files.count("socket:[") == 4, files  # two to the daemon, and the event loop's own pair
 
 
 async def test_ordinary_work_goes_on_in_the_jail(jailed: tuple[Station, str]) -> None:
@@ -202,6 +203,6 @@ def test_outside_the_jail_the_burglar_succeeds(secret: Path, abstract_server: st
 
 
 async def test_a_data_folder_where_agents_may_look_is_refused() -> None:
-    runner = ProcessRunner(Recorder(), WorkerSettings(private=(Path("/usr/share/host"),)))
+    runner = ProcessRunner(Recorder(), MemorySpool(), WorkerSettings(private=(Path("/usr/share/host"),)))
     with pytest.raises(Misuse, match="lies in /usr, which agents may read"):
         await runner.start()

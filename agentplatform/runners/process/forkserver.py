@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agentplatform import history
@@ -68,11 +68,11 @@ class ForkServer:
         self._socket = ours
         asyncio.get_running_loop().add_reader(ours, self._read)
 
-    def fork(self, worker: socket.socket, born: Callable[[int], None], failed: Callable[[str], None]) -> None:
-        """Asks for a new worker that has `worker` as its end of a socketpair. `born` hears its process id, before
-        anything else is told of it; or `failed` hears why there is none."""
+    def fork(self, ends: Sequence[socket.socket], born: Callable[[int], None], failed: Callable[[str], None]) -> None:
+        """Asks for a new worker that has `ends` of socketpairs, for frames and for descriptors. `born` hears its
+        process id, before anything else is told of it; or `failed` hears why there is none."""
         try:
-            socket.send_fds(self._socket, [PACKET.pack(FORK, 0, 0)], [worker.fileno()])
+            socket.send_fds(self._socket, [PACKET.pack(FORK, 0, 0)], [end.fileno() for end in ends])
         except OSError as error:
             failed(f"the fork server takes no request: {error}")
         else:

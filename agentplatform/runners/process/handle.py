@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 
 from agentplatform.lifecycle import State
 from agentplatform.messages import Delivery
+from agentplatform.parcel.freight import Freight
 from agentplatform.runners.process import wire
 from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 
@@ -31,6 +32,7 @@ class Held:
         self.early: list[wire.FromAgent] | None = None  # what it did before the daemon knows that it was created
         self.early_bytes = 0
         self.wish: wire.WantsToGo | None = None  # it said so while a question about it was open
+        self.file: str | None = None  # in the spool: lent for its state, which was not told of yet
 
     def enter(self, state: State) -> None:
         self.state = state
@@ -42,7 +44,8 @@ class _Ask(NamedTuple):
     agent: str
     held: Held
     after: State
-    reply: asyncio.Future[bytes]
+    reply: asyncio.Future[bytes | Freight]
+    deadline: asyncio.Timeout
 
 
 class Handle(asyncio.Protocol):
@@ -64,11 +67,28 @@ class Handle(asyncio.Protocol):
         self._asks: dict[int, _Ask] = {}
         self._numbers = itertools.count(1)
 
-    async def connect(self) -> socket.socket:
-        """Makes the socketpair. Returns the worker's end."""
+    async def connect(self) -> tuple[socket.socket, socket.socket]:
+        """Makes the socketpairs, for frames and for file descriptors. Returns the worker's ends."""
+        self._files, files = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._files.setblocking(False)
         ours, theirs = socket.socketpair()
         await asyncio.get_running_loop().connect_accepted_socket(lambda: self, ours)
-        return theirs
+        return theirs, files
+
+    def lend(self, descriptor: int) -> None:
+        """To the worker, which takes it up at the frame that speaks of it: send that next."""
+        try:
+            socket.send_fds(self._files, [b"f"], [descriptor])
+        except OSError:  # it has ended, or takes up none of them
+            self._transport.abort()
+            self._broken(self, "its worker takes no file")
+
+    def allow(self, held: Held, seconds: float) -> None:
+        """An open question about that agent may take so long from now on."""
+        loop = asyncio.get_running_loop()
+        for ask in self._asks.values():
+            if ask.held is held:
+                ask.deadline.reschedule(loop.time() + seconds)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods alone
@@ -103,7 +123,7 @@ class Handle(asyncio.Protocol):
             self._transport.abort()
             self._broken(self, "its worker does not read any more")
 
-    async def ask(self, agent: str, make: Callable[[int], wire.Down], seconds: float, after: State) -> bytes:
+    async def ask(self, agent: str, make: Callable[[int], wire.Down], seconds: float, after: State) -> bytes | Freight:
         """Sends the frame that `make` returns for a number, and waits for the reply under that number; then the
         agent is in the state `after`.
 
@@ -114,10 +134,10 @@ class Handle(asyncio.Protocol):
         number = next(self._numbers)
         frame = make(number)
         self.tell(frame)
-        reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._asks[number] = _Ask(agent, self.agents[agent], after, reply)
+        reply: asyncio.Future[bytes | Freight] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) as deadline:
+                self._asks[number] = _Ask(agent, self.agents[agent], after, reply, deadline)
                 return await reply
         except TimeoutError:
             what = type(frame).__name__.lower()
@@ -134,6 +154,7 @@ class Handle(asyncio.Protocol):
             self.ready.set_exception(Unavailable(reason, retry_after=1.0))
             self.ready.exception()  # whoever waited for it may have gone
         self._transport.abort()
+        self._files.close()
 
     def say_early(self, agent: str, held: Held) -> None:
         """The daemon knows by now that the agent was created."""
@@ -176,7 +197,7 @@ class Handle(asyncio.Protocol):
     def _is_asked(self, held: Held) -> bool:
         return any(ask.held is held for ask in self._asks.values())
 
-    def _settle(self, number: int, state: bytes, error: PlatformError | None) -> None:
+    def _settle(self, number: int, state: bytes | Freight, error: PlatformError | None) -> None:
         ask = self._asks.pop(number, None)
         if ask is None:
             return
@@ -232,5 +253,5 @@ def _may(held: Held, frame: wire.FromAgent) -> bool:
             for ticket in tickets:
                 del held.tickets[ticket]
             return len(tickets) == len(frame.answers)
-        case wire.WantsToGo() | wire.WantsToEnd():
+        case wire.WantsToGo() | wire.NeedsFile() | wire.WantsToEnd():
             return held.state is State.RUNNING

@@ -15,15 +15,19 @@ from msgspec.structs import replace
 
 from agentplatform.lifecycle import State
 from agentplatform.messages import Answer, Arrival, Delivery, Outgoing
+from agentplatform.parcel.freight import Stowed, travelling
 from agentplatform.parcel.manifest import Birth
+from agentplatform.parcel.spool import Spool
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.process import jail, wire
 from agentplatform.runners.process.forkserver import ForkServer
 from agentplatform.runners.process.handle import Handle, Held
+from agentplatform.runners.process.lender import Lender
 from ledger import codec
-from ledger.errors import Misuse, Unavailable
+from ledger.errors import Misuse, PeerFault, Unavailable
 
 STOPPING = "the host is stopping"
+WRITTEN_A_SECOND = 20 << 20  # bytes of a large state, at the least: its capture may take so much longer
 QUIET_SECONDS = 0.02  # forks and kills take the processor from an agent that has just arrived; they can wait that long
 
 
@@ -66,8 +70,10 @@ class ProcessRunner:
     """A Runner (agentplatform.runners.base). At a capture the agent forgets the deliveries that it has not answered:
     deliver them again after `thaw`, or where it goes on."""
 
-    def __init__(self, upcalls: Upcalls, settings: WorkerSettings | None = None) -> None:
+    def __init__(self, upcalls: Upcalls, spool: Spool, settings: WorkerSettings | None = None) -> None:
+        """Large states go through `spool`; their files are the runner's until it has told of them."""
         self._upcalls = upcalls
+        self._files = Lender(spool)
         self._settings = settings or WorkerSettings()
         self._server = ForkServer(self._settings.preload, self._ended, self._server_lost, self._settings.history)
         self._workers: dict[int, Handle] = {}  # by process id
@@ -124,21 +130,28 @@ class ProcessRunner:
         await self._bring_in(handle, birth.agent, frame, self._settings.create, State.RUNNING)
         asyncio.get_running_loop().call_soon(handle.say_early, birth.agent, held)
 
-    async def open(self, birth: Birth, code: bytes, state: bytes) -> None:
+    async def open(self, birth: Birth, code: bytes, state: Stowed) -> None:
         handle = await self._admit(birth)
 
         def frame(ask: int) -> wire.Open:
-            return wire.Open(ask, birth.agent, birth.name, birth.class_name, _once(handle, code), state)
+            self._files.lend_state(handle, state)
+            sent = _once(handle, code)
+            return wire.Open(ask, birth.agent, birth.name, birth.class_name, sent, travelling(state))
 
         await self._bring_in(handle, birth.agent, frame, self._settings.open, State.INERT)
 
     def activate(self, agent: str, arrival: Arrival) -> None:
         self._tell(agent, wire.Activate(agent, arrival), State.RUNNING)
 
-    async def capture(self, agent: str, destination: str) -> bytes:
+    async def capture(self, agent: str, destination: str) -> Stowed:
         handle = self._home(agent)
-        wait = self._settings.capture
-        return await handle.ask(agent, lambda ask: wire.Capture(ask, agent, destination), wait, State.FROZEN)
+        held, wait = handle.agents[agent], self._settings.capture
+        state = await handle.ask(agent, lambda ask: wire.Capture(ask, agent, destination), wait, State.FROZEN)
+        try:
+            return self._files.redeem(held, state)
+        except PeerFault as fault:
+            self._broken(handle, str(fault))
+            raise
 
     def thaw(self, agent: str, failure: str | None, arrival: Arrival | None = None) -> None:
         self._tell(agent, wire.Thaw(agent, failure, arrival), State.RUNNING)
@@ -205,7 +218,9 @@ class ProcessRunner:
         handle = self._homes.pop(agent, None)
         if handle is None:
             return
-        handle.agents.pop(agent, None)
+        held = handle.agents.pop(agent, None)
+        if held is not None:
+            self._files.take_back(held)
         if handle.key is None:
             self._drop(handle)
         elif not handle.agents:
@@ -235,8 +250,10 @@ class ProcessRunner:
             handle.pid = pid
             self._workers[pid] = handle
 
-        with await handle.connect() as theirs:
-            self._server.fork(theirs, born, handle.fail)
+        ends = await handle.connect()
+        self._server.fork(ends, born, handle.fail)
+        for end in ends:
+            end.close()
         try:
             async with asyncio.timeout(self._settings.ready):
                 await handle.ready
@@ -275,8 +292,12 @@ class ProcessRunner:
                 stream = frame.stream if frame.stream in ("out", "err") else "note"
                 self._upcalls.printed(frame.agent, stream, frame.text)
             case wire.WantsToGo():
+                state = self._files.redeem(held, frame.state)
                 held.enter(State.FROZEN)
-                self._upcalls.wants_to_go(frame.agent, frame.destination, frame.state)
+                self._upcalls.wants_to_go(frame.agent, frame.destination, state)
+            case wire.NeedsFile():
+                handle.allow(held, self._settings.capture + frame.size / WRITTEN_A_SECOND)
+                self._files.start_lending(handle, held, frame)
             case wire.WantsToEnd():
                 self._release(frame.agent)
                 self._upcalls.wants_to_end(frame.agent)
@@ -318,6 +339,7 @@ class ProcessRunner:
         handle.fail(reason)
         for agent, held in agents.items():
             del self._homes[agent]
+            self._files.take_back(held)
             if held.state is not State.CREATING and not self._stopping:  # else `create` or `open` raises
                 self._upcalls.died(agent, reason)
 

@@ -4,7 +4,7 @@ import struct
 
 PACKET = struct.Struct("=cii")  # what, process id, wait status
 
-FORK = b"F"  # to the fork server, with one end of a socketpair attached
+FORK = b"F"  # to the fork server, with the ends of two socketpairs attached
 KILL = b"K"  # to the fork server: this worker and its process group
 FORKED = b"f"  # to the daemon, in the order of the requests
 ENDED = b"e"  # to the daemon: a worker was reaped

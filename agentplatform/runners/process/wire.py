@@ -12,6 +12,7 @@ from msgspec import Meta
 from msgspec.structs import asdict, astuple
 
 from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Later, Outgoing
+from agentplatform.parcel.freight import Freight
 from agentplatform.runners.place import DIGEST_BYTES, MAX_BODY_BYTES, MAX_NAME, MAX_PIECES, MAX_STATE_BYTES, PIECE_BYTES
 from ledger.errors import PeerFault
 
@@ -52,7 +53,7 @@ class Open(_Frame, frozen=True):
     name: str
     class_name: str
     code: bytes | None
-    state: bytes
+    state: bytes | Freight  # of a Freight the file was lent before: its descriptor waits on the other socket
 
 
 class Activate(_Frame, frozen=True):
@@ -94,7 +95,14 @@ class Answered(_Frame, frozen=True):
     answer: Answer
 
 
-Down = Create | Open | Activate | Capture | Thaw | Discard | Dispose | Deliver | Answered
+class Lent(_Frame, frozen=True):
+    """The answer to NeedsFile: the descriptor waits on the other socket, or there is a reason why not."""
+
+    agent: str
+    refusal: str | None
+
+
+Down = Create | Open | Activate | Capture | Thaw | Discard | Dispose | Deliver | Answered | Lent
 
 # Up: worker to daemon.
 
@@ -107,7 +115,7 @@ class Ready(_Frame, frozen=True):
 
 class Done(_Frame, frozen=True):
     ask: Number
-    state: State  # of a Capture; else empty
+    state: State | Freight  # of a Capture; else empty
 
 
 class Refused(_Frame, frozen=True):
@@ -121,7 +129,14 @@ class Refused(_Frame, frozen=True):
 class WantsToGo(_Frame, frozen=True):
     agent: Name
     destination: Name
-    state: State
+    state: State | Freight
+
+
+class NeedsFile(_Frame, frozen=True):
+    """The agent is about to be captured, and its state has `size` bytes: too many for a frame."""
+
+    agent: Name
+    size: Number
 
 
 class WantsToEnd(_Frame, frozen=True):
@@ -216,7 +231,7 @@ class Printed(_Frame, frozen=True):
     text: Text
 
 
-FromAgent = WantsToGo | WantsToEnd | Checkpointed | Sent | Handled | Printed
+FromAgent = WantsToGo | NeedsFile | WantsToEnd | Checkpointed | Sent | Handled | Printed
 Up = Ready | Done | Refused | FromAgent
 
 _walker = msgspec.msgpack.Decoder(msgspec.Raw)
@@ -241,7 +256,7 @@ def weight(frame: FromAgent) -> int:
         case Sent() | Handled():
             return 2048 + len(frame.body)
         case WantsToGo():
-            return 2048 + len(frame.state)
+            return 2048 + len(frame.state.digests if isinstance(frame.state, Freight) else frame.state)
         case Checkpointed():
             numbers = (frame.calling, frame.heard, frame.topics)
             parts = (frame.answers, frame.letters, frame.late, frame.pieces, frame.fresh, *numbers)

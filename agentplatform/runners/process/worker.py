@@ -2,10 +2,11 @@
 
 import asyncio
 import io
+import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
 import uvloop
@@ -14,8 +15,11 @@ from msgspec.structs import astuple
 from agentplatform.agent import Agent
 from agentplatform.history import History
 from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
+from agentplatform.parcel import state as states
 from agentplatform.parcel.bundle import Contents, Module
+from agentplatform.parcel.freight import MAX_FREIGHT_BYTES, Freight, Spooled, Stowed, travelling
 from agentplatform.parcel.importer import Code
+from agentplatform.runners.place import MAX_STATE_BYTES
 from agentplatform.runners.process import wire
 from agentplatform.runners.resident import Resident, current, words
 from agentplatform.runners.witness import WitnessedResident
@@ -28,13 +32,17 @@ PATIENCE = 10.0  # seconds that a capture waits for a message boundary, and then
 class Worker(asyncio.Protocol):
     """Does what the daemon says (wire.Down), and tells it what the agents do (it is their Upcalls)."""
 
-    def __init__(self, strength: str, closed: Callable[[], None], history: History | None) -> None:
-        self._strength, self._closed, self._history = strength, closed, history
+    def __init__(
+        self, files: socket.socket, strength: str, closed: Callable[[], None], history: History | None
+    ) -> None:
+        """`files`: where descriptors come, each before the frame that speaks of it."""
+        self._files, self._strength, self._closed, self._history = files, strength, closed, history
         self._reader = wire.down_reader()
         self._residents: dict[str, Resident] = {}
         self._bundle: bytes | None = None
         self._code: Code | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lent: dict[str, asyncio.Future[int]] = {}  # agents that wait for a file
         self.outputs: list[Output] = []
 
     # The daemon's side
@@ -61,6 +69,8 @@ class Worker(asyncio.Protocol):
                 except Exception as error:
                     self._forget(frame.agent)
                     self._refuse(frame.ask, error)
+            case wire.Lent():
+                self._take_file(frame)
             case wire.Capture():
                 self._start(frame.ask, self._capture(frame))
             case wire.Dispose():
@@ -70,18 +80,18 @@ class Worker(asyncio.Protocol):
                 if resident is not None:  # else it ended while the frame was on its way
                     _command(resident, frame)
 
-    def _start(self, ask: int, work: Coroutine[Any, Any, bytes | None]) -> None:
+    def _start(self, ask: int, work: Coroutine[Any, Any, Stowed | None]) -> None:
         task = asyncio.get_running_loop().create_task(self._reply(ask, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _reply(self, ask: int, work: Coroutine[Any, Any, bytes | None]) -> None:
+    async def _reply(self, ask: int, work: Coroutine[Any, Any, Stowed | None]) -> None:
         try:
             result = await work
         except Exception as error:
             self._refuse(ask, error)
         else:
-            self._tell(wire.Done(ask, result or b""))
+            self._tell(wire.Done(ask, travelling(result or b"")))
 
     def _refuse(self, ask: int, error: Exception) -> None:
         self._tell(wire.Refused(ask, words(error)[: wire.MAX_TEXT], isinstance(error, Unavailable)))
@@ -94,7 +104,7 @@ class Worker(asyncio.Protocol):
             self._forget(frame.agent)
             raise
 
-    async def _capture(self, frame: wire.Capture) -> bytes:
+    async def _capture(self, frame: wire.Capture) -> Stowed:
         state = await self._resident(frame.agent).capture(frame.destination)
         self._finish_lines(frame.agent)
         return state
@@ -103,13 +113,14 @@ class Worker(asyncio.Protocol):
         await self._resident(frame.agent).dispose()
 
     def _open(self, frame: wire.Open) -> None:
+        state = frame.state if isinstance(frame.state, bytes) else self._mapped(frame.state)
         resident = self._take_in(frame)
-        resident.open(self._load(frame), frame.state)
+        resident.open(self._load(frame), state)
 
     def _take_in(self, frame: wire.Create | wire.Open) -> Resident:
         if frame.agent in self._residents:
             raise Misuse(f"{frame.agent} is here already")
-        rest = frame.agent, frame.name, self, self._forget, PATIENCE
+        rest = frame.agent, frame.name, self, self._forget, PATIENCE, self._pack
         resident = Resident(*rest) if self._history is None else WitnessedResident(self._history, *rest)
         self._residents[frame.agent] = resident
         return resident
@@ -139,14 +150,56 @@ class Worker(asyncio.Protocol):
     def _forget(self, agent: str) -> None:
         self._residents.pop(agent, None)
 
+    # States that are files
+
+    async def _pack(self, agent: str, parts: Sequence[states.Part]) -> Stowed:
+        """The state itself when it is small; else it is written to a file that the daemon lends."""
+        if states.size(parts) <= MAX_STATE_BYTES:
+            return states.join(parts)
+        parts = states.for_file(parts)
+        size = states.size(parts)
+        if size > MAX_FREIGHT_BYTES:
+            raise Misuse(f"its state has {size} bytes; at most {MAX_FREIGHT_BYTES} travel")
+        lent = self._lent[agent] = asyncio.get_running_loop().create_future()
+        self._tell(wire.NeedsFile(agent, size))
+        file = await lent
+        try:
+            return Spooled(await asyncio.to_thread(states.write, parts, file), "")
+        except OSError as error:
+            raise Unavailable(f"its state could not be written to the disk: {error.strerror or error}") from error
+        finally:
+            os.close(file)
+
+    def _take_file(self, frame: wire.Lent) -> None:
+        file = self._receive() if frame.refusal is None else -1
+        lent = self._lent.pop(frame.agent, None)
+        if lent is None or lent.done():
+            if file >= 0:
+                os.close(file)
+        elif frame.refusal is None:
+            lent.set_result(file)
+        else:
+            lent.set_exception(Unavailable(frame.refusal))
+
+    def _mapped(self, freight: Freight) -> memoryview:
+        file = self._receive()
+        try:
+            return states.mapped(file, freight.size)
+        finally:
+            os.close(file)
+
+    def _receive(self) -> int:
+        _, (file,), _, _ = socket.recv_fds(self._files, 1, 1)
+        return file
+
     def _tell(self, frame: wire.Up) -> None:
         self._transport.write(wire.encode(frame))
 
     # The agents' side: Upcalls
 
-    def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
+    def wants_to_go(self, agent: str, destination: str, state: Stowed) -> None:
         self._finish_lines(agent)
-        self._tell(wire.WantsToGo(agent, destination, state))
+        self._tell(wire.WantsToGo(agent, destination, travelling(state)))
 
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
         self._tell(wire.Checkpointed.of(agent, checkpoint))
@@ -234,7 +287,8 @@ class _Nobody:
     def __init__(self) -> None:
         self.left: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-    def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
+    def wants_to_go(self, agent: str, destination: str, state: Stowed) -> None:
+        assert isinstance(state, bytes)  # it has no spool
         self.left.set_result(state)
 
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None: ...
@@ -274,20 +328,20 @@ async def rehearse() -> None:
     code.close()
 
 
-def main(daemon: socket.socket, strength: str, history: History | None = None) -> None:
-    """Serves `daemon` until it closes. Called in a forked child that is jailed already."""
+def main(daemon: socket.socket, files: socket.socket, strength: str, history: History | None = None) -> None:
+    """Serves `daemon` until it closes; `files` brings descriptors. Called in a forked child that is jailed already."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()  # else every worker would draw the fork server's numbers
     sys.dont_write_bytecode = True
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    loop.run_until_complete(_serve(daemon, strength, history))
+    loop.run_until_complete(_serve(daemon, files, strength, history))
 
 
-async def _serve(daemon: socket.socket, strength: str, history: History | None) -> None:
+async def _serve(daemon: socket.socket, files: socket.socket, strength: str, history: History | None) -> None:
     closed = asyncio.Event()
-    worker = Worker(strength, closed.set, history)
+    worker = Worker(files, strength, closed.set, history)
     await rehearse()
     worker.outputs = [Output(worker, "out"), Output(worker, "err")]
     sys.stdout, sys.stderr = worker.outputs

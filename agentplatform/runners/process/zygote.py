@@ -6,6 +6,7 @@ ends, for whatever reason, so do all of these processes.
 """
 
 import contextlib
+import fcntl
 import gc
 import importlib
 import os
@@ -22,6 +23,9 @@ from agentplatform import history
 from agentplatform.runners.process import jail, worker
 from agentplatform.runners.process.requests import ENDED, FORK, FORKED, KILL, PACKET
 from agentplatform.runners.process.scratch import remove
+
+ENDS = 2  # sockets of a worker: for frames, and for descriptors
+FIRST = 3  # their numbers in it
 
 
 class Zygote:
@@ -51,12 +55,12 @@ class Zygote:
             self._reap()
         if self._daemon.fileno() not in ready:
             return True
-        packet, files, _, _ = socket.recv_fds(self._daemon, PACKET.size, 1)
+        packet, files, _, _ = socket.recv_fds(self._daemon, PACKET.size, ENDS)
         if not packet:
             return False
         verb, pid, _ = PACKET.unpack(packet)
         if verb == FORK:
-            self._fork(files[0])
+            self._fork(files)
         elif verb == KILL and pid in self._workers:  # only a child not yet reaped: the number cannot be another's
             _kill(pid)
         return True
@@ -64,12 +68,13 @@ class Zygote:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True  # no exception: it could come in the midst of the cleaning up
 
-    def _fork(self, file: int) -> None:
+    def _fork(self, files: list[int]) -> None:
         zygote = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become_worker(zygote, file, self._scratch)
-        os.close(file)
+            _become_worker(zygote, files, self._scratch)
+        for file in files:
+            os.close(file)
         self._workers.add(pid)
         self._daemon.send(PACKET.pack(FORKED, pid, 0))
 
@@ -106,7 +111,7 @@ class Zygote:
         remove(self._scratch)
 
 
-def _become_worker(zygote: int, file: int, scratches: Path) -> None:
+def _become_worker(zygote: int, files: list[int], scratches: Path) -> None:
     """In the child. Never returns."""
     status = 1
     try:
@@ -121,15 +126,16 @@ def _become_worker(zygote: int, file: int, scratches: Path) -> None:
         os.chdir(scratch)
         os.environ.update(HOME=str(scratch), TMPDIR=str(scratch))
         tempfile.tempdir = None
-        os.dup2(file, 3)
-        os.closerange(4, 1 << 16)
+        for place, file in enumerate([fcntl.fcntl(file, fcntl.F_DUPFD, FIRST + ENDS) for file in files], FIRST):
+            os.dup2(file, place)
+        os.closerange(FIRST + ENDS, 1 << 16)
         told = history.of_worker()
         null = os.open(os.devnull, os.O_RDWR)
         strength = jail.close_in(scratch)
         for standard in (0, 1, 2):  # last, so that a failure so far is seen in the daemon's log
             os.dup2(null, standard)
         os.close(null)
-        worker.main(socket.socket(fileno=3), strength, told)
+        worker.main(socket.socket(fileno=FIRST), socket.socket(fileno=FIRST + 1), strength, told)
         status = 0
     except Exception:
         traceback.print_exc()

@@ -1,0 +1,75 @@
+"""Large states go past the daemon: it lends a worker a file of the spool, to write one or to open one."""
+
+import asyncio
+import os
+
+from agentplatform.lifecycle import State
+from agentplatform.parcel.freight import MAX_FREIGHT_BYTES, MAX_INLINE_BYTES, Freight, Spooled, Stowed
+from agentplatform.parcel.spool import Spool
+from agentplatform.runners.process import wire
+from agentplatform.runners.process.handle import Handle, Held
+from ledger.errors import PeerFault, Unavailable
+
+
+class Lender:
+    """A file that is lent to be written is the worker's until the state is told of; then it is whose state that is."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._making: dict[Held, asyncio.Task[None]] = {}
+
+    def lend_state(self, handle: Handle, state: Stowed) -> None:
+        """To be opened; nothing for one that is no file. Raises Unavailable when the file cannot be read."""
+        if isinstance(state, Spooled):
+            self._lend(handle, state.file, write=False)
+
+    def start_lending(self, handle: Handle, held: Held, frame: wire.NeedsFile) -> None:
+        """A new file, for the state of that agent. Raises PeerFault for a request that no honest worker makes."""
+        if held in self._making or not MAX_INLINE_BYTES < frame.size <= MAX_FREIGHT_BYTES:
+            raise PeerFault("worker", f"asked for a file of {frame.size} bytes, or for two at once")
+        self.take_back(held)
+        making = asyncio.get_running_loop().create_task(self._make(handle, held, frame))
+        self._making[held] = making
+        making.add_done_callback(lambda done: self._making.pop(held))
+
+    def redeem(self, held: Held, state: bytes | Freight) -> Stowed:
+        """What a worker says that it captured. Raises PeerFault when it was not lent a file for that."""
+        if isinstance(state, bytes):
+            self.take_back(held)
+            return state
+        name, held.file = held.file, None
+        if name is None or self._spool.size(name) != state.size:
+            if name is not None:
+                self._spool.remove(name)
+            raise PeerFault("worker", f"told of a state of {state.size} bytes, for which it was lent no file")
+        return Spooled(state, name)
+
+    def take_back(self, held: Held) -> None:
+        """What it was lent last, if that is its still."""
+        name, held.file = held.file, None
+        if name is not None:
+            self._spool.remove(name)
+
+    async def _make(self, handle: Handle, held: Held, frame: wire.NeedsFile) -> None:
+        try:
+            name = await self._spool.create(frame.size)
+        except Unavailable as error:
+            handle.tell(wire.Lent(frame.agent, str(error)))
+            return
+        if handle.agents.get(frame.agent) is not held or held.state is not State.RUNNING:
+            self._spool.remove(name)  # it ended meanwhile, or is a liar
+            return
+        held.file = name
+        try:
+            self._lend(handle, name, write=True)
+        except Unavailable as error:
+            handle.tell(wire.Lent(frame.agent, str(error)))
+        else:
+            handle.tell(wire.Lent(frame.agent, None))
+
+    def _lend(self, handle: Handle, name: str, *, write: bool) -> None:
+        descriptor = self._spool.descriptor(name, write=write)
+        try:
+            handle.lend(descriptor)
+        finally:
+            os.close(descriptor)
