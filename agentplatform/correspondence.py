@@ -152,7 +152,7 @@ class Correspondence:
         return self._where().after(seconds, kind, body, every=False)
 
     def every(self, seconds: float, kind: str, body: Any = None) -> int:
-        """As `after`, again and again, at least 0.01 s apart. What it missed is skipped; it never rings twice at once."""
+        """As `after`, again and again, at least 0.01 s apart. What it missed is skipped: it rings once at a time."""
         return self._where().after(seconds, kind, body, every=True)
 
     def cancel(self, timer: int) -> bool:

@@ -23,7 +23,6 @@ from agentplatform.agenda import Agenda
 from agentplatform.agent import Agent
 from agentplatform.parcel.freight import PIECE_BYTES, Freight, piece_digest
 from agentplatform.parcel.spool import start_writing_back
-from ledger import codec
 from ledger.errors import Misuse
 
 Part = bytes | memoryview
@@ -51,7 +50,7 @@ def parts(agent: Agent) -> list[Part]:
         return False
 
     try:
-        body = _pickle(agent, (agent, codec.encode(getattr(agent, "_agenda", Agenda()))), keep)
+        body = _pickle(agent, (agent, getattr(agent, "_agenda", None) or Agenda()), keep)
     except Exception as error:
         raise Misuse(_blame(agent, error)) from error
     if len(buffers) >= MAX_PARTS:
@@ -125,9 +124,13 @@ def restore(raw: bytes | memoryview, cls: type[Agent]) -> Agent:
         raise Misuse(f"the state cannot be opened here: {type(error).__name__}: {error}") from error
     # By name: a class that travels by value is another object after each journey.
     found = type(agent)
-    if not isinstance(agent, Agent) or (found.__module__, found.__qualname__) != (cls.__module__, cls.__qualname__):
+    if (
+        not isinstance(agent, Agent)
+        or not isinstance(agenda, Agenda)
+        or (found.__module__, found.__qualname__) != (cls.__module__, cls.__qualname__)
+    ):
         raise Misuse(f"the state holds a {found.__qualname__}, not the {cls.__qualname__} of the birth certificate")
-    agent._agenda = codec.decode(agenda, Agenda, "the state")
+    agent._agenda = agenda
     return agent
 
 

@@ -36,6 +36,11 @@ class Errands:
     def now(self) -> float:
         return self._from + time.monotonic()
 
+    def pass_time(self, seconds: float) -> None:
+        """For tests: so much time has passed at once."""
+        self._from += seconds
+        self._arm()
+
     def begin(self, host: str) -> None:
         """The agent begins to run on `host`, or goes on there."""
         self.agenda.arrive(host, self.now())

@@ -24,6 +24,7 @@ from agentplatform.agent import Agent
 from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
 from agentplatform.parcel.freight import Stowed
 from agentplatform.parcel.manifest import agent_id
+from agentplatform.runners.errands import QUESTIONS_FROM
 from agentplatform.runners.place import plain
 from agentplatform.runners.resident import Resident
 from ledger import codec
@@ -40,6 +41,8 @@ class _Guest:
     def __init__(self, resident: Resident, cls: type[Agent], name: str, arrival: Arrival) -> None:
         self.resident, self.cls, self.name, self.arrival = resident, cls, name, arrival
         self.unanswered: dict[int, Delivery] = {}  # in order: delivered anew after a hop
+        self.unheard: dict[int, Answer] = {}  # to its questions: the same
+        self.topics: set[str] = set()
 
 
 class Inline:
@@ -58,6 +61,16 @@ class Inline:
     def create(self, cls: type[Agent], init: Any = None, name: str | None = None) -> "InlineAgent":
         """A new agent, after its `on_creation`. Raises Misuse with the agent's words when that fails."""
         return InlineAgent(self, self.wait(self._create(cls, plain(init, "init"), name or cls.__name__.lower())))
+
+    def settle(self) -> None:
+        """Waits until no agent has anything to do, whatever they ask each other; `run` aside."""
+        self.wait(self._settle())
+
+    def advance(self, seconds: float) -> None:
+        """Lets timers and the deadlines of questions believe that so much time has passed, and waits as `settle`."""
+        for guest in self._guests.values():
+            self._loop.call_soon_threadsafe(guest.resident.pass_time, seconds)
+        self.settle()
 
     def close(self) -> None:
         """Ends all agents without a hook."""
@@ -107,6 +120,12 @@ class Inline:
             if guest.resident is resident:
                 return
 
+    async def _settle(self) -> None:
+        await asyncio.sleep(0)  # what is due now is called first
+        await asyncio.sleep(0)
+        while busy := [each.resident for each in self._guests.values() if not each.resident.idle.is_set()]:
+            await busy[0].idle.wait()
+
     async def ask(self, agent: str, kind: str, body: bytes, wait: bool) -> Any:
         future: asyncio.Future[Answer] = self._loop.create_future()
         self._deliver(agent, "client-test", kind, body, future)
@@ -152,14 +171,22 @@ class Inline:
             old.discard()
         for delivery in guest.unanswered.values():
             guest.resident.deliver(delivery)
+        for question, answer in guest.unheard.items():
+            guest.resident.answer(question, answer)
 
     def _deliver(
-        self, agent: str, sender: str, kind: str, body: bytes, who: asyncio.Future[Answer] | tuple[str, int] | None
+        self,
+        agent: str,
+        sender: str,
+        kind: str,
+        body: bytes,
+        who: asyncio.Future[Answer] | tuple[str, int] | None,
+        seconds: float | None = None,
     ) -> None:
         guest = self.guest(agent)
         ticket = next(self._numbers)
         self._answers[ticket] = who
-        guest.unanswered[ticket] = Delivery(ticket, sender, kind, body, sequence=ticket)
+        guest.unanswered[ticket] = Delivery(ticket, sender, kind, body, sequence=ticket, seconds=seconds)
         guest.resident.deliver(guest.unanswered[ticket])
 
     # Upcalls
@@ -168,34 +195,49 @@ class Inline:
         self._land(agent, destination, state)
 
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
+        guest = self._guests[agent]
+        guest.topics |= {topic for topic, on in checkpoint.topics if on}
+        guest.topics -= {topic for topic, on in checkpoint.topics if not on}
+        for number in checkpoint.heard:
+            guest.unheard.pop(number, None)
         for letter in checkpoint.letters:
             self.sent(agent, letter)
         for ticket, answer in checkpoint.answers:
-            self._guests[agent].unanswered.pop(ticket, None)
+            guest.unanswered.pop(ticket, None)
             if answer is not None:
                 self.answered(agent, ticket, answer)
         for later, answer in checkpoint.late:
             self.answered(agent, later.sequence, answer)
 
     def sent(self, agent: str, outgoing: Outgoing) -> None:
+        if outgoing.topic:
+            for each in [each for each, guest in self._guests.items() if outgoing.receiver in guest.topics]:
+                if each != agent:
+                    self._deliver(each, agent, outgoing.kind, outgoing.body, None)
+            return
         named = (each for each, guest in self._guests.items() if outgoing.receiver in (each, guest.name))
         receiver = next(named, None)
         who = None if outgoing.call is None else (agent, outgoing.call)
         if receiver is not None:
-            self._deliver(receiver, agent, outgoing.kind, outgoing.body, who)
+            self._deliver(receiver, agent, outgoing.kind, outgoing.body, who, outgoing.seconds)
         elif outgoing.call is not None:
             error = codec.encode(f"there is no agent {outgoing.receiver!r}")
-            self._loop.call_soon(self._guests[agent].resident.answer, outgoing.call, Answer(False, error))
+            self._loop.call_soon(self._answer, agent, outgoing.call, Answer(False, error))
 
     def answered(self, agent: str, ticket: int, answer: Answer) -> None:
         self._guests[agent].unanswered.pop(ticket, None)
         who = self._answers.pop(ticket, None)
         if isinstance(who, tuple):
-            caller = self._guests.get(who[0])
-            if caller is not None:
-                caller.resident.answer(who[1], answer)
+            self._answer(*who, answer)
         elif who is not None and not who.done():
             who.set_result(answer)
+
+    def _answer(self, agent: str, call: int, answer: Answer) -> None:
+        guest = self._guests.get(agent)
+        if guest is not None:
+            if call >= QUESTIONS_FROM:
+                guest.unheard[call] = answer
+            guest.resident.answer(call, answer)
 
     def printed(self, agent: str, stream: str, text: str) -> None:
         self.printed_lines.append((agent, stream, text))

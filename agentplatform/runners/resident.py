@@ -174,6 +174,10 @@ class Resident:
     def answer(self, call: int, answer: Answer) -> None:
         self._place.answer(call, answer)
 
+    def pass_time(self, seconds: float) -> None:
+        """For tests: the agent's timers believe that so much time has passed."""
+        self._place.errands.pass_time(seconds)
+
     # The agent's life
 
     def _wake_up(self) -> None:
