@@ -2,6 +2,7 @@
 
 import msgspec
 
+from agentplatform.subscriptions import Subscribed
 from agentplatform.whereabouts import Located
 from services.eds.events import UserMoved
 
@@ -10,6 +11,18 @@ class Residents(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     """Where agents are now: all of the sender's when a link comes up, afterwards the news."""
 
     located: tuple[Located, ...]
+
+
+class Seek(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="seek"):
+    """Who knows where these agents are, after the epochs beside them? Residents is the answer."""
+
+    agents: tuple[tuple[str, int], ...]
+
+
+class Topics(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="topics"):
+    """What agents that live with the sender have subscribed to: all when a link comes up, afterwards the news."""
+
+    subscribed: tuple[Subscribed, ...]
 
 
 class Rms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="rms"):
@@ -24,4 +37,4 @@ class Heard(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     event: UserMoved
 
 
-Bulletin = Residents | Rms | Heard
+Bulletin = Residents | Seek | Topics | Rms | Heard

@@ -202,8 +202,7 @@ class FrontDesk:
             group = msgspec.convert(data, Group)
         except msgspec.ValidationError as error:
             raise Misuse(f"that is no group: {error}") from None
-        for agent in found:
-            here.mailroom.boxes[agent].luggage.group = group
+        await here.mailroom.group(group)
         return {"group": name, "agents": found}
 
     async def event(self, event: dict[str, Any]) -> None:

@@ -11,8 +11,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from agentplatform import rotation
+from agentplatform import passes, rotation
 from agentplatform.bulletins import Rms as RmsBulletin
+from agentplatform.bulletins import Topics
 from agentplatform.commands import Commands, open_command
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.gateway import Gateway
@@ -23,10 +24,12 @@ from agentplatform.exchange import Exchange
 from agentplatform.history import HostHistory
 from agentplatform.hops import HopBook
 from agentplatform.logbook import Logbook
+from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Answer, Checkpoint, Outgoing
 from agentplatform.parcel.freight import Stowed
 from agentplatform.parcel.spool import FileSpool
+from agentplatform.passes import Trail
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
 from agentplatform.settings import Home
 from agentplatform.whereabouts import Whereabouts
@@ -68,7 +71,7 @@ class Environment:
         self.history = None if history is None else HostHistory(history, self.host)
         self.started_at = time.time()
         self.stopping = asyncio.Event()
-        self.whereabouts = Whereabouts()
+        self.whereabouts = Whereabouts(lambda each: passes.authentic(self.chain, self.key_of)(each))
         self.gateway = Gateway()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened = AsyncExitStack()  # what `stop` closes, the last first
@@ -102,15 +105,22 @@ class Environment:
         )
         self.runner = ProcessRunner(self, self.spool, workers)
         machine, effects = watched(Handoff, self.history).recover(self.host, await self.journal.load())
-        self.mailroom = watched(Mailroom, self.history)(
+        self.roads = Roads(
             self.host,
             self.whereabouts,
+            lambda host, raw: self.links.send(host, Channel.MAIL, raw),
+            lambda host, bulletin: self.exchange.tell(host, bulletin),
+            self.links.up,
+        )
+        self.mailroom = watched(Mailroom, self.history)(
+            self.host,
+            self.roads,
             self.gateway.release,
             self.journal,
-            lambda host, raw: self.links.send(host, Channel.MAIL, raw),
             self.runner.deliver,
             self.runner.answer,
-            machine.went,
+            lambda agent: None,  # nobody is deactivated yet
+            lambda subscribed: self.exchange.tell_all(Topics((subscribed,))),
             self.broken,
             lambda agent, text: self.printed(agent, "note", text),
         )
@@ -144,6 +154,7 @@ class Environment:
             self.links,
             self.whereabouts,
             self.carrier,
+            self.roads,
             self.mailroom,
             self.commands,
             self.rms,
@@ -159,6 +170,7 @@ class Environment:
         self.replica.on_block(lambda *_: self._registry_changed())
         self._opened.push_async_callback(self.runner.stop)
         await self.runner.start()
+        self.exchange.recall(await self.journal.kept.ends())
         await self.carrier.recover(effects)  # before the links: a notice must find its copies opened
         await self.links.start()
         self._opened.callback(self._cancel_tasks)
@@ -197,8 +209,8 @@ class Environment:
             return None
         return "; ".join(advert.resources.shortages(Minima(memory=3 * state_bytes, disk=state_bytes))) or None
 
-    def located(self, agent: str, epoch: int, host: str) -> None:
-        self.exchange.located(agent, epoch, host)
+    def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
+        self.exchange.located(agent, epoch, host, trail)
 
     def hopped(self, hop: Hop) -> None:
         for load in hop.cargo:
@@ -275,9 +287,8 @@ class Environment:
         nobody moves another's agents by naming them.
         """
         known = self.carrier.residents.known
-        groups = {
-            box.luggage.group.name: box.luggage.group for box in self.mailroom.boxes.values() if box.luggage.group
-        }
+        standings = [box.luggage.standing.group for box in self.mailroom.boxes.values()]
+        groups = {group.name: group for group in standings if group is not None}
         return [
             group
             for group in groups.values()
@@ -327,7 +338,7 @@ class Environment:
             await asyncio.sleep(self.settings.handoff.remind_every)
             try:
                 self.carrier.remind()
-                self.mailroom.resend()
+                self.mailroom.remind()
                 if self.journal.due:
                     self.journal.compact(self.carrier.machine)
             except Exception:

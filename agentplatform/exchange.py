@@ -6,14 +6,18 @@ A host that sends what must not be sent is named in the log, and in the end lose
 
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from agentplatform.bulletins import Bulletin, Heard, Residents
+from msgspec.structs import replace
+
+from agentplatform.bulletins import Bulletin, Heard, Residents, Seek, Topics
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.commands import Commands
 from agentplatform.custody.carry import Carrier
+from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
+from agentplatform.passes import Trail
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
 from ledger.errors import PeerFault
@@ -26,7 +30,8 @@ log = logging.getLogger(__name__)
 _BULLETIN: Any = Bulletin
 MAX_MESSAGE = {Channel.ADVERT: 64 * 1024, Channel.COMMAND: 64 * 1024}  # bytes; the others have the link's own limit
 MAX_FAULTS = 100  # messages of one host and minute that are refused before its link is ended
-RESIDENTS_AT_ONCE = 256  # well within an advert
+RESIDENTS_AT_ONCE = 128  # well within an advert, each with one pass
+TOPICS_AT_ONCE = 12  # agents, each with MAX_TOPIC_BYTES
 
 
 class Exchange:
@@ -36,6 +41,7 @@ class Exchange:
         links: Links,
         whereabouts: Whereabouts,
         carrier: Carrier,
+        roads: Roads,
         mailroom: Mailroom,
         commands: Commands,
         rms: Rms,
@@ -44,7 +50,7 @@ class Exchange:
     ) -> None:
         """`start` runs a task beside the others of the daemon."""
         self._host, self._links, self._whereabouts = host, links, whereabouts
-        self._carrier, self._mailroom, self._commands = carrier, mailroom, commands
+        self._carrier, self._roads, self._mailroom, self._commands = carrier, roads, mailroom, commands
         self._rms, self._eds, self._start = rms, eds, start
         self._faults: dict[str, tuple[int, int]] = {}  # host -> the minute, and its faults in it
         links.on_message(self._received)
@@ -59,12 +65,23 @@ class Exchange:
         for host in self._links.up():
             self.tell(host, bulletin)
 
-    def located(self, agent: str, epoch: int, host: str) -> None:
-        """An agent is on `host` now; "" means that it ended."""
-        located = Located(agent, epoch, host)
+    def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
+        """An agent is on `host` now, where `trail` leads; "" means that it ended here."""
+        located = Located(agent, epoch, host, None, trail)
+        if not host:
+            located = Located(agent, epoch, self._host, int(time.time() * 1000))
+            self._mailroom.ended(agent, located.ended or 0)
         if self._whereabouts.learn(located):
-            self.tell_all(Residents((located,)))
+            self.tell_all(Residents((_short(located),)))
             self._mailroom.resend()
+
+    def recall(self, ends: Mapping[str, int]) -> None:
+        """After a start: what our own log says of agents that lived here. `ends`: when those ended that ended here."""
+        for known in self._carrier.machine.agents.values():
+            if known.to is not None:
+                self._whereabouts.learn(Located(known.agent, known.epoch + 1, known.to))
+            elif not known.here:
+                self._whereabouts.learn(Located(known.agent, known.epoch, self._host, ends.get(known.agent, 0)))
 
     async def happened(self, event: UserMoved) -> None:
         """Told to the others too: the group that it concerns may be decided about elsewhere."""
@@ -99,30 +116,50 @@ class Exchange:
         if count >= MAX_FAULTS:
             raise fault
 
-    def _heard(self, host: str, bulletin: Residents | RmsBulletin | Heard) -> None:
-        if isinstance(bulletin, RmsBulletin):
-            self._rms.received(host, bulletin.message)
-        elif isinstance(bulletin, Heard):
-            self._start(self._eds.happened(bulletin.event))
-        else:
-            # All of them, before anything is sent after one of them.
-            if any([self._believe(host, located) for located in bulletin.located]):
-                self._mailroom.resend()
+    def _heard(self, host: str, bulletin: Bulletin) -> None:
+        match bulletin:
+            case RmsBulletin(message):
+                self._rms.received(host, message)
+            case Heard(event):
+                self._start(self._eds.happened(event))
+            case Seek(agents):
+                self._roads.sought(host, agents)
+            case Topics(subscribed):
+                for each in subscribed:
+                    if not self._ours(each.agent) and self._whereabouts.host_of(each.agent) == host:
+                        self._mailroom.subscriptions.learn(host, each)
+            case Residents(located):
+                # All of them, before anything is sent after one of them.
+                if any([self._hear(host, each) for each in located]):
+                    self._mailroom.resend()
 
-    def _believe(self, host: str, located: Located) -> bool:
-        """A host says what is there, and what became of it: where it went, or that it ended. Of ours only we speak."""
-        if located.agent in self._carrier.residents.known or located.host == self._host:
+    def _hear(self, host: str, located: Located) -> bool:
+        if self._ours(located.agent) or located.host == self._host or not self._whereabouts.hear(host, located):
             return False
-        theirs = host in (located.host, self._whereabouts.host_of(located.agent))
-        return theirs and self._whereabouts.learn(located)
+        if self._whereabouts.host_of(located.agent) == "":
+            self._mailroom.subscriptions.forget(located.agent)
+        return True
+
+    def _ours(self, agent: str) -> bool:
+        """Of what lives here only we speak."""
+        return self._carrier.machine.here(agent) is not None
 
     def _link_changed(self, host: str, up: bool) -> None:
         log.info("the link to %s is %s", host, "up" if up else "down")
+        self._roads.link_changed(host, up)
         if not up:
             self._carrier.departures.lost(host)
             return
-        here = self._whereabouts.on(self._host)
+        here = [_short(located) for located in self._whereabouts.on(self._host)]
         for first in range(0, len(here), RESIDENTS_AT_ONCE):
             self.tell(host, Residents(tuple(here[first : first + RESIDENTS_AT_ONCE])))
+        topics = self._mailroom.topics_here()
+        for first in range(0, len(topics), TOPICS_AT_ONCE):
+            self.tell(host, Topics(tuple(topics[first : first + TOPICS_AT_ONCE])))
         self._carrier.remind()
         self._mailroom.resend()
+
+
+def _short(located: Located) -> Located:
+    """With the last step of its trail: enough for whoever knows the one before. Others ask (Seek)."""
+    return replace(located, trail=located.trail[-1:])

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from agentplatform.messages import Captured
+from agentplatform.passes import MAX_TRAIL, Trail
 from ledger.errors import Misuse, PeerFault
 from services.eds.rules import Group
 
@@ -20,6 +21,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_KIND = 256  # characters
 MAX_OUTBOX_BYTES = 64 * 1024 * 1024  # of bodies that one agent has sent and has no reply to
 MAX_OUTBOX_LETTERS = 10_000
+MAX_TOPICS = 64  # that one agent subscribes to
 LETTER_BYTES = 100  # what a letter or reply counts beside its body
 
 
@@ -32,6 +34,8 @@ class Letter(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     origin: str  # the sender's host: where a client's reply goes
     kind: str
     body: bytes  # MessagePack of plain data
+    left: int | None = None  # milliseconds of life when it was sent from the last host; None: no end
+    question: int | None = None  # the sender's own number, if its state waits for the answer
 
     def __post_init__(self) -> None:
         if not 0 <= self.settled < self.sequence or self.epoch < 0:
@@ -62,6 +66,14 @@ class Settled(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 
 Post = Letter | Reply | Settled
+
+
+class Forwarded(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="forwarded"):
+    """Post of another host, sent on after an agent that left."""
+
+    post: Post
+    epoch: int  # of the receiver, where it is sent now: each host on the way knows a later one
+    origin: str  # host where this way began: it hears where the agent is
 
 
 class Memory(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -116,7 +128,13 @@ class Change(msgspec.Struct, frozen=True):
     letters: Sequence[Letter] = ()
     loose: Sequence[Loose] = ()  # those of the letters whose answers the state does not know
     done: Sequence[tuple[str, int]] = ()  # receiver and sequence of letters that are loose no more
-    group: Group | None = None
+
+
+class Standing(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What an agent belongs to. Kept as soon as it changes, whatever is kept of the agent's state."""
+
+    group: Group | None  # the service group that the EDS decides about as one
+    topics: tuple[str, ...]  # that it has subscribed to
 
 
 class Luggage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -124,7 +142,8 @@ class Luggage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
     senders: dict[str, Memory] = msgspec.field(default_factory=dict)  # the one heard least lately first
     sent: dict[str, Sent] = msgspec.field(default_factory=dict)  # by receiver
-    group: Group | None = None  # the service group that the EDS decides about as one
+    standing: Standing = Standing(None, ())
+    trail: Trail = ()  # how it came to its last host but one, or to this one
 
     def recall_seen(self, seen: Seen) -> None:
         """Puts back what a checkpoint remembers; of one sender in rising order."""
@@ -153,7 +172,9 @@ class Luggage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
                 raise PeerFault(host, f"sent luggage of {agent} whose letters are not numbered in order")
             if any((letter.sender, letter.receiver) != (agent, receiver) for letter in sent.letters):
                 raise PeerFault(host, f"sent luggage of {agent} with letters that others wrote, or to others")
-        if self.group is not None and agent not in self.group.agents:
+        if len(self.trail) > MAX_TRAIL or any(each.agent != agent for each in self.trail):
+            raise PeerFault(host, f"sent luggage of {agent} with a trail that is none of its own")
+        if self.standing.group is not None and agent not in self.standing.group.agents:
             raise PeerFault(host, f"sent luggage of {agent} with a group that it does not belong to")
 
 

@@ -3,8 +3,11 @@
 from bisect import bisect_right
 from collections import deque
 
+from msgspec.structs import replace
+
 from agentplatform.mail import Letter, Luggage, Memory, Reply, Seen, size
 from agentplatform.messages import Answer
+from ledger import codec
 
 MAX_BOX_BYTES = 64 * 1024 * 1024  # of bodies that wait in one mailbox; what comes then is sent again later
 MAX_MEMORY_BYTES = 8 * 1024 * 1024  # of replies that one mailbox keeps for repeats
@@ -24,13 +27,14 @@ class Mailbox:
         self.open = False  # closed while the agent is frozen
         self._queued: dict[str, int] = {}  # sender -> the highest sequence that waits or is in hand
         self._waiting_bytes = 0
+        self._ends: dict[tuple[str, int], float] = {}  # (sender, sequence) -> when a letter's life is over
         self._saved: dict[str, int] = {}  # sender -> handled up to here at the last checkpoint; of those heard since
         self._late: list[Reply] = []  # given since the last checkpoint
         self._written = set(luggage.senders)  # senders of whom a checkpoint may have something
         self._forgotten: dict[str, int] = {}  # sender -> replies up to here need not be kept any more
         self._memory_bytes = sum(map(size, (reply for memory in luggage.senders.values() for reply in memory.replies)))
 
-    def take(self, letter: Letter) -> Reply | None:
+    def take(self, letter: Letter, now: float = 0.0) -> Reply | None:
         """Queues a letter that is next in its order; a repeat is answered from memory.
 
         A letter that leaves a gap, or finds no room, is dropped: its sender sends it again.
@@ -49,6 +53,8 @@ class Mailbox:
             self.waiting.append(letter)
             self._queued[letter.sender] = letter.sequence
             self._waiting_bytes += size(letter)
+            if letter.left is not None:
+                self._ends[letter.sender, letter.sequence] = now + letter.left / 1000
         return None
 
     def settle(self, sender: str, upto: int) -> None:
@@ -58,6 +64,31 @@ class Mailbox:
             self._memory_bytes -= size(memory.replies.pop(0))
             if sender in self._written:
                 self._forgotten[sender] = upto
+
+    def seconds(self, letter: Letter, now: float) -> float | None:
+        """So much life a letter here has left; None: no end."""
+        end = self._ends.get((letter.sender, letter.sequence))
+        return None if end is None else end - now
+
+    def expired(self, now: float) -> Reply | None:
+        """An error in answer to the next letter, if its time is over and its turn has come. It is not handled."""
+        if not self.open or not self.waiting or any(each.sender == self.waiting[0].sender for each in self.in_hand):
+            return None
+        left = self.seconds(self.waiting[0], now)
+        if left is None or left > 0:
+            return None
+        letter = self.waiting.popleft()
+        reason = f"{letter.receiver} did not come to {letter.kind!r} in time: it was not handled"
+        return self._done(letter, Answer(False, codec.encode(reason)))
+
+    def left(self, now: float) -> list[Letter]:
+        """All that wait, as they are now: with the life that they have left."""
+        letters = []
+        for letter in self.waiting:
+            seconds = self.seconds(letter, now)
+            left = None if seconds is None else max(0, int(seconds * 1000))
+            letters.append(replace(letter, left=left))
+        return letters
 
     def next(self) -> Letter | None:
         """The next letter that the agent should have, if it is awake and has not enough."""
@@ -77,7 +108,11 @@ class Mailbox:
             return None
         letter = self.in_hand.popleft()
         self._in_hand_bytes -= size(letter)
+        return self._done(letter, answer)
+
+    def _done(self, letter: Letter, answer: Answer | None) -> Reply | None:
         self._waiting_bytes -= size(letter)
+        self._ends.pop((letter.sender, letter.sequence), None)
         if self._queued[letter.sender] == letter.sequence:
             del self._queued[letter.sender]
         senders = self.luggage.senders

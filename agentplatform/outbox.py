@@ -3,7 +3,7 @@
 import asyncio
 from typing import Protocol
 
-from agentplatform.mail import Change, Letter, Loose
+from agentplatform.mail import Change, Letter, Loose, Standing
 from agentplatform.messages import Answer
 
 
@@ -26,6 +26,12 @@ class Outbox(Protocol):
 
     def drop_letters(self, agent: str, receiver: str, upto: int) -> None:
         """All up to this number were replied to; durable with what is written next."""
+
+    def keep_standing(self, agent: str, standing: Standing) -> None:
+        """What it belongs to now; durable with what is written next."""
+
+    def keep_end(self, agent: str, at: int) -> None:
+        """It ended here, `at` milliseconds since 1970; durable with what is written next."""
 
     def flush(self) -> "asyncio.Future[None] | None":
         """Writes what waits for the next write; None when there is nothing."""

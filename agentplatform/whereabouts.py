@@ -1,59 +1,163 @@
-"""Where agents are, as far as this host has heard. Pure.
+"""Where agents are, as far as this host has heard, and whom it believes. Pure.
 
 It is a hint, not custody: the hosts' journals say who runs an agent. A wrong hint costs a detour, since a
-host that an agent left forwards its mail.
+host that an agent left forwards its mail and says where it went. What may not happen is that a host which lies keeps
+mail for ever. So of an agent whose place is known, another place is believed only when signed passes lead there, or on
+the word of the host where it is believed to be. Others that claim to have it are noted, and are asked for passes.
+
+Of an agent that was never heard of, the first host that claims to have it is believed, but not for sure: as long as
+nothing surer is known, mail that stays without an answer is tried at each of the hosts that claim the agent, in turn.
 """
 
 from collections.abc import Iterable
 
 import msgspec
 
+from agentplatform import passes
 from agentplatform.parcel.manifest import AGENT_ID, MAX_EPOCH
+from agentplatform.passes import Authentic, Trail
 from ledger.errors import Misuse
 
 MAX_HOST_NAME = 63  # characters
+MAX_FROM_ONE_HOST = 100_000  # agents first heard of from one host; what it says of more is not taken
+replace = msgspec.structs.replace
 
 
 class Located(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """An agent lives on `host` from `epoch` on; or, when `host` is empty, it was disposed of in that epoch."""
+    """An agent lives on `host` from `epoch` on; or it ended there in that epoch."""
 
     agent: str
     epoch: int
     host: str
+    ended: int | None = None  # milliseconds since 1970 by that host's clock; 0: at a time that is not known any more
+    trail: Trail = ()  # that leads there
 
     def __post_init__(self) -> None:
-        if not AGENT_ID.fullmatch(self.agent) or not 0 <= self.epoch <= MAX_EPOCH or len(self.host) > MAX_HOST_NAME:
-            raise ValueError(f"{self.agent!r:.80} is no agent's id, or its epoch or host cannot be")
+        if not AGENT_ID.fullmatch(self.agent) or not 0 <= self.epoch <= MAX_EPOCH:
+            raise ValueError(f"{self.agent!r:.80} is no agent's id, or its epoch cannot be")
+        if not 0 < len(self.host) <= MAX_HOST_NAME or len(self.trail) > passes.MAX_TRAIL:
+            raise ValueError(f"of {self.agent} comes a host without a name, or a trail that is too long")
+
+    def after(self, other: "Located") -> bool:
+        """A later epoch, or the end of the same."""
+        return (self.epoch, self.ended is not None) > (other.epoch, other.ended is not None)
+
+
+class _Known(msgspec.Struct):
+    """What is known of one agent."""
+
+    base: Located  # known by our own journal, or where passes led from there; else the first word that we heard
+    sure: bool  # the base is no mere word
+    first: str  # who told of the agent first; "" for this host
+    word: Located | None = None  # what the host that it was believed to be on said of a later place
+    claims: dict[str, Located] = msgspec.field(default_factory=dict)  # other hosts that say it is with them
+    turn: int = 0  # which of all these is tried now
+
+    @property
+    def believed(self) -> Located:
+        return self.word or self.base
 
 
 class Whereabouts:
-    def __init__(self) -> None:
-        self._located: dict[str, Located] = {}
+    def __init__(self, authentic: Authentic = lambda each: False) -> None:
+        self._authentic = authentic
+        self._known: dict[str, _Known] = {}
+        self._told: dict[str, int] = {}  # host -> agents first heard of from it
+
+    # What is heard
 
     def learn(self, located: Located) -> bool:
-        """True when it is news: a later epoch wins, and within an epoch an end wins over a place."""
-        known = self._located.get(located.agent)
-        if known and (located.epoch, not located.host) <= (known.epoch, not known.host):
+        """What this host knows by itself: what lives here, and where it sent it. True when it is news."""
+        known = self._known.get(located.agent)
+        if known and known.sure and not located.after(known.base):
             return False
-        self._located[located.agent] = located
+        trail = passes.joined(known.base.trail, located.trail) if known else located.trail
+        self._known[located.agent] = _Known(replace(located, trail=trail), True, "")
         return True
+
+    def hear(self, teller: str, located: Located) -> bool:
+        """What another host says. True when mail may go elsewhere now."""
+        known = self._known.get(located.agent)
+        if known is None:
+            return self._hear_first(teller, located)
+        if self._leads(known.base, located) and (located.ended is None or teller == located.host):
+            trail = passes.joined(known.base.trail, located.trail)
+            claims = {host: each for host, each in known.claims.items() if each.after(located)}
+            base = replace(located, trail=trail)
+            self._known[located.agent] = _Known(base, known.sure, known.first, None, claims, known.turn)
+            return True
+        if teller == known.believed.host and located.after(known.believed):
+            known.word = located
+            return True
+        if teller == located.host and (not known.sure or located.after(known.base)):
+            news = known.claims.get(teller) != located != known.believed
+            known.claims[teller] = located
+            return news and not known.sure
+        return False
+
+    def _hear_first(self, teller: str, located: Located) -> bool:
+        if teller != located.host or self._told.get(teller, 0) >= MAX_FROM_ONE_HOST:
+            return False
+        self._told[teller] = self._told.get(teller, 0) + 1
+        self._known[located.agent] = _Known(located, False, teller)
+        return True
+
+    def _leads(self, base: Located, located: Located) -> bool:
+        start, end = (base.host, base.epoch), (located.host, located.epoch)
+        return base.ended is None and passes.leads(located.trail, located.agent, start, end, self._authentic)
+
+    def unanswered(self, agent: str) -> None:
+        """Mail to where it is believed to be has no answer. If that is not sure, the next claim has its turn."""
+        known = self._known.get(agent)
+        if known is not None and (known.word is not None or not known.sure):
+            known.turn += 1
+
+    # What is believed
+
+    def place(self, agent: str) -> Located | None:
+        """Where our own mail goes. None for an agent never heard of."""
+        known = self._known.get(agent)
+        if known is None:
+            return None
+        if known.sure and known.word is None:
+            return known.base
+        others = sorted(known.claims.values(), key=lambda each: -each.epoch)
+        places = [known.believed, *(each for each in others if each.host != known.believed.host)]
+        return places[known.turn % len(places)]
+
+    def believed(self, agent: str) -> Located | None:
+        """What this host tells others, and where it forwards their mail to."""
+        known = self._known.get(agent)
+        return None if known is None else known.believed
+
+    def doubtful(self, agent: str) -> int | None:
+        """The epoch after which passes would help: some host claims the agent, and none lead there. Else None."""
+        known = self._known.get(agent)
+        if known is None:
+            return -1
+        return known.base.epoch if known.word is not None or known.claims else None
 
     def host_of(self, agent: str) -> str | None:
         """The host, "" for an agent that was disposed of, None for one never heard of."""
-        located = self._located.get(agent)
-        return None if located is None else located.host
+        located = self.believed(agent)
+        if located is None:
+            return None
+        return located.host if located.ended is None else ""
 
     def on(self, host: str) -> list[Located]:
-        return [located for located in self._located.values() if located.host == host]
+        return [located for located in self._all() if located.host == host and located.ended is None]
 
     def alive(self) -> list[Located]:
-        return sorted((located for located in self._located.values() if located.host), key=lambda each: each.agent)
+        return sorted((located for located in self._all() if located.ended is None), key=lambda each: each.agent)
+
+    def _all(self) -> list[Located]:
+        return [known.believed for known in self._known.values()]
 
     def resolve(self, text: str) -> str:
         """The id of the one agent that `text` names: its id, its name, or the beginning of its id. Else Misuse."""
         if not text:
             raise Misuse("name an agent: its id, its name, or the beginning of its id")
-        if text in self._located:
+        if text in self._known:
             return text
         alive = [located.agent for located in self.alive()]
         named = [agent for agent in alive if agent.rpartition("-")[0] == text]

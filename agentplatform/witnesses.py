@@ -18,8 +18,8 @@ from agentplatform.custody.state import Phase
 from agentplatform.history import History
 from agentplatform.mail import Change, Letter, Loose, Post, Reply
 from agentplatform.mailroom.clients import Clients
+from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
-from agentplatform.whereabouts import Whereabouts
 
 Kind = TypeVar("Kind")
 _BORN = b""  # no transfer: the agent was created here
@@ -86,13 +86,13 @@ class WitnessedJournal(_Witness, Journal):
 class WitnessedClients(Clients):
     """What clients send, and are told, is written nowhere else."""
 
-    def __init__(self, history: History, host: str, whereabouts: Whereabouts, route: Callable[[Post], None]) -> None:
+    def __init__(self, history: History, host: str, route: Callable[[Post], None], *rest: Any) -> None:
         def sent(post: Post) -> None:
             if isinstance(post, Letter):
                 history.write("sent", sender=post.sender, sequence=post.sequence, receiver=post.receiver)
             route(post)
 
-        super().__init__(host, whereabouts, sent)
+        super().__init__(host, sent, *rest)
         self._history = history
 
     async def ask(self, client: str, receiver: str, kind: str, body: bytes, patience: float) -> Reply:
@@ -103,9 +103,9 @@ class WitnessedClients(Clients):
 
 
 class WitnessedMailroom(_Witness, Mailroom):
-    def __init__(self, host: str, whereabouts: Whereabouts, *rest: Any) -> None:
-        super().__init__(host, whereabouts, *rest)
-        self.clients = WitnessedClients(self.history, host, whereabouts, self.route)
+    def __init__(self, host: str, roads: Roads, *rest: Any) -> None:
+        super().__init__(host, roads, *rest)
+        self.clients = WitnessedClients(self.history, host, self.route, roads.why_late, self._clock)
 
 
 _WITNESSES: dict[type, type[_Witness]] = {

@@ -17,6 +17,7 @@ from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Letter, Luggage
 from agentplatform.messages import Arrival
 from agentplatform.parcel.manifest import Birth, Manifest, Parcel, open_birth, open_parcel
+from agentplatform.passes import Pass, joined
 from agentplatform.replay import Replay
 from agentplatform.runners.base import Runner
 from ledger import codec
@@ -26,6 +27,7 @@ from ledger.identity import Signed
 log = logging.getLogger(__name__)
 replace = msgspec.structs.replace
 _OWN = "the custody journal"
+_MAIL: Any = Letter | Pass
 MAX_CARGO = 64  # agents of one offer
 
 
@@ -140,7 +142,7 @@ class Arrivals:
             if agent in self._closed:
                 continue
             self._runner.activate(agent, Arrival(self._residents.host, epochs[agent], source))
-            letters = letters_for(agent, mail, source)
+            letters = take_in(agent, guest.luggage, mail, source)
             self._residents.settle(guest.birth, guest.certificate, epochs[agent], guest.luggage, letters)
         closed = tuple(load for load in cargo if load.agent in self._closed)
         self._closed.difference_update(epochs)
@@ -179,16 +181,14 @@ class Arrivals:
         checkpoint = await self._journal.kept.state(agent)
         if checkpoint is None:
             return None if kept == BIRTH else await self.unpack(kept, agent)
-        state, group = checkpoint
         if kept == BIRTH:
             birth, certificate, _ = await self.birth(agent)
             guest = Guest(birth, certificate, Luggage(), Parcel(b"", b"", b"", None))
             await self._journal.kept.recall(agent, guest.luggage)
         else:
             guest = await self.unpack(kept, agent)
-        guest.luggage.group = group
         loose = Replay(await self._journal.kept.loose(agent))
-        return replace(guest, parcel=replace(guest.parcel, state=state), loose=loose)
+        return replace(guest, parcel=replace(guest.parcel, state=checkpoint), loose=loose)
 
     async def birth(self, agent: str) -> tuple[Birth, bytes, bytes]:
         """Of an agent that was created here: the birth certificate, decoded and not, and what it was created with."""
@@ -227,15 +227,18 @@ class Arrivals:
             self._runner.discard(guest.birth.agent)
 
 
-def letters_for(agent: str, mail: Iterable[bytes], source: str) -> list[Letter]:
-    """Those of a notice's letters that are for `agent`. What is no letter is left out; its sender sends it again."""
+def take_in(agent: str, luggage: Luggage, mail: Iterable[bytes], source: str) -> list[Letter]:
+    """Those of a notice's letters that are for `agent`; its pass goes to its luggage. What is neither is left out; a
+    letter is sent again by its sender."""
     letters = []
     for raw in mail:
         try:
-            letter = codec.decode(raw, Letter, source)
+            each: Letter | Pass = codec.decode(raw, _MAIL, source)
         except PeerFault as fault:
             log.warning("mail in a notice was dropped: %s", fault)
             continue
-        if letter.receiver == agent:
-            letters.append(letter)
+        if isinstance(each, Pass) and each.agent == agent:
+            luggage.trail = joined(luggage.trail, (each,))
+        elif isinstance(each, Letter) and each.receiver == agent:
+            letters.append(each)
     return letters

@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from agentplatform.custody import events
-from agentplatform.custody.arrivals import Arrivals, letters_for
+from agentplatform.custody.arrivals import Arrivals, take_in
 from agentplatform.custody.departures import Departures
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.handoff import Handoff
@@ -230,7 +230,7 @@ class Carrier:
             self._births.add(self._start(self._bear_again(agent, arrival)))
         elif await self.arrivals.open_again(guest):
             self._runner.activate(agent, arrival)
-            letters = letters_for(agent, mail, self.host)
+            letters = take_in(agent, guest.luggage, mail, self.host)
             self.residents.settle(guest.birth, guest.certificate, epoch, guest.luggage, letters, guest.loose)
         else:
             self._surroundings.located(agent, epoch, self.host)

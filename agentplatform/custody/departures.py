@@ -24,6 +24,8 @@ from agentplatform.parcel.manifest import (
     sign_manifest,
     state_digest,
 )
+from agentplatform.passes import Pass
+from agentplatform.passes import sign as sign_pass
 from agentplatform.runners.base import Runner
 from agentplatform.settings import Handoff as Deadlines
 from ledger import codec
@@ -139,7 +141,8 @@ class Departures:
             message = msgspec.structs.replace(message, parcels=journey.parcels)
         elif isinstance(message, Notice) and journey is not None:
             if journey.mail is None:
-                journey.mail = self._mail(journey.cargo)
+                passes = tuple(codec.encode(self._pass(load, to)) for load in journey.cargo)
+                journey.mail = passes + self._mail(journey.cargo)
             message = msgspec.structs.replace(message, mail=journey.mail)
         raw = codec.encode(message)
         sent = self._surroundings.send(to, raw)
@@ -172,7 +175,7 @@ class Departures:
                 self._known_code.setdefault(to, set()).add(resident.birth.code)
                 self._runner.discard(load.agent)
                 self._residents.forget(load.agent)
-            self._surroundings.located(load.agent, load.epoch, to)
+            self._surroundings.located(load.agent, load.epoch, to, (self._pass(load, to),))
 
     def arrived(self, transfer: bytes) -> None:
         """The destination acknowledged."""
@@ -209,6 +212,10 @@ class Departures:
                 break  # none after it either: a letter that leaves a gap is not taken
             mail.append(letter)
         return tuple(mail)
+
+    def _pass(self, load: Cargo, to: str) -> Pass:
+        """Only for what is committed: it proves that the agent is the destination's."""
+        return sign_pass(self._chain, load.agent, load.epoch, self._residents.host, to, self._identity)
 
     # Freezing and packing
 

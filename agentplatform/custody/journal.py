@@ -25,7 +25,7 @@ from agentplatform.custody.records import (
     Record,
 )
 from agentplatform.custody.state import Custody
-from agentplatform.mail import Change, Letter, Loose
+from agentplatform.mail import Change, Letter, Loose, Standing
 from agentplatform.messages import Answer
 from ledger import codec
 from ledger.disk import Database, Disk, Statement
@@ -37,7 +37,7 @@ COMPACT_RECORDS = 4096  # after so many the log is due to be shortened: a start 
 
 SCHEMA = Schema(
     "custody",
-    2,
+    3,
     (
         "CREATE TABLE records (position INTEGER PRIMARY KEY, kind TEXT NOT NULL, transfer BLOB, body BLOB NOT NULL)",
         # Finished transfers, for ever: no id is taken twice, and a late question gets its answer.
@@ -160,6 +160,14 @@ class Journal:
     def drop_letters(self, agent: str, receiver: str, upto: int) -> None:
         """All letters to `receiver` up to this number were replied to. Written with what is written next."""
         self._lazy += kept.replied(agent, receiver, upto)
+
+    def keep_standing(self, agent: str, standing: Standing) -> None:
+        """What it belongs to now. Written with what is written next."""
+        self._lazy.append(kept.standing(agent, standing))
+
+    def keep_end(self, agent: str, at: int) -> None:
+        """It ended here, `at` milliseconds since 1970. Written with what is written next."""
+        self._lazy.append(kept.end(agent, at))
 
     def flush(self) -> "asyncio.Future[None] | None":
         """Nothing else was written for a while."""

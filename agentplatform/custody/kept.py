@@ -4,20 +4,18 @@ A checkpoint is one transaction of these: a state, what the agent had read by th
 the agent's next parcel is written, which is newer. The statements run in the journal's database.
 """
 
-from agentplatform.mail import Change, Letter, Loose, Luggage, Reply, Seen
+from agentplatform.mail import Change, Letter, Loose, Luggage, Reply, Seen, Standing
 from agentplatform.messages import Answer, Captured
 from agentplatform.runners.place import DIGEST_BYTES, MAX_STATE_BYTES
 from ledger import codec
 from ledger.disk import Database, Statement
 from ledger.errors import PeerFault
-from services.eds.rules import Group
 
 _OWN = "the custody journal"
 
 TABLES = (
     # A state is the head, and behind it the pieces whose digests stand in a row in `pieces`.
-    """CREATE TABLE states (agent TEXT PRIMARY KEY, head BLOB NOT NULL, pieces BLOB NOT NULL, service_group BLOB)
-       WITHOUT ROWID""",
+    "CREATE TABLE states (agent TEXT PRIMARY KEY, head BLOB NOT NULL, pieces BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE pieces (agent TEXT NOT NULL, digest BLOB NOT NULL, body BLOB NOT NULL, UNIQUE (agent, digest))",
     # What an agent has handled. The newest row of each sender says how far; a reply of NULL is not asked for any more.
     """CREATE TABLE inbox (agent TEXT NOT NULL, sender TEXT NOT NULL, sequence INTEGER NOT NULL,
@@ -28,6 +26,10 @@ TABLES = (
     # Letters that left before the state that knows of them, in their order, and the answers that came.
     """CREATE TABLE loose (position INTEGER PRIMARY KEY, agent TEXT NOT NULL, receiver TEXT NOT NULL,
        sequence INTEGER NOT NULL, body BLOB NOT NULL, answer BLOB, UNIQUE (agent, receiver, sequence))""",
+    # What an agent belongs to, since it is here; it is newer than what stands in the agent's parcel.
+    "CREATE TABLE standings (agent TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID",
+    # When agents ended that ended here: whoever writes to them is told.
+    "CREATE TABLE ends (agent TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID",
 )
 
 
@@ -40,7 +42,7 @@ class Kept:
 
     def checkpoint(self, agent: str, change: Change) -> list[Statement]:
         """Raises PeerFault, and writes nothing, for a state that no honest worker sends."""
-        statements = [] if change.state is None else self._state(agent, change.state, change.group)
+        statements = [] if change.state is None else self._state(agent, change.state)
         for sender, upto in change.forgotten:
             statements.append(
                 ("DELETE FROM inbox WHERE agent = ? AND sender = ? AND sequence <= ?", (agent, sender, upto))
@@ -55,7 +57,7 @@ class Kept:
             for key in change.done
         ]
 
-    def _state(self, agent: str, state: Captured, group: Group | None) -> list[Statement]:
+    def _state(self, agent: str, state: Captured) -> list[Statement]:
         before = self._pieces.get(agent, {})
         sizes = before | {digest: len(piece) for digest, piece in state.fresh}
         if any(digest not in sizes for digest in state.pieces):
@@ -63,12 +65,12 @@ class Kept:
         if len(state.head) + sum(sizes[digest] for digest in state.pieces) > MAX_STATE_BYTES:
             raise PeerFault("worker", f"sent a checkpoint of {agent} of more than {MAX_STATE_BYTES} bytes")
         now = self._pieces[agent] = {digest: sizes[digest] for digest in state.pieces}
-        row = agent, state.head, b"".join(state.pieces), None if group is None else codec.encode(group)
+        row = agent, state.head, b"".join(state.pieces)
         gone = [digest for digest in before if digest not in now]
         return [
             *(("INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)", (agent, *piece)) for piece in state.fresh),
             *(("DELETE FROM pieces WHERE agent = ? AND digest = ?", (agent, digest)) for digest in gone),
-            ("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)", row),
+            ("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", row),
         ]
 
     def forget_state(self, agent: str) -> list[Statement]:
@@ -78,27 +80,27 @@ class Kept:
 
     def forget(self, agent: str) -> list[Statement]:
         """It does not live here any more."""
-        return [*self.forget_state(agent), ("DELETE FROM outbox WHERE agent = ?", (agent,))]
+        tables = ("outbox", "standings")
+        return [*self.forget_state(agent), *((f"DELETE FROM {table} WHERE agent = ?", (agent,)) for table in tables)]
 
     # After a restart
 
-    async def state(self, agent: str) -> tuple[bytes, Group | None] | None:
-        """That of the last checkpoint, and its group, if there was one since its parcel."""
-        rows = await self._database.read("SELECT head, pieces, service_group FROM states WHERE agent = ?", (agent,))
+    async def state(self, agent: str) -> bytes | None:
+        """That of the last checkpoint, if there was one since its parcel."""
+        rows = await self._database.read("SELECT head, pieces FROM states WHERE agent = ?", (agent,))
         if not rows:
             return None
-        ((head, digests, raw),) = rows
-        group = None if raw is None else codec.decode(raw, Group, _OWN)
+        ((head, digests),) = rows
         if not digests:
-            return bytes(head), group
+            return bytes(head)
         found = await self._database.read("SELECT digest, body FROM pieces WHERE agent = ?", (agent,))
         pieces = {bytes(digest): bytes(body) for digest, body in found}
         self._pieces[agent] = {digest: len(body) for digest, body in pieces.items()}  # the next one makes some needless
         order = (digests[at : at + DIGEST_BYTES] for at in range(0, len(digests), DIGEST_BYTES))
-        return b"".join((head, *(pieces[digest] for digest in order))), group
+        return b"".join((head, *(pieces[digest] for digest in order)))
 
     async def recall(self, agent: str, luggage: Luggage) -> None:
-        """What it read and sent since its luggage was written, into that: a number is never used twice."""
+        """What it read, sent and joined since its luggage was written, into that: a number is never used twice."""
         for sender, sequence, epoch, reply in await self._database.read(
             "SELECT sender, sequence, epoch, reply FROM inbox WHERE agent = ? ORDER BY sender, sequence", (agent,)
         ):
@@ -106,6 +108,8 @@ class Kept:
             luggage.recall_seen(Seen(sender, sequence, epoch, known))
         for receiver, sequence, raw in await self.letters(agent):
             luggage.recall_sent(receiver, sequence, None if raw is None else codec.decode(raw, Letter, _OWN))
+        for (raw,) in await self._database.read("SELECT body FROM standings WHERE agent = ?", (agent,)):
+            luggage.standing = codec.decode(raw, Standing, _OWN)
 
     async def loose(self, agent: str) -> list[tuple[Loose, Answer | None]]:
         """What left before the state that knows of it, in its order."""
@@ -121,6 +125,19 @@ class Kept:
             "SELECT receiver, sequence, letter FROM outbox WHERE agent = ? ORDER BY receiver, sequence", (agent,)
         )
         return [(receiver, sequence, letter) for receiver, sequence, letter in rows]
+
+
+    async def ends(self) -> dict[str, int]:
+        """Agents that ended here, and when: milliseconds since 1970."""
+        return dict(await self._database.read("SELECT agent, at FROM ends"))
+
+
+def standing(agent: str, each: Standing) -> Statement:
+    return ("INSERT OR REPLACE INTO standings VALUES (?, ?)", (agent, codec.encode(each)))
+
+
+def end(agent: str, at: int) -> Statement:
+    return ("INSERT OR IGNORE INTO ends VALUES (?, ?)", (agent, at))
 
 
 def letter(each: Letter) -> Statement:

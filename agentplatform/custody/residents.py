@@ -38,8 +38,8 @@ class Residents:
     ) -> None:
         """An agent lives here from now on, and gets its mail."""
         self.known[birth.agent] = Resident(birth, certificate, time.time())
-        self._surroundings.located(birth.agent, epoch, self.host)
         self._mailroom.admit(birth.agent, epoch, luggage, waiting, replay)
+        self._surroundings.located(birth.agent, epoch, self.host, luggage.trail)
 
     def forget(self, agent: str) -> None:
         self.known.pop(agent, None)

@@ -5,6 +5,7 @@ from typing import Protocol
 import msgspec
 
 from agentplatform.custody.messages import Cargo
+from agentplatform.passes import Trail
 from services.tms.verdicts import Verdict
 
 
@@ -35,8 +36,8 @@ class Surroundings(Protocol):
     def shortage(self, state_bytes: int) -> str | None:
         """What this host lacks to take that much (the RMS's word), or None."""
 
-    def located(self, agent: str, epoch: int, host: str) -> None:
-        """An agent is on `host` now; "" means that it ended."""
+    def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
+        """An agent is on `host` now, where `trail` leads; "" means that it ended here."""
 
     def hopped(self, hop: Hop) -> None:
         """A handoff from here was completed."""

@@ -2,50 +2,63 @@
 
 import asyncio
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from agentplatform.mail import Change, Letter, Luggage, Post, Reply, Settled, check
+from msgspec.structs import replace
+
+from agentplatform.mail import Change, Forwarded, Letter, Luggage, Post, Reply, Settled, check
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.clients import Clients
+from agentplatform.mailroom.roads import Roads, ended
 from agentplatform.mailroom.sender import Sender
 from agentplatform.messages import Answer, Checkpoint, Delivery, Later, Outgoing
 from agentplatform.outbox import Outbox
 from agentplatform.parcel.manifest import AGENT_ID
 from agentplatform.replay import Key, Replay
-from agentplatform.whereabouts import Whereabouts
+from agentplatform.subscriptions import Subscribed, Subscriptions
+from agentplatform.subscriptions import check as check_topics
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
+from services.eds.rules import Group
 
-_POST: Any = Post
+_POST: Any = Post | Forwarded
 _Key = tuple[bool, str, str, int]  # of a letter (True) or reply: sender, receiver, sequence
+MAX_HELD = 32  # letters for an agent that is being woken; later ones are sent again
 
 
 class Mailroom:
     def __init__(
         self,
         host: str,
-        whereabouts: Whereabouts,
+        roads: Roads,
         release: Callable[[str, Callable[[], None]], None],
         outbox: Outbox,
-        send: Callable[[str, bytes], object],
         deliver: Callable[[str, Delivery], None],
         answer: Callable[[str, int, Answer], None],
-        went: Callable[[str], tuple[str, int] | None],
+        wake: Callable[[str], None],
+        announce: Callable[[Subscribed], None],
         broken: Callable[[str], None],
         note: Callable[[str, str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`release` is the gateway's, `send(host, bytes)` the link's, `deliver` and `answer` the runner's; `went`
-        gives the forwarding address of an agent that left this host; `broken(reason)` ends the host when what an agent
-        did was not written; `note(agent, text)` tells its owner."""
+        """`release` is the gateway's, `deliver` and `answer` the runner's; `wake(agent)` brings back an agent that was
+        deactivated, and may be called again before that is done; `announce` tells the other hosts what an agent here
+        has subscribed to; `broken(reason)` ends the host when what an agent did was not written; `note(agent, text)`
+        tells its owner."""
         self.host = host
         self.boxes: dict[str, Mailbox] = {}
-        self.clients = Clients(host, whereabouts, self.route)
+        self.clients = Clients(host, self.route, roads.why_late, clock)
+        self.subscriptions = Subscriptions()
+        self._epochs: dict[str, int] = {}  # of residents, those that are deactivated too
         self._senders: dict[str, Sender] = {}
-        self._whereabouts, self._release, self._outbox = whereabouts, release, outbox
-        self._send, self._deliver, self._answer, self._went = send, deliver, answer, went
-        self._broken, self._note = broken, note
+        self._asleep: dict[str, list[Letter]] = {}  # deactivated agents, and what came for them
+        self._roads, self._release, self._outbox = roads, release, outbox
+        self._whereabouts = roads.whereabouts
+        self._deliver, self._answer, self._wake, self._announce = deliver, answer, wake, announce
+        self._broken, self._note, self._clock = broken, note, clock
         self._unwritten: set[_Key] = set()  # what may not leave yet
         self._tickets = itertools.count(1)
         self._given: dict[str, deque[int]] = {}  # tickets of the letters that are with the agent, in their order
@@ -61,20 +74,18 @@ class Mailroom:
         waiting: Iterable[Letter] = (),
         replay: Replay | None = None,
     ) -> None:
-        """A new resident. Its letters are delivered from now on."""
+        """A new resident, or one that wakes. Its letters are delivered from now on."""
         box = self.boxes[agent] = Mailbox(luggage)
-        self._senders[agent] = Sender(
-            agent,
-            epoch,
-            self.host,
-            luggage,
-            Replay() if replay is None else replay,
-            self._outbox,
-            lambda call, answer: self._answer(agent, call, answer),
-        )
-        for letter in waiting:
-            box.take(letter)
+        self._take_on(agent, epoch, luggage, Replay() if replay is None else replay)
+        for letter in (*waiting, *self._asleep.pop(agent, ())):
+            box.take(letter, self._clock())
         self.reopen(agent)
+
+    def _take_on(self, agent: str, epoch: int, luggage: Luggage, replay: Replay) -> None:
+        self._epochs[agent] = epoch
+        answer = lambda call, answer: self._answer(agent, call, answer)  # noqa: E731
+        self._senders[agent] = Sender(agent, epoch, self.host, luggage, replay, self._outbox, answer, self._clock)
+        self._subscribed(agent, luggage.standing.topics)
 
     def close(self, agent: str) -> Luggage:
         """The agent is frozen. Its letters wait; the luggage is as it was at the freeze."""
@@ -83,6 +94,18 @@ class Mailroom:
         self._given.pop(agent, None)
         self._senders[agent].frozen()
         return box.luggage
+
+    def sleep(self, agent: str, epoch: int, luggage: Luggage) -> None:
+        """The agent is deactivated: it lives here, and no worker has it. A letter for it wakes it; what it has sent is
+        sent again until it is answered, also after a restart of the host, if this is called for it then."""
+        waiting = self.boxes[agent].left(self._clock()) if agent in self.boxes else []
+        self.remove(agent)
+        self._take_on(agent, epoch, luggage, Replay())
+        if self._senders[agent].idle:
+            del self._senders[agent]
+        self._asleep[agent] = waiting
+        if waiting:
+            self._wake(agent)
 
     def pause(self, agent: str) -> None:
         """The agent gets nothing more; what it has in hand it may still answer."""
@@ -93,12 +116,56 @@ class Mailroom:
         self._pump(agent)
 
     def waiting(self, agent: str) -> list[Letter]:
-        return list(self.boxes[agent].waiting)
+        return self.boxes[agent].left(self._clock())
 
     def remove(self, agent: str) -> None:
-        for table in (self.boxes, self._senders, self._given):
+        tables: tuple[dict[str, Any], ...] = (self.boxes, self._senders, self._given, self._epochs, self._asleep)
+        for table in tables:
             table.pop(agent, None)
         self._transacting.discard(agent)
+
+    # What residents belong to
+
+    async def group(self, group: Group) -> None:
+        """From now on its agents, all of them residents, are decided about together. Returns when that is durable."""
+        for agent in group.agents:
+            luggage = self.boxes[agent].luggage
+            luggage.standing = replace(luggage.standing, group=group)
+            self._outbox.keep_standing(agent, luggage.standing)
+        if (durable := self._outbox.flush()) is not None:
+            await durable
+
+    def ended(self, agent: str, at: int) -> None:
+        """It ended here, `at` milliseconds since 1970: whoever writes to it is told."""
+        self.subscriptions.forget(agent)
+        self._outbox.keep_end(agent, at)
+
+    def topics_here(self) -> list[Subscribed]:
+        """What agents that live here have subscribed to: for a host that comes up."""
+        return [each for each in map(self.subscriptions.of, self._epochs) if each is not None]
+
+    def _subscribe(self, agent: str, luggage: Luggage, changes: Iterable[tuple[str, bool]]) -> None:
+        topics = dict.fromkeys(luggage.standing.topics)
+        for topic, on in changes:
+            topics |= {topic: None}
+            if not on:
+                del topics[topic]
+        if tuple(topics) == luggage.standing.topics:
+            return
+        try:
+            check_topics(tuple(topics))
+        except ValueError as error:
+            self._note(agent, f"a subscription was refused: {error}")
+            return
+        luggage.standing = replace(luggage.standing, topics=tuple(topics))
+        self._outbox.keep_standing(agent, luggage.standing)
+        self._subscribed(agent, luggage.standing.topics)
+
+    def _subscribed(self, agent: str, topics: tuple[str, ...]) -> None:
+        if topics or self.subscriptions.of(agent) is not None:
+            subscribed = Subscribed(agent, self._epochs[agent], topics)
+            self.subscriptions.learn(self.host, subscribed)
+            self._announce(subscribed)
 
     # From agents (the runner's upcalls)
 
@@ -111,10 +178,12 @@ class Mailroom:
         if checkpoint.answers:
             self._transacting.add(agent)
         sender, letters, loose = self._senders[agent], [], []
+        self._subscribe(agent, box.luggage, checkpoint.topics)
+        sender.heard(checkpoint.heard)
         for outgoing in checkpoint.letters:
-            if (letter := self._letter(agent, outgoing)) is not None:
+            for letter in self._letters(agent, outgoing):
                 letters.append(letter)
-                if outgoing.call is not None:
+                if outgoing.call is not None and not outgoing.then:
                     loose.append(sender.loose(letter, outgoing, _cause(box, outgoing)))
         replies = [self._reply(agent, box, *each) for each in checkpoint.answers]
         replies += [self._late(agent, box, *each) for each in checkpoint.late]
@@ -127,7 +196,6 @@ class Mailroom:
             letters,
             loose,
             sender.replay.checkpointed(checkpoint.calling, box.luggage.senders),
-            box.luggage.group,
         )
         self._leave(posts, self._outbox.checkpoint(agent, change))
         self._pump(agent)
@@ -135,30 +203,40 @@ class Mailroom:
     def sent(self, agent: str, outgoing: Outgoing) -> None:
         """Numbers what an agent sends and keeps it; it leaves when it is durable."""
         box = self.boxes.get(agent)
-        if box is None or (letter := self._letter(agent, outgoing)) is None:
+        if box is None:
             return
-        if outgoing.loose:
-            loose = self._senders[agent].loose(letter, outgoing, _cause(box, outgoing))
-            self._leave([letter], self._outbox.keep_letter(letter, loose))
-        elif outgoing.kept:
-            self._leave([letter], self._outbox.keep_letter(letter))
-        elif (durable := self._senders[agent].reserve(letter)) is not None:
-            self._leave([letter], durable)
-        else:
-            self._release(agent, lambda: self.route(letter))
+        sender = self._senders[agent]
+        for letter in self._letters(agent, outgoing):
+            if outgoing.loose:
+                loose = sender.loose(letter, outgoing, _cause(box, outgoing))
+                self._leave([letter], self._outbox.keep_letter(letter, loose))
+            elif outgoing.kept:
+                self._leave([letter], self._outbox.keep_letter(letter))
+            elif (durable := sender.reserve(letter)) is not None:
+                self._leave([letter], durable)
+            else:
+                self._release(agent, lambda letter=letter: self.route(letter))  # type: ignore[misc]
 
-    def _letter(self, agent: str, outgoing: Outgoing) -> Letter | None:
-        receiver = outgoing.receiver
+    def _letters(self, agent: str, outgoing: Outgoing) -> list[Letter]:
+        """One, as a rule; none for what is refused or left already; to a topic one for each subscriber."""
+        sender, cause = self._senders[agent], _cause(self.boxes[agent], outgoing)
+        letters: list[Letter] = []
         try:
-            if not AGENT_ID.fullmatch(receiver):  # a whole id needs no news: after a restart there is none yet
-                receiver = self._whereabouts.resolve(receiver)
-            return self._senders[agent].letter(receiver, outgoing, _cause(self.boxes[agent], outgoing))
+            numbered = (sender.letter(receiver, outgoing, cause) for receiver in self._receivers(agent, outgoing))
+            letters.extend(letter for letter in numbered if letter is not None)
         except (Misuse, Unavailable) as error:
             if outgoing.call is not None:
                 self._answer(agent, outgoing.call, Answer(False, codec.encode(str(error))))
             else:
                 self._note(agent, f"{outgoing.kind!r} was not sent to {outgoing.receiver}: {error}")
-            return None
+        return letters
+
+    def _receivers(self, agent: str, outgoing: Outgoing) -> list[str]:
+        if outgoing.topic:
+            return self.subscriptions.subscribers(outgoing.receiver, agent)
+        if AGENT_ID.fullmatch(outgoing.receiver):  # a whole id needs no news: after a restart there is none yet
+            return [outgoing.receiver]
+        return [self._whereabouts.resolve(outgoing.receiver)]
 
     def _leave(self, posts: Sequence[Letter | Reply], durable: "asyncio.Future[None]") -> None:
         """When `durable` is. If that fails, never: the agent is ahead of what is written of it.
@@ -210,23 +288,19 @@ class Mailroom:
 
     def receive(self, host: str, raw: bytes) -> None:
         """Post from another host. Raises PeerFault for what is none."""
-        post: Post = codec.decode(raw, _POST, host)
-        if post.sender in self.boxes and not isinstance(post, Reply):
-            raise PeerFault(host, f"sent a letter in the name of {post.sender}, which lives here")
-        self.route(post, came_from=host)
+        post: Post | Forwarded = codec.decode(raw, _POST, host)
+        inner = post.post if isinstance(post, Forwarded) else post
+        if not isinstance(inner, Reply) and inner.sender in self._epochs:
+            if isinstance(inner, Letter) and inner.epoch < self._epochs[inner.sender]:
+                return  # it made a detour while its sender came here: it is sent from here again
+            raise PeerFault(host, f"sent a letter in the name of {inner.sender}, which lives here")
+        if not self._take(inner):
+            self._roads.on(post, host)
 
-    def route(self, post: Post, came_from: str | None = None) -> None:
-        match post:
-            case Letter():
-                self._route_letter(post, came_from)
-            case Reply():
-                self._route_reply(post, came_from)
-            case Settled(sender, sequence, receiver):
-                box = self.boxes.get(receiver)
-                if box is not None:
-                    box.settle(sender, sequence)
-                else:
-                    self._forward(post, self._whereabouts.host_of(receiver), came_from)
+    def route(self, post: Post) -> None:
+        """Post from here, or an answer to what came from elsewhere."""
+        if not self._take(post):
+            self._roads.out(post)
 
     def resend(self) -> None:
         """Sends again what has no reply yet: after a pause, a link's return, or news of an agent's place."""
@@ -239,47 +313,73 @@ class Mailroom:
                 if _key(letter) not in self._unwritten:
                     self.route(letter)
 
-    def _route_letter(self, letter: Letter, came_from: str | None) -> None:
-        box = self.boxes.get(letter.receiver)
-        if box is not None:
-            repeat = box.take(letter)
+    def remind(self) -> None:
+        """Once in a while: what is too late is answered with an error, and who does not answer is looked for."""
+        for agent, sender in list(self._senders.items()):
+            for letter in sender.expire(self._roads.why_late, self._roads.offline):
+                self._note(agent, f"{letter.kind!r} to {letter.receiver} had no answer in time")
+            if agent in self._asleep and sender.idle:
+                del self._senders[agent]
+        for agent in list(self.boxes):
+            self._pump(agent)
+        unanswered = [*self.clients.unanswered()]
+        for sender in self._senders.values():
+            unanswered += sender.unanswered()
+        self._roads.round({letter.receiver for letter in unanswered} - self._epochs.keys())
+        self.resend()
+
+    def _take(self, post: Post) -> bool:
+        """Whether it is for somebody here, or for one that ended."""
+        match post:
+            case Letter():
+                return self._take_letter(post)
+            case Reply():
+                return self._take_reply(post)
+            case Settled(sender, sequence, receiver):
+                if receiver in self.boxes:
+                    self.boxes[receiver].settle(sender, sequence)
+                return receiver in self._epochs
+
+    def _take_letter(self, letter: Letter) -> bool:
+        agent = letter.receiver
+        if agent in self.boxes:
+            repeat = self.boxes[agent].take(letter, self._clock())
             if repeat is not None and _key(repeat) not in self._unwritten:
-                self._release(letter.receiver, lambda: self.route(repeat))  # it may be held still
-            self._pump(letter.receiver)
-            return
-        host = self._whereabouts.host_of(letter.receiver)
-        if host == "":
-            error = codec.encode(f"{letter.receiver} was disposed of")
-            self.route(Reply(letter.receiver, letter.sender, letter.sequence, letter.origin, False, error))
-        else:
-            self._forward(letter, host, came_from)
+                self._release(agent, lambda: self.route(repeat))  # it may be held still
+            self._pump(agent)
+            return True
+        if agent in self._asleep:
+            if len(self._asleep[agent]) < MAX_HELD:
+                self._asleep[agent].append(letter)
+            self._wake(agent)
+            return True
+        place = self._whereabouts.believed(agent)
+        if place is None or place.ended is None:
+            return False
+        error = codec.encode(f"{agent} {ended(place)}")
+        self.route(Reply(agent, letter.sender, letter.sequence, letter.origin, False, error))
+        return True
 
-    def _route_reply(self, reply: Reply, came_from: str | None) -> None:
+    def _take_reply(self, reply: Reply) -> bool:
         if self.clients.replied(reply):
-            return
-        sender = self._senders.get(reply.receiver)
-        if sender is not None:
+            self._roads.answered(reply.sender)
+            return True
+        if (sender := self._senders.get(reply.receiver)) is not None:
+            self._roads.answered(reply.sender)
             sender.replied(reply)
-        else:
-            self._forward(reply, self._whereabouts.host_of(reply.receiver) or reply.origin, came_from)
-
-    def _forward(self, post: Post, host: str | None, came_from: str | None) -> None:
-        """What is our own goes where the receiver is believed to be. What another host sent goes on only along our own
-        journal's forwarding address: by hearsay it could go in circles for ever."""
-        if came_from is not None:
-            address = self._went(post.receiver)
-            host = address[0] if address is not None else None
-        if host and host not in (self.host, came_from):
-            self._send(host, codec.encode(post))
+        return reply.receiver in self._epochs
 
     def _pump(self, agent: str) -> None:
-        box = self.boxes[agent]
-        while (letter := box.next()) is not None:
+        box, now = self.boxes[agent], self._clock()
+        while True:
+            while (late := box.expired(now)) is not None:
+                self._release(agent, lambda late=late: self.route(late))  # type: ignore[misc]
+            if (letter := box.next()) is None:
+                return
             ticket = next(self._tickets)
             self._given.setdefault(agent, deque()).append(ticket)
-            self._deliver(
-                agent, Delivery(ticket, letter.sender, letter.kind, letter.body, letter.sequence, letter.origin)
-            )
+            named = letter.sender, letter.kind, letter.body, letter.sequence, letter.origin
+            self._deliver(agent, Delivery(ticket, *named, box.seconds(letter, now)))
 
 
 def _cause(box: Mailbox, outgoing: Outgoing) -> Key | None:

@@ -1,7 +1,7 @@
 """What one resident sends: its letters are numbered, and kept until their replies are there."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -9,10 +9,12 @@ from agentplatform.mail import MAX_OUTBOX_BYTES, MAX_OUTBOX_LETTERS, Letter, Loo
 from agentplatform.messages import Answer, Outgoing
 from agentplatform.outbox import Outbox
 from agentplatform.replay import Key, Replay
+from ledger import codec
 from ledger.errors import Unavailable
 
 RESERVED_NUMBERS = 1024  # written ahead for letters that are not kept
 RESEND_AT_ONCE = 64  # letters to one receiver that are sent again in one round
+GRACE = 2.0  # seconds that the receiver's word on a letter whose time is over is waited for
 
 
 class Numbers:
@@ -40,16 +42,20 @@ class Sender:
         replay: Replay,
         outbox: Outbox,
         answer: Callable[[int, Answer], None],
+        clock: Callable[[], float],
     ) -> None:
         """`answer` answers a call of the agent."""
         self.replay = replay
         self._agent, self._epoch, self._host, self._sent = agent, epoch, host, luggage.sent
-        self._outbox, self._answer = outbox, answer
+        self._outbox, self._answer, self._clock = outbox, answer, clock
         self._calls: dict[Key, int] = {}  # the agent's own numbers of those that it waits for
         self._numbers: dict[str, Numbers] = {}  # by receiver
         self._settling: dict[str, int] = {}  # receiver -> settled, not written yet
         self._settled: dict[str, int] = {}  # and written
-        self._bytes = sum(size(each) for sent in luggage.sent.values() for each in sent.letters)  # without a reply
+        letters = [each for sent in luggage.sent.values() for each in sent.letters]  # without a reply
+        self._bytes = sum(map(size, letters))
+        self._ends = {_key(each): clock() + each.left / 1000 for each in letters if each.left is not None}
+        self._unheard: set[Key] = set()  # answered, and the agent's state does not know yet
 
     def letter(self, receiver: str, outgoing: Outgoing, cause: Key | None) -> Letter | None:
         """The next one, numbered; None for one that left already, before a crash after which the agent does it again.
@@ -63,13 +69,16 @@ class Sender:
         sent = self._sent.setdefault(receiver, Sent())
         settled = sent.settled
         sent.last += 1
-        letter = Letter(
-            self._agent, self._epoch, sent.last, settled, receiver, self._host, outgoing.kind, outgoing.body
-        )
+        left = None if outgoing.seconds is None else max(0, int(outgoing.seconds * 1000))
+        question = outgoing.call if outgoing.then else None
+        named = receiver, self._host, outgoing.kind, outgoing.body
+        letter = Letter(self._agent, self._epoch, sent.last, settled, *named, left, question)
         sent.letters.append(letter)
         self._bytes += size(letter)
-        if outgoing.call is not None:
-            self._calls[receiver, letter.sequence] = outgoing.call
+        if left is not None:
+            self._ends[_key(letter)] = self._clock() + left / 1000
+        if outgoing.call is not None and not outgoing.then:
+            self._calls[_key(letter)] = outgoing.call
         return letter
 
     def loose(self, letter: Letter, outgoing: Outgoing, cause: Key | None) -> Loose:
@@ -91,25 +100,68 @@ class Sender:
     def replied(self, reply: Reply) -> None:
         sent = self._sent.get(reply.sender)
         mine = next((each for each in sent.letters if each.sequence == reply.sequence), None) if sent else None
-        if sent is None or mine is None:
-            return  # a repeat
-        sent.letters.remove(mine)
-        self._bytes -= size(mine)
-        if sent.settled and reply.sender not in self._numbers:
-            self._outbox.drop_letters(self._agent, reply.sender, sent.settled)
-            self._settling[reply.sender] = sent.settled
-        answer = Answer(reply.ok, reply.body)
-        if self.replay.answered(reply.sender, reply.sequence, answer):
-            self._outbox.keep_answer(self._agent, reply.sender, reply.sequence, answer)
-        call = self._calls.pop((reply.sender, reply.sequence), None)
+        if mine is not None and _key(mine) not in self._unheard:
+            self._outcome(mine, Answer(reply.ok, reply.body))
+
+    def expire(self, why_late: Callable[[str], str], offline: Callable[[str], bool]) -> list[Letter]:
+        """Answers letters whose time is over with an error, and returns them.
+
+        The receiver's host does so too, by its own count: while there is a link to it, its word is waited for a little.
+        """
+        now, over = self._clock(), []
+        for key, end in list(self._ends.items()):
+            receiver, sequence = key
+            sent = self._sent[receiver]
+            if key in self._unheard or now < end + (0.0 if offline(receiver) else GRACE):
+                continue
+            letter = next(each for each in sent.letters if each.sequence == sequence)
+            reason = f"{receiver} did not answer {letter.kind!r} in time: it is {why_late(receiver)}"
+            self._outcome(letter, Answer(False, codec.encode(f"{reason}; if it was handled, the answer is lost")))
+            over.append(letter)
+        return over
+
+    def heard(self, questions: Iterable[int]) -> None:
+        """The agent's state has the answers to these questions, or waits for them no more."""
+        numbers = set(questions)
+        for sent in self._sent.values() if numbers else ():
+            for letter in [each for each in sent.letters if each.question in numbers]:
+                self._settle(letter)
+
+    def _outcome(self, letter: Letter, answer: Answer) -> None:
+        """The one that its sender hears of."""
+        if letter.question is not None:
+            self._unheard.add(_key(letter))
+            self._answer(letter.question, answer)
+            return
+        if self.replay.answered(*_key(letter), answer):
+            self._outbox.keep_answer(self._agent, *_key(letter), answer)
+        self._settle(letter)
+        call = self._calls.pop(_key(letter), None)
         if call is not None:
             self._answer(call, answer)
 
+    def _settle(self, letter: Letter) -> None:
+        sent = self._sent[letter.receiver]
+        sent.letters.remove(letter)
+        self._bytes -= size(letter)
+        self._ends.pop(_key(letter), None)
+        self._unheard.discard(_key(letter))
+        if sent.settled and letter.receiver not in self._numbers:
+            self._outbox.drop_letters(self._agent, letter.receiver, sent.settled)
+            self._settling[letter.receiver] = sent.settled
+
     def frozen(self) -> None:
-        """The captured state knows of all; a call that waited has heard so."""
+        """The captured state knows of all; a call that waited has heard so. Letters have the life that is left."""
         if self.replay:
             self.replay = Replay()
             self._outbox.drop_loose(self._agent)
+        for sent in self._sent.values():
+            sent.letters = [self._now(each) for each in sent.letters]
+
+    @property
+    def idle(self) -> bool:
+        """Nothing that it sent waits for a reply."""
+        return not any(sent.letters for sent in self._sent.values())
 
     def unanswered(self) -> Iterator[Letter]:
         """To be sent again. The later ones follow when these are settled.
@@ -119,7 +171,12 @@ class Sender:
         for receiver, sent in list(self._sent.items()):
             settled = self._settled.get(receiver, 0)
             for letter in sent.letters[:RESEND_AT_ONCE]:
-                yield replace(letter, settled=max(settled, letter.settled))
+                if _key(letter) not in self._unheard:
+                    yield replace(self._now(letter), settled=max(settled, letter.settled))
+
+    def _now(self, letter: Letter) -> Letter:
+        end = self._ends.get(_key(letter))
+        return letter if end is None else replace(letter, left=max(0, int((end - self._clock()) * 1000)))
 
     def flushed(self, durable: "asyncio.Future[None] | None") -> None:
         """Nobody hears that a letter is settled before that is written: he would forget his reply, and we might ask
@@ -142,10 +199,14 @@ class Sender:
         if answer is not None:
             self._answer(outgoing.call, answer)
         else:
-            self._calls[receiver, letter.sequence] = outgoing.call
+            self._calls[_key(letter)] = outgoing.call
         return True
 
     def _check_room(self, more: int) -> None:
         count = sum(len(sent.letters) for sent in self._sent.values())
         if self._bytes + more > MAX_OUTBOX_BYTES or count >= MAX_OUTBOX_LETTERS:
             raise Unavailable(f"{self._agent} has {count} letters without a reply; send more when some are answered")
+
+
+def _key(letter: Letter) -> Key:
+    return letter.receiver, letter.sequence

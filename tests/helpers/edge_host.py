@@ -11,6 +11,8 @@ import random
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, cast
 
+from agentplatform import passes
+from agentplatform.bulletins import Bulletin, Residents, Seek
 from agentplatform.commands import Commands, open_command
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.events import Restore
@@ -20,10 +22,12 @@ from agentplatform.custody.journal import Journal
 from agentplatform.custody.records import Record
 from agentplatform.custody.state import Custody
 from agentplatform.custody.surroundings import Hop
-from agentplatform.mail import Change, Letter, Loose, Luggage, Post, Reply, Settled
+from agentplatform.mail import Change, Forwarded, Letter, Loose, Luggage, Post, Reply, Settled
+from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Answer, Checkpoint, Outgoing
 from agentplatform.parcel.manifest import Birth, code_digest, give_birth, open_birth
+from agentplatform.passes import Trail
 from agentplatform.replay import Replay
 from agentplatform.settings import Handoff as Deadlines
 from agentplatform.whereabouts import Located, Whereabouts
@@ -41,7 +45,8 @@ OWNER = Identity(b"owner".ljust(32, b"."))
 CODE = b"the code"
 PATIENCE = 600.0  # seconds: what waits in these tests waits for events, not for time
 TURNS = 32  # of the loop, after which all that an event set off is done; the longest chain takes about 20
-_ANY_POST: Any = Post
+_ANY_POST: Any = Post | Forwarded
+_ANY_BULLETIN: Any = Bulletin
 
 
 class HeldHub(Hub):
@@ -129,7 +134,7 @@ class EdgeHost:
         self.world, self.name, self.alive = world, name, True
         self.identity = identity(name)
         self.runner = RunnerTwin(name, self, world.runs, world.refuses[name], world.policy)
-        self.whereabouts = Whereabouts()
+        self.whereabouts = Whereabouts(passes.authentic(CHAIN, self.key_of))
         self.gateway = gateway()
         self.links = MemoryLinks(world.hub, name, self.identity.public, CHAIN)
         self.commands = Commands(name, self.whereabouts, self._sender(Channel.COMMAND), self.perform)
@@ -143,15 +148,16 @@ class EdgeHost:
     async def boot(self) -> None:
         self.journal = cast(WatchedJournal, await self.world.journal.open(self.world.disks[self.name]))
         machine, effects = Handoff.recover(self.name, await self.journal.load())
+        self.roads = Roads(self.name, self.whereabouts, self._sender(Channel.MAIL), self.tell, self.links.up)
         self.mailroom = self.world.mailroom(
             self.name,
-            self.whereabouts,
+            self.roads,
             self.gateway.release,
             self.journal,
-            self._sender(Channel.MAIL),
             self.runner.deliver,
             self.runner.answer,
-            machine.went,
+            lambda agent: None,
+            lambda subscribed: None,
             self.broken,
             lambda agent, text: self.printed(agent, "note", text),
         )
@@ -170,6 +176,9 @@ class EdgeHost:
         self.world.restored |= {
             load.agent for effect in effects if isinstance(effect, Restore) for load in effect.cargo
         }
+        for known in machine.agents.values():
+            if known.to is not None:
+                self.whereabouts.learn(Located(known.agent, known.epoch + 1, known.to))
         await self.carrier.recover(effects)
         self.links.on_message(self._received)
         self.links.on_change(self._link_changed)
@@ -186,7 +195,9 @@ class EdgeHost:
             if not self.alive:
                 return False
             if channel is Channel.MAIL:
-                self._check_promise(codec.decode(message, _ANY_POST))
+                carried = codec.decode(message, _ANY_POST)
+                if not isinstance(carried, Forwarded):
+                    self._check_promise(carried)
             return self.links.send(host, channel, message)
 
         return send
@@ -213,12 +224,16 @@ class EdgeHost:
     def shortage(self, state_bytes: int) -> str | None:
         return self.short
 
-    def located(self, agent: str, epoch: int, host: str) -> None:
-        located = Located(agent, epoch, host)
+    def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
+        located = Located(agent, epoch, host or self.name, None if host else 1, trail)
         if self.alive and self.whereabouts.learn(located):
             for other in self.links.up():
-                self.links.send(other, Channel.ADVERT, codec.encode([located]))
+                self.tell(other, Residents((located,)))
             self.mailroom.resend()
+
+    def tell(self, host: str, bulletin: Bulletin) -> None:
+        if self.alive:
+            self.links.send(host, Channel.ADVERT, codec.encode(bulletin))
 
     def hopped(self, hop: Hop) -> None:
         self.hops.append(hop)
@@ -281,14 +296,20 @@ class EdgeHost:
                 self.mailroom.receive(host, message)
             elif channel is Channel.COMMAND:
                 self.commands.receive(host, message)
-            elif any([self._believe(located) for located in codec.decode(message, list[Located], host)]):
-                self.mailroom.resend()
+            else:
+                self._heard(host, codec.decode(message, _ANY_BULLETIN, host))
         except PeerFault as fault:
             self.faults.append(fault)
 
-    def _believe(self, located: Located) -> bool:
-        ours = located.agent in self.carrier.residents.known or located.host == self.name
-        return not ours and self.whereabouts.learn(located)
+    def _heard(self, host: str, bulletin: Bulletin) -> None:
+        if isinstance(bulletin, Seek):
+            self.roads.sought(host, bulletin.agents)
+        elif isinstance(bulletin, Residents) and any([self._believe(host, each) for each in bulletin.located]):
+            self.mailroom.resend()
+
+    def _believe(self, host: str, located: Located) -> bool:
+        ours = self.carrier.machine.here(located.agent) is not None or located.host == self.name
+        return not ours and self.whereabouts.hear(host, located)
 
     def _link_changed(self, host: str, up: bool) -> None:
         if not self.alive:
@@ -296,14 +317,14 @@ class EdgeHost:
         if not up:
             self.carrier.departures.lost(host)
             return
-        self.links.send(host, Channel.ADVERT, codec.encode(self.whereabouts.alive()))
+        self.tell(host, Residents(tuple(self.whereabouts.on(self.name))))
         self.remind()
 
     # For tests
 
     def remind(self) -> None:
         self.carrier.remind()
-        self.mailroom.resend()
+        self.mailroom.remind()
 
     def start(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         task = asyncio.ensure_future(work)

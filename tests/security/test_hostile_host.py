@@ -7,8 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from agentplatform.bulletins import Residents
-from agentplatform.environment import MAX_FAULTS, MAX_MESSAGE, Environment
-from agentplatform.mail import Luggage
+from agentplatform.environment import Environment
+from agentplatform.exchange import MAX_FAULTS, MAX_MESSAGE
+from agentplatform.mail import Luggage, Standing
 from agentplatform.whereabouts import Located
 from agents.counter import Counter
 from ledger import codec, genesisfile, keyfile
@@ -74,7 +75,8 @@ def test_nobody_moves_the_agents_of_others_by_naming_them_in_a_group() -> None:
         names = ("evil-0123456789abcdef", "victim-0123456789abcdef")
         group = Group("together", names, user="u")
         here = {name: SimpleNamespace(birth=SimpleNamespace(owner=o)) for name, o in zip(names, owners, strict=True)}
-        boxes = {names[0]: SimpleNamespace(luggage=Luggage(group=group)), names[1]: SimpleNamespace(luggage=Luggage())}
+        first = Luggage(standing=Standing(group, ()))
+        boxes = {names[0]: SimpleNamespace(luggage=first), names[1]: SimpleNamespace(luggage=Luggage())}
         fake = SimpleNamespace(
             carrier=SimpleNamespace(residents=SimpleNamespace(known=here)), mailroom=SimpleNamespace(boxes=boxes)
         )

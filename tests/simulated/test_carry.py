@@ -105,7 +105,7 @@ async def test_nobody_is_told_of_an_end_that_is_not_durable(world: World) -> Non
     await world.until(world["a"].start(world["a"].carrier.dispose(x)))
     assert world["b"].whereabouts.host_of(x) == "" and x not in world.runs.now
     reply = await world.until(world["b"].ask(x, "note", 2))
-    assert not reply.ok and "was disposed of" in codec.decode(reply.body, str)
+    assert not reply.ok and "ended on a at" in codec.decode(reply.body, str)
     world.crash("a")
     await world.heal()
     assert world.runs.now == {}

@@ -5,7 +5,7 @@ import pytest
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Cargo
 from agentplatform.custody.records import Aborted, Born, Commit, Ended, Prepare, Record
-from agentplatform.mail import Change, Letter, Luggage, Memory, Reply, Seen, Sent
+from agentplatform.mail import Change, Letter, Luggage, Memory, Reply, Seen, Sent, Standing
 from agentplatform.messages import Captured
 from agentplatform.runners.place import MAX_STATE_BYTES
 from ledger.disk import MemoryDisk
@@ -31,17 +31,16 @@ async def rows(disk: MemoryDisk, table: str) -> int:
 async def test_a_state_is_put_together_from_the_pieces_that_changed_and_those_that_did_not() -> None:
     disk = MemoryDisk()
     journal = await Journal.open(disk)
-    group = Group("faces", ("x", "y"), (), None)
-    await journal.checkpoint("x", Change(Captured(b"head", (ONE, TWO), ((ONE, b"one"), (TWO, b"two"))), group=group))
+    await journal.checkpoint("x", Change(Captured(b"head", (ONE, TWO), ((ONE, b"one"), (TWO, b"two")))))
     await journal.checkpoint("x", Change(Captured(b"HEAD", (TWO, THREE, TWO), ((THREE, b"three"),))))
-    assert await journal.kept.state("x") == (b"HEADtwothreetwo", None)
+    assert await journal.kept.state("x") == b"HEADtwothreetwo"
     assert await rows(disk, "pieces") == 2  # the first is needed no more
     await journal.checkpoint("x", Change(None))
     await journal.close()
     journal = await Journal.open(disk)
-    assert await journal.kept.state("x") == (b"HEADtwothreetwo", None)
-    await journal.checkpoint("x", Change(Captured(b"", (THREE,), ((THREE, b"three"),)), group=group))
-    assert await journal.kept.state("x") == (b"three", group) and await rows(disk, "pieces") == 1
+    assert await journal.kept.state("x") == b"HEADtwothreetwo"
+    await journal.checkpoint("x", Change(Captured(b"", (THREE,), ((THREE, b"three"),))))
+    assert await journal.kept.state("x") == b"three" and await rows(disk, "pieces") == 1
     assert await journal.kept.state("y") is None
 
 
@@ -78,6 +77,24 @@ async def test_what_was_read_and_sent_comes_back_into_the_luggage() -> None:
     assert later.sent == {"y": Sent(6, [letter(6)])}  # also of what it had brought along
 
 
+async def test_what_an_agent_belongs_to_is_kept_without_a_change_of_its_state_and_goes_with_it() -> None:
+    journal = await Journal.open(MemoryDisk())
+    standing = Standing(Group("faces", ("x", "y"), (), None), ("news",))
+    journal.keep_standing("x", standing)
+    journal.keep_end("y", 17)
+    await journal.flush()  # type: ignore[misc]
+    luggage = Luggage()
+    await journal.kept.recall("x", luggage)
+    assert luggage.standing == standing and await journal.kept.ends() == {"y": 17}
+    await journal.write(Aborted(b"t" * 16, X1))
+    await journal.kept.recall("x", luggage)
+    assert luggage.standing == standing  # the parcel that the agent is restarted from now is no newer
+    await journal.write(Commit(b"t" * 16, X1))
+    gone = Luggage()
+    await journal.kept.recall("x", gone)
+    assert gone.standing == Luggage().standing
+
+
 @pytest.mark.parametrize(
     ("record", "state", "letters"),
     [
@@ -99,7 +116,7 @@ async def test_a_newer_parcel_takes_the_place_of_a_checkpoint(record: Record, st
     luggage = Luggage()
     await journal.kept.recall("x", luggage)
     assert (bool(luggage.senders), bool(luggage.sent)) == (state, letters)
-    assert await journal.kept.state("other") == (b"hone", None)
+    assert await journal.kept.state("other") == b"hone"
     if not state:
         with pytest.raises(PeerFault, match="never sent"):  # the pieces are gone: all must come again
             journal.checkpoint("x", Change(Captured(b"", (ONE,), ())))

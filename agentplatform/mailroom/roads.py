@@ -1,0 +1,121 @@
+"""How post comes to other hosts: where it goes, who forwards it, and how a detour becomes short.
+
+A host that forwards post tells the host where it began where the agent is now ("moved to"): the next letter goes there
+at once. Each host sends it on only to a place of a later epoch than the one before, so it cannot go in circles.
+"""
+
+import time
+from collections.abc import Callable, Collection
+
+from agentplatform.bulletins import Bulletin, Residents, Seek
+from agentplatform.mail import Forwarded, Post, Reply
+from agentplatform.whereabouts import Located, Whereabouts
+from ledger import codec
+
+SEEK_AT_ONCE = 32  # agents that are asked about in one bulletin
+PATIENCE = 2  # rounds without an answer, after which another host is tried
+
+
+class Roads:
+    def __init__(
+        self,
+        host: str,
+        whereabouts: Whereabouts,
+        send: Callable[[str, bytes], object],
+        tell: Callable[[str, Bulletin], object],
+        up: Callable[[], Collection[str]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`send(host, bytes)` is the link's, `up` says who has one now; `tell(host, bulletin)` is the exchange's."""
+        self.whereabouts = whereabouts
+        self._host, self._send, self._tell, self._up, self._clock = host, send, tell, up, clock
+        self._told: set[tuple[str, str]] = set()  # host and agent: "moved to" in this round
+        self._waiting: dict[str, int] = {}  # agent -> rounds in which our mail to it had no answer
+        self._down_since: dict[str, float] = {}  # host -> when we lost it, or began to need it
+
+    def out(self, post: Post) -> None:
+        """Post of our own."""
+        place = self.whereabouts.place(post.receiver)
+        host = place.host if place is not None else None
+        if isinstance(post, Reply):
+            host = host or post.origin
+        if host and host != self._host:
+            self._send(host, codec.encode(post))
+
+    def on(self, carried: Post | Forwarded, came_from: str) -> None:
+        """Post of another host for an agent that is not here."""
+        way = carried if isinstance(carried, Forwarded) else Forwarded(carried, -1, came_from)
+        post, epoch, origin = way.post, way.epoch, way.origin
+        place = self.whereabouts.believed(post.receiver)
+        if place is None or place.epoch <= epoch or place.host == self._host:
+            return  # it comes again
+        for host in {came_from, origin} - {self._host}:
+            if (host, post.receiver) not in self._told:
+                self._told.add((host, post.receiver))
+                self._tell(host, Residents((place,)))
+        if place.host not in (came_from, origin):
+            self._send(place.host, codec.encode(Forwarded(post, place.epoch, origin)))
+
+    def answered(self, agent: str) -> None:
+        self._waiting.pop(agent, None)
+
+    def round(self, waiting: Collection[str]) -> None:
+        """Once in a while: looks for agents that have not answered our mail. `waiting` are all of them."""
+        self._told.clear()
+        self._waiting = {agent: self._waiting.get(agent, 0) + 1 for agent in waiting}
+        up = self._up()
+        unsure = []
+        for agent, rounds in self._waiting.items():
+            place = self.whereabouts.place(agent)
+            if rounds % PATIENCE == 0:
+                self.whereabouts.unanswered(agent)
+            since = self.whereabouts.doubtful(agent)
+            if since is None and place is not None and place.host not in up and place.host != self._host:
+                since = place.epoch
+            if since is not None:
+                unsure.append((agent, since))
+        for host in up:
+            for first in range(0, len(unsure), SEEK_AT_ONCE):
+                self._tell(host, Seek(tuple(unsure[first : first + SEEK_AT_ONCE])))
+
+    def sought(self, host: str, agents: tuple[tuple[str, int], ...]) -> None:
+        """Another host asks: it hears of those of whom we know a later place."""
+        found = [(self.whereabouts.believed(agent), since) for agent, since in agents[:SEEK_AT_ONCE]]
+        news = tuple(place for place, since in found if place is not None and place.epoch > since)
+        if news:
+            self._tell(host, Residents(news))
+
+    # Whose fault it is that nothing comes
+
+    def link_changed(self, host: str, up: bool) -> None:
+        if up:
+            self._down_since.pop(host, None)
+        else:
+            self._down_since[host] = self._clock()
+
+    def offline(self, agent: str) -> bool:
+        """The host where the agent is believed to be has no link to us now."""
+        place = self.whereabouts.place(agent)
+        return place is not None and place.host != self._host and place.host not in self._up()
+
+    def why_late(self, agent: str) -> str:
+        """For people: where the agent is, and how it is with that host."""
+        place = self.whereabouts.place(agent)
+        if place is None:
+            return "not heard of"
+        if place.ended is not None:
+            return ended(place)
+        if place.host == self._host:
+            return "lives here"
+        if place.host in self._up():
+            return f"last heard of on {place.host}, which is up"
+        since = self._down_since.get(place.host)
+        ago = "this host was started" if since is None else f"{self._clock() - since:.0f} s ago"
+        return f"last heard of on {place.host}, which is offline since {ago}"
+
+
+def ended(place: Located) -> str:
+    when = "at a time that is not known any more"
+    if place.ended:
+        when = time.strftime("at %Y-%m-%d %H:%M:%S UTC", time.gmtime(place.ended / 1000))
+    return f"ended on {place.host} {when}, in its epoch {place.epoch}"
