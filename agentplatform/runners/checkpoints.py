@@ -151,8 +151,10 @@ class Checkpoints:
             each.clear()
 
     def _let_letters_out(self, loose: bool = False) -> None:
-        """They must not wait for the state, or there will be none: each is kept by itself."""
-        letters, self._letters = self._letters, []
+        """They must not wait for the state, or there will be none: each is kept by itself. But a question whose number
+        the state does not know would have an answer that nobody waits for: if the state is to come, it goes with it."""
+        letters = [each for each in self._letters if not (loose and each.then)]
+        self._letters = [each for each in self._letters if loose and each.then]
         for letter in letters:
             self._upcalls.sent(self._agent, replace(letter, loose=loose))
 

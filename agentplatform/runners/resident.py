@@ -305,7 +305,8 @@ class Resident:
             reason = late if deadline.expired() else words(error)
             raise Misuse(f"{self.id} could not leave for {destination}: {reason}") from error
         self._step(Event.CAPTURED)
-        self._inbox.clear()
+        # The daemon has the deliveries, and the agenda what is due. Answers to questions come only once, so they stay.
+        self._inbox = deque(item for item in self._inbox if isinstance(item, Errand) and item.answer is not None)
         self._place.leave()
         return state
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 import pytest
 
-from agentplatform import Agent, Message
+from agentplatform import Agent, FutureReply, Later, Message
 from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Outgoing
 from agentplatform.parcel.state import restore
 from agentplatform.runners.checkpoints import Pieces, policy_of
@@ -85,6 +85,34 @@ class Clerk(Agent):
 
     def on_dispatching(self, destination: str) -> None:
         self.send("deep", "good-bye")
+
+
+class Inquirer(Clerk):
+    """Asks for an answer that it need not wait for."""
+
+    def on_creation(self, init: Any) -> None:
+        super().on_creation(init)
+        self.heard: list[Any] = []
+
+    async def handle_message(self, message: Message) -> Any:
+        match message.kind:
+            case "ask":
+                self.send("deep", "before")
+                self.future("deep", "question", then="answered")
+                self.value += await self.call("deep", "more")
+            case "wait":
+                return message.later
+            case "lock":
+                self.lock = threading.Lock()
+                self.reply(Later("client", 1, ""), "belated")
+        return self.value
+
+    def answered(self, reply: FutureReply) -> None:
+        self.heard.append(reply.result())
+
+
+class InquirerByHop(Inquirer):
+    checkpoint = "hop"
 
 
 class Seldom(Clerk):
@@ -238,6 +266,78 @@ async def test_an_agent_that_cannot_be_kept_is_not_created() -> None:
                 Locked, b"\xc0", Arrival("here", 0, None)
             )
         )
+
+
+async def asked(desk: Desk, cls: type[Inquirer] = Inquirer) -> tuple[Resident, Checkpoint, Outgoing]:
+    """A resident whose question left, with the checkpoint that it left with."""
+    resident = await desk.create(cls)
+    desk.told.take()
+    before, call = await desk.ask("ask")
+    assert (before.kind, call.kind, before.loose, call.loose) == ("before", "more", True, True)
+    assert call.call is not None
+    resident.answer(call.call, Answer(True, codec.encode(1)))
+    await desk.rest()
+    (checkpoint,) = desk.told.take()
+    (question,) = checkpoint.letters
+    return resident, checkpoint, question
+
+
+async def test_a_question_leaves_with_the_state_that_waits_for_its_answer_whatever_is_called_meanwhile(
+    desk: Desk,
+) -> None:
+    _, checkpoint, question = await asked(desk)
+    assert question.kind == "question" and question.then and question.seconds == 30.0
+    assert checkpoint.state is not None and len(checkpoint.answers) == 1
+    agent = restore(checkpoint.state.head, Inquirer)
+    assert isinstance(agent, Inquirer) and agent.value == 1 and list(agent._agenda.questions) == [question.call]
+
+
+async def test_an_answer_that_came_just_before_a_move_that_fails_is_not_forgotten(desk: Desk) -> None:
+    resident, _, question = await asked(desk)
+    assert question.call is not None
+    capture = asyncio.ensure_future(resident.capture("there"))
+    await asyncio.sleep(0)
+    resident.answer(question.call, Answer(True, codec.encode("yes")))
+    state = await capture
+    assert isinstance(state, bytes) and resident.instance.heard == []  # type: ignore[union-attr]
+    resident.thaw("no room")
+    await desk.rest()
+    assert resident.instance.heard == ["yes"]  # type: ignore[union-attr]
+    assert desk.told.take()[-1].heard == (question.call,)
+
+
+async def test_a_ticket_and_its_answer_come_with_checkpoints(desk: Desk) -> None:
+    resident = await desk.create(Inquirer)
+    desk.told.take()
+    (checkpoint,) = await desk.ask("wait")
+    assert checkpoint.answers == ((1, None),)
+    later = Later("client", 0, "")
+    resident.instance.reply(later, {"a": 1})  # type: ignore[union-attr]
+    await desk.rest()
+    (checkpoint,) = desk.told.take()
+    assert checkpoint.late == ((later, Answer(True, codec.encode({"a": 1}))),) and checkpoint.answers == ()
+
+
+async def test_what_cannot_be_kept_is_no_late_answer_either(desk: Desk) -> None:
+    await desk.create(Inquirer)
+    desk.told.take()
+    checkpoint, _ = await desk.ask("lock")
+    ((_, answer), ((_, late),)) = checkpoint.answers[0], checkpoint.late
+    assert not answer.ok and late == answer and "Inquirer.lock" in codec.decode(late.body, str)
+
+
+async def test_by_hop_tickets_and_questions_come_without_a_state(desk: Desk) -> None:
+    resident = await desk.create(InquirerByHop)
+    desk.told.take()
+    (checkpoint,) = await desk.ask("wait")
+    assert checkpoint.state is None and checkpoint.answers == ((1, None),)
+    before, question, call = await desk.ask("ask")
+    assert (before.loose, question.then, call.then) == (False, True, False)
+    resident.answer(call.call, Answer(True, codec.encode(1)))
+    resident.answer(question.call, Answer(True, codec.encode("yes")))
+    await desk.rest()
+    (ticket, answer), checkpoint = desk.told.take()
+    assert (ticket, answer.ok, checkpoint.state, checkpoint.heard) == (2, True, None, (question.call,))
 
 
 class Gallery(Agent):
