@@ -13,6 +13,12 @@ class Residents(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     located: tuple[Located, ...]
 
 
+class Moved(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="moved"):
+    """Your letter for an agent that was here goes on to where the agent is now; send the next one there."""
+
+    located: Located
+
+
 class Seek(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="seek"):
     """Who knows where these agents are, after the epochs beside them? Residents is the answer."""
 
@@ -37,4 +43,4 @@ class Heard(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     event: UserMoved
 
 
-Bulletin = Residents | Seek | Topics | Rms | Heard
+Bulletin = Residents | Moved | Seek | Topics | Rms | Heard

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from agentplatform.bulletins import Bulletin, Heard, Residents, Seek, Topics
+from agentplatform.bulletins import Bulletin, Heard, Moved, Residents, Seek, Topics
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.commands import Commands
 from agentplatform.custody.carry import Carrier
@@ -73,7 +73,7 @@ class Exchange:
             self._mailroom.ended(agent, located.ended or 0)
         if self._whereabouts.learn(located):
             self.tell_all(Residents((_short(located),)))
-            self._mailroom.resend()
+            self._mailroom.resend({agent})
 
     def recall(self, ends: Mapping[str, int]) -> None:
         """After a start: what our own log says of agents that lived here. `ends`: when those ended that ended here."""
@@ -128,10 +128,12 @@ class Exchange:
                 for each in subscribed:
                     if not self._ours(each.agent) and self._whereabouts.host_of(each.agent) == host:
                         self._mailroom.subscriptions.learn(host, each)
+            case Moved(located):
+                self._hear(host, located)
             case Residents(located):
                 # All of them, before anything is sent after one of them.
-                if any([self._hear(host, each) for each in located]):
-                    self._mailroom.resend()
+                if news := {each.agent for each in located if self._hear(host, each)}:
+                    self._mailroom.resend(news)
 
     def _hear(self, host: str, located: Located) -> bool:
         if self._ours(located.agent) or located.host == self._host or not self._whereabouts.hear(host, located):

@@ -7,7 +7,7 @@ at once. Each host sends it on only to a place of a later epoch than the one bef
 import time
 from collections.abc import Callable, Collection
 
-from agentplatform.bulletins import Bulletin, Residents, Seek
+from agentplatform.bulletins import Bulletin, Moved, Residents, Seek
 from agentplatform.mail import Forwarded, Post, Reply
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
@@ -21,12 +21,13 @@ class Roads:
         self,
         host: str,
         whereabouts: Whereabouts,
-        send: Callable[[str, bytes], object],
+        send: Callable[[str, bytes], bool],
         tell: Callable[[str, Bulletin], object],
         up: Callable[[], Collection[str]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`send(host, bytes)` is the link's, `up` says who has one now; `tell(host, bulletin)` is the exchange's."""
+        """`send(host, bytes)` is the link's (False: there is none), `tell(host, bulletin)` the exchange's; `up` says who
+        has a link now."""
         self.whereabouts = whereabouts
         self._host, self._send, self._tell, self._up, self._clock = host, send, tell, up, clock
         self._told: set[tuple[str, str]] = set()  # host and agent: "moved to" in this round
@@ -49,12 +50,12 @@ class Roads:
         place = self.whereabouts.believed(post.receiver)
         if place is None or place.epoch <= epoch or place.host == self._host:
             return  # it comes again
+        onward = codec.encode(Forwarded(post, place.epoch, origin))
+        sent = place.host not in (came_from, origin) and self._send(place.host, onward)
         for host in {came_from, origin} - {self._host}:
             if (host, post.receiver) not in self._told:
                 self._told.add((host, post.receiver))
-                self._tell(host, Residents((place,)))
-        if place.host not in (came_from, origin):
-            self._send(place.host, codec.encode(Forwarded(post, place.epoch, origin)))
+                self._tell(host, Moved(place) if sent else Residents((place,)))  # then it sends that letter again
 
     def answered(self, agent: str) -> None:
         self._waiting.pop(agent, None)

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -175,7 +175,7 @@ class Mailroom:
         box = self.boxes.get(agent)
         if box is None:
             return  # a late frame of an agent that left
-        if checkpoint.answers:
+        if any(answer is not None for _, answer in checkpoint.answers):
             self._transacting.add(agent)
         sender, letters, loose = self._senders[agent], [], []
         self._subscribe(agent, box.luggage, checkpoint.topics)
@@ -302,16 +302,20 @@ class Mailroom:
         if not self._take(post):
             self._roads.out(post)
 
-    def resend(self) -> None:
-        """Sends again what has no reply yet: after a pause, a link's return, or news of an agent's place."""
-        for letter in self.clients.unanswered():
-            self.route(letter)
+    def resend(self, agents: Container[str] | None = None) -> None:
+        """Sends again what has no reply yet: after a pause or a link's return; to `agents`, after news of them."""
         durable = self._outbox.flush()
-        for sender in list(self._senders.values()):
+        for sender in self._senders.values():
             sender.flushed(durable)
-            for letter in sender.unanswered():
-                if _key(letter) not in self._unwritten:
-                    self.route(letter)
+        for letter in self._unanswered(agents):
+            if _key(letter) not in self._unwritten:
+                self.route(letter)
+
+    def _unanswered(self, agents: Container[str] | None = None) -> list[Letter]:
+        letters = [*self.clients.unanswered()]
+        for sender in self._senders.values():
+            letters += sender.unanswered(agents)
+        return letters if agents is None else [letter for letter in letters if letter.receiver in agents]
 
     def remind(self) -> None:
         """Once in a while: what is too late is answered with an error, and who does not answer is looked for."""
@@ -322,10 +326,7 @@ class Mailroom:
                 del self._senders[agent]
         for agent in list(self.boxes):
             self._pump(agent)
-        unanswered = [*self.clients.unanswered()]
-        for sender in self._senders.values():
-            unanswered += sender.unanswered()
-        self._roads.round({letter.receiver for letter in unanswered} - self._epochs.keys())
+        self._roads.round({letter.receiver for letter in self._unanswered()} - self._epochs.keys())
         self.resend()
 
     def _take(self, post: Post) -> bool:
@@ -366,7 +367,8 @@ class Mailroom:
             return True
         if (sender := self._senders.get(reply.receiver)) is not None:
             self._roads.answered(reply.sender)
-            sender.replied(reply)
+            if sender.replied(reply) and reply.receiver in self._asleep:
+                self._wake(reply.receiver)
         return reply.receiver in self._epochs
 
     def _pump(self, agent: str) -> None:

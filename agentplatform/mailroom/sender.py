@@ -1,7 +1,7 @@
 """What one resident sends: its letters are numbered, and kept until their replies are there."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -97,11 +97,13 @@ class Sender:
             numbers.write.add_done_callback(lambda done: numbers.reserved(upto, done))
         return None if letter.sequence <= numbers.written else numbers.write
 
-    def replied(self, reply: Reply) -> None:
+    def replied(self, reply: Reply) -> bool:
+        """Whether it answers a question: a sleeping agent must wake to hear it."""
         sent = self._sent.get(reply.sender)
         mine = next((each for each in sent.letters if each.sequence == reply.sequence), None) if sent else None
         if mine is not None and _key(mine) not in self._unheard:
             self._outcome(mine, Answer(reply.ok, reply.body))
+        return mine is not None and mine.question is not None
 
     def expire(self, why_late: Callable[[str], str], offline: Callable[[str], bool]) -> list[Letter]:
         """Answers letters whose time is over with an error, and returns them.
@@ -155,6 +157,7 @@ class Sender:
         if self.replay:
             self.replay = Replay()
             self._outbox.drop_loose(self._agent)
+        self._unheard.clear()  # if the captured state does not know an answer, it is asked for again
         for sent in self._sent.values():
             sent.letters = [self._now(each) for each in sent.letters]
 
@@ -163,12 +166,14 @@ class Sender:
         """Nothing that it sent waits for a reply."""
         return not any(sent.letters for sent in self._sent.values())
 
-    def unanswered(self) -> Iterator[Letter]:
-        """To be sent again. The later ones follow when these are settled.
+    def unanswered(self, receivers: Container[str] | None = None) -> Iterator[Letter]:
+        """To be sent again, to all or to `receivers`. The later ones follow when these are settled.
 
         `settled` is as of now: a receiver that was restarted may have forgotten what was settled before.
         """
         for receiver, sent in list(self._sent.items()):
+            if receivers is not None and receiver not in receivers:
+                continue
             settled = self._settled.get(receiver, 0)
             for letter in sent.letters[:RESEND_AT_ONCE]:
                 if _key(letter) not in self._unheard:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, cast
 
 from agentplatform import passes
-from agentplatform.bulletins import Bulletin, Residents, Seek
+from agentplatform.bulletins import Bulletin, Moved, Residents, Seek
 from agentplatform.commands import Commands, open_command
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.events import Restore
@@ -142,13 +142,16 @@ class EdgeHost:
         self.faults: list[PeerFault] = []  # what was refused
         self.notes: list[str] = []  # why moves failed
         self.hops: list[Hop] = []
+        self.printed_lines: list[str] = []
         self.short: str | None = None  # what this host lacks
         self._kind = carrier
 
     async def boot(self) -> None:
         self.journal = cast(WatchedJournal, await self.world.journal.open(self.world.disks[self.name]))
         machine, effects = Handoff.recover(self.name, await self.journal.load())
-        self.roads = Roads(self.name, self.whereabouts, self._sender(Channel.MAIL), self.tell, self.links.up)
+        clock = lambda: self.world.now  # noqa: E731
+        mail = self._sender(Channel.MAIL)
+        self.roads = self.world.roads(self.name, self.whereabouts, mail, self.tell, self.links.up, clock)
         self.mailroom = self.world.mailroom(
             self.name,
             self.roads,
@@ -160,6 +163,7 @@ class EdgeHost:
             lambda subscribed: None,
             self.broken,
             lambda agent, text: self.printed(agent, "note", text),
+            clock,
         )
         self.carrier = self._kind(
             self.name,
@@ -179,6 +183,8 @@ class EdgeHost:
         for known in machine.agents.values():
             if known.to is not None:
                 self.whereabouts.learn(Located(known.agent, known.epoch + 1, known.to))
+            elif not known.here:
+                self.whereabouts.learn(Located(known.agent, known.epoch, self.name, 0))
         await self.carrier.recover(effects)
         self.links.on_message(self._received)
         self.links.on_change(self._link_changed)
@@ -229,7 +235,7 @@ class EdgeHost:
         if self.alive and self.whereabouts.learn(located):
             for other in self.links.up():
                 self.tell(other, Residents((located,)))
-            self.mailroom.resend()
+            self.mailroom.resend({agent})
 
     def tell(self, host: str, bulletin: Bulletin) -> None:
         if self.alive:
@@ -265,7 +271,8 @@ class EdgeHost:
     def answered(self, agent: str, ticket: int, answer: Answer) -> None:
         self.mailroom.answered(agent, ticket, answer)
 
-    def printed(self, agent: str, stream: str, text: str) -> None: ...
+    def printed(self, agent: str, stream: str, text: str) -> None:
+        self.printed_lines.append(text)
 
     def died(self, agent: str, reason: str) -> None:
         self.carrier.ended(agent)
@@ -304,8 +311,10 @@ class EdgeHost:
     def _heard(self, host: str, bulletin: Bulletin) -> None:
         if isinstance(bulletin, Seek):
             self.roads.sought(host, bulletin.agents)
-        elif isinstance(bulletin, Residents) and any([self._believe(host, each) for each in bulletin.located]):
-            self.mailroom.resend()
+        elif isinstance(bulletin, Moved):
+            self._believe(host, bulletin.located)
+        elif isinstance(bulletin, Residents):
+            self.mailroom.resend({each.agent for each in bulletin.located if self._believe(host, each)})
 
     def _believe(self, host: str, located: Located) -> bool:
         ours = self.carrier.machine.here(located.agent) is not None or located.host == self.name
@@ -314,6 +323,7 @@ class EdgeHost:
     def _link_changed(self, host: str, up: bool) -> None:
         if not self.alive:
             return
+        self.roads.link_changed(host, up)
         if not up:
             self.carrier.departures.lost(host)
             return
@@ -360,10 +370,12 @@ class World:
         gateway: type[Gateway] = Gateway,
         journal: type[WatchedJournal] = WatchedJournal,
         mailroom: type[WatchedMailroom] = WatchedMailroom,
+        roads: type[Roads] = Roads,
         policy: str = "message",
     ) -> None:
         """`policy` is the `checkpoint` of all agents: "message" or "hop"."""
-        self.journal, self.mailroom, self.policy = journal, mailroom, policy
+        self.journal, self.mailroom, self.roads, self.policy = journal, mailroom, roads, policy
+        self.now = 0.0  # seconds by the clock of the mail, which stands still unless a test moves it
         self.names = names
         self.deadlines = deadlines or Deadlines(offer_deadline=PATIENCE, parcel_life=PATIENCE)
         self.carrier, self.gateway = carrier, gateway

@@ -39,7 +39,7 @@ class Desk:
         self.roads = Roads(
             host,
             self.whereabouts,
-            lambda to, raw: self.wire.append((to, raw)),
+            self._send,
             lambda to, bulletin: self.told.append((to, bulletin)),
             lambda: self.up,
             lambda: self.now,
@@ -57,6 +57,10 @@ class Desk:
             lambda agent, text: self.notes.append((agent, text)),
             lambda: self.now,
         )
+
+    def _send(self, host: str, raw: bytes) -> bool:
+        self.wire.append((host, raw))
+        return host in self.up
 
     def keep_letter(self, letter: Letter, loose: Loose | None = None) -> "asyncio.Future[None]":
         return self.checkpoint(letter.sender, Change(None, letters=[letter]))

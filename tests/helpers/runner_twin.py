@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
-from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Outgoing
+from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Later, Outgoing
 from agentplatform.parcel.manifest import Birth
 from agentplatform.runners.base import Upcalls
+from agentplatform.runners.errands import QUESTIONS_FROM
 from ledger import codec
 from ledger.errors import Misuse
 
@@ -39,6 +40,7 @@ class Runs:
         self.now: dict[str, tuple[str, int]] = {}  # agent -> (host, epoch)
         self.ran: dict[tuple[str, int], str] = {}  # (agent, epoch) -> the one host that may run it
         self.highest: dict[str, int] = {}
+        self.questions = itertools.count(QUESTIONS_FROM)  # no number is drawn twice, as in a worker
 
     def begin(self, agent: str, host: str, epoch: int) -> None:
         if other := self.now.get(agent):
@@ -155,6 +157,10 @@ class RunnerTwin:
         self._soon(agent, lambda copy: self._go_on(agent, copy))
 
     def answer(self, agent: str, call: int, answer: Answer) -> None:
+        if call >= QUESTIONS_FROM:
+            self._soon(agent, lambda copy: self._hear(agent, copy, call, answer))
+            return
+
         def finish(copy: Copy) -> None:
             if copy.calling is not None and copy.calling[0] == call:
                 _, delivery, done = copy.calling
@@ -196,11 +202,26 @@ class RunnerTwin:
         match delivery.kind:
             case "note":
                 copy.state["handled"].append(body)
-            case "pass on":  # [receiver, body]
-                letters.append(Outgoing(body[0], "note", codec.encode(body[1]), None))
+            case "pass on":  # [receiver, body], or [receiver, body, seconds]
+                seconds = body[2] if len(body) > 2 else None
+                letters.append(Outgoing(body[0], "note", codec.encode(body[1]), None, seconds=seconds))
                 copy.state.setdefault("passed", []).append(body[1])
             case "call":  # [receiver, body, body, ..]
                 self._call(agent, copy, delivery, 0)
+                return
+            case "inquire":  # [receiver, kind, body]
+                number = next(self.runs.questions)
+                copy.state.setdefault("asked", {})[str(number)] = body[2]
+                letters.append(Outgoing(body[0], body[1], codec.encode(body[2]), number, handling=True, then=True))
+            case "hold":
+                copy.state["handled"].append(body)
+                copy.state.setdefault("held", []).append([delivery.sender, delivery.sequence, delivery.origin, body])
+                self._checkpoint(agent, copy, (delivery.ticket, None))
+                return
+            case "let go":
+                held = copy.state.pop("held", [])
+                late = tuple((Later(*address), Answer(True, codec.encode(note))) for *address, note in held)
+                self._checkpoint(agent, copy, (delivery.ticket, Answer(True, codec.encode(len(late)))), late=late)
                 return
         answer = Answer(True, codec.encode(len(copy.state["handled"])))
         self._checkpoint(agent, copy, (delivery.ticket, answer), *letters)
@@ -213,13 +234,31 @@ class RunnerTwin:
         note = codec.encode(notes[which])
         self._upcalls.sent(agent, Outgoing(to, "note", note, copy.calling[0], loose=True, handling=True))
 
-    def _checkpoint(self, agent: str, copy: Copy, answer: tuple[int, Answer] | None = None, *letters: Outgoing) -> None:
+    def _hear(self, agent: str, copy: Copy, number: int, answer: Answer) -> None:
+        """The answer to a question; one that this state does not wait for was heard before."""
+        note = copy.state.get("asked", {}).pop(str(number), None)
+        if note is not None:
+            copy.state.setdefault("heard", []).append(note if answer.ok else "an error")
+        self._checkpoint(agent, copy, heard=(number,))
+
+    def _checkpoint(
+        self,
+        agent: str,
+        copy: Copy,
+        answer: tuple[int, Answer | None] | None = None,
+        *letters: Outgoing,
+        late: tuple[tuple[Later, Answer], ...] = (),
+        heard: tuple[int, ...] = (),
+    ) -> None:
         """As a worker does after each message; a state of some size comes in pieces."""
+        answers = () if answer is None else (answer,)
         if self.policy == "hop":
             for letter in letters:
                 self._upcalls.sent(agent, letter)
-            if answer is not None:
-                self._upcalls.answered(agent, *answer)
+            if answer is not None and answer[1] is not None:
+                self._upcalls.answered(agent, answer[0], answer[1])
+            elif answer is not None or late or heard:
+                self._upcalls.checkpointed(agent, Checkpoint(None, answers, (), (), late, heard))
             return
         raw = codec.encode(copy.state)
         head, pieces = raw[:20], [raw[at : at + 20] for at in range(20, len(raw), 20)]
@@ -228,4 +267,4 @@ class RunnerTwin:
         fresh = {digest: piece for digest, piece in zip(digests, pieces, strict=True) if digest not in known}
         self.known[agent] = set(digests)
         state = Captured(head, tuple(digests), tuple(fresh.items()))
-        self._upcalls.checkpointed(agent, Checkpoint(state, () if answer is None else (answer,), letters))
+        self._upcalls.checkpointed(agent, Checkpoint(state, answers, letters, (), late, heard))

@@ -1,0 +1,204 @@
+"""Mail follows agents: over chains of hops, past hosts that are offline or restarted, and past one that lies."""
+
+from itertools import pairwise
+
+import pytest
+
+from agentplatform.bulletins import Residents
+from agentplatform.mail import Forwarded, Letter, Reply
+from agentplatform.mailroom.roads import Roads
+from agentplatform.parcel.manifest import MAX_EPOCH
+from agentplatform.whereabouts import Located
+from ledger import codec
+from ledger.links.base import Channel
+from tests.helpers.edge_host import _ANY_POST, World
+
+pytest_plugins = "tests.helpers.edge_fixtures"
+pytestmark = pytest.mark.usefixtures("no_errors")
+
+
+class Wire:
+    """Watches letters between hosts, and loses news for those that shall not hear it."""
+
+    def __init__(self, world: World) -> None:
+        self.letters: list[tuple[str, str]] = []
+        self.deaf: set[str] = set()
+        world.hub.drops = self._drops
+
+    def _drops(self, source: str, target: str, channel: Channel, message: bytes) -> bool:
+        if channel is Channel.MAIL:
+            post = codec.decode(message, _ANY_POST)
+            if isinstance(post.post if isinstance(post, Forwarded) else post, Letter):
+                self.letters.append((source, target))
+        return channel is Channel.ADVERT and target in self.deaf
+
+    def cost(self) -> list[tuple[str, str]]:
+        letters, self.letters = self.letters, []
+        return letters
+
+
+async def moved(world: World, agent: str, *hosts: str) -> None:
+    """The agent goes from the first host to the last."""
+    for source, destination in pairwise(hosts):
+        await world.until(world[source].depart([agent], destination))
+
+
+async def asked(world: World, host: str, agent: str, body: object, rounds: int = 3) -> Reply:
+    asking = world[host].ask(agent, "note", body)
+    for _ in range(rounds):
+        await world.crank()
+        if asking.done():
+            break
+        world[host].remind()
+    return await world.until(asking)
+
+
+async def chain(roads: type[Roads] = Roads) -> tuple[World, Wire, str]:
+    """x was on a when s heard of it last, and went on to b, c and d. Each host knows only where it sent x itself."""
+    world = World("s", "a", "b", "c", "d", roads=roads)
+    await world.boot()
+    wire = Wire(world)
+    x = await world.create("a", "x")
+    wire.deaf = {"s", "a", "b", "c"}
+    await moved(world, x, "a", "b", "c", "d")
+    wire.deaf = set()
+    return world, wire, x
+
+
+async def test_a_chain_of_hops_costs_its_length_once_and_then_one() -> None:
+    world, wire, x = await chain()
+    assert (await asked(world, "s", x, 1)).ok
+    assert wire.cost() == [("s", "a"), ("a", "b"), ("b", "c"), ("c", "d")]
+    for number in (2, 3):
+        assert (await asked(world, "s", x, number)).ok
+        assert wire.cost() == [("s", "d")]
+    assert world["d"].state(x)["handled"] == [1, 2, 3]
+    world.close()
+
+
+async def test_a_host_that_does_not_say_where_an_agent_went_is_caught() -> None:
+    class Silent(Roads):
+        def on(self, carried: object, came_from: str) -> None:
+            self._tell = lambda host, bulletin: None
+            super().on(carried, came_from)  # type: ignore[arg-type]
+
+    world, wire, x = await chain(Silent)
+    await asked(world, "s", x, 1)
+    await asked(world, "s", x, 2)
+    assert wire.cost()[-1] != ("s", "d")
+    world.close()
+
+
+@pytest.mark.parametrize("offline", ["a", "b", "c", "ab", "bc", "abc"])
+async def test_hosts_on_the_way_may_be_offline(offline: str) -> None:
+    """Any host that knows a later place helps, and the agent's own host has the whole trail."""
+    world, wire, x = await chain()
+    for host in offline:
+        world.crash(host)
+    await world.settle()
+    assert (await asked(world, "s", x, 1)).ok
+    wire.cost()
+    assert (await asked(world, "s", x, 2)).ok
+    assert wire.cost() == [("s", "d")]
+    world.close()
+
+
+async def test_a_restarted_host_knows_where_the_agents_went_that_left_it() -> None:
+    world, wire, x = await chain()
+    for host in "sabcd":
+        world.crash(host)
+    wire.deaf = {"s", "a"}
+    await world.boot()
+    assert world["a"].whereabouts.resolve("x") == x and world["a"].whereabouts.host_of(x) == "b"
+    wire.deaf = set()
+    assert (await asked(world, "a", x, 1)).ok and world["a"].whereabouts.host_of(x) == "d"
+    world.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_numbered_messages_in_flight_across_two_quick_hops_keep_their_order(seed: int) -> None:
+    world = World("s", "a", "b", "c", seed=seed)
+    await world.boot()
+    x, y = await world.create("a", "x"), await world.create("s", "y")
+    told = [world["s"].ask(y, "pass on", [x, number]) for number in range(100)]
+    await world.settle()
+    first = world["a"].depart([x], "b")
+    while not first.done():
+        await world.turn()
+    second = world["b"].depart([x], "c")
+    await world.until(second)
+    await world.heal()
+    assert all(each.result().ok for each in told)
+    assert world["c"].state(x)["handled"] == list(range(100))
+    assert first.result().source == "a" and second.result().destination == "c"
+    world.close()
+
+
+async def test_a_host_that_lies_about_an_agent_does_not_get_its_mail() -> None:
+    """Not by claiming it, nor by what it says of others; nor when it had the agent before."""
+    world = World("s", "a", "m")
+    await world.boot()
+    x = await world.create("a", "x")
+    await moved(world, x, "a", "m", "a")
+    wire = Wire(world)
+    lies = [Located(x, MAX_EPOCH, "m"), Located(x, MAX_EPOCH, "s", 17), Located(x, 3, "m")]
+    for lie in lies:
+        world["m"].tell("s", Residents((lie,)))
+        await world.crank()
+        assert (await asked(world, "s", x, str(lie))).ok
+    assert len(world["a"].state(x)["handled"]) == len(lies) and ("s", "m") not in wire.cost()
+    world.close()
+
+
+async def test_a_liar_that_is_believed_first_loses_its_turn() -> None:
+    world = World("s", "a", "m")
+    await world.boot()
+    wire = Wire(world)
+    wire.deaf = {"s"}
+    x = await world.create("a", "x")
+    wire.deaf = set()
+    world["m"].tell("s", Residents((Located(x, MAX_EPOCH, "m"),)))
+    await world.crank()
+    world["m"].mailroom.receive = lambda host, raw: None  # type: ignore[method-assign]
+    world["a"].tell("s", Residents((Located(x, 0, "a"),)))
+    await world.crank()
+    assert (await asked(world, "s", x, 1, rounds=6)).ok
+    assert wire.cost()[0] == ("s", "m"), "it was believed, and kept the letter"
+    world.close()
+
+
+async def test_a_host_that_is_offline_is_not_taken_for_dead_and_is_named_when_time_is_over() -> None:
+    world = World("a", "b")
+    await world.boot()
+    x, y = await world.create("a", "x"), await world.create("b", "y")
+    world.crash("b")
+    for patience in (None, 30):
+        await world.until(world["a"].ask(x, "pass on", [y, patience, patience]))
+    world.now += 12
+    world["a"].remind()
+    assert world["a"].printed_lines == []
+    world.now += 19
+    world["a"].remind()
+    assert world["a"].printed_lines == ["'note' to " + y + " had no answer in time"]
+    assert world["a"].roads.why_late(y) == "last heard of on b, which is offline since 31 s ago"
+    await world.heal()
+    assert world["b"].state(y)["handled"] == [None], "the one that may wait for ever came; the other was given up"
+    world.close()
+
+
+async def test_who_writes_to_an_agent_that_ended_hears_where_and_when_after_restarts_too() -> None:
+    world = World("a", "b", "s")
+    await world.boot()
+    x = await world.create("a", "x")
+    await moved(world, x, "a", "b")
+    wire = Wire(world)
+    wire.deaf = {"s", "a"}
+    await world.until(world["b"].start(world["b"].carrier.dispose(x)))
+    for _ in range(2):
+        reply = await asked(world, "s", x, 1)
+        assert not reply.ok and f"{x} ended on b at " in codec.decode(reply.body, str)
+        for host in "abs":
+            world.crash(host)
+        await world.boot()
+        wire.deaf = set()
+    world.close()
