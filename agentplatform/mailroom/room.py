@@ -309,7 +309,7 @@ class Mailroom:
             sender.flushed(durable)
         for letter in self._unanswered(agents):
             if _key(letter) not in self._unwritten:
-                self.route(letter)
+                self._release(letter.sender, lambda letter=letter: self.route(letter))  # type: ignore[misc]
 
     def _unanswered(self, agents: Container[str] | None = None) -> list[Letter]:
         letters = [*self.clients.unanswered()]
