@@ -77,6 +77,8 @@ def _put(bucket: bytes, name: bytes, value: bytes | None) -> bytes:
     start = _end(bucket, count, place - 1)
     end = _end(bucket, count, place) if had else start
     new = b"" if value is None else value
+    if had and has and len(new) == end - start:  # as a balance or a nonce mostly is
+        return bucket[: values + start] + new + bucket[values + end :]
     later = bucket[behind:values]
     if (longer := len(new) - (end - start)) and later:
         ends = unpack_from(f">{count - place - had}I", later)

@@ -59,9 +59,18 @@ def digest(domain: str, *parts: bytes) -> bytes:
     return sha256(b"".join(pieces)).digest()  # in one call: twice as fast for the few short parts that are usual
 
 
-def digester(domain: str) -> Callable[[bytes], bytes]:
-    """What `digest` gives for one part, in half the time: for trees."""
+def digester(domain: str, size: int | None = None) -> Callable[[bytes], bytes]:
+    """What `digest` gives for one part, in half the time: for trees. `size`: of every part, in a third of it."""
     begun = sha256(domain.encode() + b"\0")
+    if size is not None:
+        begun.update(size.to_bytes(8, "big"))
+
+        def digest_sized(part: bytes) -> bytes:
+            hashed = begun.copy()
+            hashed.update(part)
+            return hashed.digest()
+
+        return digest_sized
 
     def digest_part(part: bytes) -> bytes:
         hashed = begun.copy()

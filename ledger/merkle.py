@@ -11,6 +11,7 @@ than hashes to fill one bucket with keys of his choice: that makes proofs from i
 """
 
 from collections.abc import Mapping
+from itertools import repeat
 from types import MappingProxyType
 
 import msgspec
@@ -47,7 +48,7 @@ class Update(msgspec.Struct, frozen=True):
 
 _key_digest = codec.digester(KEY_DOMAIN)
 _bucket_digest = codec.digester(BUCKET_DOMAIN)
-_node_digest = codec.digester(NODE_DOMAIN)  # of its children's digests
+_node_digest = codec.digester(NODE_DOMAIN, ARITY * codec.DIGEST_BYTES)  # of its children's digests
 
 
 def _empty_digests() -> list[bytes]:
@@ -136,7 +137,7 @@ class Tree:
     def below(self, level: int, index: int) -> tuple[bytes, ...]:
         """The buckets under one node of `level`, empty ones too."""
         size = ARITY ** (LEVELS - level)
-        return tuple(self._buckets.get(place, bucket.EMPTY) for place in range(index * size, (index + 1) * size))
+        return tuple(map(self._buckets.get, range(index * size, (index + 1) * size), repeat(bucket.EMPTY)))
 
     def _children(self, level: int, index: int) -> bytes:
         return self._nodes[level].get(index, _EMPTY_CHILDREN[level])
@@ -145,13 +146,14 @@ class Tree:
         nodes: list[dict[int, bytes]] = []
         digests = {place: _bucket_digest(content) for place, content in buckets.items()}
         for level in range(LEVELS - 1, -1, -1):
-            parents: dict[int, bytearray] = {}
+            kept, empty = self._nodes[level], _EMPTY_CHILDREN[level]
+            parents: dict[int, bytes] = {}
             for index, digest in digests.items():
-                parent, place = divmod(index, ARITY)
-                if parent not in parents:
-                    parents[parent] = bytearray(self._children(level, parent))
-                parents[parent][place * codec.DIGEST_BYTES : (place + 1) * codec.DIGEST_BYTES] = digest
-            nodes.insert(0, {index: bytes(children) for index, children in parents.items()})
+                parent = index // ARITY
+                children = parents.get(parent) or kept.get(parent, empty)
+                at = index % ARITY * codec.DIGEST_BYTES
+                parents[parent] = children[:at] + digest + children[at + codec.DIGEST_BYTES :]
+            nodes.insert(0, parents)
             digests = {index: _node_digest(children) for index, children in nodes[0].items()}
         return Update(digests.get(0, self._root), buckets, nodes)
 

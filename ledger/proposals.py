@@ -59,7 +59,7 @@ class Heard:
     def __init__(self, each_bytes: int = EACH_BYTES) -> None:
         self._each_bytes = each_bytes
         self._raws: dict[bytes, bytes] = {}
-        self._senders: Counter[bytes] = Counter()  # of whom each is remembered
+        self._senders: dict[bytes, int] = {}  # of how many each is remembered
         self._names: dict[str, OrderedDict[bytes, None]] = {}  # sender -> what is remembered of it, oldest first
         self._bytes: Counter[str] = Counter()  # that this takes
 
@@ -67,12 +67,14 @@ class Heard:
         """Returns them by their names."""
         named = {transaction_id(raw): raw for raw in raws}
         own = self._names.setdefault(sender, OrderedDict())
+        size = 0
         for name, raw in named.items():
             if name not in own:
                 own[name] = None
                 self._raws[name] = raw
-                self._senders[name] += 1
-                self._bytes[sender] += len(raw) + ENTRY_BYTES
+                self._senders[name] = self._senders.get(name, 0) + 1
+                size += len(raw) + ENTRY_BYTES
+        self._bytes[sender] += size
         while self._bytes[sender] > self._each_bytes:
             self._drop(sender, next(iter(own)))
         return named

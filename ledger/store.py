@@ -8,6 +8,7 @@ told in ledger.checkpoint.
 import asyncio
 import struct
 from collections.abc import Callable, Iterable
+from functools import cache, partial
 from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
@@ -131,10 +132,11 @@ class Store:
         `below` is `Chain.state_below`. What this returns must be written, in the order of the calls.
         """
         raw = codec.encode(tuple(changes.items()))
-        due = self._checkpoint.turn(height, len(raw), lambda piece: sum(map(len, below(snapshot.LEVEL, piece))))
+        buckets = cache(partial(below, snapshot.LEVEL))
+        due = self._checkpoint.turn(height, len(raw), lambda piece: sum(map(len, buckets(piece))))
         statements: list[Statement] = [("INSERT INTO changed VALUES (?, ?)", (height, raw))]
         for piece in due:
-            content = snapshot.encode_piece(below(snapshot.LEVEL, piece))
+            content = snapshot.encode_piece(buckets(piece))
             statements.append(("INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)", (piece, height, content)))
         if due:
             statements.append(("DELETE FROM changed WHERE height <= ?", (self._checkpoint.height,)))

@@ -24,6 +24,9 @@ class Transaction(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
             raise ValueError("a transaction needs a chain id, an account key and a nonce of at least 0")
 
 
+_digest = codec.digester(DOMAIN)
+
+
 def sign(transaction: Transaction, identity: Identity) -> bytes:
     """The transaction as it is broadcast and stored: an encoded `Signed`."""
     return codec.encode(identity.signed(DOMAIN, codec.encode(transaction)))
@@ -49,4 +52,4 @@ def open_signed(raw: bytes, chain: bytes, sender: str = "sender unknown", decide
 
 def transaction_id(raw: bytes) -> bytes:
     """The hash of all signed bytes: what a transaction is called elsewhere."""
-    return codec.digest(DOMAIN, raw)
+    return _digest(raw)

@@ -170,3 +170,9 @@ def test_each_level_leads_to_the_root_and_stands_on_what_is_below() -> None:
             assert merkle.digest_above(tree.below(level, index)) == nodes[index]
         empty = next((index for index in range(len(nodes)) if not any(tree.below(level, index))), None)
         assert empty is None or nodes[empty] == merkle.empty_digest(level)
+
+
+def test_hashes_of_parts_of_one_size_are_the_canonical_ones() -> None:
+    part = bytes(range(128))
+    assert codec.digester("d", 128)(part) == codec.digester("d")(part) == codec.digest("d", part)
+    assert codec.digester("d", 128)(part) != codec.digester("d", 127)(part)
