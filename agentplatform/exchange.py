@@ -67,10 +67,10 @@ class Exchange:
 
     def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
         """An agent is on `host` now, where `trail` leads; "" means that it ended here."""
-        located = Located(agent, epoch, host, None, trail)
-        if not host:
-            located = Located(agent, epoch, self._host, int(time.time() * 1000))
-            self._mailroom.ended(agent, located.ended or 0)
+        ended = None if host else int(time.time() * 1000)
+        if ended is not None:
+            self._mailroom.ended(agent, ended)
+        located = Located(agent, epoch, host or self._host, ended, trail)
         if self._whereabouts.learn(located):
             self.tell_all(Residents((_short(located),)))
             self._mailroom.resend({agent})

@@ -26,8 +26,8 @@ class Roads:
         up: Callable[[], Collection[str]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`send(host, bytes)` is the link's (False: there is none), `tell(host, bulletin)` the exchange's; `up` says who
-        has a link now."""
+        """`send(host, bytes)` is the link's (False: there is none), `tell(host, bulletin)` the exchange's; `up` says
+        who has a link now."""
         self.whereabouts = whereabouts
         self._host, self._send, self._tell, self._up, self._clock = host, send, tell, up, clock
         self._told: set[tuple[str, str]] = set()  # host and agent: "moved to" in this round
@@ -52,7 +52,7 @@ class Roads:
             return  # it comes again
         onward = codec.encode(Forwarded(post, place.epoch, origin))
         sent = place.host not in (came_from, origin) and self._send(place.host, onward)
-        for host in {came_from, origin} - {self._host}:
+        for host in sorted({came_from, origin} - {self._host}):
             if (host, post.receiver) not in self._told:
                 self._told.add((host, post.receiver))
                 self._tell(host, Moved(place) if sent else Residents((place,)))  # then it sends that letter again
@@ -75,7 +75,7 @@ class Roads:
                 since = place.epoch
             if since is not None:
                 unsure.append((agent, since))
-        for host in up:
+        for host in sorted(up):
             for first in range(0, len(unsure), SEEK_AT_ONCE):
                 self._tell(host, Seek(tuple(unsure[first : first + SEEK_AT_ONCE])))
 

@@ -233,7 +233,7 @@ class EdgeHost:
     def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
         located = Located(agent, epoch, host or self.name, None if host else 1, trail)
         if self.alive and self.whereabouts.learn(located):
-            for other in self.links.up():
+            for other in sorted(self.links.up()):
                 self.tell(other, Residents((located,)))
             self.mailroom.resend({agent})
 
