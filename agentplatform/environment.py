@@ -135,6 +135,7 @@ class Environment:
             self.runner,
             self,
             settings.handoff,
+            self.spool,
         )
         self.commands = Commands(
             self.host, self.whereabouts, lambda host, raw: self.links.send(host, Channel.COMMAND, raw), self.perform
@@ -188,6 +189,9 @@ class Environment:
     def send(self, host: str, message: bytes) -> bool:
         return self.links.send(host, Channel.HANDOFF, message)
 
+    def stream(self, host: str, message: bytes) -> bool:
+        return self.links.send(host, Channel.BULK, message)
+
     def verdict(self, host: str) -> Verdict:
         return self.tms.verdict(host)
 
@@ -202,12 +206,13 @@ class Environment:
         log.warning("the key of %s was rotated; start the host again, with its new key", self.host)
         return True
 
-    def shortage(self, state_bytes: int) -> str | None:
-        """A state lies in memory three times while it is opened: as received, in the worker, and as the live agent."""
+    def shortage(self, inline: int, spooled: int) -> str | None:
+        """A state lies in memory three times while it is opened: as received, in the worker, and as the live agent; one
+        that is spooled in the agent alone."""
         advert = self.rms.adverts().get(self.host)
         if advert is None:
             return None
-        return "; ".join(advert.resources.shortages(Minima(memory=3 * state_bytes, disk=state_bytes))) or None
+        return "; ".join(advert.resources.shortages(Minima(memory=3 * inline + spooled, disk=inline + spooled))) or None
 
     def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
         self.exchange.located(agent, epoch, host, trail)
@@ -223,6 +228,8 @@ class Environment:
         def go() -> None:
             if agent in self.carrier.residents.known:
                 self.start_task(self._depart_by_itself(agent, destination, state))
+            else:
+                self.carrier.departures.drop(state)
 
         self.gateway.release(agent, go)
 

@@ -17,6 +17,7 @@ from agentplatform.commands import Commands
 from agentplatform.custody.carry import Carrier
 from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
+from agentplatform.parcel.freight import PIECE_BYTES
 from agentplatform.passes import Trail
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
@@ -28,7 +29,11 @@ from services.rms.service import Rms
 
 log = logging.getLogger(__name__)
 _BULLETIN: Any = Bulletin
-MAX_MESSAGE = {Channel.ADVERT: 64 * 1024, Channel.COMMAND: 64 * 1024}  # bytes; the others have the link's own limit
+MAX_MESSAGE = {  # bytes; the others have the link's own limit
+    Channel.ADVERT: 64 * 1024,
+    Channel.COMMAND: 64 * 1024,
+    Channel.BULK: PIECE_BYTES + 1024,
+}
 MAX_FAULTS = 100  # messages of one host and minute that are refused before its link is ended
 RESIDENTS_AT_ONCE = 128  # well within an advert, each with one pass
 TOPICS_AT_ONCE = 12  # agents, each with MAX_TOPIC_BYTES
@@ -96,6 +101,8 @@ class Exchange:
                 raise PeerFault(host, f"sent {len(message)} bytes; at most {MAX_MESSAGE[channel]} are taken there")
             if channel == Channel.HANDOFF:
                 self._carrier.receive(host, message)
+            elif channel == Channel.BULK:
+                self._carrier.stream(host, message)
             elif channel == Channel.MAIL:
                 self._mailroom.receive(host, message)
             elif channel == Channel.ADVERT:
@@ -158,7 +165,7 @@ class Exchange:
         topics = self._mailroom.topics_here()
         for first in range(0, len(topics), TOPICS_AT_ONCE):
             self.tell(host, Topics(tuple(topics[first : first + TOPICS_AT_ONCE])))
-        self._carrier.remind()
+        self._carrier.linked(host)
         self._mailroom.resend()
 
 

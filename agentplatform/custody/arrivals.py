@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from agentplatform.custody import events
+from agentplatform.custody.fetches import Fetches
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Cargo, Offer
 from agentplatform.custody.records import BIRTH
@@ -16,10 +17,13 @@ from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Letter, Luggage
 from agentplatform.messages import Arrival
+from agentplatform.parcel.freight import Freight, Spooled, Stowed
 from agentplatform.parcel.manifest import Birth, Manifest, Parcel, open_birth, open_parcel
+from agentplatform.parcel.spool import Spool
 from agentplatform.passes import Pass, joined
 from agentplatform.replay import Replay
 from agentplatform.runners.base import Runner
+from agentplatform.settings import Handoff as Deadlines
 from ledger import codec
 from ledger.errors import PeerFault, PlatformError, Unavailable
 from ledger.identity import Signed
@@ -39,6 +43,12 @@ class Guest(msgspec.Struct, frozen=True):
     luggage: Luggage
     parcel: Parcel
     loose: Replay | None = None  # what it did beyond its state, if a restart brings it back
+    file: str = ""  # where its state lies in the spool, if that is large and here
+
+    @property
+    def state(self) -> Stowed:
+        state = self.parcel.state
+        return Spooled(state, self.file) if isinstance(state, Freight) else state
 
 
 class Arrivals:
@@ -50,7 +60,11 @@ class Arrivals:
         journal: Journal,
         runner: Runner,
         surroundings: Surroundings,
+        deadlines: Deadlines,
+        spool: Spool,
     ) -> None:
+        self.fetches = Fetches(spool, surroundings.stream, deadlines.parcel_life)
+        self._spool = spool
         self._chain, self._step = chain, step
         self._residents, self._journal, self._runner = residents, journal, runner
         self._surroundings = surroundings
@@ -109,6 +123,7 @@ class Arrivals:
         refusal = None
         try:
             self._check(source, guests)
+            guests = await self._fetch(transfer, source, guests)
             # All of them, also when one fails: what is still being opened could not be discarded.
             results = await asyncio.gather(*(self._open(guest) for guest in guests), return_exceptions=True)
             for result in results:
@@ -118,13 +133,31 @@ class Arrivals:
             refusal = str(error)
             log.info("%s from %s refused: %s", ", ".join(agents), source, refusal)
         finally:
+            self.fetches.finish(transfer)
             for agent in agents:
                 del self._opening[agent]
             ended.set_result(None)
         if refusal is not None or transfer not in self._guests:  # or aborted meanwhile
-            self._end(guests)
-            self._guests.pop(transfer, None)
+            self._end(self._guests.pop(transfer, guests))
         self._step(events.Examined(transfer, refusal))
+
+    async def _fetch(self, transfer: bytes, source: str, guests: tuple[Guest, ...]) -> tuple[Guest, ...]:
+        """Large states, one after the other: they share the window. Raises what Fetches.fetch raises."""
+        for place, guest in enumerate(guests):
+            if not isinstance(guest.parcel.state, Freight):
+                continue
+            if transfer not in self._guests:
+                raise Unavailable(f"the handoff was called off before {guest.birth.agent} was here")
+            spooled = await self.fetches.fetch(source, transfer, guest.birth.agent, guest.parcel.state)
+            guests = (*guests[:place], replace(guest, file=spooled.file), *guests[place + 1 :])
+            if transfer in self._guests:
+                self._guests[transfer] = guests
+            else:
+                self._end(guests)
+        return guests
+
+    def files(self, transfer: bytes) -> dict[str, str]:
+        return {guest.birth.agent: guest.file for guest in self._guests[transfer] if guest.file}
 
     def parcels(self, transfer: bytes) -> tuple[Parcel, ...]:
         return tuple(guest.parcel for guest in self._guests[transfer])
@@ -155,6 +188,7 @@ class Arrivals:
 
     def discard(self, transfer: bytes) -> None:
         """Inert copies. Those that are being opened at this moment go when that is done."""
+        self.fetches.cancel(transfer, "the handoff was called off")
         self._end(self._guests.pop(transfer, ()))
 
     async def reopen(self, transfer: bytes, cargo: tuple[Cargo, ...]) -> None:
@@ -173,7 +207,8 @@ class Arrivals:
         manifest = codec.decode(codec.decode(parcel.manifest, Signed, _OWN).body, Manifest, _OWN)
         luggage = codec.decode(parcel.luggage, Luggage, _OWN)
         await self._journal.kept.recall(agent, luggage)
-        return Guest(open_birth(manifest.birth, _OWN), manifest.birth, luggage, parcel)
+        file = await self._journal.file(transfer, agent) if isinstance(parcel.state, Freight) else ""
+        return Guest(open_birth(manifest.birth, _OWN), manifest.birth, luggage, parcel, file=file)
 
     async def resident(self, kept: bytes, agent: str) -> Guest | None:
         """As its last checkpoint left it, or the parcel that the journal has under `kept`; None for an agent that was
@@ -198,7 +233,9 @@ class Arrivals:
     async def open_again(self, guest: Guest) -> bool:
         """False when it cannot be opened any more: it stays in custody, and `agents` shows it as stranded."""
         try:
-            await self._runner.open(guest.birth, await self._residents.code_of(guest.birth), guest.parcel.state)
+            if isinstance(guest.state, Spooled):
+                await self._spool.verify(guest.file, guest.state.freight)
+            await self._runner.open(guest.birth, await self._residents.code_of(guest.birth), guest.state)
         except PlatformError as error:
             log.error("%s is in custody here and could not be opened: %s", guest.birth.agent, error)
             return False
@@ -210,7 +247,10 @@ class Arrivals:
         verdict = self._surroundings.verdict(source)
         if not verdict.trusted:
             raise PeerFault(source, f"is not trusted by the ledger at height {verdict.height}: {verdict.reason}")
-        shortage = self._surroundings.shortage(sum(len(guest.parcel.state) for guest in guests))
+        states = [guest.parcel.state for guest in guests]
+        inline = sum(len(state) for state in states if isinstance(state, bytes))
+        spooled = sum(state.size for state in states if isinstance(state, Freight))
+        shortage = self._surroundings.shortage(inline, spooled)
         if shortage is not None:
             raise Unavailable(f"{self._residents.host} has no room: {shortage}")
 
@@ -218,13 +258,19 @@ class Arrivals:
         code = guest.parcel.code
         if code is None:
             code = await self._residents.code_of(guest.birth)
-        await self._runner.open(guest.birth, code, guest.parcel.state)
+        opening = self._runner.open(guest.birth, code, guest.state)
+        if guest.file:
+            await asyncio.gather(opening, self._spool.sync(guest.file))
+        else:
+            await opening
         self._residents.keep_code(guest.birth.code, code)  # in the log before RECEIVED; nothing of what is refused
 
     def _end(self, guests: Iterable[Guest]) -> None:
         for guest in guests:
             self._closed.discard(guest.birth.agent)
             self._runner.discard(guest.birth.agent)
+            if guest.file and guest.file not in self._spool.settled():
+                self._spool.remove(guest.file)  # no record names it
 
 
 def take_in(agent: str, luggage: Luggage, mail: Iterable[bytes], source: str) -> list[Letter]:

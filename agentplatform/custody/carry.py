@@ -16,6 +16,7 @@ from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Accept, Cargo, HandoffMessage, Offer, Refuse
+from agentplatform.custody.pieces import Fetch, PieceMessage
 from agentplatform.custody.records import Active, Born, Closed, Ended, Prepare, Received, Record
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
@@ -23,6 +24,7 @@ from agentplatform.mail import Luggage
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Arrival
 from agentplatform.parcel.manifest import Birth, code_digest, open_birth
+from agentplatform.parcel.spool import Spool
 from agentplatform.runners.base import Runner
 from agentplatform.settings import Handoff as Deadlines
 from ledger import codec
@@ -31,6 +33,7 @@ from ledger.identity import Identity
 
 log = logging.getLogger(__name__)
 _MESSAGE: Any = HandoffMessage
+_PIECE_MESSAGE: Any = PieceMessage
 
 
 class Carrier:
@@ -46,16 +49,17 @@ class Carrier:
         runner: Runner,
         surroundings: Surroundings,
         deadlines: Deadlines,
+        spool: Spool,
     ) -> None:
         self.host = host
         self.machine = machine
         self.residents = Residents(host, journal, mailroom, surroundings)
         self.departures = Departures(
-            identity, chain, machine, self.step, self.residents, mailroom, runner, surroundings, deadlines
+            identity, chain, machine, self.step, self.residents, mailroom, runner, surroundings, deadlines, spool
         )
-        self.arrivals = Arrivals(chain, self.step, self.residents, journal, runner, surroundings)
+        self.arrivals = Arrivals(chain, self.step, self.residents, journal, runner, surroundings, deadlines, spool)
         self._journal, self._gateway, self._mailroom, self._runner = journal, gateway, mailroom, runner
-        self._surroundings = surroundings
+        self._surroundings, self._spool = surroundings, spool
         self._last: asyncio.Future[None] | None = None  # the write that was handed to the log last
         self._tasks: set[asyncio.Task[None]] = set()
         self._births: set[asyncio.Task[None]] = set()  # those of them that run agents' code
@@ -128,6 +132,19 @@ class Carrier:
             return
         self.step(events.Message(host, message))
 
+    def stream(self, host: str, raw: bytes) -> None:
+        """What comes on the channel of large states. Raises PeerFault for what must not be sent."""
+        message: PieceMessage = codec.decode(raw, _PIECE_MESSAGE, host)
+        if isinstance(message, Fetch):
+            self.departures.receive(host, message)
+        else:
+            self.arrivals.fetches.receive(host, message)
+
+    def linked(self, host: str) -> None:
+        """There is a new link to it."""
+        self.arrivals.fetches.linked(host)
+        self.remind()
+
     def _distrusted(self, host: str, transfer: bytes) -> str | None:
         """Why not, if `transfer` is on offer to `host`, which may not have it any more."""
         held, verdict = self.machine.leaving.get(transfer), self._surroundings.verdict(host)
@@ -135,6 +152,7 @@ class Carrier:
 
     def remind(self) -> None:
         """Asks again about all that waits for another host."""
+        self.arrivals.fetches.remind()
         self.step(events.Remind())
 
     def step(self, event: events.Event) -> None:
@@ -171,11 +189,14 @@ class Carrier:
                     self._start(self.arrivals.reopen(transfer, cargo))
 
     def _write(self, record: Record, beside: tuple[bytes, ...]) -> None:
+        files: dict[str, str] = {}
         if isinstance(record, Prepare):
             beside = tuple(codec.encode(parcel) for parcel in self.departures.parcels(record.transfer))
+            files = self.departures.files(record.transfer)
         elif isinstance(record, Received):
             beside = tuple(codec.encode(parcel) for parcel in self.arrivals.parcels(record.transfer))
-        durable = self._last = self._journal.write(record, beside)
+            files = self.arrivals.files(record.transfer)
+        durable = self._last = self._journal.write(record, beside, files)
         if isinstance(record, Born):
             self._gateway.hold(record.agent, durable)
         elif isinstance(record, Active):
@@ -183,18 +204,28 @@ class Carrier:
                 self._gateway.hold(agent, durable)
         elif isinstance(record, Closed):
             self.departures.arrived(record.transfer)
-        durable.add_done_callback(lambda future: self._durable(record, future))
+        durable.add_done_callback(lambda future: self._durable(record, files, future))
 
-    def _durable(self, record: Record, future: "asyncio.Future[None]") -> None:
+    def _durable(self, record: Record, files: dict[str, str], future: "asyncio.Future[None]") -> None:
         if future.cancelled():
             return
         error = future.exception()
         if error is None:
+            for file in files.values():
+                self._spool.settle(file)
             self.step(events.Durable(record))
+            if not files and self._spool.settled():  # it may have made one needless
+                self._start(self._sweep())
             if isinstance(record, Ended):
                 self._surroundings.located(record.agent, self.machine.agents[record.agent].epoch, "")
         else:  # the machine is ahead of its log for good
             self._surroundings.broken(f"the custody journal did not take a {type(record).__name__}: {error}")
+
+    async def _sweep(self) -> None:
+        """Removes the files of large states that no record names any more."""
+        if files := self._spool.settled():
+            for file in files - await self._journal.files():
+                self._spool.remove(file)
 
     async def _log_end(self) -> None:
         """Until all that was handed to the log is durable: what a caller is told then stays true."""
@@ -208,6 +239,7 @@ class Carrier:
 
         Agents that are born again run their own code to do so; nobody waits for that.
         """
+        await self._sweep()
         self._perform(effects)
         while waiting := self._tasks - self._births:
             await asyncio.wait(waiting)

@@ -11,19 +11,21 @@ import msgspec
 
 from agentplatform.custody import events
 from agentplatform.custody.handoff import Handoff
-from agentplatform.custody.messages import Cargo, HandoffMessage, Notice, Offer
+from agentplatform.custody.messages import Cargo, HandoffMessage, Inquire, Notice, Offer
+from agentplatform.custody.pieces import Fetch
 from agentplatform.custody.residents import Residents
+from agentplatform.custody.supply import Supply
 from agentplatform.custody.surroundings import Hop, Surroundings
 from agentplatform.mailroom.room import Mailroom
-from agentplatform.parcel.freight import Stowed
+from agentplatform.parcel.freight import Freight, Spooled, State, Stowed, state_digest, travelling
 from agentplatform.parcel.manifest import (
     TRANSFER_BYTES,
     Manifest,
     Parcel,
     luggage_digest,
     sign_manifest,
-    state_digest,
 )
+from agentplatform.parcel.spool import Spool
 from agentplatform.passes import Pass
 from agentplatform.passes import sign as sign_pass
 from agentplatform.runners.base import Runner
@@ -36,6 +38,7 @@ from ledger.links.base import MAX_MESSAGE_BYTES
 log = logging.getLogger(__name__)
 PYTHON = ".".join(platform.python_version_tuple()[:2])
 MAX_MAIL_BYTES = MAX_MESSAGE_BYTES // 2  # of a notice
+SLOWEST = 1 << 20  # bytes of a large state a second; a destination that takes it more slowly does not get it
 _ENVELOPE_BYTES = 64 * 1024  # what an offer has beside its parcels is far less
 
 
@@ -48,7 +51,10 @@ class _Journey(msgspec.Struct):
     why: str
     frozen_at: float
     outcome: "asyncio.Future[Hop]"
-    size: int = 0  # bytes of the offer
+    files: dict[str, str]  # where large states lie in the spool, by agent
+    latest: float  # by the loop's clock: then the offer is off, whatever its destination says
+    size: int = 0  # bytes of the offer, and of what followed
+    late: asyncio.TimerHandle | None = None  # when it is off
     dead: set[str] = msgspec.field(default_factory=set)  # agents whose worker ended while they were frozen
     mail: tuple[bytes, ...] | None = None  # of its notice; the same in every repeat [L6]
 
@@ -65,11 +71,14 @@ class Departures:
         runner: Runner,
         surroundings: Surroundings,
         deadlines: Deadlines,
+        spool: Spool,
     ) -> None:
         self._identity, self._chain = identity, chain
         self._machine, self._step = machine, step
         self._residents, self._mailroom, self._runner = residents, mailroom, runner
         self._surroundings, self._deadlines = surroundings, deadlines
+        self._spool = spool
+        self.supply = Supply(spool, surroundings.stream, self._alive, self._unreadable)
         self._journeys: dict[bytes, _Journey] = {}
         self._known_code: dict[str, set[bytes]] = {}  # what a host has, as far as its answers tell
 
@@ -93,31 +102,68 @@ class Departures:
         try:
             self._check(agents, to)
             states |= await self._capture([agent for agent in agents if agent not in states], to)
-            self._check(agents, to)  # the freeze took a while
+            large = {agent: state for agent, state in states.items() if isinstance(state, Spooled)}
+            await asyncio.gather(*(self._spool.sync(state.file) for state in large.values()))
+            self._check(agents, to)  # all that took a while
             cargo = self._machine.cargo(agents)
             parcels = tuple(self._pack(transfer, to, load, states[load.agent]) for load in cargo)
             _check_size(agents, parcels)
         except PlatformError as error:
-            for agent in states:
+            for agent, state in states.items():
+                self.drop(state)
                 self._thaw(agent, str(error))
             raise
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Hop] = loop.create_future()
-        self._journeys[transfer] = _Journey(to, cargo, parcels, why, frozen_at, outcome)
+        files = {agent: state.file for agent, state in large.items()}
+        bulk = sum(state.freight.size for state in large.values())
+        latest = loop.time() + self._deadlines.offer_deadline + bulk / SLOWEST
+        journey = _Journey(to, cargo, parcels, why, frozen_at, outcome, files, latest, bulk)
+        self._journeys[transfer] = journey
+        self.supply.offer(transfer, to, large)
         self._step(events.Depart(transfer, to, cargo))
-        patience = self._deadlines.offer_deadline
-        late = events.GiveUp(transfer, f"{to} did not answer the offer within {patience:g} s")
-        timer = loop.call_later(patience, self._step, late)
+        self._wait(transfer, journey)
         try:
             return await outcome
         finally:
-            timer.cancel()
+            if journey.late is not None:
+                journey.late.cancel()
+
+    def _wait(self, transfer: bytes, journey: _Journey) -> None:
+        """From now on so long for the destination's next word."""
+        if journey.late is not None:
+            journey.late.cancel()
+        loop, patience = asyncio.get_running_loop(), self._deadlines.offer_deadline
+        late = events.GiveUp(transfer, f"{journey.to} did not answer the offer within {patience:g} s")
+        journey.late = loop.call_at(min(loop.time() + patience, journey.latest), self._step, late)
+
+    def _alive(self, transfer: bytes) -> None:
+        journey = self._journeys.get(transfer)
+        if journey is not None and not journey.outcome.done():
+            self._wait(transfer, journey)
+
+    def _unreadable(self, transfer: bytes, reason: str) -> None:
+        self._step(events.GiveUp(transfer, reason))
+
+    def receive(self, host: str, fetch: Fetch) -> None:
+        """The destination of a large state asks for pieces of it. Raises PeerFault."""
+        if self.supply.has(fetch.transfer):
+            self.supply.receive(host, fetch)
+        else:
+            self._step(events.Message(host, Inquire(fetch.transfer)))  # it hears what became of the offer
+
+    def drop(self, state: Stowed) -> None:
+        """A captured state that travels nowhere."""
+        if isinstance(state, Spooled):
+            self._spool.remove(state.file)
 
     def lost(self, host: str) -> None:
-        """The link to `host` went down: what was only offered stays here."""
+        """The link to `host` went down: what was only offered stays here. A large state waits for the next link."""
         self._known_code.pop(host, None)
+        self.supply.lost(host)
         for transfer in self._machine.offered(host):
-            self._step(events.GiveUp(transfer, f"the link to {host} was lost before it accepted"))
+            if not self.supply.has(transfer):
+                self._step(events.GiveUp(transfer, f"the link to {host} was lost before it accepted"))
 
     def moving(self, agent: str) -> bool:
         return self._journey_of(agent) is not None
@@ -130,6 +176,9 @@ class Departures:
         return journey is not None
 
     # What the machine decides
+
+    def files(self, transfer: bytes) -> dict[str, str]:
+        return self._journeys[transfer].files
 
     def parcels(self, transfer: bytes) -> tuple[Parcel, ...]:
         return self._journeys[transfer].parcels
@@ -147,7 +196,7 @@ class Departures:
         raw = codec.encode(message)
         sent = self._surroundings.send(to, raw)
         if isinstance(message, Offer) and journey is not None:
-            journey.size = len(raw)
+            journey.size += len(raw)
             if not sent:
                 # Not within this step: the machine is still handing out its effects.
                 lost = events.GiveUp(message.transfer, f"there is no link to {to} now")
@@ -156,6 +205,7 @@ class Departures:
     def resume(self, transfer: bytes, cargo: tuple[Cargo, ...], reason: str) -> tuple[Cargo, ...]:
         """They stay. Returns those that must be opened again: their workers ended meanwhile."""
         journey = self._journeys.pop(transfer)
+        self.supply.withdraw(transfer)
         self._known_code.pop(journey.to, None)  # it may have refused because the code was not there
         for load in cargo:
             if load.agent in journey.dead:
@@ -180,6 +230,7 @@ class Departures:
     def arrived(self, transfer: bytes) -> None:
         """The destination acknowledged."""
         journey = self._journeys.pop(transfer, None)
+        self.supply.withdraw(transfer)
         if journey is None:
             return  # committed before a restart: nobody here waits for it
         hop = Hop(
@@ -238,7 +289,8 @@ class Departures:
         failure = next((result for result in results if isinstance(result, BaseException)), None)
         if failure is None:
             return states
-        for agent in states:
+        for agent, state in states.items():
+            self.drop(state)
             self._thaw(agent, str(failure))
         raise failure
 
@@ -250,7 +302,6 @@ class Departures:
         self._mailroom.reopen(agent)
 
     def _pack(self, transfer: bytes, to: str, load: Cargo, state: Stowed) -> Parcel:
-        assert isinstance(state, bytes)
         resident = self._residents.known[load.agent]
         birth = resident.birth
         luggage = codec.encode(self._mailroom.close(load.agent))
@@ -264,21 +315,27 @@ class Departures:
             epoch=load.epoch,
             birth=resident.certificate,
             code=birth.code,
-            state=state_digest(state),
+            state=state_digest(travelling(state)),
             luggage=luggage_digest(luggage),
             python=PYTHON,
             expires=int((time.time() + self._deadlines.parcel_life) * 1000),
         )
         code = None if birth.code in self._known_code.get(to, ()) else self._residents.code_at_hand(birth)
-        return Parcel(sign_manifest(manifest, self._identity), state, luggage, code)
+        return Parcel(sign_manifest(manifest, self._identity), travelling(state), luggage, code)
 
 
 def _check_size(agents: Sequence[str], parcels: Sequence[Parcel]) -> None:
     """An offer is one message: what does not fit into it must not even be announced."""
-    size = sum(len(each.manifest) + len(each.state) + len(each.luggage) + len(each.code or b"") for each in parcels)
+    parts = ((each.manifest, _inline(each.state), each.luggage, each.code or b"") for each in parcels)
+    size = sum(len(part) for parcel in parts for part in parcel)
     most = MAX_MESSAGE_BYTES - _ENVELOPE_BYTES
     if size > most:
         raise Misuse(
             f"{', '.join(agents)}: state, mail and code have {size} bytes, and a handoff takes at most {most}; "
             "let the state be smaller, or the agents go one by one"
         )
+
+
+def _inline(state: State) -> bytes:
+    """What the offer itself has of it."""
+    return state.digests if isinstance(state, Freight) else state

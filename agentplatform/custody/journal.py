@@ -6,7 +6,8 @@ its arrival, or of a departure that was aborted.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from agentplatform.custody import kept
@@ -45,6 +46,8 @@ SCHEMA = Schema(
         """CREATE TABLE parcels (agent TEXT NOT NULL, epoch INTEGER NOT NULL, transfer BLOB NOT NULL,
            body BLOB NOT NULL, UNIQUE (agent, transfer))""",
         "CREATE INDEX parcels_of ON parcels (transfer)",
+        # Which file of the spool has the state of a parcel, if the parcel has only a table of its pieces.
+        "CREATE TABLE spooled (agent TEXT NOT NULL, transfer BLOB NOT NULL, file TEXT, UNIQUE (agent, transfer))",
         "CREATE TABLE code (digest BLOB PRIMARY KEY, bundle BLOB NOT NULL)",
         *kept.TABLES,
     ),
@@ -72,11 +75,17 @@ class Journal:
 
     # Records
 
-    def write(self, record: Record, parcels: Sequence[bytes] = ()) -> "asyncio.Future[None]":
+    def write(
+        self, record: Record, parcels: Sequence[bytes] = (), files: Mapping[str, str] = MappingProxyType({})
+    ) -> "asyncio.Future[None]":
         """One transaction: the record, with Born, Prepare and Received the agents' bytes (in the order of the
-        cargo), and the removal of what it makes needless."""
+        cargo), and the removal of what it makes needless. `files`: by agent, where its state lies in the spool."""
         self._since_compacted += 1
-        return self._write(_insert(record), *_store(record, parcels), *self._clean(record))
+        spooled = [
+            ("INSERT OR REPLACE INTO spooled VALUES (?, ?, ?)", (agent, getattr(record, "transfer", BIRTH), file))
+            for agent, file in files.items()
+        ]
+        return self._write(_insert(record), *_store(record, parcels), *spooled, *self._clean(record))
 
     def _write(self, *statements: Statement) -> "asyncio.Future[None]":
         lazy, self._lazy = self._lazy, []
@@ -101,6 +110,19 @@ class Journal:
                 "its file was changed from outside: stop the host and restore a backup"
             )
         return bytes(rows[0][0])
+
+    async def file(self, transfer: bytes, agent: str) -> str:
+        """Where the state of that parcel lies in the spool."""
+        select = "SELECT file FROM spooled WHERE agent = ? AND transfer = ?"
+        rows = await self._database.read(select, (agent, transfer))
+        return str(rows[0][0]) if rows else ""
+
+    async def files(self) -> set[str]:
+        """Of all parcels that are kept."""
+        await self._write(
+            ("DELETE FROM spooled WHERE (agent, transfer) NOT IN (SELECT agent, transfer FROM parcels)", ())
+        )
+        return {file for (file,) in await self._database.read("SELECT file FROM spooled")}
 
     @property
     def due(self) -> bool:

@@ -27,14 +27,18 @@ class Surroundings(Protocol):
     def send(self, host: str, message: bytes) -> bool:
         """Over the link; False when there is none now."""
 
+    def stream(self, host: str, message: bytes) -> bool:
+        """The same for pieces of large states, which nothing else waits behind. False, too, when much waits already."""
+
     def verdict(self, host: str) -> Verdict:
         """The TMS's."""
 
     def key_of(self, host: str) -> bytes | None:
         """The registry's."""
 
-    def shortage(self, state_bytes: int) -> str | None:
-        """What this host lacks to take that much (the RMS's word), or None."""
+    def shortage(self, inline: int, spooled: int) -> str | None:
+        """What this host lacks to take states of so many bytes (the RMS's word), or None. Those that are spooled lie in
+        memory once."""
 
     def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
         """An agent is on `host` now, where `trail` leads; "" means that it ended here."""

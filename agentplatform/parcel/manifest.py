@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
+from agentplatform.parcel.freight import State, state_digest
 from ledger import codec
 from ledger.errors import Misuse, PeerFault
 from ledger.identity import KEY_BYTES, Identity, Signed
@@ -86,7 +87,7 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     epoch: int  # the agent's epoch at the destination
     birth: bytes  # encoded, signed Birth
     code: bytes  # digest of the code bundle
-    state: bytes  # digest of the captured state
+    state: bytes  # digest of the captured state, or of the table of its pieces
     luggage: bytes  # digest of what the daemon keeps for the agent (mail cursors, outbox)
     python: str  # "3.11": by-value classes and some pickles are tied to it
     expires: int  # milliseconds since 1970; a later OFFER is refused
@@ -96,13 +97,9 @@ class Parcel(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     """One agent on its way. `code` is None when the destination is known to have it."""
 
     manifest: bytes  # encoded Signed
-    state: bytes
+    state: State
     luggage: bytes
     code: bytes | None
-
-
-def state_digest(state: bytes) -> bytes:
-    return codec.digest("agentplatform/state", state)
 
 
 def luggage_digest(luggage: bytes) -> bytes:

@@ -7,12 +7,12 @@ synced before that; one that no record names is removed, at the latest when the 
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from agentplatform.parcel.freight import PIECE_BYTES, Freight
+from agentplatform.parcel.freight import PIECE_BYTES, Freight, Spooled, piece_digest
 from ledger.errors import Misuse, Unavailable
 
 T = TypeVar("T")
@@ -48,11 +48,8 @@ class Spool(Protocol):
     def remove(self, name: str) -> None:
         """For one that is gone already it does nothing."""
 
-    def names(self) -> set[str]:
-        """All files."""
-
-    def sweep(self, named: Collection[str]) -> list[str]:
-        """Removes what no record names, and nobody is about to write one for. Returns their names."""
+    def settled(self) -> set[str]:
+        """All files but those for which a record may be about to be written."""
 
 
 class FileSpool:
@@ -61,16 +58,15 @@ class FileSpool:
     def __init__(self, folder: Path, min_free: int = MIN_FREE_BYTES) -> None:
         """`min_free`: bytes that stay free on the disk."""
         self._folder, self._min_free = folder, min_free
-        self._fresh: set[str] = set()  # no durable record names them yet
         self._threads = ThreadPoolExecutor(THREADS, "spool")
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
+            self._settled = {path.name for path in folder.iterdir()}
         except OSError as error:
             raise Misuse(f"the folder {folder} cannot be made: {error.strerror}; see to the data folder") from None
 
     async def create(self, size: int) -> str:
         name = os.urandom(16).hex()
-        self._fresh.add(name)
         try:
             await self._do(lambda: self._reserve(name, size))
         except BaseException:
@@ -133,20 +129,14 @@ class FileSpool:
         await self._do(verify)
 
     def settle(self, name: str) -> None:
-        self._fresh.discard(name)
+        self._settled.add(name)
 
     def remove(self, name: str) -> None:
-        self._fresh.discard(name)
+        self._settled.discard(name)
         (self._folder / name).unlink(missing_ok=True)
 
-    def names(self) -> set[str]:
-        return {path.name for path in self._folder.iterdir()}
-
-    def sweep(self, named: Collection[str]) -> list[str]:
-        needless = sorted(self.names() - self._fresh - set(named))
-        for name in needless:
-            self.remove(name)
-        return needless
+    def settled(self) -> set[str]:
+        return self._settled.copy()
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
@@ -201,6 +191,15 @@ class MemorySpool:
         self.files[name] = bytearray(size)
         return name
 
+    def take(self, state: bytes) -> Spooled:
+        """As if a worker had written it."""
+        self._count += 1
+        name = f"{self._count:032x}"
+        self._fresh.add(name)
+        self.files[name] = bytearray(state)
+        pieces = (state[at : at + PIECE_BYTES] for at in range(0, len(state), PIECE_BYTES))
+        return Spooled(Freight(len(state), b"".join(map(piece_digest, pieces))), name)
+
     def descriptor(self, name: str, *, write: bool) -> int:
         raise Unavailable("a spool in memory has no files for workers")
 
@@ -237,14 +236,8 @@ class MemorySpool:
         self.files.pop(name, None)
         self._durable.pop(name, None)
 
-    def names(self) -> set[str]:
-        return set(self.files)
-
-    def sweep(self, named: Collection[str]) -> list[str]:
-        needless = sorted(self.names() - self._fresh - set(named))
-        for name in needless:
-            self.remove(name)
-        return needless
+    def settled(self) -> set[str]:
+        return self.files.keys() - self._fresh
 
     def crash(self) -> None:
         """Power loss. A file's name may stay where its bytes are lost: they read as zeros."""

@@ -21,6 +21,7 @@ class Channel(IntEnum):
     MAIL = 2  # between agents and clients
     ADVERT = 3  # resources, probes, whereabouts of agents
     COMMAND = 4  # what owners ask of their agents elsewhere
+    BULK = 5  # pieces of large states, which nothing else shall wait behind
 
 
 class Passport(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

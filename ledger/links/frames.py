@@ -24,6 +24,7 @@ SHARES = {
     Channel.MAIL: FRAME_BYTES,
     Channel.ADVERT: FRAME_BYTES,
     Channel.COMMAND: FRAME_BYTES,
+    Channel.BULK: FRAME_BYTES,
 }
 
 

@@ -99,17 +99,6 @@ async def test_an_inert_copy_does_nothing_until_it_is_activated(here: Station, t
     assert birth.agent not in there.runner._homes
 
 
-async def test_large_arrays_travel(here: Station, there: Station) -> None:
-    birth, code = await here.create(Painter, 20_000_000)
-    before = await here.call(birth.agent, "look")
-    state = await here.runner.capture(birth.agent, "there")
-    assert len(state) > 20_000_000
-    await there.runner.open(birth, code, state)
-    there.runner.activate(birth.agent, Arrival("there", 2, "here"))
-    assert await there.call(birth.agent, "look") == before
-    assert await there.call(birth.agent, "paint", 1) == 20_000_000
-
-
 async def test_an_exception_is_an_answer_and_a_traceback_for_the_owner(here: Station) -> None:
     birth, _ = await here.create(Counter)
     assert await here.ask(birth.agent, "fail") == Answer(False, codec.encode("KeyError: 'no such thing'"))

@@ -26,7 +26,9 @@ from agentplatform.mail import Change, Forwarded, Letter, Loose, Luggage, Post, 
 from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Answer, Checkpoint, Outgoing
+from agentplatform.parcel.freight import Stowed
 from agentplatform.parcel.manifest import Birth, code_digest, give_birth, open_birth
+from agentplatform.parcel.spool import MemorySpool
 from agentplatform.passes import Trail
 from agentplatform.replay import Replay
 from agentplatform.settings import Handoff as Deadlines
@@ -133,7 +135,7 @@ class EdgeHost:
     def __init__(self, world: "World", name: str, carrier: type[Carrier], gateway: type[Gateway]) -> None:
         self.world, self.name, self.alive = world, name, True
         self.identity = identity(name)
-        self.runner = RunnerTwin(name, self, world.runs, world.refuses[name], world.policy)
+        self.runner = RunnerTwin(name, self, world.runs, world.refuses[name], world.policy, world.spools[name])
         self.whereabouts = Whereabouts(passes.authentic(CHAIN, self.key_of))
         self.gateway = gateway()
         self.links = MemoryLinks(world.hub, name, self.identity.public, CHAIN)
@@ -176,6 +178,7 @@ class EdgeHost:
             self.runner,
             self,
             self.world.deadlines,
+            self.world.spools[self.name],
         )
         self.world.restored |= {
             load.agent for effect in effects if isinstance(effect, Restore) for load in effect.cargo
@@ -227,7 +230,10 @@ class EdgeHost:
         passport = self.world.registry.get(host)
         return None if passport is None else passport.key
 
-    def shortage(self, state_bytes: int) -> str | None:
+    def stream(self, host: str, message: bytes) -> bool:
+        return self._sender(Channel.BULK)(host, message)
+
+    def shortage(self, inline: int, spooled: int) -> str | None:
         return self.short
 
     def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
@@ -249,14 +255,14 @@ class EdgeHost:
 
     # Upcalls
 
-    def wants_to_go(self, agent: str, destination: str, state: bytes) -> None:
+    def wants_to_go(self, agent: str, destination: str, state: Stowed) -> None:
         def go() -> None:
             if agent in self.carrier.residents.known:
                 self.start(self._depart(agent, destination, state))
 
         self.gateway.release(agent, go)
 
-    async def _depart(self, agent: str, destination: str, state: bytes) -> None:
+    async def _depart(self, agent: str, destination: str, state: Stowed) -> None:
         try:
             await self.carrier.departures.depart([agent], destination, "its own wish", {agent: state})
         except PlatformError as error:
@@ -299,6 +305,8 @@ class EdgeHost:
         try:
             if channel is Channel.HANDOFF:
                 self.carrier.receive(host, message)
+            elif channel is Channel.BULK:
+                self.carrier.stream(host, message)
             elif channel is Channel.MAIL:
                 self.mailroom.receive(host, message)
             elif channel is Channel.COMMAND:
@@ -328,7 +336,8 @@ class EdgeHost:
             self.carrier.departures.lost(host)
             return
         self.tell(host, Residents(tuple(self.whereabouts.on(self.name))))
-        self.remind()
+        self.carrier.linked(host)
+        self.mailroom.resend()
 
     # For tests
 
@@ -381,6 +390,7 @@ class World:
         self.carrier, self.gateway = carrier, gateway
         self.hub = HeldHub()
         self.disks = {name: HeldDisk() for name in names}
+        self.spools = {name: MemorySpool() for name in names}
         self.hosts: dict[str, EdgeHost] = {}
         self.registry = {name: Passport(name, f"org-{name}", identity(name).public, "") for name in names}
         self.broken: list[str] = []  # promises that were not kept
@@ -477,6 +487,7 @@ class World:
         self.hub.hosts.pop(name, None)
         self.hub.review()
         self.disks[name].crash()
+        self.spools[name].crash()
 
     async def heal(self) -> None:
         """The faults are over: every host is up, every link too, and all who wait ask until nothing is in doubt."""

@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 
 from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Later, Outgoing
+from agentplatform.parcel.freight import MAX_INLINE_BYTES, Spooled, Stowed
 from agentplatform.parcel.manifest import Birth
+from agentplatform.parcel.spool import MemorySpool
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.errands import QUESTIONS_FROM
 from ledger import codec
@@ -60,8 +62,10 @@ class Runs:
 class RunnerTwin:
     """Implements agentplatform.runners.base.Runner."""
 
-    def __init__(self, host: str, upcalls: Upcalls, runs: Runs, refuses: dict[str, str], policy: str) -> None:
-        self.host, self.runs, self.policy = host, runs, policy
+    def __init__(
+        self, host: str, upcalls: Upcalls, runs: Runs, refuses: dict[str, str], policy: str, spool: MemorySpool
+    ) -> None:
+        self.host, self.runs, self.policy, self.spool = host, runs, policy, spool
         self.refuses = refuses  # agent -> why it cannot be opened here
         self.copies: dict[str, Copy] = {}
         self.asked: list[tuple[str, str]] = []  # (what, agent)
@@ -82,7 +86,7 @@ class RunnerTwin:
         self._run(birth.agent, copy)
         self._soon(birth.agent, lambda copy: self._checkpoint(birth.agent, copy))
 
-    async def open(self, birth: Birth, code: bytes, state: bytes) -> None:
+    async def open(self, birth: Birth, code: bytes, state: Stowed) -> None:
         self.asked.append(("open", birth.agent))
         if birth.agent in self.copies:
             raise Misuse(f"{birth.agent} runs here already")
@@ -97,7 +101,7 @@ class RunnerTwin:
             raise
         if self.copies.get(birth.agent) is not copy:
             raise Misuse(f"{birth.agent} was discarded while it was opened")
-        copy.state = codec.decode(state, dict)
+        copy.state = codec.decode(bytes(self.spool.files[state.file]) if isinstance(state, Spooled) else state, dict)
 
     def activate(self, agent: str, arrival: Arrival) -> None:
         self.asked.append(("activate", agent))
@@ -107,7 +111,7 @@ class RunnerTwin:
         copy.state["arrivals"].append([arrival.host, arrival.epoch])
         self._run(agent, copy)
 
-    async def capture(self, agent: str, destination: str) -> bytes:
+    async def capture(self, agent: str, destination: str) -> Stowed:
         self.asked.append(("capture", agent))
         if agent not in self.copies:
             raise Misuse(f"{agent} is not here")
@@ -119,13 +123,14 @@ class RunnerTwin:
         assert copy.phase == RUNNING
         return self.freeze(agent)
 
-    def freeze(self, agent: str) -> bytes:
+    def freeze(self, agent: str) -> Stowed:
         copy = self.copies[agent]
         copy.phase = FROZEN
         copy.inbox, copy.calling = [], None
         self.known.pop(agent, None)
         self.runs.end(agent, self.host)
-        return codec.encode(copy.state)
+        raw = codec.encode(copy.state)
+        return self.spool.take(raw) if len(raw) > MAX_INLINE_BYTES else raw
 
     def thaw(self, agent: str, failure: str | None, arrival: Arrival | None = None) -> None:
         self.asked.append(("thaw", agent))

@@ -68,8 +68,8 @@ class Station:
 
     def __init__(self, host: str, settings: WorkerSettings = SMALL) -> None:
         self.host, self.ups = host, Recorder()
-        self._folder = Path(tempfile.gettempdir()) / f"spool-{os.urandom(8).hex()}"
-        self.spool = FileSpool(self._folder)
+        self.folder = Path(tempfile.gettempdir()) / f"spool-{os.urandom(8).hex()}"
+        self.spool = FileSpool(self.folder)
         self.runner = ProcessRunner(self.ups, self.spool, settings)
         self._tickets = iter(range(1, 1 << 30))
 
@@ -80,7 +80,7 @@ class Station:
     async def __aexit__(self, *error: object) -> None:
         await self.runner.stop()
         self.spool.close()
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self.folder)
 
     async def create(self, cls: type[Agent], init: Any = None, owner: Identity = OWNER) -> tuple[Birth, bytes]:
         birth, code = born(cls, owner)

@@ -6,10 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from agentplatform.custody.journal import Journal
-from agentplatform.mail import MAX_BODY_BYTES, Change, Letter, Loose, Luggage, Sent
+from agentplatform.mail import MAX_BODY_BYTES, Letter, Luggage, Sent
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.sender import RESERVED_NUMBERS
-from agentplatform.messages import Answer, Delivery, Outgoing
+from agentplatform.messages import Answer, Outgoing
 from agentplatform.whereabouts import Located
 from ledger import codec
 from ledger.disk import MemoryDisk

@@ -65,7 +65,7 @@ async def test_what_has_no_room_is_refused_before_it_is_taken(tmp_path: Path) ->
         await narrow.create(SIZE)
     with pytest.raises(Unavailable, match="has no room on the disk"):
         await MemorySpool(room=SIZE - 1).create(SIZE)
-    assert not spool.names()
+    assert not list((tmp_path / "spool").iterdir())
 
 
 async def test_the_room_is_taken_at_once(tmp_path: Path) -> None:
@@ -76,22 +76,24 @@ async def test_the_room_is_taken_at_once(tmp_path: Path) -> None:
     assert (tmp_path / "spool").stat().st_mode & 0o777 == 0o700
 
 
-async def test_a_sweep_removes_what_no_record_names(spool: Spool) -> None:
-    fresh, settled, named = [await filled(spool) for _ in range(3)]
+async def test_files_count_when_their_records_are_durable(spool: Spool) -> None:
+    fresh, settled = [await filled(spool) for _ in range(2)]
     spool.settle(settled)
-    spool.settle(named)
-    assert spool.sweep({named}) == [settled]
-    assert spool.names() == {fresh, named}
+    assert spool.settled() == {settled}
     spool.remove(fresh)
-    spool.remove(fresh)
-    assert spool.names() == {named}
+    spool.remove(settled)
+    spool.remove(settled)
+    assert not spool.settled()
+    for name in (fresh, settled):
+        with pytest.raises(Unavailable):
+            await spool.get(name, FREIGHT, 0)
 
 
-async def test_what_was_there_at_the_start_is_swept(tmp_path: Path) -> None:
-    orphan, named = [await filled(FileSpool(tmp_path / "spool")) for _ in range(2)]
+async def test_what_was_there_at_the_start_is_known(tmp_path: Path) -> None:
+    first = await filled(FileSpool(tmp_path / "spool"))
     later = FileSpool(tmp_path / "spool")
-    assert later.sweep({named}) == [orphan]
-    assert later.names() == {named}
+    assert later.settled() == {first}
+    assert await later.get(first, FREIGHT, 2) == PIECES[2]
 
 
 async def test_after_a_loss_of_power_the_twin_has_what_was_synced() -> None:

@@ -12,7 +12,7 @@ from msgspec import Meta
 from msgspec.structs import asdict, astuple
 
 from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Later, Outgoing
-from agentplatform.parcel.freight import Freight
+from agentplatform.parcel.freight import MAX_INLINE_BYTES, Freight
 from agentplatform.runners.place import DIGEST_BYTES, MAX_BODY_BYTES, MAX_NAME, MAX_PIECES, MAX_STATE_BYTES, PIECE_BYTES
 from ledger.errors import PeerFault
 
@@ -24,6 +24,7 @@ Name = Annotated[str, Meta(max_length=MAX_NAME)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Body = Annotated[bytes, Meta(max_length=MAX_BODY_BYTES)]
 State = Annotated[bytes, Meta(max_length=MAX_STATE_BYTES)]
+Inline = Annotated[bytes, Meta(max_length=MAX_INLINE_BYTES)]
 Number = Annotated[int, Meta(ge=0, le=(1 << 62))]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Digest = Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
@@ -115,7 +116,7 @@ class Ready(_Frame, frozen=True):
 
 class Done(_Frame, frozen=True):
     ask: Number
-    state: State | Freight  # of a Capture; else empty
+    state: Inline | Freight  # of a Capture; else empty
 
 
 class Refused(_Frame, frozen=True):
@@ -129,7 +130,7 @@ class Refused(_Frame, frozen=True):
 class WantsToGo(_Frame, frozen=True):
     agent: Name
     destination: Name
-    state: State | Freight
+    state: Inline | Freight
 
 
 class NeedsFile(_Frame, frozen=True):

@@ -17,9 +17,8 @@ from agentplatform.history import History
 from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
 from agentplatform.parcel import state as states
 from agentplatform.parcel.bundle import Contents, Module
-from agentplatform.parcel.freight import MAX_FREIGHT_BYTES, Freight, Spooled, Stowed, travelling
+from agentplatform.parcel.freight import MAX_FREIGHT_BYTES, MAX_INLINE_BYTES, Freight, Spooled, Stowed, travelling
 from agentplatform.parcel.importer import Code
-from agentplatform.runners.place import MAX_STATE_BYTES
 from agentplatform.runners.process import wire
 from agentplatform.runners.resident import Resident, current, words
 from agentplatform.runners.witness import WitnessedResident
@@ -154,7 +153,7 @@ class Worker(asyncio.Protocol):
 
     async def _pack(self, agent: str, parts: Sequence[states.Part]) -> Stowed:
         """The state itself when it is small; else it is written to a file that the daemon lends."""
-        if states.size(parts) <= MAX_STATE_BYTES:
+        if states.size(parts) <= MAX_INLINE_BYTES:
             return states.join(parts)
         parts = states.for_file(parts)
         size = states.size(parts)

@@ -1,0 +1,157 @@
+"""The destination's side of a large state on its way: asks for its pieces, verifies them, writes them to the spool."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+
+from agentplatform.custody.pieces import WINDOW, Fetch, Piece
+from agentplatform.parcel.freight import PIECE_BYTES, Freight, Spooled
+from agentplatform.parcel.spool import Spool
+from ledger import codec
+from ledger.errors import PeerFault, PlatformError, Unavailable
+
+Key = tuple[bytes, str]  # transfer and agent
+
+
+class _Haul(msgspec.Struct, eq=False):
+    """One large state that comes."""
+
+    source: str
+    freight: Freight
+    arrived: "asyncio.Future[None]"
+    heard: float  # when a piece came last, by the loop's clock
+    file: str = ""
+    next: int = 0  # the first piece that was not asked for yet
+    asked: set[int] = msgspec.field(default_factory=set)  # and not there yet
+    storing: set[int] = msgspec.field(default_factory=set)
+    unsaid: bool = False  # a request did not leave
+
+
+class Fetches:
+    def __init__(self, spool: Spool, stream: Callable[[str, bytes], bool], patience: float) -> None:
+        """`patience`: seconds that it waits for the next piece."""
+        self._spool, self._stream, self._patience = spool, stream, patience
+        self._hauls: dict[Key, _Haul] = {}
+        self._turns: dict[str, asyncio.Lock] = {}  # by source: one state at a time has the window
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def fetch(self, source: str, transfer: bytes, agent: str, freight: Freight) -> Spooled:
+        """Brings a state into the spool; `finish` is to be called when it was opened.
+
+        Raises Unavailable when there is no room, or nothing comes; PeerFault for a piece that is not what was signed.
+        Then nothing is left of it.
+        """
+        loop = asyncio.get_running_loop()
+        haul = _Haul(source, freight, loop.create_future(), loop.time())
+        self._hauls[transfer, agent] = haul
+        try:
+            async with self._turns.setdefault(source, asyncio.Lock()):
+                if not haul.arrived.done():
+                    haul.file = await self._spool.create(freight.size)
+                haul.heard = loop.time()
+                self._ask_more((transfer, agent), haul)
+                await haul.arrived
+        except BaseException:
+            self._hauls.pop((transfer, agent), None)
+            if haul.file:
+                self._spool.remove(haul.file)
+            raise
+        return Spooled(freight, haul.file)
+
+    def receive(self, host: str, piece: Piece) -> None:
+        """Raises PeerFault for what nobody asked that host for."""
+        key = piece.transfer, piece.agent
+        haul = self._hauls.get(key)
+        if haul is None:
+            return  # it was called off meanwhile
+        if haul.source != host or len(piece.body) > PIECE_BYTES:
+            raise PeerFault(host, f"sent a piece of {piece.agent} that it was not asked for")
+        if piece.number not in haul.asked or piece.number in haul.storing or haul.arrived.done():
+            return  # it was asked for twice: a link broke in between
+        haul.heard = asyncio.get_running_loop().time()
+        haul.storing.add(piece.number)
+        task = asyncio.get_running_loop().create_task(self._store(key, haul, piece))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cancel(self, transfer: bytes, reason: str) -> None:
+        """The handoff is off."""
+        for _, haul in self._of(transfer):
+            _fail(haul, Unavailable(reason))
+
+    def finish(self, transfer: bytes) -> None:
+        """All states of the transfer are here and opened, or it failed."""
+        for key, _ in list(self._of(transfer)):
+            del self._hauls[key]
+
+    def linked(self, host: str) -> None:
+        """A new link to it: what was asked for over the old one is lost."""
+        for key, haul in self._hauls.items():
+            if haul.source == host:
+                self._ask(key, haul, haul.asked - haul.storing)
+
+    def remind(self) -> None:
+        """From time to time: tells the sources that all is well, and gives up what does not come."""
+        now = asyncio.get_running_loop().time()
+        for key, haul in list(self._hauls.items()):
+            if haul.asked and not haul.storing and now - haul.heard > self._patience:
+                _fail(haul, Unavailable(f"{haul.source} sent nothing of {key[1]} for {self._patience:g} s"))
+            elif haul.unsaid:
+                self._ask(key, haul, haul.asked - haul.storing)
+            else:
+                self._stream(haul.source, codec.encode(Fetch(*key, 0, 0)))
+
+    async def _store(self, key: Key, haul: _Haul, piece: Piece) -> None:
+        try:
+            good = await self._spool.put(haul.file, haul.freight, piece.number, piece.body)
+        except PlatformError as error:
+            _fail(haul, error)
+            return
+        if not good:
+            _fail(haul, PeerFault(haul.source, f"sent piece {piece.number} of {key[1]}, which is not what it signed"))
+            return
+        haul.asked.discard(piece.number)
+        haul.storing.discard(piece.number)
+        self._ask_more(key, haul)
+
+    def _ask_more(self, key: Key, haul: _Haul) -> None:
+        if haul.arrived.done():
+            return
+        upto = min(haul.freight.count, haul.next + WINDOW - len(haul.asked))
+        new = range(haul.next, upto)
+        haul.next = max(upto, haul.next)
+        haul.asked.update(new)
+        if new:
+            self._ask(key, haul, new)
+        elif not haul.asked:
+            haul.arrived.set_result(None)
+
+    def _ask(self, key: Key, haul: _Haul, numbers: Iterable[int]) -> None:
+        # Once one did not leave, all are asked for again when it can.
+        haul.unsaid = not all(
+            [self._stream(haul.source, codec.encode(Fetch(*key, run.start, len(run)))) for run in _runs(numbers)]
+        )
+
+    def _of(self, transfer: bytes) -> Iterator[tuple[Key, _Haul]]:
+        return ((key, haul) for key, haul in self._hauls.items() if key[0] == transfer)
+
+
+def _fail(haul: _Haul, error: PlatformError) -> None:
+    if not haul.arrived.done():
+        haul.arrived.set_exception(error)
+        haul.arrived.exception()  # it may not be waited for yet, or any more
+
+
+def _runs(numbers: Iterable[int]) -> Iterator[range]:
+    """The same numbers, as ranges that are as long as can be."""
+    run = range(0)
+    for number in sorted(numbers):
+        if run and number == run.stop:
+            run = range(run.start, number + 1)
+            continue
+        if run:
+            yield run
+        run = range(number, number + 1)
+    if run:
+        yield run
