@@ -31,6 +31,14 @@ class Errand(Agent):
     def pass_on(self, message: Message) -> Any:
         return self.delegate(message, message.body, "hold", "please")
 
+    @handles("join")
+    def join(self, topic: str) -> None:
+        self.subscribe(topic)
+
+    @handles("tell")
+    def tell(self, topic: str, name: str) -> None:
+        self.multicast(topic, "ring", name)
+
     @handles("go")
     def go(self, host: str) -> None:
         self.dispatch(host)
