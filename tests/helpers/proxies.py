@@ -13,6 +13,7 @@ class Proxies:
 
     def __init__(self) -> None:
         self.targets: dict[str, str] = {}  # host -> where it listens now
+        self.slowness = 0.0  # seconds that each piece is held back, on all ways
         self._servers: dict[tuple[str, str], asyncio.Server] = {}
         self._ports: dict[tuple[str, str], int] = {}
         self._deaf: set[tuple[str, str]] = set()  # (from, to): bytes that are held back
@@ -90,6 +91,8 @@ class Proxies:
     async def _pump(self, way: tuple[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while piece := await reader.read(CHUNK):
+                if self.slowness:
+                    await asyncio.sleep(self.slowness)
                 while way in self._deaf:
                     await self._changed.wait()
                 writer.write(piece)

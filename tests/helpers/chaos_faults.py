@@ -1,0 +1,161 @@
+"""What the chaos driver does to hosts that run: one function a fault. Each has healed what it did when it returns."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from benchmarks.chaos_host import CLOCK
+from tests.helpers.chaos_hosts import ChaosHosts
+from tests.helpers.losing_disk import FAILING, FULL, SLOW
+
+Fault = Callable[[ChaosHosts], Awaitable[None]]
+
+
+async def killed(hosts: ChaosHosts) -> None:
+    host = hosts.random.choice(hosts.names)
+    await hosts.kill(host)
+    await _a_while(hosts, 1.0)
+    await hosts.start_all()
+
+
+async def power_lost(hosts: ChaosHosts) -> None:
+    await hosts.kill(hosts.random.choice(hosts.names), power=True)
+    await _a_while(hosts, 1.0)
+    await hosts.start_all()
+
+
+async def power_lost_in_two_places(hosts: ChaosHosts) -> None:
+    await hosts.kill(*hosts.random.sample(hosts.names, 2), power=True)
+    await hosts.start_all()
+
+
+async def power_lost_everywhere(hosts: ChaosHosts) -> None:
+    await hosts.kill(*hosts.names, power=True)
+    await hosts.start_all()
+
+
+async def killed_in_a_slow_sync_and_again_with_the_power(hosts: ChaosHosts) -> None:
+    """What a restart found was not durable: it must not have acted on that."""
+    host = hosts.random.choice(hosts.names)
+    slow = _ask_for(hosts, host, SLOW, "0.4")
+    await _a_while(hosts, 1.0)
+    await hosts.kill(host)
+    await hosts.start(host)
+    await asyncio.sleep(hosts.random.uniform(0, 0.3))
+    await hosts.kill(host, power=True)
+    slow.unlink()
+    await hosts.start_all()
+
+
+async def stopped(hosts: ChaosHosts) -> None:
+    host = hosts.random.choice(hosts.names)
+    hosts.history.write("fault", fault="stop", on=host)
+    wake = hosts.pause(host)
+    await _a_while(hosts, 3.0)
+    wake()
+    hosts.history.write("fault", fault="wake", on=host)
+
+
+async def partitioned(hosts: ChaosHosts) -> None:
+    some = hosts.random.sample(hosts.names, hosts.random.choice((1, 2)))
+    others = [host for host in hosts.names if host not in some]
+    hosts.history.write("fault", fault="cut", between=[some, others])
+    hosts.proxies.cut(some, others)
+    await _a_while(hosts, 3.0)
+    hosts.proxies.heal()
+
+
+async def muted(hosts: ChaosHosts) -> None:
+    """A partition of one way."""
+    host = hosts.random.choice(hosts.names)
+    hosts.history.write("fault", fault="mute", on=host)
+    hosts.proxies.mute([host], hosts.names)
+    await _a_while(hosts, 3.0)
+    hosts.proxies.heal()
+
+
+async def cut_and_killed(hosts: ChaosHosts) -> None:
+    """A handoff is in doubt while one of its hosts is gone, too."""
+    host = hosts.random.choice(hosts.names)
+    others = [other for other in hosts.names if other != host]
+    hosts.history.write("fault", fault="cut", between=[[host], others])
+    hosts.proxies.cut([host], others)
+    await hosts.kill(host, power=hosts.random.random() < 0.5)
+    await hosts.start_all()
+    await _a_while(hosts, 1.0)
+    hosts.proxies.heal()
+
+
+async def slowed(hosts: ChaosHosts) -> None:
+    hosts.history.write("fault", fault="slow")
+    hosts.proxies.slowness = hosts.random.uniform(0.02, 0.2)
+    await _a_while(hosts, 2.0)
+    hosts.proxies.slowness = 0.0
+
+
+async def clock_jumped(hosts: ChaosHosts) -> None:
+    host = hosts.random.choice(hosts.names)
+    seconds = hosts.random.choice((-3600, -30, 30, 3600))
+    hosts.history.write("fault", fault="clock", on=host, seconds=seconds)
+    wrong = _ask_for(hosts, host, CLOCK, str(seconds))
+    await _a_while(hosts, 3.0)
+    wrong.unlink()
+
+
+async def disk_full(hosts: ChaosHosts) -> None:
+    host = hosts.random.choice(hosts.names)
+    full = _ask_for(hosts, host, FULL)
+    await hosts.ends(host, hosts.random.uniform(0.5, 2.0))
+    full.unlink()
+    await hosts.start_all()
+
+
+async def fsync_failed(hosts: ChaosHosts) -> None:
+    """What it did not sync may be there, or not."""
+    host = hosts.random.choice(hosts.names)
+    failing = _ask_for(hosts, host, FAILING)
+    ended = await hosts.ends(host, 3.0)
+    failing.unlink()
+    if ended:
+        await hosts.kill(host, power=hosts.random.random() < 0.5)
+    await hosts.start_all()
+
+
+async def disk_slow(hosts: ChaosHosts) -> None:
+    host = hosts.random.choice(hosts.names)
+    slow = _ask_for(hosts, host, SLOW, "0.15")
+    await _a_while(hosts, 2.0)
+    if hosts.random.random() < 0.7:
+        await hosts.kill(host, power=True)
+    slow.unlink()
+    await hosts.start_all()
+
+
+FAULTS: tuple[Fault, ...] = (
+    killed,
+    power_lost,
+    power_lost_in_two_places,
+    power_lost_everywhere,
+    killed_in_a_slow_sync_and_again_with_the_power,
+    stopped,
+    partitioned,
+    muted,
+    cut_and_killed,
+    slowed,
+    clock_jumped,
+    disk_full,
+    fsync_failed,
+    disk_slow,
+)
+
+
+def _ask_for(hosts: ChaosHosts, host: str, name: str, text: str = "") -> Path:
+    hosts.history.write("fault", fault=name, on=host)
+    file = hosts.home(host).folder / name
+    file.write_text(text)
+    return file
+
+
+async def _a_while(hosts: ChaosHosts, most: float) -> None:
+    """How long a fault lasts; nothing waits for it."""
+    await asyncio.sleep(hosts.random.uniform(0.1, most))

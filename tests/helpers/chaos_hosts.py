@@ -1,0 +1,185 @@
+"""The four hosts of the chaos driver: real daemons behind relays, killed, stopped and started again."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import psutil
+
+from agentplatform.consortium import COMPASS, found
+from agentplatform.frontdoor.client import Host, connect
+from agentplatform.history import HostHistory
+from agentplatform.settings import Home
+from benchmarks.chaos_host import VIA
+from ledger.errors import PlatformError
+from tests.helpers.losing_disk import lose_power
+from tests.helpers.proxies import Proxies
+
+START_SECONDS, END_SECONDS = 60.0, 10.0  # bounds for what is broken, not measures
+CALLERS = 24  # calls at a time
+SETTINGS = "[handoff]\noffer_deadline = 2.0\nremind_every = 0.3\n\n[workers]\nwarm = 1\npreload = []\n"
+
+
+class ChaosHosts:
+    """Use it with `async with`. What it does is written to the driver's own history."""
+
+    def __init__(self, root: Path, history: Path, random: Random, mutant: str | None) -> None:
+        self.names = COMPASS
+        self.random, self.proxies = random, Proxies()
+        self.history = HostHistory(history, "driver")
+        self._root, self._folder, self._mutant = root, history, mutant
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._starts = 0
+        self._callers = ThreadPoolExecutor(CALLERS)
+        self._hosts: dict[str, Host] = {}
+
+    def home(self, host: str) -> Home:
+        return Home(self._root / "hosts" / host)
+
+    async def __aenter__(self) -> "ChaosHosts":
+        homes = found(self._root, self.names)
+        await self.proxies.start(self.names)
+        for home in homes:
+            settings = home.settings()
+            self.proxies.targets[settings.host] = settings.listen
+            before, _, _ = home.settings_file.read_text().partition("[workers]")
+            home.settings_file.write_text(before + SETTINGS)
+            (home.folder / VIA).write_text(json.dumps(self.proxies.via(settings.host)))
+        try:
+            await asyncio.gather(*map(self.start, self.names))
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        for process in self._processes.values():
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+        await asyncio.gather(*(self._end(host) for host in self._processes))
+        await self.proxies.stop()
+        for host in self.names:
+            self.home(host).socket.unlink(missing_ok=True)
+        self._callers.shutdown(wait=False)
+
+    # Their lives
+
+    def up(self) -> list[str]:
+        return [host for host, process in self._processes.items() if process.poll() is None]
+
+    async def start(self, host: str) -> None:
+        """Returns when it answers. One that ends at once is started again: it may have met a fault that lasts."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if host not in self.up():
+                self._spawn(host)
+            with suppress(PlatformError):
+                await self._in_thread(lambda: self._host(host).call("hello", patience=2.0))
+                return
+            await asyncio.sleep(0.05)
+        raise RuntimeError(f"{host} does not start:\n{self.home(host).log.read_text()[-2000:]}")
+
+    def _spawn(self, host: str) -> None:
+        self._starts += 1
+        home = self.home(host)
+        command = ["-m", "benchmarks.chaos_host", "--home", str(home.folder), "--history", str(self._folder)]
+        mutant = [] if self._mutant is None else ["--mutant", self._mutant]
+        with home.log.open("ab") as log:
+            self._processes[host] = subprocess.Popen(
+                [sys.executable, *command, *mutant, "--seed", f"{self.random.random()} {host} {self._starts}"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    async def kill(self, *hosts: str, power: bool = False) -> None:
+        """SIGKILL, and waits until all that they had started is gone; with `power` what was not synced is lost."""
+        for host in hosts:
+            process = self._processes[host]
+            tree = _tree(process.pid)
+            process.kill()
+            await self._in_thread(process.wait)
+            await self._in_thread(lambda tree=tree: psutil.wait_procs(tree, END_SECONDS))  # type: ignore[misc]
+            self.history.write("fault", fault="kill", on=host)
+        for host in hosts if power else ():
+            lost = lose_power(self.home(host).data, self.random)
+            self.history.write("fault", fault="power loss", on=host, bytes=lost)
+
+    async def start_all(self) -> None:
+        """Those that were killed, or ended by themselves."""
+        await asyncio.gather(*map(self.start, set(self.names) - set(self.up())))
+
+    async def ends(self, host: str, seconds: float) -> bool:
+        """Whether the daemon ends by itself within `seconds`."""
+        with suppress(subprocess.TimeoutExpired):
+            await self._in_thread(lambda: self._processes[host].wait(seconds))
+        return host not in self.up()
+
+    def pause(self, host: str) -> Callable[[], None]:
+        """SIGSTOP for the host and all its processes; call what is returned to wake them."""
+        tree = [psutil.Process(self._processes[host].pid), *_tree(self._processes[host].pid)]
+        _signal(tree, signal.SIGSTOP)
+        return lambda: _signal(tree, signal.SIGCONT)
+
+    async def _end(self, host: str) -> None:
+        process = self._processes[host]
+        tree = _tree(process.pid)
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            await self._in_thread(lambda: process.wait(END_SECONDS))
+        for each in (process, *tree):
+            with suppress(ProcessLookupError, psutil.NoSuchProcess):
+                each.kill()
+        await self._in_thread(process.wait)
+
+    # What is asked of them
+
+    async def call(self, host: str, verb: str, *, patience: float = 5.0, **arguments: Any) -> Any:
+        return await self._in_thread(lambda: self._host(host).call(verb, patience=patience, **arguments))
+
+    async def create(self, host: str, agent: Any, name: str, init: Any) -> str:
+        return str((await self._in_thread(lambda: self._host(host).create(agent, name, init))).id)
+
+    async def ask(self, host: str, agent: str, kind: str, body: Any, patience: float) -> Any:
+        """Raises PlatformError."""
+
+        def ask() -> Any:
+            return self._host(host).agent(agent).call(kind, body, patience=patience)
+
+        return await self._in_thread(ask)
+
+    def client(self, host: str) -> str:
+        return self._host(host).client
+
+    def _host(self, host: str) -> Host:
+        if host not in self._hosts:
+            self._hosts[host] = connect(host, root=self._root)
+        return self._hosts[host]
+
+    async def _in_thread(self, act: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._callers, act)
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    try:
+        found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+        return found
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _signal(processes: Iterable[psutil.Process], number: int) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            os.kill(process.pid, number)

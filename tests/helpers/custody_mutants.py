@@ -1,0 +1,124 @@
+"""Daemons with one rule of docs/custody.md left out each: what the chaos driver must catch.
+
+They are put in place by benchmarks.chaos_host, from outside: production code knows no switch for them. Those of the
+pure machine are shared with the exhaustive exploration (tests.helpers.handoff_mutants).
+"""
+
+import asyncio
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from agentplatform import environment
+from agentplatform.custody import carry
+from agentplatform.custody.arrivals import Arrivals
+from agentplatform.custody.departures import Departures
+from agentplatform.custody.events import Effect, Resume
+from agentplatform.custody.handoff import Handoff
+from agentplatform.custody.journal import Journal
+from agentplatform.custody.messages import Cargo, HandoffMessage, Offer
+from agentplatform.custody.records import Active
+from agentplatform.custody.state import Open
+from agentplatform.mail import Change, Letter, Reply
+from agentplatform.mailbox import Mailbox
+from agentplatform.mailroom import room
+from ledger import codec
+from tests.helpers import handoff_mutants
+
+
+class ResumesAfterCommit(Handoff):
+    """The source lets the agents go on while COMMIT is on its way to the disk."""
+
+    def _commit(self, transfer: bytes, held: Open) -> list[Effect]:
+        return [*super()._commit(transfer, held), Resume(transfer, held.peer, held.cargo, "it takes so long")]
+
+
+class CleansTooEarly(Journal):
+    """The parcel goes when ACTIVE is written, as if the agent were safe by then."""
+
+    def _clean(self, record: Any) -> Any:
+        gone = [("DELETE FROM parcels WHERE transfer = ?", (record.transfer,))] if isinstance(record, Active) else []
+        return [*super()._clean(record), *gone]
+
+
+class AnswersTooEarly(Journal):
+    """What an agent did leaves before the transaction is durable."""
+
+    def checkpoint(self, agent: str, change: Change) -> "asyncio.Future[None]":
+        super().checkpoint(agent, change)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+
+class DropsItsSpool(Departures):
+    """[L6] The mail goes with the offer, and at the end all that waits counts as handed over."""
+
+    def send(self, to: str, message: HandoffMessage) -> None:
+        journey = self._journeys.get(message.transfer)
+        if isinstance(message, Offer) and journey is not None:
+            journey.mail = self._mail(journey.cargo)
+        super().send(to, message)
+
+    def release(self, to: str, cargo: tuple[Cargo, ...]) -> None:
+        for load in cargo:
+            if load.agent in self._residents.known:
+                for letter in self._mailroom.waiting(load.agent):
+                    taken = Reply(
+                        letter.receiver, letter.sender, letter.sequence, letter.origin, True, codec.encode(None)
+                    )
+                    self._mailroom.route(taken)
+        super().release(to, cargo)
+
+
+class LeavesCursorsBehind(Arrivals):
+    """[L7] How far the agent has read does not travel with it."""
+
+    def verify(self, host: str, offer: Offer) -> None:
+        super().verify(host, offer)
+        for guest in self._offered[offer.transfer]:
+            guest.luggage.senders.clear()
+
+
+class TakesGaps(Mailbox):
+    """[L8] A letter is taken though the one before it is missing."""
+
+    def take(self, letter: Letter) -> Any:
+        return super().take(msgspec.structs.replace(letter, settled=letter.sequence - 1))
+
+
+class Mutant(msgspec.Struct, frozen=True):
+    patches: Mapping[ModuleType, Mapping[str, type]] = {}
+    disk: tuple[str, ...] = ()  # what its disk lacks (tests.helpers.losing_disk)
+
+    def apply(self) -> None:
+        """To this process."""
+        for module, parts in self.patches.items():
+            for name, part in parts.items():
+                assert hasattr(module, name)
+                setattr(module, name, part)
+
+
+def _machine(kind: type[Handoff]) -> Mutant:
+    return Mutant({environment: {"Handoff": kind}})
+
+
+MUTANTS: dict[str, Mutant] = {
+    "fsync-off": Mutant(disk=("syncs",)),
+    "L1": _machine(handoff_mutants.ForgetsWhoWasHere),
+    "L2": Mutant(disk=("syncs_first",)),
+    "L3": _machine(handoff_mutants.ForgetsTheAbort),
+    "L4": _machine(handoff_mutants.NotifiesBeforeCommit),
+    "L5": _machine(handoff_mutants.DropsWhatItAccepted),
+    "L6": Mutant({carry: {"Departures": DropsItsSpool}}),
+    "L7": Mutant({carry: {"Arrivals": LeavesCursorsBehind}}),
+    "L8": Mutant({room: {"Mailbox": TakesGaps}}),
+    "L9": _machine(handoff_mutants.DiscardsActiveCopies),
+    "activates-on-its-own": _machine(handoff_mutants.ActivatesOnItsOwn),
+    "resumes-after-commit": _machine(ResumesAfterCommit),
+    "acknowledges-too-early": _machine(handoff_mutants.AcknowledgesTooEarly),
+    "cleans-too-early": Mutant({environment: {"Journal": CleansTooEarly}}),
+    "answers-too-early": Mutant({environment: {"Journal": AnswersTooEarly}}),
+}

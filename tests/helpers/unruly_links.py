@@ -1,0 +1,44 @@
+"""Links that dial through the driver's relays, and say things twice, late, and in another order."""
+
+import asyncio
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+import msgspec
+
+from ledger.links.base import Channel, Passport
+from ledger.links.tls import TlsLinks
+
+UNRULY = (Channel.HANDOFF, Channel.MAIL)
+TWICE, SLOW, LATE = 0.05, 0.1, 0.05  # shares of the messages
+SLOW_SECONDS, LATE_SECONDS = 0.03, 3.0
+
+
+def unruly(via: Mapping[str, str], random: Random) -> type[TlsLinks]:
+    """`via`: where the relays to those hosts are that this one dials."""
+
+    class UnrulyLinks(TlsLinks):
+        def admit(self, registry: Mapping[str, Passport]) -> None:
+            there = {
+                host: msgspec.structs.replace(passport, address=via.get(host, passport.address))
+                for host, passport in registry.items()
+            }
+            super().admit(there)
+
+        def send(self, host: str, channel: Channel, message: bytes) -> bool:
+            if channel not in UNRULY:
+                return super().send(host, channel, message)
+            if random.random() < TWICE:
+                super().send(host, channel, message)
+            if random.random() < LATE:  # once more, when nobody expects it
+                self._later(random.uniform(0.2, LATE_SECONDS), host, channel, message)
+            if random.random() < SLOW and host in self.up():
+                self._later(random.uniform(0.001, SLOW_SECONDS), host, channel, message)
+                return True
+            return super().send(host, channel, message)
+
+        def _later(self, seconds: float, *what: Any) -> None:
+            asyncio.get_running_loop().call_later(seconds, super().send, *what)
+
+    return UnrulyLinks
