@@ -295,7 +295,7 @@ async def test_a_lying_worker_is_believed_in_nothing(here: Station) -> None:
     handle = here.runner._homes[birth.agent]
     lies: list[wire.Up] = [
         wire.Printed(other.agent, "out", "lie"),
-        wire.Sent(other.agent, "deep", "lie", b"", None, True, False, False),
+        wire.Sent(other.agent, "deep", "lie", b"", None, True, False, False, None, False, False),
         wire.Handled(birth.agent, 999, True, b"lie"),
         wire.WantsToEnd("nobody"),
         wire.Done(12345, b"lie"),

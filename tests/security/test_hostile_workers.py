@@ -53,8 +53,8 @@ class Villain(Agent):
                 os.mkdir("d")
                 os.chdir("d")
         if message.kind == "garble":
-            self.tell(wire.Sent(self.id, "deep", "odd", b"\xc1", None, True, False, False))
-            self.tell(wire.Sent(self.id, "deep", "odd", b"\x92\x01", 7, True, False, False))
+            self.tell(wire.Sent(self.id, "deep", "odd", b"\xc1", None, True, False, False, None, False, False))
+            self.tell(wire.Sent(self.id, "deep", "odd", b"\x92\x01", 7, True, False, False, None, False, False))
         return self.twins
 
     def daemonise(self) -> int:
@@ -199,7 +199,7 @@ async def test_what_an_agent_sends_before_it_was_known_is_limited(
 ) -> None:
     monkeypatch.setattr(handles, "MAX_EARLY_BYTES", 1 << 20)
     line.held.early = []
-    sent = wire.Sent("villain", "deep", "flood", bytes(500 << 10), None, True, False, False)
+    sent = wire.Sent("villain", "deep", "flood", bytes(500 << 10), None, True, False, False, None, False, False)
     line.says(sent, sent)
     assert not line.broken
     line.says(sent)

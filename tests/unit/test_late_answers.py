@@ -1,0 +1,181 @@
+"""Answers that come later, at the receiver's host; and questions, whose answers wait for the asker's state, at his."""
+
+import pytest
+
+from agentplatform.mail import Letter, Luggage, Memory, Reply, Seen
+from agentplatform.mailbox import Mailbox
+from agentplatform.messages import Answer, Checkpoint, Later, Outgoing
+from agentplatform.runners.errands import QUESTIONS_FROM
+from agentplatform.runners.process import wire
+from agentplatform.whereabouts import Located
+from ledger import codec
+from ledger.errors import PeerFault
+from tests.helpers.mail_desk import AGENT, OTHER, Desk, turn
+
+YES = Answer(True, b"\xc3")
+ASKED = QUESTIONS_FROM + 7
+
+
+def letter(sequence: int, settled: int = 0) -> Letter:
+    return Letter(OTHER, 0, sequence, settled, AGENT, "south", "hold", b"\xc0")
+
+
+def open_box(*letters: Letter) -> Mailbox:
+    box = Mailbox(Luggage())
+    box.open = True
+    for each in letters:
+        box.take(each)
+        box.next()
+    return box
+
+
+def late(box: Mailbox, sequence: int, answer: Answer = YES) -> Reply | None:
+    reply = Reply(AGENT, OTHER, sequence, "south", answer.ok, answer.body)
+    return reply if box.answered_later(reply) else None
+
+
+def recalled(seen: list[Seen], luggage: Luggage | None = None) -> Mailbox:
+    """The mailbox after a restart, from what checkpoints wrote."""
+    luggage = luggage or Luggage()
+    for each in sorted(seen, key=lambda each: each.sequence):
+        luggage.recall_seen(each)
+    return Mailbox(luggage)
+
+
+def test_a_letter_that_is_answered_later_is_handled_once_and_its_answer_repeated() -> None:
+    box = open_box(letter(1), letter(2))
+    assert box.handled(None) is None
+    second = box.handled(YES)
+    assert box.take(letter(1)) is None and not box.waiting  # a repeat: handled, not answered yet
+    first = late(box, 1)
+    assert first is not None
+    assert box.take(letter(1)) == first and box.take(letter(2)) == second
+    assert late(box, 1, Answer(False, b"\xc0")) is None and box.take(letter(1)) == first
+
+
+def test_what_was_never_had_is_not_answered() -> None:
+    box = open_box(letter(1))
+    assert late(box, 1) is None  # not handled yet
+    box.handled(None)
+    assert late(box, 2) is None and late(box, 1) is not None
+
+
+def test_checkpoints_remember_that_an_answer_is_owed_and_then_the_answer() -> None:
+    box = open_box(letter(1), letter(2))
+    box.handled(None)
+    seen, _ = box.changes()
+    assert seen == [Seen(OTHER, 1, 0, None)]
+    assert recalled(seen).luggage.senders[OTHER].handled == 1  # it is not handled again
+    box.handled(YES)
+    rows = {each.sequence: each for each in (*seen, *box.changes()[0])}
+    answer = late(box, 1)
+    rows |= {each.sequence: each for each in box.changes()[0]}
+    again = recalled(list(rows.values()))
+    assert again.luggage.senders[OTHER].handled == 2 and again.take(letter(1)) == answer
+    assert again.take(letter(2)) is not None
+
+
+def test_an_answer_that_was_owed_in_the_luggage_is_recalled_too() -> None:
+    """The agent brought the letter along, handled, and answered it here."""
+    luggage = Luggage({OTHER: Memory(0, 5, [])})
+    reply = Reply(AGENT, OTHER, 3, "south", True, b"\xc3")
+    assert recalled([Seen(OTHER, 3, 0, reply)], luggage).take(letter(3)) == reply
+
+
+async def test_a_late_answer_leaves_when_it_is_written() -> None:
+    desk = Desk()
+    desk.whereabouts.learn(Located(OTHER, 1, "south"))
+    desk.room.admit(AGENT, 1, Luggage())
+    desk.room.receive("south", codec.encode(letter(1)))
+    ((_, delivery),) = desk.delivered
+    later = Later(delivery.sender, delivery.sequence, delivery.origin)
+    assert later == Later(OTHER, 1, "south")
+    desk.room.checkpointed(AGENT, Checkpoint(None, ((delivery.ticket, None),), ()))
+    desk.kept[0][0].set_result(None)
+    await turn()
+    assert desk.wire == []
+    forged = (Later("client-1", 9, "east"), YES), (Later(OTHER, 2, "south"), YES)
+    desk.room.checkpointed(AGENT, Checkpoint(None, (), (), late=((later, YES), *forged)))
+    assert desk.wire == [] and [each.sequence for each in desk.kept[1][1].seen] == [1]
+    desk.kept[1][0].set_result(None)
+    await turn()
+    assert desk.wire == [("south", codec.encode(Reply(AGENT, OTHER, 1, "south", True, b"\xc3")))]
+
+
+async def asking(desk: Desk) -> Luggage:
+    luggage = Luggage()
+    desk.whereabouts.learn(Located(OTHER, 1, "south"))
+    desk.room.admit(AGENT, 1, luggage)
+    desk.room.checkpointed(AGENT, Checkpoint(None, (), (Outgoing(OTHER, "hold", b"\xc0", ASKED, then=True),)))
+    desk.kept[-1][0].set_result(None)
+    await turn()
+    return luggage
+
+
+REPLY = codec.encode(Reply(OTHER, AGENT, 1, "north", True, b"\xc3"))
+
+
+async def test_a_question_is_open_until_the_state_of_who_asked_has_the_answer() -> None:
+    desk = Desk()
+    luggage = await asking(desk)
+    desk.room.receive("south", REPLY)
+    desk.room.receive("south", REPLY)
+    assert desk.answers == [(AGENT, ASKED, YES)] and luggage.sent[OTHER].letters
+    desk.room.checkpointed(AGENT, Checkpoint(None, (), (), heard=(ASKED, ASKED + 1)))
+    assert not luggage.sent[OTHER].letters and desk.dropped == [(AGENT, OTHER, 1)]
+    desk.room.receive("south", REPLY)
+    assert len(desk.answers) == 1
+
+
+async def test_where_the_agent_went_its_question_is_asked_again_and_answered_there() -> None:
+    desk, there = Desk(), Desk("east")
+    await asking(desk)
+    desk.room.receive("south", REPLY)
+    luggage = desk.room.close(AGENT)  # the captured state does not know the answer
+    there.whereabouts.learn(Located(OTHER, 1, "south"))
+    there.room.admit(AGENT, 2, luggage)
+    there.room.resend()
+    assert [host for host, _ in there.wire] == ["south"]
+    there.room.receive("south", REPLY)
+    assert there.answers == [(AGENT, ASKED, YES)]
+
+
+async def test_an_answer_wakes_an_agent_that_sleeps() -> None:
+    desk = Desk()
+    luggage = await asking(desk)
+    desk.room.close(AGENT)
+    desk.room.sleep(AGENT, 1, luggage)
+    assert desk.woken == []
+    desk.room.receive("south", REPLY)
+    assert desk.woken == [AGENT]
+    desk.room.admit(AGENT, 1, luggage)
+    desk.answers.clear()
+    desk.room.receive("south", REPLY)
+    assert desk.answers == [(AGENT, ASKED, YES)]
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0, 1e12, "5"])
+def test_a_worker_cannot_send_a_letter_with_a_life_that_is_none(seconds: float) -> None:
+    fields = ("villain", "deep", "odd", b"\xc0", None, True, False, False)
+    good = bytes(wire.encode(wire.Sent(*fields, 5.0, False, False)))
+    assert wire.up_reader().feed(good)
+    with pytest.raises(PeerFault, match="no frame"):
+        wire.up_reader().feed(bytes(wire.encode(wire.Sent(*fields, seconds, False, False))))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"late": (("x" * 300, 1, "south", True, b""),)},
+        {"late": (("client", -1, "south", True, b""),)},
+        {"heard": (-1,)},
+        {"topics": (("t" * 300, True),)},
+        {"answers": ((1, "yes", b""),)},
+    ],
+)
+def test_a_worker_cannot_send_a_checkpoint_with_what_no_agent_does(more: dict[str, object]) -> None:
+    good = wire.Checkpointed.of("villain", Checkpoint(None, (), ()))
+    assert wire.up_reader().feed(bytes(wire.encode(good)))
+    bad = {name: getattr(good, name) for name in good.__struct_fields__} | more
+    with pytest.raises(PeerFault, match="no frame"):
+        wire.up_reader().feed(bytes(wire.encode(wire.Checkpointed(**bad))))
