@@ -116,7 +116,8 @@ class Mailroom:
         self._pump(agent)
 
     def waiting(self, agent: str) -> list[Letter]:
-        return self.boxes[agent].left(self._clock())
+        """What may go with it to another host: not what is not written here yet."""
+        return [letter for letter in self.boxes[agent].left(self._clock()) if _key(letter) not in self._unwritten]
 
     def remove(self, agent: str) -> None:
         tables: tuple[dict[str, Any], ...] = (self.boxes, self._senders, self._given, self._epochs, self._asleep)
@@ -244,11 +245,11 @@ class Mailroom:
         Within the host they need not wait for the disk where what comes of them is written behind them: the log
         has it in this order, or has none of it.
         """
+        self._unwritten.update(map(_key, posts))
         for post in posts:
             if post.receiver in self._transacting:
                 self.route(post)
-        posts = [post for post in posts if post.receiver not in self._transacting]
-        self._unwritten.update(map(_key, posts))
+        later = [post for post in posts if post.receiver not in self._transacting]
 
         def leave(done: "asyncio.Future[None]") -> None:
             if done.cancelled():
@@ -256,8 +257,8 @@ class Mailroom:
             if (error := done.exception()) is not None:
                 self._broken(f"the custody journal did not take what an agent did: {error}")
                 return
-            for post in posts:
-                self._unwritten.discard(_key(post))
+            self._unwritten.difference_update(map(_key, posts))
+            for post in later:
                 self.route(post)
 
         durable.add_done_callback(leave)

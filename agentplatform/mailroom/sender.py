@@ -169,7 +169,8 @@ class Sender:
     def unanswered(self, receivers: Container[str] | None = None) -> Iterator[Letter]:
         """To be sent again, to all or to `receivers`. The later ones follow when these are settled.
 
-        `settled` is as of now: a receiver that was restarted may have forgotten what was settled before.
+        `settled` is as of now: a receiver that was restarted may have forgotten what was settled before. So is the
+        epoch: a receiver that has heard of this one hears no earlier one any more.
         """
         for receiver, sent in list(self._sent.items()):
             if receivers is not None and receiver not in receivers:
@@ -177,7 +178,7 @@ class Sender:
             settled = self._settled.get(receiver, 0)
             for letter in sent.letters[:RESEND_AT_ONCE]:
                 if _key(letter) not in self._unheard:
-                    yield replace(self._now(letter), settled=max(settled, letter.settled))
+                    yield replace(self._now(letter), epoch=self._epoch, settled=max(settled, letter.settled))
 
     def _now(self, letter: Letter) -> Letter:
         end = self._ends.get(_key(letter))

@@ -115,6 +115,49 @@ async def test_a_restarted_host_knows_where_the_agents_went_that_left_it() -> No
     world.close()
 
 
+class Circling(Roads):
+    """Sends on whatever it hears of, to an earlier place too."""
+
+    def on(self, carried: object, came_from: str) -> None:
+        if isinstance(carried, Forwarded):
+            carried = Forwarded(carried.post, -1, carried.origin)
+        super().on(carried, came_from)  # type: ignore[arg-type]
+
+
+async def circle(roads: type[Roads]) -> list[tuple[str, str]]:
+    """x went from a to b, c and a, and is about to arrive on b again: each host has sent it to the next one. Returns what a
+    letter from s costs."""
+    world = World("s", "a", "b", "c", roads=roads)
+    await world.boot()
+    wire = Wire(world)
+    x = await world.create("a", "x")
+    wire.deaf = set("sabc")
+    await moved(world, x, "a", "b", "c", "a")
+    last = world["a"].depart([x], "b")
+    while x in world["a"].carrier.residents.known:
+        await world.turn()
+    drops = world.hub.drops
+    world.hub.drops = lambda *each: each[2] is Channel.HANDOFF or drops(*each)
+    for pipe in world.hub.pipes.values():
+        pipe.clear()  # the notice is lost
+    asking = world["s"].ask(x, "note", 1)
+    for _ in range(20):
+        await world.settle()
+        if world._events():
+            await world.turn()
+    cost = wire.cost()
+    world.hub.drops = drops
+    await world.heal()
+    assert asking.result().ok and last.done() and world["b"].state(x)["handled"] == [1]
+    world.close()
+    return cost
+
+
+async def test_a_letter_does_not_go_in_circles_after_an_agent_that_does() -> None:
+    assert await circle(Roads) == [("s", "a"), ("a", "b")]
+    assert len(await circle(Circling)) > 10
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_numbered_messages_in_flight_across_two_quick_hops_keep_their_order(seed: int) -> None:
     world = World("s", "a", "b", "c", seed=seed)
