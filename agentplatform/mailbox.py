@@ -90,9 +90,12 @@ class Mailbox:
             letters.append(replace(letter, left=left))
         return letters
 
-    def next(self) -> Letter | None:
-        """The next letter that the agent should have, if it is awake and has not enough."""
+    def next(self, now: float = 0.0) -> Letter | None:
+        """The next letter that the agent should have, if it is awake and has not enough; never one that is too late."""
         if not self.open or not self.waiting:
+            return None
+        left = self.seconds(self.waiting[0], now)
+        if left is not None and left <= 0:
             return None
         if self.in_hand and (len(self.in_hand) >= AHEAD_LETTERS or self._in_hand_bytes >= AHEAD_BYTES):
             return None

@@ -377,7 +377,7 @@ class Mailroom:
         while True:
             while (late := box.expired(now)) is not None:
                 self._release(agent, lambda late=late: self.route(late))  # type: ignore[misc]
-            if (letter := box.next()) is None:
+            if (letter := box.next(now)) is None:
                 return
             ticket = next(self._tickets)
             self._given.setdefault(agent, deque()).append(ticket)
