@@ -18,9 +18,10 @@ class _Value(msgspec.Struct, frozen=True):
 
 
 class Created(_Value, frozen=True):
-    """An agent began its life here, at epoch 0."""
+    """An agent began its life here, at epoch 0. In held custody the ledger has it already."""
 
     agent: str
+    held: bool = False  # its custody
 
 
 class Disposed(_Value, frozen=True):
@@ -71,7 +72,20 @@ class Remind(_Value, frozen=True):
     """Ask again about everything that waits for another host: step it from time to time, and when a link comes up."""
 
 
-Event = Created | Disposed | Depart | Message | Examined | Durable | GiveUp | Remind
+class Decided(_Value, frozen=True):
+    """Held: the newest entry of the ledger for an agent, from this host's own chain.
+
+    Step it for each new one, and at a start for every agent of this host that is in held custody. Late or repeated it
+    does no harm.
+    """
+
+    agent: str
+    epoch: int
+    host: str  # "" when held custody has ended
+    transfer: bytes  # of the handoff that made the entry; empty for any other
+
+
+Event = Created | Disposed | Depart | Message | Examined | Durable | GiveUp | Remind | Decided
 
 
 # Effects
@@ -164,4 +178,62 @@ class Reopen(_Value, frozen=True):
     cargo: tuple[Cargo, ...]
 
 
-Effect = Write | Send | Examine | Activate | Discard | Resume | Release | Restore | Restart | Reopen
+class Ask(_Value, frozen=True):
+    """Held, source: sign the ledger's entry that gives the agent to `to`, and submit it with `to`'s own signature. The
+    outcome comes as Decided. It may be asked for again."""
+
+    transfer: bytes
+    to: str
+    cargo: tuple[Cargo, ...]
+
+
+class Withdraw(_Value, frozen=True):
+    """Held, source: submit the entry that leaves the agent here at its next epoch, so that a delayed one fails [H4].
+    The outcome comes as Decided. It may be asked for again."""
+
+    transfer: bytes
+    cargo: tuple[Cargo, ...]
+
+
+class Return(_Value, frozen=True):
+    """Held: the ledger left the frozen agents here. They go on at the epochs of `cargo`, with `on_move_failed(reason)`;
+    from the parcels of PREPARE where no worker has them any more."""
+
+    transfer: bytes
+    to: str
+    cargo: tuple[Cargo, ...]
+    reason: str
+
+
+class Revoke(_Value, frozen=True):
+    """Held: end the copy here, without a hook; the agent is at `host` since `epoch` ("": it ended)."""
+
+    agent: str
+    epoch: int
+    host: str
+
+
+class Dismiss(_Value, frozen=True):
+    """Held: submit the entry that ends the custody of an agent that ended here. It may be asked for again."""
+
+    agent: str
+    epoch: int  # the new one
+
+
+Effect = (
+    Write
+    | Send
+    | Examine
+    | Activate
+    | Discard
+    | Resume
+    | Release
+    | Restore
+    | Restart
+    | Reopen
+    | Ask
+    | Withdraw
+    | Return
+    | Revoke
+    | Dismiss
+)

@@ -1,4 +1,5 @@
 """The handoff of agents between two hosts, local custody (docs/custody.md): one host's machine, both roles. Pure.
+In held custody the ledger decides in the place of COMMIT: agentplatform.custody.held.
 
     source                                    destination
       Depart -> Write(Prepare), OFFER  -->      Examine
@@ -18,6 +19,7 @@ from agentplatform.custody import messages
 from agentplatform.custody.events import (
     Activate,
     Created,
+    Decided,
     Depart,
     Discard,
     Disposed,
@@ -81,13 +83,15 @@ class Handoff(Custody):
                 return self._give_up(transfer, reason)
             case Remind():
                 return self._remind()
-            case Created(agent):
+            case Created(agent, held):
                 if agent in self.agents:
                     raise Misuse(f"{agent} was on {self.host} before: an agent's id is never used again")
-                return [self._write(Born(agent, 0))]
+                return [self._write(Born(agent, 0, held))]
             case Disposed(agent):
                 self.free(agent)
                 return [self._write(Ended(agent))]
+            case Decided(agent):
+                raise Misuse(f"{self.host} takes no agents in held custody; {agent} was none")
 
     def _message(self, sender: str, message: HandoffMessage) -> list[Effect]:
         match message:
@@ -180,7 +184,7 @@ class Handoff(Custody):
             raise PeerFault(sender, f"offered handoff {transfer.hex()} with no agent, or with one agent twice")
         held = self._between(self.arriving, sender, transfer)
         if held is not None:
-            return [Send(sender, Accept(transfer))] if held.phase is Phase.RECEIVED else []
+            return [Send(sender, Accept(transfer, held.by_ledger))] if held.phase is Phase.RECEIVED else []
         refusal = self._replayed(transfer, cargo) or self._occupied(cargo)
         if refusal is not None:
             return [Send(sender, Refuse(transfer, refusal))]
@@ -246,6 +250,9 @@ class Handoff(Custody):
         held = self._between(self.arriving, sender, transfer)
         if held is None or held.phase is Phase.ACTIVATING:
             return []
+        return self._discard(transfer, held, reason)
+
+    def _discard(self, transfer: bytes, held: Open, reason: str) -> list[Effect]:
         if held.phase is Phase.EXAMINING:
             self.forget(transfer)
             self.past[transfer] = "Discarded"  # so that the offer, repeated, is not examined twice at once
@@ -258,7 +265,7 @@ class Handoff(Custody):
         held = self.sink(record)
         match record:
             case Received(transfer, source) if held is not None:
-                return [Send(source, Accept(transfer))]
+                return [Send(source, Accept(transfer, held.by_ledger))]
             case Commit(transfer) if held is not None:
                 return self._committed(transfer, held)
             case Active(transfer) if held is not None:
@@ -273,7 +280,7 @@ class Handoff(Custody):
                 effects.append(Send(held.peer, Notice(transfer, ())))
         for transfer, held in self.arriving.items():
             if held.phase is Phase.RECEIVED:
-                effects.append(Send(held.peer, Inquire(transfer)))
+                effects.append(Send(held.peer, Inquire(transfer, held.by_ledger)))
         return effects
 
     @classmethod
@@ -318,9 +325,7 @@ class Handoff(Custody):
     def _between(self, transfers: dict[bytes, Open], sender: str, transfer: bytes) -> Open | None:
         held = transfers.get(transfer)
         if held is not None and held.peer != sender:
-            raise PeerFault(
-                sender, f"spoke of handoff {transfer.hex()}, which is between {self.host} and {held.peer}"
-            )
+            raise PeerFault(sender, f"spoke of handoff {transfer.hex()}, which is between {self.host} and {held.peer}")
         return held
 
 

@@ -8,10 +8,10 @@ its arrival, or of a departure that was aborted.
 import asyncio
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 from agentplatform.custody import kept
-from agentplatform.custody.kept import Kept
+from agentplatform.custody.kept import Kept as Store
 from agentplatform.custody.records import (
     BIRTH,
     Aborted,
@@ -20,10 +20,14 @@ from agentplatform.custody.records import (
     Commit,
     Discarded,
     Ended,
+    Kept,
+    Outcome,
     Past,
     Prepare,
     Received,
     Record,
+    Revoked,
+    Withdrawn,
 )
 from agentplatform.custody.state import Custody
 from agentplatform.mail import Change, Letter, Loose, Standing
@@ -58,7 +62,7 @@ class Journal:
     """Writes are queued at once, in the order of the calls, and durable when their future is done."""
 
     def __init__(self, database: Database) -> None:
-        self.kept = Kept(database)
+        self.kept = Store(database)
         self._database = database
         self._lazy: list[Statement] = []  # what is written with the next transaction, since nothing waits for it
         self._since_compacted = 0
@@ -140,8 +144,7 @@ class Journal:
         self._due_at = max(COMPACT_RECORDS, 2 * len(summary))
         return self._write(
             (
-                "INSERT OR IGNORE INTO past SELECT transfer, kind FROM records"
-                " WHERE kind IN ('Closed', 'Active', 'Discarded')",
+                f"INSERT OR IGNORE INTO past SELECT transfer, kind FROM records WHERE kind IN {get_args(Outcome)}",
                 (),
             ),
             ("DELETE FROM records", ()),
@@ -204,7 +207,8 @@ class Journal:
                 return [
                     ("DELETE FROM parcels WHERE agent = ? AND epoch <= ?", (load.agent, load.epoch)) for load in cargo
                 ]
-            case Aborted(transfer, cargo):  # the agent stays, and is restarted from this parcel until a checkpoint
+            case Aborted(transfer, cargo) | Withdrawn(transfer, cargo) | Kept(transfer, cargo):
+                # The agent stays, and is restarted from this parcel until a checkpoint.
                 others = "DELETE FROM parcels WHERE agent = ? AND transfer != ?"
                 return [
                     *((others, (load.agent, transfer)) for load in cargo),
@@ -212,6 +216,9 @@ class Journal:
                 ]
             case Discarded(transfer):
                 return [("DELETE FROM parcels WHERE transfer = ?", (transfer,))]
+            case Revoked(agent, epoch):
+                parcels = "DELETE FROM parcels WHERE agent = ? AND epoch <= ?", (agent, epoch)
+                return [parcels, *self.kept.forget(agent)]
             case Ended(agent):
                 return [("DELETE FROM parcels WHERE agent = ?", (agent,)), *self.kept.forget(agent)]
         return []

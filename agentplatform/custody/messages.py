@@ -1,4 +1,4 @@
-"""The messages of the handoff between two hosts (docs/custody.md), local custody."""
+"""The messages of the handoff between two hosts (docs/custody.md), in local and in held custody."""
 
 import msgspec
 
@@ -10,6 +10,7 @@ class Cargo(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
     agent: str
     epoch: int
+    held: bool = False  # its custody
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=True):
@@ -25,6 +26,9 @@ class Offer(_Message, frozen=True):
 
 class Accept(_Message, frozen=True):
     """Destination to source, when RECEIVED is durable: the copies are here, opened, and inert."""
+
+    held: bool = False  # custody, as in the cargo
+    promise: bytes = b""  # held: the destination's signature under the ledger's entry [H3]
 
 
 class Refuse(_Message, frozen=True):
@@ -45,6 +49,8 @@ class Acknowledge(_Message, frozen=True):
 
 class Inquire(_Message, frozen=True):
     """Destination to source: it holds an inert copy and asks what became of the transfer."""
+
+    held: bool = False
 
 
 class Abort(_Message, frozen=True):

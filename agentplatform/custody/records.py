@@ -11,7 +11,8 @@ import msgspec
 from agentplatform.custody.messages import Cargo
 
 BIRTH = b""  # stands for a transfer's id where an agent did not come by one: it was created here
-Outcome = Literal["Closed", "Active", "Discarded"]  # how a transfer ended on this host; an abort leaves no trace
+# How a transfer ended on this host. An abort in local custody leaves no trace: an id that is not known was aborted.
+Outcome = Literal["Closed", "Active", "Discarded", "Withdrawn", "Kept"]
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=True):
@@ -23,10 +24,17 @@ class Born(_Record, frozen=True):
 
     agent: str
     epoch: int
+    held: bool = False  # its custody
 
 
 class Ended(_Record, frozen=True):
-    """An agent was disposed of here."""
+    """An agent was disposed of here. In held custody the ledger has to be told."""
+
+    agent: str
+
+
+class Dismissed(_Record, frozen=True):
+    """Held: the ledger knows that the agent, which ended here, is not here any more."""
 
     agent: str
 
@@ -51,6 +59,29 @@ class Aborted(_Record, frozen=True):
 
     transfer: bytes
     cargo: tuple[Cargo, ...]
+
+
+class Withdrawn(_Record, frozen=True):
+    """Source, held: the agents stay; the ledger was never asked. It is remembered: a host that does not know an id has
+    lost its disk, and then only the ledger's word counts."""
+
+    transfer: bytes
+    cargo: tuple[Cargo, ...]
+
+
+class Kept(_Record, frozen=True):
+    """Source, held: the ledger's entry for the cargo's epochs names this host: the agents stay [H4]."""
+
+    transfer: bytes
+    cargo: tuple[Cargo, ...]
+
+
+class Revoked(_Record, frozen=True):
+    """Held: the ledger's entry for `epoch` gave the agent, which was here, to `host`; "" when its custody ended."""
+
+    agent: str
+    epoch: int
+    host: str
 
 
 class Closed(_Record, frozen=True):
@@ -90,6 +121,7 @@ class Known(_Record, frozen=True):
     to: str | None  # where it went from here (then its epoch there is epoch + 1): the forwarding address
     kept: bytes  # the transfer whose parcel it is restarted from, or BIRTH
     mail: tuple[bytes, ...]  # what came with that transfer's notice
+    held: bool = False  # its custody
 
 
 class Past(_Record, frozen=True):
@@ -99,4 +131,20 @@ class Past(_Record, frozen=True):
     outcome: Outcome
 
 
-Record = Born | Ended | Prepare | Commit | Aborted | Closed | Received | Discarded | Active | Known | Past
+Record = (
+    Born
+    | Ended
+    | Dismissed
+    | Prepare
+    | Commit
+    | Aborted
+    | Withdrawn
+    | Kept
+    | Revoked
+    | Closed
+    | Received
+    | Discarded
+    | Active
+    | Known
+    | Past
+)

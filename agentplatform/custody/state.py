@@ -19,13 +19,17 @@ from agentplatform.custody.records import (
     Closed,
     Commit,
     Discarded,
+    Dismissed,
     Ended,
+    Kept,
     Known,
     Outcome,
     Past,
     Prepare,
     Received,
     Record,
+    Revoked,
+    Withdrawn,
 )
 from ledger.errors import Misuse
 
@@ -40,6 +44,9 @@ class Phase(IntEnum):
     RECEIVING = 5  # destination: RECEIVED was handed to the log
     RECEIVED = 6  # destination: accepted, inert; it waits for the source's word
     ACTIVATING = 7  # destination: the agents run; ACTIVE was handed to the log
+    PREPARING = 8  # source, held: PREPARE was handed to the log; the offer waits for that
+    ASKED = 9  # source, held: the ledger was asked to give them to the destination, and decides
+    WITHDRAWING = 10  # source, held: it may have been asked that, and is asked to leave them here
 
 
 class Open(msgspec.Struct, frozen=True):
@@ -48,6 +55,11 @@ class Open(msgspec.Struct, frozen=True):
     peer: str
     cargo: tuple[Cargo, ...]
     phase: Phase
+
+    @property
+    def by_ledger(self) -> bool:
+        """Held custody: the ledger decides who has the agent."""
+        return self.cargo[0].held
 
 
 class Custody:
@@ -61,6 +73,7 @@ class Custody:
         self.past: dict[bytes, Outcome] = {}  # finished transfers, for ever; an abort by the source leaves no trace
         self.leaving_by: dict[str, bytes] = {}  # agent -> its transfer in `leaving`
         self.arriving_by: dict[str, bytes] = {}  # agent -> its transfer in `arriving`
+        self.ended: set[str] = set()  # here, in held custody, and the ledger may not know it yet
 
     # What others ask
 
@@ -88,14 +101,12 @@ class Custody:
 
     def cargo(self, agents: Iterable[str]) -> tuple[Cargo, ...]:
         """What a Depart of these agents carries. Raises Misuse when one is not here, or is on its way already."""
-        return tuple(Cargo(agent, self.free(agent) + 1) for agent in agents)
+        return tuple(Cargo(agent, self.free(agent) + 1, self.agents[agent].held) for agent in agents)
 
     def offered(self, to: str) -> tuple[bytes, ...]:
         """Transfers to `to` that may still be given up."""
         return tuple(
-            transfer
-            for transfer, held in self.leaving.items()
-            if held.peer == to and held.phase is Phase.OFFERED
+            transfer for transfer, held in self.leaving.items() if held.peer == to and held.phase is Phase.OFFERED
         )
 
     # The fold
@@ -103,12 +114,14 @@ class Custody:
     def apply(self, record: Record) -> None:
         """What `record` means from the moment it is handed to the log."""
         match record:
-            case Born(agent, epoch):
-                self.agents[agent] = Known(agent, epoch, True, None, BIRTH, ())
+            case Born(agent, epoch, in_held):
+                self.agents[agent] = Known(agent, epoch, True, None, BIRTH, (), in_held)
             case Ended(agent):
-                self.agents[agent] = replace(self.agents[agent], here=False, mail=())
+                self._know(replace(self.agents[agent], here=False, mail=()))
+            case Dismissed(agent):
+                self._know(replace(self.agents[agent], held=False))
             case Prepare(transfer, to, cargo):
-                self.leaving[transfer] = Open(to, cargo, Phase.OFFERED)
+                self.leaving[transfer] = Open(to, cargo, Phase.PREPARING if cargo[0].held else Phase.OFFERED)
                 for load in cargo:
                     self.leaving_by[load.agent] = transfer
             case Commit(transfer):
@@ -121,6 +134,21 @@ class Custody:
                 # The captured state is newer than the one in which they came: a restart takes it from now on.
                 for load in self._drop_leaving(transfer):
                     self.agents[load.agent] = replace(self.agents[load.agent], kept=transfer, mail=())
+            case Withdrawn(transfer):
+                for load in self._drop_leaving(transfer):
+                    self.agents[load.agent] = replace(self.agents[load.agent], kept=transfer, mail=())
+                self.past[transfer] = "Withdrawn"
+            case Kept(transfer):
+                for load in self._drop_leaving(transfer):
+                    known = self.agents[load.agent]
+                    self.agents[load.agent] = replace(known, epoch=load.epoch, kept=transfer, mail=())
+                self.past[transfer] = "Kept"
+            case Revoked(agent, epoch, host):
+                if agent in self.leaving_by:
+                    self._drop_leaving(self.leaving_by[agent])
+                known = self.agents[agent]
+                here = replace(known, epoch=epoch - 1, here=False, to=host or None, mail=(), held=host != "")
+                self.agents[agent] = here
             case Closed(transfer):
                 self._drop_leaving(transfer)
                 self.past[transfer] = "Closed"
@@ -133,15 +161,21 @@ class Custody:
                 held = self.arriving[transfer]
                 self.arriving[transfer] = replace(held, phase=Phase.ACTIVATING)
                 for load in held.cargo:
-                    self.agents[load.agent] = Known(load.agent, load.epoch, True, None, transfer, mail)
-            case Known(agent):
-                self.agents[agent] = record
+                    self.agents[load.agent] = Known(load.agent, load.epoch, True, None, transfer, mail, load.held)
+            case Known():
+                self._know(record)
             case Past(transfer, outcome):
                 self.past[transfer] = outcome
 
     def sink(self, record: Record) -> Open | None:
         """What `record` means once it is durable. The transfer that waited for that, if one did."""
         match record:
+            case Prepare(transfer):
+                leaving = self.leaving.get(transfer)
+                if leaving is None or leaving.phase is not Phase.PREPARING:
+                    return None  # local: the offer did not wait; or given up meanwhile
+                self.leaving[transfer] = replace(leaving, phase=Phase.OFFERED)
+                return self.leaving[transfer]
             case Commit(transfer):
                 self.leaving[transfer] = replace(self.leaving[transfer], phase=Phase.COMMITTED)
                 return self.leaving[transfer]
@@ -161,7 +195,7 @@ class Custody:
         records: list[Record] = list(self.agents.values())
         for transfer, held in self.leaving.items():
             records.append(Prepare(transfer, held.peer, held.cargo))
-            if held.phase is not Phase.OFFERED:
+            if held.phase in (Phase.COMMITTING, Phase.COMMITTED):
                 records.append(Commit(transfer, held.cargo))
         for transfer, held in self.arriving.items():
             if held.phase in (Phase.RECEIVING, Phase.RECEIVED):
@@ -181,6 +215,11 @@ class Custody:
             del self.arriving_by[load.agent]
         return held
 
+    def _know(self, known: Known) -> None:
+        self.agents[known.agent] = known
+        ended = known.held and not known.here and known.to is None
+        (self.ended.add if ended else self.ended.discard)(known.agent)
+
     def _drop_leaving(self, transfer: bytes) -> tuple[Cargo, ...]:
         cargo = self.leaving.pop(transfer).cargo
         for load in cargo:
@@ -195,6 +234,7 @@ class Custody:
         other.agents, other.past = self.agents.copy(), self.past.copy()
         other.leaving, other.leaving_by = self.leaving.copy(), self.leaving_by.copy()
         other.arriving, other.arriving_by = self.arriving.copy(), self.arriving_by.copy()
+        other.ended = self.ended.copy()
         return other
 
     def key(self) -> tuple[object, ...]:

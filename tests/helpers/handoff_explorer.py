@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 
 from agentplatform.custody.events import Created, Write
 from agentplatform.custody.handoff import Handoff
+from agentplatform.custody.held import Held
 from agentplatform.custody.records import BIRTH
 from ledger.errors import PeerFault
-from tests.helpers.handoff_model import AGENT, Copy, Host, Memory, Stimulus, Wire
+from tests.helpers.handoff_model import AGENT, LEDGER, Copy, Entry, Host, Memory, Stimulus, Wire
 
 HOSTS = ("A", "B")
+_Step = tuple[int, int, int, bool, bool]  # the host's new number; messages sent, epochs begun; acked; hopped
 
 
 class State(NamedTuple):
@@ -26,6 +28,8 @@ class State(NamedTuple):
     crashes: int
     ran: int  # bit 2 * epoch + host: that epoch ran on that host
     acked: bool
+    history: tuple[Entry, ...]  # held: the ledger's entries
+    seen: tuple[int, int]  # how many of them each host has acted on
 
 
 class Violation(NamedTuple):
@@ -43,11 +47,12 @@ class Result(NamedTuple):
 
 
 class Explorer:
-    def __init__(self, machine: type[Handoff] = Handoff, host: type[Host] = Host) -> None:
+    def __init__(self, machine: type[Handoff] = Held, host: type[Host] = Host, held: bool = False) -> None:
+        """`held`: the agent is in held custody."""
         self._ids: dict[object, int] = {}
         self._hosts: list[Host] = []
         self._stimuli: list[list[Stimulus]] = []
-        self._steps: dict[tuple[int, Stimulus], tuple[int, int, int, bool, bool] | None] = {}
+        self._steps: dict[tuple[int, Stimulus], _Step | None] = {}
         self._wires: dict[Wire, int] = {}
         self._list: list[Wire] = []
         self.complaints = 0
@@ -55,13 +60,14 @@ class Explorer:
         for name in HOSTS:
             built = host(machine(name), machine(name))
             if name == HOSTS[0]:
-                for write in built.machine.step(Created(AGENT)):
+                for write in built.machine.step(Created(AGENT, held)):
                     assert isinstance(write, Write)
                     built.harden(write.record, None)
                 built.parcels[BIRTH] = (0, Memory(0, 0))
                 built.copies = frozenset({Copy("running", BIRTH, 0, Memory(0, 0))})
             start.append(self._intern(built))
-        self.start = State((start[0], start[1]), 0, 0, 0, 1, False)
+        history = (Entry(0, HOSTS[0], b""),) if held else ()
+        self.start = State((start[0], start[1]), 0, 0, 0, 1, False, history, (len(history), len(history)))
 
     def run(self, transfers: int, crashes: int) -> Result:
         """All states with at most so many dispatches and crashes of either host."""
@@ -71,11 +77,11 @@ class Explorer:
         hops = 0
         while queue:
             state = queue.popleft()
-            broken = self._broken(state)
+            broken = self.broken(state)
             if broken:
                 return Result(len(came), hops, self.complaints, Violation(broken, self._trace(came, state)))
-            for where, stimulus in self._possible(state, transfers, crashes):
-                taken = self._take(state, where, stimulus)
+            for where, stimulus in self.possible(state, transfers, crashes):
+                taken = self.take(state, where, stimulus)
                 if taken is None:
                     continue
                 following, hopped = taken
@@ -91,7 +97,7 @@ class Explorer:
             violation = Violation("the agent is lost, or in doubt for ever", self._trace(came, lost))
         return Result(len(came), hops, self.complaints, violation)
 
-    def _possible(self, state: State, transfers: int, crashes: int) -> Iterator[tuple[int, Stimulus]]:
+    def possible(self, state: State, transfers: int, crashes: int) -> Iterator[tuple[int, Stimulus]]:
         for where in (0, 1):
             number = state.hosts[where]
             host = self._hosts[number]
@@ -101,15 +107,28 @@ class Explorer:
                 yield where, ("depart", bytes([state.transfers + 1]), HOSTS[1 - where])
             if state.crashes < crashes:
                 for kept in range(len(host.pending) + 1):
-                    yield where, ("crash", kept)
+                    yield where, ("crash", kept, state.history[state.seen[where] - 1] if state.history else None)
+            if state.seen[where] < len(state.history):
+                yield where, ("learn", state.history[state.seen[where]])
         network, bit = state.network, 0
         while network:
             if network & 1:
-                yield HOSTS.index(self._list[bit].to), ("deliver", self._list[bit])
+                wire = self._list[bit]
+                if wire.to != LEDGER:
+                    yield HOSTS.index(wire.to), ("deliver", wire)
+                elif self._fits(wire, state.history[-1]):
+                    yield HOSTS.index(wire.sender), ("decide", wire.message)
             network >>= 1
             bit += 1
 
-    def _take(self, state: State, where: int, stimulus: Stimulus) -> tuple[State, bool] | None:
+    @staticmethod
+    def _fits(wire: Wire, newest: Entry) -> bool:
+        """The rule of ledger.contracts.residence."""
+        return isinstance(wire.message, Entry) and (wire.message.epoch, wire.sender) == (newest.epoch + 1, newest.host)
+
+    def take(self, state: State, where: int, stimulus: Stimulus) -> tuple[State, bool] | None:
+        if stimulus[0] == "decide":
+            return state._replace(history=(*state.history, stimulus[1])), False
         key = (state.hosts[where], stimulus)
         if key not in self._steps:
             self._steps[key] = self._compute(*key)
@@ -125,10 +144,19 @@ class Explorer:
             state.crashes + (stimulus[0] == "crash"),
             state.ran | epochs << where,
             state.acked or acked,
+            state.history,
+            self._seen(state, where, stimulus),
         )
         return (following, hopped) if following != state else None
 
-    def _compute(self, number: int, stimulus: Stimulus) -> tuple[int, int, int, bool, bool] | None:
+    @staticmethod
+    def _seen(state: State, where: int, stimulus: Stimulus) -> tuple[int, int]:
+        first, second = state.seen
+        if stimulus[0] != "learn":
+            return state.seen
+        return (first + 1, second) if where == 0 else (first, second + 1)
+
+    def _compute(self, number: int, stimulus: Stimulus) -> _Step | None:
         host = self._hosts[number].clone()
         try:
             host.act(stimulus)
@@ -159,7 +187,7 @@ class Explorer:
     def _running(self, state: State) -> list[Copy]:
         return [copy for number in state.hosts for copy in self._hosts[number].kind("running")]
 
-    def _broken(self, state: State) -> str | None:
+    def broken(self, state: State) -> str | None:
         running = self._running(state)
         if len(running) > 1:
             return "two copies run"
@@ -178,14 +206,14 @@ class Explorer:
                 return "the message was acknowledged, and is not handled"
         return None
 
+    def is_well(self, state: State) -> bool:
+        """One copy runs, and nothing is in doubt."""
+        in_doubt = any(self._hosts[number].transfers() for number in state.hosts)
+        return len(self._running(state)) == 1 and not in_doubt
+
     def _never_well_again(self, came: dict[State, Any], before: dict[State, list[State]]) -> State | None:
         """The nearest state from which, crashes aside, no way leads to one running copy and nothing in doubt."""
-        well = [
-            state
-            for state in came
-            if len(self._running(state)) == 1
-            and not any(self._hosts[number].transfers() for number in state.hosts)
-        ]
+        well = [state for state in came if self.is_well(state)]
         reached = set(well)
         while well:
             for state in before.get(well.pop(), ()):
@@ -198,18 +226,22 @@ class Explorer:
         lines: list[str] = []
         while (origin := came[state]) is not None:
             previous, where, stimulus = origin
-            lines.append(self._tell(previous, state, where, stimulus))
+            lines.append(self.tell(previous, state, where, stimulus))
             state = previous
         return lines[::-1]
 
-    def _tell(self, previous: State, state: State, where: int, stimulus: Stimulus) -> str:
+    def tell(self, previous: State, state: State, where: int, stimulus: Stimulus) -> str:
         name, host = HOSTS[where], self._hosts[previous.hosts[where]]
         match stimulus:
+            case ("decide", entry):
+                what = f"the ledger has: epoch {entry.epoch} on {entry.host}"
+            case ("learn", entry):
+                what = f"{name} learns from its chain: epoch {entry.epoch} on {entry.host}"
             case ("deliver", wire):
                 what = f"{name} takes {_name(wire.message)} {wire.message.transfer.hex()} of {wire.sender}"
             case ("durable",):
                 what = f"{name}: {_name(host.pending[0][0])} is durable"
-            case ("crash", kept):
+            case ("crash", kept, _):
                 what = f"{name} crashes and starts again"
                 if host.pending:
                     what += f"; of {', '.join(_name(record) for record, _ in host.pending)} {kept} were on disk"
@@ -220,9 +252,7 @@ class Explorer:
             case (verb, *transfers):
                 what = " ".join([f"{name}: {verb}", *(transfer.hex() for transfer in transfers)])
         running = [
-            f"{HOSTS[i]} at epoch {copy.epoch}"
-            for i in (0, 1)
-            for copy in self._hosts[state.hosts[i]].kind("running")
+            f"{HOSTS[i]} at epoch {copy.epoch}" for i in (0, 1) for copy in self._hosts[state.hosts[i]].kind("running")
         ]
         return f"{what}. Running: {', '.join(running) or 'none'}."
 

@@ -6,12 +6,14 @@ and `recover`, so the short log of the journal is explored too.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
 from agentplatform.custody.events import (
     Activate,
+    Ask,
+    Decided,
     Depart,
     Discard,
     Durable,
@@ -27,7 +29,10 @@ from agentplatform.custody.events import (
     Restart,
     Restore,
     Resume,
+    Return,
+    Revoke,
     Send,
+    Withdraw,
     Write,
 )
 from agentplatform.custody.handoff import Handoff
@@ -37,14 +42,18 @@ from agentplatform.custody.records import (
     Active,
     Closed,
     Discarded,
+    Kept,
     Past,
     Prepare,
     Received,
     Record,
+    Revoked,
+    Withdrawn,
 )
 from agentplatform.custody.state import Phase
 
 AGENT = "x"
+LEDGER = "the ledger"
 
 
 class Memory(NamedTuple):
@@ -61,16 +70,25 @@ class Copy(NamedTuple):
     memory: Memory
 
 
+class Entry(NamedTuple):
+    """What the ledger has, or is asked for: at `epoch` the agent is on `host`."""
+
+    epoch: int
+    host: str
+    transfer: bytes
+
+
 class Wire(NamedTuple):
-    """A message on the network; an OFFER with the state that it carries."""
+    """A message on the network, an OFFER with the state that it carries; or an entry on its way to the ledger."""
 
     sender: str
     to: str
-    message: HandoffMessage
+    message: HandoffMessage | Entry
     memory: Memory | None
 
 
 Stimulus = tuple[Any, ...]
+WAITING = (Phase.COMMITTED, Phase.RECEIVED, Phase.ASKED, Phase.WITHDRAWING)
 
 
 class Host:
@@ -88,7 +106,7 @@ class Host:
         self.acked = False  # the message, in this step
         self.hopped = False  # an ACTIVE became durable in this step
 
-    def clone(self) -> "Host":
+    def clone(self) -> Self:
         other = type(self)(self.machine.copy(), self.disk.copy())
         other.parcels, other.pending, other.copies = dict(self.parcels), self.pending, self.copies
         return other
@@ -115,7 +133,7 @@ class Host:
         for transfer, held in self.machine.leaving.items():
             if held.phase is not Phase.COMMITTED:
                 yield ("give up", transfer)
-        if any(held.phase in (Phase.COMMITTED, Phase.RECEIVED) for held in self.transfers()):
+        if any(held.phase in WAITING for held in self.transfers()):
             yield ("remind",)
 
     def transfers(self) -> list[Any]:
@@ -154,11 +172,13 @@ class Host:
                 self.step(GiveUp(transfer, ""))
             case ("remind",):
                 self.step(Remind())
+            case ("learn", (epoch, host, transfer)):
+                self.step(Decided(AGENT, epoch, host, transfer))
             case ("depart", transfer, to):
                 (copy,) = self.kind("running")
                 self.swap(copy, copy._replace(kind="frozen", transfer=transfer))
                 self.step(Depart(transfer, to, self.machine.cargo([AGENT])))
-            case ("crash", kept):
+            case ("crash", kept, newest):
                 for record, memory in self.pending[:kept]:
                     self.harden(record, memory)
                 self.pending, self.copies = (), frozenset()
@@ -166,6 +186,8 @@ class Host:
                 records: list[Record] = [*past, *self.disk.summary()]
                 self.machine, effects = type(self.machine).recover(self.machine.host, records)
                 self.perform(effects)
+                if newest is not None:  # of the host's own chain
+                    self.act(("learn", newest))
 
     # The edge
 
@@ -194,6 +216,20 @@ class Host:
                     for copy in self.kind("frozen"):
                         if copy.transfer == transfer:
                             self.start(copy)
+                case Return(transfer, _, (load,)):
+                    frozen = [copy for copy in self.kind("frozen") if copy.transfer == transfer]
+                    for copy in frozen:
+                        self.swap(copy, copy._replace(epoch=load.epoch))
+                        self.start(copy._replace(epoch=load.epoch))
+                    if not frozen:  # the host was started again since
+                        self.start_from(transfer, load.epoch)
+                case Revoke(_, epoch):
+                    self.drop(copy for copy in self.copies if copy.epoch < epoch)
+                case Ask(transfer, to, (load,)):
+                    self.sent.append(Wire(self.machine.host, LEDGER, Entry(load.epoch, to, transfer), None))
+                case Withdraw(_, (load,)):
+                    entry = Entry(load.epoch, self.machine.host, b"")
+                    self.sent.append(Wire(self.machine.host, LEDGER, entry, None))
                 case Restore(transfer, _, (load,)):
                     self.start_from(transfer, load.epoch - 1)
                 case Restart(_, epoch, kept):
@@ -228,8 +264,10 @@ class Host:
                 self.parcels[transfer] = (load.epoch, memory)
             case Closed(_, (load,)):
                 self.parcels = {key: held for key, held in self.parcels.items() if held[0] > load.epoch}
-            case Aborted(transfer):
+            case Aborted(transfer) | Withdrawn(transfer) | Kept(transfer):
                 self.parcels = {transfer: self.parcels[transfer]}
+            case Revoked(_, epoch):
+                self.parcels = {key: held for key, held in self.parcels.items() if held[0] > epoch}
             case Discarded(transfer):
                 del self.parcels[transfer]
 

@@ -1,24 +1,34 @@
 """Handoffs with one rule of docs/custody.md left out each. The explorer must find what it breaks."""
 
 from collections.abc import Iterable
-from typing import Self
+from typing import NamedTuple, Self
 
-from agentplatform.custody.events import Discard, Effect, Reopen, Resume, Send
+from agentplatform.custody.events import (
+    Ask,
+    Discard,
+    Durable,
+    Effect,
+    Reopen,
+    Resume,
+    Send,
+    Withdraw,
+)
 from agentplatform.custody.handoff import Handoff
-from agentplatform.custody.messages import Acknowledge, Cargo
+from agentplatform.custody.held import Held
+from agentplatform.custody.messages import Accept, Acknowledge, Cargo
 from agentplatform.custody.records import Active, Discarded, Ended, Past, Record
-from agentplatform.custody.state import Open, Phase
-from tests.helpers.handoff_model import Host, Memory
+from agentplatform.custody.state import Open, Phase, replace
+from tests.helpers.handoff_model import AGENT, Host, Memory, Stimulus
 
 
-class ForgetsWhoWasHere(Handoff):
+class ForgetsWhoWasHere(Held):
     """[L1] Neither epochs nor transfer ids are compared with what was here before."""
 
     def _replayed(self, transfer: bytes, cargo: tuple[Cargo, ...]) -> str | None:
         return None
 
 
-class ForgetsTheAbort(Handoff):
+class ForgetsTheAbort(Held):
     """[L3] Restarted with PREPARE and no COMMIT, it goes on waiting for the answer to its offer."""
 
     def _presume_abort(self, transfer: bytes, held: Open) -> list[Effect]:
@@ -35,14 +45,14 @@ class FreezesAgain(Host):
                 self.swap(copy, copy._replace(kind="frozen", epoch=copy.epoch - 1))
 
 
-class NotifiesBeforeCommit(Handoff):
+class NotifiesBeforeCommit(Held):
     """[L4] The notice leaves when COMMIT is handed to the log."""
 
     def _commit(self, transfer: bytes, held: Open) -> list[Effect]:
         return [*super()._commit(transfer, held), *self._committed(transfer, held)]
 
 
-class DropsWhatItAccepted(Handoff):
+class DropsWhatItAccepted(Held):
     """[L5] An inert copy goes when the source is silent for long."""
 
     def _remind(self) -> list[Effect]:
@@ -61,7 +71,7 @@ class LeavesCursorsBehind(Host):
         return memory._replace(cursor=0)
 
 
-class DiscardsActiveCopies(Handoff):
+class DiscardsActiveCopies(Held):
     """[L9] "Closed" or "abort" ends an agent that runs."""
 
     def _forsaken(self, sender: str, transfer: bytes, reason: str) -> list[Effect]:
@@ -75,7 +85,7 @@ class DiscardsActiveCopies(Handoff):
         return super()._forsaken(sender, transfer, reason)
 
 
-class ActivatesOnItsOwn(Handoff):
+class ActivatesOnItsOwn(Held):
     """The destination runs an accepted copy when the source is silent for long."""
 
     def _remind(self) -> list[Effect]:
@@ -86,7 +96,7 @@ class ActivatesOnItsOwn(Handoff):
         return effects
 
 
-class ResumesAfterCommit(Handoff):
+class ResumesAfterCommit(Held):
     """The source lets the agents go on at its deadline, though COMMIT is on its way to the disk."""
 
     def _give_up(self, transfer: bytes, reason: str) -> list[Effect]:
@@ -96,14 +106,14 @@ class ResumesAfterCommit(Handoff):
         return super()._give_up(transfer, reason)
 
 
-class AcknowledgesTooEarly(Handoff):
+class AcknowledgesTooEarly(Held):
     """The acknowledgement leaves before ACTIVE is durable."""
 
     def _activate(self, transfer: bytes, held: Open, mail: tuple[bytes, ...]) -> list[Effect]:
         return [*super()._activate(transfer, held, mail), Send(held.peer, Acknowledge(transfer))]
 
 
-class ForgetsThePast(Handoff):
+class ForgetsThePast(Held):
     """The journal's short log drops the ids of finished transfers."""
 
     @classmethod
@@ -120,16 +130,124 @@ class CleansTooEarly(Host):
             del self.parcels[record.transfer]
 
 
-MUTANTS: dict[str, tuple[type[Handoff], type[Host]]] = {
-    "L1": (ForgetsWhoWasHere, Host),
-    "L3": (ForgetsTheAbort, FreezesAgain),
-    "L4": (NotifiesBeforeCommit, Host),
-    "L5": (DropsWhatItAccepted, Host),
-    "L7": (Handoff, LeavesCursorsBehind),
-    "L9": (DiscardsActiveCopies, Host),
-    "activates-on-its-own": (ActivatesOnItsOwn, Host),
-    "resumes-after-commit": (ResumesAfterCommit, Host),
-    "acknowledges-too-early": (AcknowledgesTooEarly, Host),
-    "forgets-the-past": (ForgetsThePast, Host),
-    "cleans-too-early": (Handoff, CleansTooEarly),
+class AcknowledgesMailTooEarly(Host):
+    """[H6] A message is acknowledged when it is handled, before that is durable."""
+
+    def act(self, stimulus: Stimulus) -> None:
+        super().act(stimulus)
+        self.acked = self.acked or stimulus[0] == "handle"
+
+
+class NeverSyncs(Host):
+    """fsync is off: what is said to be durable is lost with the power all the same."""
+
+    told = 0  # of `pending`, that they are durable
+
+    def clone(self) -> Self:
+        other = super().clone()
+        other.told = self.told
+        return other
+
+    def key(self) -> tuple[object, ...]:
+        return (*super().key(), self.told)
+
+    def may_depart(self) -> bool:
+        return self.machine.here(AGENT) is not None and bool(self.kind("running"))
+
+    def act(self, stimulus: Stimulus) -> None:
+        if stimulus[0] == "crash":
+            self.told = 0
+        if stimulus[0] != "durable":
+            super().act(stimulus)
+        elif self.told < len(self.pending):
+            record, _ = self.pending[self.told]
+            self.told += 1
+            self.hopped = isinstance(record, Active)
+            self.step(Durable(record))
+
+
+class ActsOnWhatItOnlyRead(NeverSyncs):
+    """[L2] A host that was killed starts from its log as it reads it, and does not sync that first."""
+
+    def act(self, stimulus: Stimulus) -> None:
+        match stimulus:
+            case ("crash", kept, newest):
+                log, parcels = self.disk.copy(), dict(self.parcels)
+                read = self.pending[:kept]
+                for record, memory in read:
+                    self.harden(record, memory)
+                self.pending = ()
+                super().act(("crash", 0, newest))
+                self.disk = log  # what a loss of power leaves
+                self.parcels = parcels | self.parcels
+                self.pending, self.told = read + self.pending, len(read)
+            case ("durable",) if self.told < len(self.pending):  # one sync is for all that was written before
+                for record, memory in self.pending[: self.told]:
+                    self.harden(record, memory)
+                self.pending, self.told = self.pending[self.told :], 0
+                Host.act(self, stimulus)
+            case ("durable",):
+                pass
+            case _:
+                Host.act(self, stimulus)
+
+
+class OffersBeforePrepare(Held):
+    """[H2] The signature for the ledger's entry leaves while PREPARE is on its way to the disk."""
+
+    def _depart(self, transfer: bytes, to: str, cargo: tuple[Cargo, ...]) -> list[Effect]:
+        effects = Handoff._depart(self, transfer, to, cargo)
+        self.leaving[transfer] = replace(self.leaving[transfer], phase=Phase.OFFERED)
+        return effects
+
+
+class SignsBeforeReceived(Held):
+    """[H3] The destination's signature leaves before RECEIVED is durable."""
+
+    def _examined(self, transfer: bytes, refusal: str | None) -> list[Effect]:
+        held, effects = self.arriving.get(transfer), super()._examined(transfer, refusal)
+        if held is not None and refusal is None:
+            effects.append(Send(held.peer, Accept(transfer, True)))
+        return effects
+
+
+class AbortsAlone(Held):
+    """[H4] The source lets the agent go on at its deadline, though it signed for the destination's entry."""
+
+    def _withdraw(self, transfer: bytes, held: Open) -> list[Effect]:
+        return self._abort(transfer, held, "")
+
+
+class AsksOnceOnly(Held):
+    """What the ledger was asked, and did not hear, is never asked again."""
+
+    def _remind(self) -> list[Effect]:
+        return [effect for effect in super()._remind() if not isinstance(effect, Ask | Withdraw)]
+
+
+class Mutant(NamedTuple):
+    kinds: str  # of custody in which it shows: "local", "held", or both
+    machine: type[Handoff]
+    host: type[Host]
+
+
+MUTANTS: dict[str, Mutant] = {
+    "L1": Mutant("local", ForgetsWhoWasHere, Host),
+    "L2": Mutant("local held", Held, ActsOnWhatItOnlyRead),
+    "L3": Mutant("local", ForgetsTheAbort, FreezesAgain),
+    "L4": Mutant("local", NotifiesBeforeCommit, Host),
+    "L5": Mutant("local held", DropsWhatItAccepted, Host),
+    "L7": Mutant("local held", Held, LeavesCursorsBehind),
+    "L9": Mutant("local", DiscardsActiveCopies, Host),
+    "H2": Mutant("held", OffersBeforePrepare, Host),
+    "H3": Mutant("held", SignsBeforeReceived, Host),
+    "H4": Mutant("held", AbortsAlone, Host),
+    "H6": Mutant("local held", Held, AcknowledgesMailTooEarly),
+    "fsync-off": Mutant("local held", Held, NeverSyncs),
+    "activates-on-its-own": Mutant("local held", ActivatesOnItsOwn, Host),
+    "resumes-after-commit": Mutant("local", ResumesAfterCommit, Host),
+    "acknowledges-too-early": Mutant("local", AcknowledgesTooEarly, Host),
+    "forgets-the-past": Mutant("local held", ForgetsThePast, Host),
+    "cleans-too-early": Mutant("local held", Held, CleansTooEarly),
+    "asks-once-only": Mutant("held", AsksOnceOnly, Host),
 }

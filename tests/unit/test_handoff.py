@@ -36,12 +36,16 @@ from agentplatform.custody.records import (
     Closed,
     Commit,
     Discarded,
+    Dismissed,
     Ended,
+    Kept,
     Known,
     Past,
     Prepare,
     Received,
     Record,
+    Revoked,
+    Withdrawn,
 )
 from ledger.errors import Misuse, PeerFault
 
@@ -419,6 +423,9 @@ def test_every_record_has_a_meaning() -> None:
         [*log, Commit(T1, CARGO), Closed(T1, CARGO)],
         [Received(T1, "A", CARGO), Active(T1, ())],
         [Received(T1, "A", CARGO), Discarded(T1)],
+        [*log, Withdrawn(T1, CARGO)],
+        [*log, Kept(T1, CARGO), Revoked("x", 2, "C")],
+        [Born("w", 0, True), Ended("w"), Dismissed("w")],
     ]
     for path in paths:
         machine = Handoff("B")

@@ -1,0 +1,198 @@
+"""Held custody (docs/custody.md): what one host's machine does where the ledger decides. Pure.
+
+    source                                    destination                         ledger
+      Depart -> Write(Prepare)
+      OFFER when Prepare is durable    -->      Examine
+                                                Examined -> Write(Received)
+      Ask, with both signatures        <--      ACCEPT when Received is durable
+                                       ------------------------------------->     (agent, epoch, destination, transfer)
+      Decided -> Write(Commit)                  Decided -> Write(Active), Activate
+      NOTICE when Commit is durable    -->
+      Write(Closed)                    <--      ACKNOWLEDGE when Active is durable
+
+From Ask on, the source ends the handoff only through the ledger: Withdraw asks for (agent, epoch, source), and one of
+the two entries fails. Both hosts take the outcome from their own chains. Without a quorum they wait.
+"""
+
+from agentplatform.custody.events import (
+    Ask,
+    Decided,
+    Dismiss,
+    Effect,
+    Event,
+    Resume,
+    Return,
+    Revoke,
+    Send,
+    Withdraw,
+)
+from agentplatform.custody.handoff import Handoff
+from agentplatform.custody.messages import Abort, Accept, Cargo, HandoffMessage, Inquire, Offer
+from agentplatform.custody.records import (
+    Closed,
+    Commit,
+    Dismissed,
+    Ended,
+    Kept,
+    Prepare,
+    Record,
+    Revoked,
+    Withdrawn,
+)
+from agentplatform.custody.state import Open, Phase, replace
+from ledger.errors import Misuse, PeerFault
+
+
+class Held(Handoff):
+    """The machine of a host: for agents in local custody it is a Handoff, for those in held custody what follows."""
+
+    def step(self, event: Event) -> list[Effect]:
+        return self._decided(event) if isinstance(event, Decided) else super().step(event)
+
+    def _message(self, sender: str, message: HandoffMessage) -> list[Effect]:
+        match message:
+            case Accept(transfer, True) | Inquire(transfer, True) if transfer not in self.leaving:
+                return self._over(sender, transfer)
+            case _:
+                return super()._message(sender, message)
+
+    # Source
+
+    def _depart(self, transfer: bytes, to: str, cargo: tuple[Cargo, ...]) -> list[Effect]:
+        if any(load.held for load in cargo) and len(cargo) > 1:
+            raise Misuse("agents in held custody move one by one: the ledger has an entry for each")
+        effects = super()._depart(transfer, to, cargo)
+        if cargo[0].held:
+            return [effect for effect in effects if not isinstance(effect, Send)]
+        return effects
+
+    def _commit(self, transfer: bytes, held: Open) -> list[Effect]:
+        """The destination accepted. PREPARE is durable: the offer waited for it [H2]."""
+        if not held.by_ledger:
+            return super()._commit(transfer, held)
+        self.leaving[transfer] = replace(held, phase=Phase.ASKED)
+        return [Ask(transfer, held.peer, held.cargo)]
+
+    def _over(self, sender: str, transfer: bytes) -> list[Effect]:
+        """Only what it remembers counts. A host that knows nothing of the transfer has lost its disk, and the ledger
+        may yet be asked in its name."""
+        if self.past.get(transfer) in ("Withdrawn", "Kept"):
+            return [Send(sender, Abort(transfer, "the agent stayed at its source"))]
+        return []
+
+    def _may_abort(self, held: Open) -> bool:
+        return super()._may_abort(held) or held.phase is Phase.PREPARING
+
+    def _abort(self, transfer: bytes, held: Open, reason: str) -> list[Effect]:
+        if not held.by_ledger:
+            return super()._abort(transfer, held, reason)
+        return [self._write(Withdrawn(transfer, held.cargo)), Resume(transfer, held.peer, held.cargo, reason)]
+
+    def _give_up(self, transfer: bytes, reason: str) -> list[Effect]:
+        held = self.leaving.get(transfer)
+        if held is None or held.phase is not Phase.ASKED:
+            return super()._give_up(transfer, reason)
+        return self._withdraw(transfer, held)
+
+    def _withdraw(self, transfer: bytes, held: Open) -> list[Effect]:
+        """The signature may have left: only the ledger takes it back [H4]."""
+        self.leaving[transfer] = replace(held, phase=Phase.WITHDRAWING)
+        return [Withdraw(transfer, held.cargo)]
+
+    def _presume_abort(self, transfer: bytes, held: Open) -> list[Effect]:
+        """After a restart, PREPARE and no decision: the ledger may have been asked. `_remind` comes next."""
+        if not held.by_ledger:
+            return super()._presume_abort(transfer, held)
+        self._withdraw(transfer, held)
+        return []
+
+    # Destination
+
+    def _offer(self, sender: str, transfer: bytes, cargo: tuple[Cargo, ...]) -> list[Effect]:
+        if any(load.held for load in cargo) and len(cargo) > 1:
+            raise PeerFault(sender, f"offered agents in held custody together, in handoff {transfer.hex()}")
+        return super()._offer(sender, transfer, cargo)
+
+    def _notice(self, sender: str, transfer: bytes, mail: tuple[bytes, ...]) -> list[Effect]:
+        held = self._between(self.arriving, sender, transfer)
+        if held is not None and held.by_ledger and held.phase is Phase.RECEIVED:
+            return []  # the source's chain is ahead; ours will say so
+        return super()._notice(sender, transfer, mail)
+
+    def _acknowledge(self, sender: str, transfer: bytes) -> list[Effect]:
+        held = self._between(self.leaving, sender, transfer)
+        if held is not None and held.by_ledger and held.phase is not Phase.COMMITTED:
+            return []  # its chain is ahead of ours; it answers our notice again
+        return super()._acknowledge(sender, transfer)
+
+    # The ledger's word
+
+    def _decided(self, entry: Decided) -> list[Effect]:
+        effects: list[Effect] = []
+        leaving, arriving = self.leaving_by.get(entry.agent), self.arriving_by.get(entry.agent)
+        known = self.agents.get(entry.agent)
+        if leaving is not None:
+            effects += self._decided_at_source(entry, leaving, self.leaving[leaving])
+        elif known is not None and known.held and entry.epoch > known.epoch:
+            if known.here and entry.host != self.host:
+                effects += self._revoke(entry)
+            elif entry.agent in self.ended:
+                effects.append(self._write(Dismissed(entry.agent)))
+        if arriving is not None:
+            effects += self._decided_at_destination(entry, arriving, self.arriving[arriving])
+        return effects
+
+    def _decided_at_source(self, entry: Decided, transfer: bytes, held: Open) -> list[Effect]:
+        epoch = held.cargo[0].epoch
+        if entry.epoch < epoch:
+            return []
+        if held.phase in (Phase.COMMITTING, Phase.COMMITTED):
+            # A later epoch acknowledges: the destination gave the agent on, so it had it.
+            later = held.phase is Phase.COMMITTED and entry.epoch > epoch
+            return [self._write(Closed(transfer, held.cargo))] if later else []
+        if (entry.epoch, entry.host, entry.transfer) == (epoch, held.peer, transfer):
+            return [self._write(Commit(transfer, held.cargo))]
+        if (entry.epoch, entry.host) == (epoch, self.host):
+            reason = f"the handoff to {held.peer} was withdrawn before the ledger decided it"
+            return [self._write(Kept(transfer, held.cargo)), Return(transfer, held.peer, held.cargo, reason)]
+        return self._revoke(entry)
+
+    def _revoke(self, entry: Decided) -> list[Effect]:
+        return [
+            self._write(Revoked(entry.agent, entry.epoch, entry.host)),
+            Revoke(entry.agent, entry.epoch, entry.host),
+        ]
+
+    def _decided_at_destination(self, entry: Decided, transfer: bytes, held: Open) -> list[Effect]:
+        epoch = held.cargo[0].epoch
+        if entry.epoch < epoch or held.phase is Phase.ACTIVATING:
+            return []
+        if (entry.epoch, entry.host, entry.transfer) == (epoch, self.host, transfer):
+            return self._activate(transfer, held, ()) if held.phase is Phase.RECEIVED else []
+        return self._discard(transfer, held, f"the ledger gave {entry.agent} to {entry.host or 'nobody'}")
+
+    # Both
+
+    def _durable(self, record: Record) -> list[Effect]:
+        effects = super()._durable(record)
+        match record:
+            case Prepare(transfer, to, cargo) if self._is_offered(transfer, cargo):
+                effects.append(Send(to, Offer(transfer, cargo, ())))
+            case Ended(agent) if agent in self.ended:
+                effects.append(self._dismiss(agent))
+        return effects
+
+    def _remind(self) -> list[Effect]:
+        effects = super()._remind()
+        for transfer, held in self.leaving.items():
+            if held.phase is Phase.ASKED:
+                effects.append(Ask(transfer, held.peer, held.cargo))
+            elif held.phase is Phase.WITHDRAWING:
+                effects.append(Withdraw(transfer, held.cargo))
+        return [*effects, *(self._dismiss(agent) for agent in sorted(self.ended))]
+
+    def _is_offered(self, transfer: bytes, cargo: tuple[Cargo, ...]) -> bool:
+        return cargo[0].held and transfer in self.leaving and self.leaving[transfer].phase is Phase.OFFERED
+
+    def _dismiss(self, agent: str) -> Dismiss:
+        return Dismiss(agent, self.agents[agent].epoch + 1)
