@@ -22,7 +22,24 @@ MAX_KIND = 256  # characters
 MAX_OUTBOX_BYTES = 64 * 1024 * 1024  # of bodies that one agent has sent and has no reply to
 MAX_OUTBOX_LETTERS = 10_000
 MAX_TOPICS = 64  # that one agent subscribes to
+MAX_TOPIC_BYTES = 4096  # in all
 LETTER_BYTES = 100  # what a letter or reply counts beside its body
+
+
+def check(kind: str, body: bytes) -> None:
+    """Raises Misuse for what no letter can carry."""
+    if not isinstance(kind, str) or not 1 <= len(kind) <= MAX_KIND:
+        raise Misuse(f"a message's kind is a text of 1 to {MAX_KIND} characters, not {kind!r:.40}")
+    if len(body) > MAX_BODY_BYTES:
+        raise Misuse(f"a message has at most {MAX_BODY_BYTES} bytes; this one has {len(body)}")
+
+
+def check_topics(topics: tuple[str, ...]) -> None:
+    """Raises ValueError for more than one agent may subscribe to."""
+    if len(topics) > MAX_TOPICS or any(not 1 <= len(topic) <= MAX_KIND for topic in topics):
+        raise ValueError(f"an agent subscribes to at most {MAX_TOPICS} topics of 1 to {MAX_KIND} characters")
+    if sum(len(topic.encode()) for topic in topics) > MAX_TOPIC_BYTES:
+        raise ValueError(f"the topics that an agent subscribes to have at most {MAX_TOPIC_BYTES} bytes in all")
 
 
 class Letter(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="letter"):
@@ -136,6 +153,9 @@ class Standing(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     group: Group | None  # the service group that the EDS decides about as one
     topics: tuple[str, ...]  # that it has subscribed to
 
+    def __post_init__(self) -> None:
+        check_topics(self.topics)
+
 
 class Luggage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """What the daemon keeps for an agent, and hands to the next host."""
@@ -176,14 +196,6 @@ class Luggage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
             raise PeerFault(host, f"sent luggage of {agent} with a trail that is none of its own")
         if self.standing.group is not None and agent not in self.standing.group.agents:
             raise PeerFault(host, f"sent luggage of {agent} with a group that it does not belong to")
-
-
-def check(kind: str, body: bytes) -> None:
-    """Raises Misuse for what no letter can carry."""
-    if not isinstance(kind, str) or not 1 <= len(kind) <= MAX_KIND:
-        raise Misuse(f"a message's kind is a text of 1 to {MAX_KIND} characters, not {kind!r:.40}")
-    if len(body) > MAX_BODY_BYTES:
-        raise Misuse(f"a message has at most {MAX_BODY_BYTES} bytes; this one has {len(body)}")
 
 
 def size(post: Letter | Reply) -> int:

@@ -6,11 +6,10 @@ agents that live there have subscribed to; what an agent has subscribed to goes 
 
 import msgspec
 
-from agentplatform.mail import MAX_KIND, MAX_TOPICS
+from agentplatform.mail import check_topics
 from agentplatform.parcel.manifest import AGENT_ID, MAX_EPOCH
 from ledger.errors import Misuse
 
-MAX_TOPIC_BYTES = 4096  # of all that one agent subscribes to
 MAX_FROM_ONE_HOST = 10_000  # agents
 MAX_SUBSCRIBERS = 1_000  # that one multicast reaches
 
@@ -25,15 +24,7 @@ class Subscribed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     def __post_init__(self) -> None:
         if not AGENT_ID.fullmatch(self.agent) or not 0 <= self.epoch <= MAX_EPOCH:
             raise ValueError(f"{self.agent!r:.80} is no agent's id, or its epoch cannot be")
-        check(self.topics)
-
-
-def check(topics: tuple[str, ...]) -> None:
-    """Raises ValueError for more than one agent may subscribe to."""
-    if len(topics) > MAX_TOPICS or any(not 1 <= len(topic) <= MAX_KIND for topic in topics):
-        raise ValueError(f"an agent subscribes to at most {MAX_TOPICS} topics of 1 to {MAX_KIND} characters")
-    if sum(len(topic.encode()) for topic in topics) > MAX_TOPIC_BYTES:
-        raise ValueError(f"the topics that an agent subscribes to have at most {MAX_TOPIC_BYTES} bytes in all")
+        check_topics(self.topics)
 
 
 class Subscriptions:

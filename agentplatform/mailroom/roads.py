@@ -12,7 +12,7 @@ from agentplatform.mail import Forwarded, Post, Reply
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
 
-SEEK_AT_ONCE = 32  # agents that are asked about in one bulletin
+SEEK_AT_ONCE = 16  # agents that are asked about in one bulletin; the answer has a trail of each
 PATIENCE = 2  # rounds without an answer, after which another host is tried
 
 

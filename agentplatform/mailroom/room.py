@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from agentplatform.mail import Change, Forwarded, Letter, Luggage, Post, Reply, Settled, check
+from agentplatform.mail import Change, Forwarded, Letter, Luggage, Post, Reply, Settled, Standing, check
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.clients import Clients
 from agentplatform.mailroom.roads import Roads, ended
@@ -19,7 +19,6 @@ from agentplatform.outbox import Outbox
 from agentplatform.parcel.manifest import AGENT_ID
 from agentplatform.replay import Key, Replay
 from agentplatform.subscriptions import Subscribed, Subscriptions
-from agentplatform.subscriptions import check as check_topics
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
 from services.eds.rules import Group
@@ -154,11 +153,10 @@ class Mailroom:
         if tuple(topics) == luggage.standing.topics:
             return
         try:
-            check_topics(tuple(topics))
+            luggage.standing = Standing(luggage.standing.group, tuple(topics))
         except ValueError as error:
             self._note(agent, f"a subscription was refused: {error}")
             return
-        luggage.standing = replace(luggage.standing, topics=tuple(topics))
         self._outbox.keep_standing(agent, luggage.standing)
         self._subscribed(agent, luggage.standing.topics)
 

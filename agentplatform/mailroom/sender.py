@@ -106,7 +106,7 @@ class Sender:
         return mine is not None and mine.question is not None
 
     def expire(self, why_late: Callable[[str], str], offline: Callable[[str], bool]) -> list[Letter]:
-        """Answers letters whose time is over with an error, and returns them.
+        """Answers letters whose time is over with an error. Returns those whose outcome nobody waits for.
 
         The receiver's host does so too, by its own count: while there is a link to it, its word is waited for a little.
         """
@@ -118,8 +118,9 @@ class Sender:
                 continue
             letter = next(each for each in sent.letters if each.sequence == sequence)
             reason = f"{receiver} did not answer {letter.kind!r} in time: it is {why_late(receiver)}"
+            if letter.question is None and key not in self._calls:
+                over.append(letter)
             self._outcome(letter, Answer(False, codec.encode(f"{reason}; if it was handled, the answer is lost")))
-            over.append(letter)
         return over
 
     def heard(self, questions: Iterable[int]) -> None:

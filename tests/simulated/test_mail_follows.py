@@ -125,8 +125,8 @@ class Circling(Roads):
 
 
 async def circle(roads: type[Roads]) -> list[tuple[str, str]]:
-    """x went from a to b, c and a, and is about to arrive on b again: each host has sent it to the next one. Returns what
-    a letter from s costs."""
+    """x went from a to b, c and a, and is about to arrive on b again: each host has sent it on. Returns what a
+    letter from s costs."""
     world = World("s", "a", "b", "c", roads=roads)
     await world.boot()
     wire = Wire(world)

@@ -10,6 +10,7 @@ from agentplatform.mail import MAX_BODY_BYTES, Letter, Luggage, Sent
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.sender import RESERVED_NUMBERS
 from agentplatform.messages import Answer, Outgoing
+from agentplatform.passes import Pass
 from agentplatform.whereabouts import Located
 from ledger import codec
 from ledger.disk import MemoryDisk
@@ -269,6 +270,25 @@ async def test_an_agent_that_floods_is_refused_and_hears_why():
 def test_luggage_that_cannot_be_the_agents_is_refused(sent: Sent):
     with pytest.raises(PeerFault, match=r"^east: sent luggage"):
         Luggage(sent={OTHER: sent}).check(AGENT, "east")
+
+
+@pytest.mark.parametrize(
+    ("luggage", "says"),
+    [
+        ([{}, {}, [None, [f"topic {number}" for number in range(65)]]], "at most 64 topics"),
+        ([{}, {}, [None, ["x" * 255] * 17]], "at most 4096 bytes"),
+        ([{}, {}, [None, [""]]], "of 1 to 256 characters"),
+    ],
+)
+def test_luggage_that_subscribes_to_too_much_is_refused(luggage: object, says: str):
+    with pytest.raises(PeerFault, match=f"east.*{says}"):
+        codec.decode(codec.encode(luggage), Luggage, "east")
+
+
+def test_luggage_with_a_trail_of_another_agent_is_refused():
+    trail = (Pass(OTHER, 1, "north", "east", bytes(64)),)
+    with pytest.raises(PeerFault, match=r"^east: sent luggage of .* with a trail that is none of its own"):
+        Luggage(trail=trail).check(AGENT, "east")
 
 
 async def test_mail_for_a_dead_agent_gets_a_clear_error():

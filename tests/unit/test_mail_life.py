@@ -3,11 +3,11 @@
 import pytest
 from msgspec.structs import replace
 
-from agentplatform.mail import Forwarded, Letter, Luggage, Memory, Standing
+from agentplatform.mail import MAX_TOPIC_BYTES, Forwarded, Letter, Luggage, Memory, Standing
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.sender import GRACE
 from agentplatform.messages import Answer, Checkpoint, Delivery, Outgoing
-from agentplatform.subscriptions import MAX_SUBSCRIBERS, MAX_TOPIC_BYTES, Subscribed, Subscriptions
+from agentplatform.subscriptions import MAX_SUBSCRIBERS, Subscribed, Subscriptions
 from agentplatform.whereabouts import Located
 from ledger import codec
 from ledger.errors import Misuse, Unavailable
