@@ -21,7 +21,7 @@ class Created(_Value, frozen=True):
     """An agent began its life here, at epoch 0. In held custody the ledger has it already."""
 
     agent: str
-    held: bool = False  # its custody
+    subject: bytes = b""  # held custody: as in Cargo
 
 
 class Disposed(_Value, frozen=True):
@@ -217,6 +217,7 @@ class Dismiss(_Value, frozen=True):
     """Held: submit the entry that ends the custody of an agent that ended here. It may be asked for again."""
 
     agent: str
+    subject: bytes
     epoch: int  # the new one
 
 

@@ -83,10 +83,10 @@ class Handoff(Custody):
                 return self._give_up(transfer, reason)
             case Remind():
                 return self._remind()
-            case Created(agent, held):
+            case Created(agent, subject):
                 if agent in self.agents:
                     raise Misuse(f"{agent} was on {self.host} before: an agent's id is never used again")
-                return [self._write(Born(agent, 0, held))]
+                return [self._write(Born(agent, 0, subject))]
             case Disposed(agent):
                 self.free(agent)
                 return [self._write(Ended(agent))]

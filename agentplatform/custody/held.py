@@ -195,4 +195,5 @@ class Held(Handoff):
         return cargo[0].held and transfer in self.leaving and self.leaving[transfer].phase is Phase.OFFERED
 
     def _dismiss(self, agent: str) -> Dismiss:
-        return Dismiss(agent, self.agents[agent].epoch + 1)
+        known = self.agents[agent]
+        return Dismiss(agent, known.subject, known.epoch + 1)

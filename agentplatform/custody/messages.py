@@ -10,7 +10,11 @@ class Cargo(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
     agent: str
     epoch: int
-    held: bool = False  # its custody
+    subject: bytes = b""  # held custody: what its residence stands under on the ledger; local: empty
+
+    @property
+    def held(self) -> bool:
+        return self.subject != b""
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=True):

@@ -24,7 +24,7 @@ class Born(_Record, frozen=True):
 
     agent: str
     epoch: int
-    held: bool = False  # its custody
+    subject: bytes = b""  # held custody: as in Cargo
 
 
 class Ended(_Record, frozen=True):
@@ -121,7 +121,11 @@ class Known(_Record, frozen=True):
     to: str | None  # where it went from here (then its epoch there is epoch + 1): the forwarding address
     kept: bytes  # the transfer whose parcel it is restarted from, or BIRTH
     mail: tuple[bytes, ...]  # what came with that transfer's notice
-    held: bool = False  # its custody
+    subject: bytes = b""  # held custody: as in Cargo
+
+    @property
+    def held(self) -> bool:
+        return self.subject != b""
 
 
 class Past(_Record, frozen=True):

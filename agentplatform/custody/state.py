@@ -101,7 +101,7 @@ class Custody:
 
     def cargo(self, agents: Iterable[str]) -> tuple[Cargo, ...]:
         """What a Depart of these agents carries. Raises Misuse when one is not here, or is on its way already."""
-        return tuple(Cargo(agent, self.free(agent) + 1, self.agents[agent].held) for agent in agents)
+        return tuple(Cargo(agent, self.free(agent) + 1, self.agents[agent].subject) for agent in agents)
 
     def offered(self, to: str) -> tuple[bytes, ...]:
         """Transfers to `to` that may still be given up."""
@@ -114,12 +114,12 @@ class Custody:
     def apply(self, record: Record) -> None:
         """What `record` means from the moment it is handed to the log."""
         match record:
-            case Born(agent, epoch, in_held):
-                self.agents[agent] = Known(agent, epoch, True, None, BIRTH, (), in_held)
+            case Born(agent, epoch, subject):
+                self.agents[agent] = Known(agent, epoch, True, None, BIRTH, (), subject)
             case Ended(agent):
                 self._know(replace(self.agents[agent], here=False, mail=()))
             case Dismissed(agent):
-                self._know(replace(self.agents[agent], held=False))
+                self._know(replace(self.agents[agent], subject=b""))
             case Prepare(transfer, to, cargo):
                 self.leaving[transfer] = Open(to, cargo, Phase.PREPARING if cargo[0].held else Phase.OFFERED)
                 for load in cargo:
@@ -146,9 +146,8 @@ class Custody:
             case Revoked(agent, epoch, host):
                 if agent in self.leaving_by:
                     self._drop_leaving(self.leaving_by[agent])
-                known = self.agents[agent]
-                here = replace(known, epoch=epoch - 1, here=False, to=host or None, mail=(), held=host != "")
-                self.agents[agent] = here
+                gone = replace(self.agents[agent], epoch=epoch - 1, here=False, to=host or None, mail=())
+                self._know(gone if host else replace(gone, subject=b""))
             case Closed(transfer):
                 self._drop_leaving(transfer)
                 self.past[transfer] = "Closed"
@@ -161,7 +160,7 @@ class Custody:
                 held = self.arriving[transfer]
                 self.arriving[transfer] = replace(held, phase=Phase.ACTIVATING)
                 for load in held.cargo:
-                    self.agents[load.agent] = Known(load.agent, load.epoch, True, None, transfer, mail, load.held)
+                    self.agents[load.agent] = Known(load.agent, load.epoch, True, None, transfer, mail, load.subject)
             case Known():
                 self._know(record)
             case Past(transfer, outcome):

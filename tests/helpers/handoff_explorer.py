@@ -60,7 +60,7 @@ class Explorer:
         for name in HOSTS:
             built = host(machine(name), machine(name))
             if name == HOSTS[0]:
-                for write in built.machine.step(Created(AGENT, held)):
+                for write in built.machine.step(Created(AGENT, b"its residence" if held else b"")):
                     assert isinstance(write, Write)
                     built.harden(write.record, None)
                 built.parcels[BIRTH] = (0, Memory(0, 0))

@@ -425,7 +425,7 @@ def test_every_record_has_a_meaning() -> None:
         [Received(T1, "A", CARGO), Discarded(T1)],
         [*log, Withdrawn(T1, CARGO)],
         [*log, Kept(T1, CARGO), Revoked("x", 2, "C")],
-        [Born("w", 0, True), Ended("w"), Dismissed("w")],
+        [Born("w", 0, b"its residence"), Ended("w"), Dismissed("w")],
     ]
     for path in paths:
         machine = Handoff("B")

@@ -46,8 +46,9 @@ from agentplatform.custody.records import (
 )
 from ledger.errors import Misuse, PeerFault
 
+HERE = b"its residence"
 T1, T2 = b"\1" * 16, b"\2" * 16
-CARGO = (Cargo("x", 1, True),)
+CARGO = (Cargo("x", 1, HERE),)
 OFFER = Offer(T1, CARGO, ())
 MOVED = Decided("x", 1, "B", T1)  # the ledger's word that the handoff took place
 STAYED = Decided("x", 1, "A", b"")
@@ -55,7 +56,7 @@ STAYED = Decided("x", 1, "A", b"")
 
 def newborn() -> Held:
     source = Held("A")
-    assert source.step(Created("x", True)) == [Write(Born("x", 0, True))]
+    assert source.step(Created("x", HERE)) == [Write(Born("x", 0, HERE))]
     return source
 
 
@@ -100,7 +101,7 @@ def test_the_ledgers_word_takes_the_place_of_commit() -> None:
     assert destination.step(Message("A", Notice(T1, ()))) == [Send("A", Acknowledge(T1))]
     assert source.step(Message("B", Acknowledge(T1))) == [Write(Closed(T1, CARGO))]
     assert source.went("x") == ("B", 1) and destination.here("x") == 1
-    assert destination.cargo(["x"]) == (Cargo("x", 2, True),)
+    assert destination.cargo(["x"]) == (Cargo("x", 2, HERE),)
 
 
 def test_an_acknowledgement_before_our_chain_knows_is_no_fault() -> None:
@@ -147,7 +148,7 @@ def test_from_asking_on_only_the_ledger_ends_it() -> None:
         source.cargo(["x"])
     effects = source.step(STAYED)
     assert effects[0] == Write(Kept(T1, CARGO)) and isinstance(effects[1], Return)
-    assert source.cargo(["x"]) == (Cargo("x", 2, True),)  # the abort took the epoch
+    assert source.cargo(["x"]) == (Cargo("x", 2, HERE),)  # the abort took the epoch
 
 
 def test_what_was_decided_wins_over_a_withdrawal() -> None:
@@ -157,10 +158,10 @@ def test_what_was_decided_wins_over_a_withdrawal() -> None:
 
 
 def test_after_a_restart_the_ledger_may_have_been_asked() -> None:
-    source, effects = Held.recover("A", [Born("x", 0, True), Prepare(T1, "B", CARGO)])
+    source, effects = Held.recover("A", [Born("x", 0, HERE), Prepare(T1, "B", CARGO)])
     assert effects == [Withdraw(T1, CARGO)]  # and the agent is not restarted
     assert isinstance(source.step(STAYED)[1], Return)
-    again, effects = Held.recover("A", [Born("x", 0, True), Prepare(T1, "B", CARGO), Kept(T1, CARGO)])
+    again, effects = Held.recover("A", [Born("x", 0, HERE), Prepare(T1, "B", CARGO), Kept(T1, CARGO)])
     assert again.here("x") == 1
 
 
@@ -188,11 +189,11 @@ def test_an_agent_that_was_re_homed_does_not_run_here_any_more() -> None:
 def test_the_end_is_told_to_the_ledger_until_it_knows() -> None:
     source = newborn()
     assert source.step(Disposed("x")) == [Write(Ended("x"))]
-    assert source.step(Durable(Ended("x"))) == [Dismiss("x", 1)]
-    again, effects = Held.recover("A", [Born("x", 0, True), Ended("x")])
-    assert effects == [Dismiss("x", 1)]
+    assert source.step(Durable(Ended("x"))) == [Dismiss("x", HERE, 1)]
+    again, effects = Held.recover("A", [Born("x", 0, HERE), Ended("x")])
+    assert effects == [Dismiss("x", HERE, 1)]
     _, effects = Held.recover("A", source.summary())
-    assert effects == [Dismiss("x", 1)]
+    assert effects == [Dismiss("x", HERE, 1)]
     assert again.step(Decided("x", 1, "", b"")) == [Write(Dismissed("x"))]
     assert again.step(Remind()) == []
 
@@ -205,9 +206,9 @@ def test_a_later_epoch_acknowledges() -> None:
 
 
 def test_held_agents_move_one_by_one() -> None:
-    both = (Cargo("x", 1, True), Cargo("y", 1, True))
+    both = (Cargo("x", 1, HERE), Cargo("y", 1, HERE))
     machine = newborn()
-    machine.step(Created("y", True))
+    machine.step(Created("y", HERE))
     with pytest.raises(Misuse, match="one by one"):
         machine.step(Depart(T1, "B", both))
     with pytest.raises(PeerFault, match="together"):
@@ -217,7 +218,7 @@ def test_held_agents_move_one_by_one() -> None:
 def test_custody_comes_with_the_cargo_and_with_a_short_log() -> None:
     log = [Received(T1, "A", CARGO), Active(T1, ()), Known("y", 3, True, None, BIRTH, ())]
     machine, _ = Held.recover("B", log)
-    assert machine.cargo(["x", "y"]) == (Cargo("x", 2, True), Cargo("y", 4, False))
+    assert machine.cargo(["x", "y"]) == (Cargo("x", 2, HERE), Cargo("y", 4))
     assert {known.agent: known.held for known in machine.summary() if isinstance(known, Known)} == {
         "x": True,
         "y": False,
