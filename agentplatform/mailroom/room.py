@@ -53,6 +53,7 @@ class Mailroom:
         self.subscriptions = Subscriptions()
         self._epochs: dict[str, int] = {}  # of residents, those that are deactivated too
         self._senders: dict[str, Sender] = {}
+        self._busy: dict[str, Sender] = {}  # those with letters that have no reply, and some more
         self._asleep: dict[str, list[Letter]] = {}  # deactivated agents, and what came for them
         self._roads, self._release, self._outbox = roads, release, outbox
         self._whereabouts = roads.whereabouts
@@ -83,7 +84,8 @@ class Mailroom:
     def _take_on(self, agent: str, epoch: int, luggage: Luggage, replay: Replay) -> None:
         self._epochs[agent] = epoch
         answer = lambda call, answer: self._answer(agent, call, answer)  # noqa: E731
-        self._senders[agent] = Sender(agent, epoch, self.host, luggage, replay, self._outbox, answer, self._clock)
+        sender = Sender(agent, epoch, self.host, luggage, replay, self._outbox, answer, self._clock)
+        self._senders[agent] = self._busy[agent] = sender
         self._subscribed(agent, luggage.standing.topics)
 
     def close(self, agent: str) -> Luggage:
@@ -100,8 +102,6 @@ class Mailroom:
         waiting = self.boxes[agent].left(self._clock()) if agent in self.boxes else []
         self.remove(agent)
         self._take_on(agent, epoch, luggage, Replay())
-        if self._senders[agent].idle:
-            del self._senders[agent]
         self._asleep[agent] = waiting
         if waiting:
             self._wake(agent)
@@ -119,7 +119,8 @@ class Mailroom:
         return [letter for letter in self.boxes[agent].left(self._clock()) if _key(letter) not in self._unwritten]
 
     def remove(self, agent: str) -> None:
-        tables: tuple[dict[str, Any], ...] = (self.boxes, self._senders, self._given, self._epochs, self._asleep)
+        senders = self._senders, self._busy
+        tables: tuple[dict[str, Any], ...] = (self.boxes, *senders, self._given, self._epochs, self._asleep)
         for table in tables:
             table.pop(agent, None)
         self._transacting.discard(agent)
@@ -220,6 +221,7 @@ class Mailroom:
         """One, as a rule; none for what is refused or left already; to a topic one for each subscriber."""
         sender, cause = self._senders[agent], _cause(self.boxes[agent], outgoing)
         letters: list[Letter] = []
+        self._busy[agent] = sender
         try:
             numbered = (sender.letter(receiver, outgoing, cause) for receiver in self._receivers(agent, outgoing))
             letters.extend(letter for letter in numbered if letter is not None)
@@ -304,7 +306,7 @@ class Mailroom:
     def resend(self, agents: Container[str] | None = None) -> None:
         """Sends again what has no reply yet: after a pause or a link's return; to `agents`, after news of them."""
         durable = self._outbox.flush()
-        for sender in self._senders.values():
+        for sender in self._busy.values():
             sender.flushed(durable)
         for letter in self._unanswered(agents):
             if _key(letter) not in self._unwritten:
@@ -312,18 +314,20 @@ class Mailroom:
 
     def _unanswered(self, agents: Container[str] | None = None) -> list[Letter]:
         letters = [*self.clients.unanswered()]
-        for sender in self._senders.values():
+        for sender in self._busy.values():
             letters += sender.unanswered(agents)
         return letters if agents is None else [letter for letter in letters if letter.receiver in agents]
 
     def remind(self) -> None:
         """Once in a while: what is too late is answered with an error, and who does not answer is looked for."""
-        for agent, sender in list(self._senders.items()):
+        for agent, sender in list(self._busy.items()):
             for letter in sender.expire(self._roads.why_late, self._roads.offline):
                 self._note(agent, f"{letter.kind!r} to {letter.receiver} had no answer in time")
-            if agent in self._asleep and sender.idle:
-                del self._senders[agent]
-        for agent in list(self.boxes):
+            if sender.idle:
+                del self._busy[agent]
+                if agent in self._asleep:
+                    del self._senders[agent]
+        for agent in [agent for agent, box in self.boxes.items() if box.waiting]:
             self._pump(agent)
         self._roads.round({letter.receiver for letter in self._unanswered()} - self._epochs.keys())
         self.resend()
