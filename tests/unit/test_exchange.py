@@ -1,0 +1,140 @@
+"""What hosts tell each other unasked: taken from whoever may say it, and from nobody else."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from agentplatform import passes
+from agentplatform.bulletins import Bulletin, Moved, Residents, Seek, Topics
+from agentplatform.exchange import MAX_MESSAGE, Exchange
+from agentplatform.parcel.manifest import MAX_EPOCH
+from agentplatform.passes import MAX_TRAIL
+from agentplatform.subscriptions import Subscribed, Subscriptions
+from agentplatform.whereabouts import Located, Whereabouts
+from ledger import codec
+from ledger.links.base import Channel
+from tests.helpers.linked_hosts import CHAIN, identity
+from tests.helpers.mail_desk import AGENT, OTHER, Desk
+
+LONG = "h" * 63  # a host's name
+
+
+class Links:
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, bytes]] = []
+
+    def on_message(self, receiver: Any) -> None:
+        self.deliver = receiver
+
+    def on_change(self, observer: Any) -> None:
+        self.change = observer
+
+    def up(self) -> frozenset[str]:
+        return frozenset({"east", "south"})
+
+    def send(self, host: str, channel: Channel, message: bytes) -> bool:
+        assert channel == Channel.ADVERT
+        self.sent.append((host, message))
+        return True
+
+
+class Host:
+    """An exchange with its surroundings written down."""
+
+    def __init__(self) -> None:
+        self.links = Links()
+        keys = {host: identity(host).public for host in ("north", "east", "south")}
+        desk = self.desk = Desk()
+        desk.roads.whereabouts = desk.room._whereabouts = self.whereabouts = Whereabouts(
+            passes.authentic(CHAIN, keys.get)
+        )
+        self.machine = SimpleNamespace(agents={}, here=lambda agent: 1 if agent == AGENT else None)
+        carrier: Any = SimpleNamespace(machine=self.machine, remind=lambda: None, linked=lambda host: None)
+        nothing: Any = None
+        desk.roads._tell = lambda host, bulletin: self.exchange.tell(host, bulletin)
+        rooms = carrier, desk.roads, desk.room, nothing, nothing, nothing, nothing
+        self.exchange = Exchange("north", self.links, self.whereabouts, *rooms)  # type: ignore[arg-type]
+
+    def hears(self, host: str, bulletin: Bulletin) -> None:
+        self.links.deliver(host, Channel.ADVERT, codec.encode(bulletin))
+
+    def told(self, kind: Any) -> list[tuple[str, Any]]:
+        sent, self.links.sent = self.links.sent, []
+        return [(host, codec.decode(raw, kind)) for host, raw in sent]
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+def test_of_what_lives_here_nobody_else_speaks(host: Host) -> None:
+    host.exchange.located(AGENT, 1, "north")
+    for lie in (Located(AGENT, MAX_EPOCH, "east"), Located(OTHER, 3, "north")):
+        host.hears("east", Residents((lie,)))
+        host.hears("east", Moved(lie))
+    host.hears("east", Topics((Subscribed(AGENT, 9, ("news",)),)))
+    assert host.whereabouts.host_of(AGENT) == "north" and host.whereabouts.host_of(OTHER) is None
+    assert host.desk.room.subscriptions.subscribers("news", "") == []
+
+
+def test_a_host_says_what_its_own_agents_subscribe_to_and_no_others(host: Host) -> None:
+    host.hears("south", Residents((Located(OTHER, 3, "south"),)))
+    host.hears("east", Topics((Subscribed(OTHER, 4, ("lies",)),)))
+    host.hears("south", Topics((Subscribed(OTHER, 3, ("news",)),)))
+    book: Subscriptions = host.desk.room.subscriptions
+    assert (book.subscribers("lies", ""), book.subscribers("news", "")) == ([], [OTHER])
+    host.hears("south", Residents((Located(OTHER, 3, "south", 17),)))
+    assert book.subscribers("news", "") == [], "it has ended"
+
+
+def test_an_end_is_told_with_its_time_and_written_down(host: Host) -> None:
+    host.exchange.located(AGENT, 4, "")
+    ((agent, at),) = host.desk.ends
+    assert agent == AGENT and at > 1_700_000_000_000
+    assert host.told(Residents) == [(each, Residents((Located(AGENT, 4, "north", at),))) for each in host.links.up()]
+
+
+def test_after_a_start_the_journal_says_where_agents_went_and_where_they_ended(host: Host) -> None:
+    known = [
+        SimpleNamespace(agent=AGENT, epoch=3, here=False, to="east"),
+        SimpleNamespace(agent=OTHER, epoch=2, here=False, to=None),
+        SimpleNamespace(agent="third-0000000000000003", epoch=2, here=True, to=None),
+    ]
+    host.machine.agents = {each.agent: each for each in known}
+    host.exchange.recall({OTHER: 17})
+    assert host.whereabouts.believed(AGENT) == Located(AGENT, 4, "east")
+    assert host.whereabouts.believed(OTHER) == Located(OTHER, 2, "north", 17)
+    assert host.whereabouts.resolve("counter") == AGENT and len(host.whereabouts.alive()) == 1
+
+
+def test_who_seeks_hears_of_later_places_with_their_trails_and_the_answer_is_never_too_long(host: Host) -> None:
+    agents = [f"{'x' * 32}-{number:016x}" for number in range(40)]
+    for agent in agents:
+        steps = [(LONG, "east"), ("east", LONG)] * MAX_TRAIL
+        trail = [
+            passes.sign(CHAIN, agent, MAX_EPOCH - 20 + at, *step, identity("east")) for at, step in enumerate(steps)
+        ]
+        last = trail[-1]
+        host.whereabouts.learn(Located(agent, last.epoch, last.destination, None, tuple(trail[-MAX_TRAIL:])))
+    host.hears("east", Seek(tuple((agent, 5) for agent in agents)))
+    host.hears("south", Seek(((agents[0], MAX_EPOCH), ("nobody-0000000000000009", 0))))
+    assert all(len(raw) < MAX_MESSAGE[Channel.ADVERT] for _, raw in host.links.sent)
+    ((to, answer),) = host.told(Residents)
+    assert to == "east" and all(len(each.trail) == MAX_TRAIL for each in answer.located)
+
+
+def test_when_a_link_comes_up_all_that_lives_here_is_told_in_bulletins_that_fit(host: Host) -> None:
+    for number in range(300):
+        agent = f"{'x' * 32}-{number:016x}"
+        step = passes.sign(CHAIN, agent, MAX_EPOCH, LONG, "north", identity("east"))
+        host.whereabouts.learn(Located(agent, MAX_EPOCH, "north", None, (step,)))
+        host.desk.room._epochs[agent] = MAX_EPOCH
+        topics = tuple(f"{number:04}" + "t" * 250 for number in range(16))
+        host.desk.room.subscriptions.learn("north", Subscribed(agent, MAX_EPOCH, topics))
+    host.links.change("east", True)
+    assert all(len(raw) < MAX_MESSAGE[Channel.ADVERT] for _, raw in host.links.sent)
+    bulletins = [bulletin for _, bulletin in host.told(Residents | Topics)]
+    assert sum(len(each.located) for each in bulletins if isinstance(each, Residents)) == 300
+    assert sum(len(each.subscribed) for each in bulletins if isinstance(each, Topics)) == 300
