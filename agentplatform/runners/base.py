@@ -57,6 +57,11 @@ class Runner(Protocol):
         """The answer to a call that the agent made."""
 
 
+    def lease(self, until: float | None) -> None:
+        """Agents in held custody may run until then, by CLOCK_BOOTTIME, and stop by themselves unless they are told a
+        later time before; None: there is no lease."""
+
+
 class Upcalls(Protocol):
     """What a runner tells the daemon; none of these may block."""
 

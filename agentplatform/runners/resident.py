@@ -178,6 +178,9 @@ class Resident:
         """For tests: the agent's timers believe that so much time has passed."""
         self._place.errands.pass_time(seconds)
 
+    def pausing(self, stops: bool) -> None:
+        """Its process is about to stop for want of a lease, or goes on: the agent does not notice."""
+
     # The agent's life
 
     def _wake_up(self) -> None:

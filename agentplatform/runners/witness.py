@@ -37,3 +37,7 @@ class WitnessedResident(Resident):
             self._history.write("frozen", agent=self.id, epoch=self._epoch, ended=True)
         elif before and self.state not in ACTING:
             self._history.write("frozen", agent=self.id, epoch=self._epoch)
+
+    def pausing(self, stops: bool) -> None:
+        if self.state in ACTING:
+            self._history.write("frozen" if stops else "running", agent=self.id, epoch=self._epoch)

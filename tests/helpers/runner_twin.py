@@ -161,6 +161,9 @@ class RunnerTwin:
             copy.inbox.append(delivery)
         self._soon(agent, lambda copy: self._go_on(agent, copy))
 
+    def lease(self, until: float | None) -> None:
+        self.leased = until
+
     def answer(self, agent: str, call: int, answer: Answer) -> None:
         if call >= QUESTIONS_FROM:
             self._soon(agent, lambda copy: self._hear(agent, copy, call, answer))

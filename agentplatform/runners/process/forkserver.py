@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agentplatform import history
-from agentplatform.runners.process.requests import ENDED, FORK, FORKED, KILL, PACKET
+from agentplatform.runners.process.requests import CONTINUE, ENDED, FORK, FORKED, KILL, PACKET
 from agentplatform.runners.process.scratch import remove
 
 STOP_SECONDS = 5.0
@@ -82,6 +82,11 @@ class ForkServer:
         """Ends a worker and what it started. Through the fork server, who alone knows that the number is still its."""
         with contextlib.suppress(OSError):  # else the fork server is gone, and its workers with it
             self._socket.send(PACKET.pack(KILL, pid, 0))
+
+    def wake(self, pid: int) -> None:
+        """A worker that stopped itself (leased.py) goes on. For one that runs it does nothing."""
+        with contextlib.suppress(OSError):
+            self._socket.send(PACKET.pack(CONTINUE, pid, 0))
 
     async def stop(self) -> None:
         """Ends the fork server and all workers, and waits until they are gone."""

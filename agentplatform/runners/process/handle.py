@@ -59,7 +59,8 @@ class Handle(asyncio.Protocol):
         self.blame: str | None = None  # the rule that it broke
         self.idle: asyncio.TimerHandle | None = None  # of a shared worker without agents
         self.agents: dict[str, Held] = {}
-        self.key: tuple[bytes, bytes] | None = None  # (owner, code) of a worker for light agents
+        self.key: tuple[bytes, bytes, str] | None = None  # (owner, code, custody) of a worker for light agents
+        self.leased = False  # its agents are in held custody
         self.has_code = False
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._said, self._broken = said, broken

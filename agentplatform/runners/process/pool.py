@@ -78,7 +78,8 @@ class ProcessRunner:
         self._server = ForkServer(self._settings.preload, self._ended, self._server_lost, self._settings.history)
         self._workers: dict[int, Handle] = {}  # by process id
         self._spares: deque[Handle] = deque()
-        self._shared: dict[tuple[bytes, bytes], Handle] = {}
+        self._shared: dict[tuple[bytes, bytes, str], Handle] = {}
+        self._leased: float | None = None  # until then agents in held custody may run
         self._homes: dict[str, Handle] = {}  # by agent
         self._taking = asyncio.Lock()
         self._refill: asyncio.Task[None] | None = None
@@ -180,13 +181,20 @@ class ProcessRunner:
     def answer(self, agent: str, call: int, answer: Answer) -> None:
         self._tell(agent, wire.Answered(agent, call, answer))
 
+    def lease(self, until: float | None) -> None:
+        self._leased = until
+        for handle in self._workers.values():
+            if handle.leased and until is not None:
+                handle.tell(wire.Leased(until))
+                self._server.wake(handle.pid)
+
     # Finding and leaving a worker
 
     async def _admit(self, birth: Birth) -> Handle:
         """A worker that now holds the agent."""
         if birth.agent in self._homes:
             raise Misuse(f"{birth.agent} runs here already")
-        key = (birth.owner, birth.code) if birth.light else None
+        key = (birth.owner, birth.code, birth.custody) if birth.light else None
         async with self._taking:  # so that two light agents at once do not get a worker each
             handle = self._shared.get(key) if key is not None else None
             if handle is None:
@@ -198,6 +206,10 @@ class ProcessRunner:
             handle.idle.cancel()
         handle.agents[birth.agent] = Held(State.CREATING)
         self._homes[birth.agent] = handle
+        if birth.custody == "held":
+            handle.leased = True
+            if self._leased is not None:
+                handle.tell(wire.Leased(self._leased))
         return handle
 
     async def _bring_in(

@@ -103,7 +103,13 @@ class Lent(_Frame, frozen=True):
     refusal: str | None
 
 
-Down = Create | Open | Activate | Capture | Thaw | Discard | Dispose | Deliver | Answered | Lent
+class Leased(_Frame, frozen=True):
+    """To a worker of agents in held custody: they may run until then, on CLOCK_BOOTTIME."""
+
+    until: float
+
+
+Down = Create | Open | Activate | Capture | Thaw | Discard | Dispose | Deliver | Answered | Lent | Leased
 
 # Up: worker to daemon.
 

@@ -20,6 +20,7 @@ from agentplatform.parcel.bundle import Contents, Module
 from agentplatform.parcel.freight import MAX_FREIGHT_BYTES, MAX_INLINE_BYTES, Freight, Spooled, Stowed, travelling
 from agentplatform.parcel.importer import Code
 from agentplatform.runners.process import wire
+from agentplatform.runners.process.leased import Lease
 from agentplatform.runners.resident import Resident, current, words
 from agentplatform.runners.witness import WitnessedResident
 from ledger import codec
@@ -42,6 +43,7 @@ class Worker(asyncio.Protocol):
         self._code: Code | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._lent: dict[str, asyncio.Future[int]] = {}  # agents that wait for a file
+        self._lease = Lease(self._pausing)
         self.outputs: list[Output] = []
 
     # The daemon's side
@@ -68,6 +70,8 @@ class Worker(asyncio.Protocol):
                 except Exception as error:
                     self._forget(frame.agent)
                     self._refuse(frame.ask, error)
+            case wire.Leased(until):
+                self._lease.extend(until)
             case wire.Lent():
                 self._take_file(frame)
             case wire.Capture():
@@ -78,6 +82,10 @@ class Worker(asyncio.Protocol):
                 resident = self._residents.get(frame.agent)
                 if resident is not None:  # else it ended while the frame was on its way
                     _command(resident, frame)
+
+    def _pausing(self, stops: bool) -> None:
+        for resident in self._residents.values():
+            resident.pausing(stops)
 
     def _start(self, ask: int, work: Coroutine[Any, Any, Stowed | None]) -> None:
         task = asyncio.get_running_loop().create_task(self._reply(ask, work))

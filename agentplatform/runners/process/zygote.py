@@ -21,7 +21,7 @@ from types import FrameType
 
 from agentplatform import history
 from agentplatform.runners.process import jail, worker
-from agentplatform.runners.process.requests import ENDED, FORK, FORKED, KILL, PACKET
+from agentplatform.runners.process.requests import CONTINUE, ENDED, FORK, FORKED, KILL, PACKET
 from agentplatform.runners.process.scratch import remove
 
 ENDS = 2  # sockets of a worker: for frames, and for descriptors
@@ -63,6 +63,9 @@ class Zygote:
             self._fork(files)
         elif verb == KILL and pid in self._workers:  # only a child not yet reaped: the number cannot be another's
             _kill(pid)
+        elif verb == CONTINUE and pid in self._workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
         return True
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

@@ -1,0 +1,39 @@
+"""A worker of agents in held custody stops itself when the lease of its host ends, whatever its agents do just then and
+whether or not the daemon still runs. The daemon lets it go on (ForkServer.wake) when there is a lease again.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+GRACE = 0.25  # seconds after it was let go on, in which the loop reads how long the new lease is
+
+
+def now() -> float:
+    """Counts the time in which the machine was suspended, where the system can."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class Lease:
+    def __init__(self, pausing: Callable[[bool], None]) -> None:
+        """`pausing(True)` is called right before the process stops, `pausing(False)` when it goes on."""
+        self._pausing = pausing
+        self._until = float("-inf")
+
+    def extend(self, until: float) -> None:
+        """The lease holds until then, by `now`."""
+        self._until = until
+        signal.signal(signal.SIGALRM, self._look)
+        self._look()
+
+    def _look(self, *_: object) -> None:
+        """A signal handler, so that a long computation of an agent is interrupted too."""
+        left = self._until - now()
+        if left <= 0:
+            self._pausing(True)
+            os.kill(os.getpid(), signal.SIGSTOP)  # all its threads
+            self._pausing(False)
+            left = GRACE
+            self._until = now() + GRACE
+        signal.setitimer(signal.ITIMER_REAL, left)
