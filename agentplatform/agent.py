@@ -19,12 +19,14 @@ called one at a time; each may be a plain function or `async`. A hook that takes
 something now and then, since light agents share one thread.
 """
 
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol
 
 from agentplatform import handlers
 from agentplatform.agenda import Agenda
 from agentplatform.correspondence import Correspondence, Message, Post
-from agentplatform.messages import Arrival
+from agentplatform.messages import Arrival, Move
+from agentplatform.ticket import Ticket
 from ledger.errors import Misuse
 
 
@@ -40,7 +42,15 @@ class Place(Post, Protocol):
     @property
     def epoch(self) -> int: ...
 
-    def dispatch(self, host: str) -> None: ...
+    def dispatch(self, where: str | Ticket) -> None: ...
+
+    def clone(self) -> None: ...
+
+    def deactivate(self, seconds: float | None) -> None: ...
+
+    def snapshot(self) -> None: ...
+
+    def immovable(self) -> AbstractContextManager[None]: ...
 
     def dispose(self) -> None: ...
 
@@ -75,7 +85,9 @@ class Agent(Correspondence):
     A number of seconds: a checkpoint so long after the first act since the last one. "hop": the state in which it came
     (or was created). What it did since then is forgotten, also when it answered for it, and may be done again.
     Answers leave at once, and letters when they are written. "none": as "hop", and its letters are not written either:
-    those that nobody has answered are lost."""
+    those that nobody has answered are lost; nor does it outlive the end of its worker, when that ends alone.
+
+    `snapshot`, `clone` and `deactivate` write a checkpoint whatever stands here."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -93,10 +105,10 @@ class Agent(Correspondence):
     def run(self) -> Any:
         """What the agent does on its own, beside answering messages. Usually `async`, often with a loop.
 
-        It starts after `on_creation`, and anew after each arrival, each failed move and each restart of its host. When
-        the agent is about to move it is cancelled (`asyncio.CancelledError` at its current `await`): keep progress in
-        attributes. When it returns the agent lives on and answers messages. What it does between two `await`s, with
-        what it sends there, is kept as one.
+        It starts after `on_creation`, and anew after each arrival, activation and failed move, each restart of its
+        host, and on a clone. When the agent is about to move, or to be deactivated, it is cancelled
+        (`asyncio.CancelledError` at its current `await`): keep progress in attributes. When it returns the agent lives
+        on and answers messages. What it does between two `await`s, with what it sends there, is kept as one.
         """
 
     def handle_message(self, message: Message) -> Any:
@@ -111,14 +123,45 @@ class Agent(Correspondence):
     def on_dispatching(self, destination: str) -> Any:
         """The agent is about to leave for `destination`: the last hook here. An exception cancels the move."""
 
+    def on_reverting(self, destination: str) -> Any:
+        """The agent is called back to `destination` (`retract`): the last hook here. If it is not overridden it calls
+        `on_dispatching`, which is not called beside it. An exception cancels the move."""
+        return self.on_dispatching(destination)
+
+    def may_move(self, event: Move) -> Any:
+        """Whether the agent lets others move it: None or True to go, a text to refuse, which they are told.
+
+        `event.by` says who wants it ("owner", "retraction": its owner calls it back, "decision": the EDS), `event.why`
+        in which words, `event.destination` whereto. It is not asked for moves of its own wish, and never when its
+        owner ends it. An exception refuses too.
+        """
+
     def on_arrival(self, arrival: Arrival) -> Any:
         """The agent has moved: `arrival.host` and `arrival.source` are host names, `arrival.epoch` counts moves.
 
-        Also when its host was started again: then `arrival.source` is None, and the state that of the last checkpoint.
+        Also when its host was started again, or its worker ended: then `arrival.source` is None, and the state that of
+        the last checkpoint.
         """
 
     def on_move_failed(self, reason: str) -> Any:
         """The agent asked to go, or was sent, and is still here. `reason` says why, for people to read."""
+
+    def on_cloning(self) -> Any:
+        """Another one is about to be made of this agent, which goes on. An exception cancels that."""
+
+    def on_clone(self) -> Any:
+        """The first hook of a clone's life, in place of `on_creation`: it has a copy of the attributes, an id of its
+        own and epoch 0, on the same host. Mail that waits, calls under way and timers are not copied."""
+
+    def on_cloned(self, clone: str) -> Any:
+        """On the original: `clone` is the id of the new agent, which runs. When the host ends just then, the original
+        does not hear it."""
+
+    def on_deactivating(self) -> Any:
+        """The agent is about to be deactivated: the last hook for now. An exception cancels that."""
+
+    def on_activation(self) -> Any:
+        """The agent was deactivated, and goes on; `run` follows."""
 
     def on_disposing(self) -> Any:
         """The last hook of an agent's life: it ends when this returns."""
@@ -145,13 +188,36 @@ class Agent(Correspondence):
         """The number of its changes of host. It only grows."""
         return self._where().epoch
 
-    def dispatch(self, host: str) -> None:
-        """Asks to go to `host`. Returns at once; the move begins when the present hook or handler returns.
+    def dispatch(self, where: str | Ticket) -> None:
+        """Asks to go to a host, by its name or on the terms of a Ticket. Returns at once; the move begins when the
+        present hook or handler returns, and the last wish counts.
 
         A running `run` is cancelled then. What follows is `on_dispatching` here, and either `on_arrival` there or
-        `on_move_failed` here.
+        `on_move_failed` here. While a Ticket's move is tried again the agent lives on; it hears of the end alone.
         """
-        self._where().dispatch(host)
+        self._where().dispatch(where)
+
+    def clone(self) -> None:
+        """Asks for another agent like this one, on this host. Returns at once; it is made when the present hook or
+        handler returns. `on_cloning` and `on_cloned` follow here, `on_clone` there; a failure is a note in its log."""
+        self._where().clone()
+
+    def deactivate(self, *, for_: float | None = None) -> None:
+        """Asks to be set aside: on the disk alone, also when its host is started again, until `for_` seconds have
+        passed, a timer of its own is due, somebody activates it, or a message comes. Returns at once; it happens when
+        the present hook or handler returns."""
+        self._where().deactivate(for_)
+
+    def snapshot(self) -> None:
+        """Asks for a checkpoint now, whatever `checkpoint` says. Returns at once; it is written when the present hook
+        or handler returns."""
+        self._where().snapshot()
+
+    def immovable(self) -> AbstractContextManager[None]:
+        """`with self.immovable():` is a critical section, such as an `await` in `run` that must not be cut short. Until
+        it ends the agent is neither moved nor deactivated: its own wishes wait, others wait as long as their patience
+        goes and then hear why. It does not keep its owner from ending it."""
+        return self._where().immovable()
 
     def dispose(self) -> None:
         """Asks to end. Returns at once; `on_disposing` is called when the present hook or handler returns."""

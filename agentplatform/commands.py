@@ -1,7 +1,9 @@
 """Commands for an agent that lives on another host: signed by its owner, performed where it is.
 
-Both commands may be performed twice without harm (an agent that is there already is there; one that is gone
-is gone), so a request is simply sent again until its response comes, after the agent if it moves meanwhile.
+A request is sent again until its response comes, after the agent if it moves meanwhile. A host performs each command
+once, and remembers the outcome for as long as the command holds, so nobody on the way makes two clones of one command
+by repeating it. An agent that moves between two of the repeats may be cloned on both hosts; all else may be performed
+twice without harm.
 """
 
 import asyncio
@@ -11,7 +13,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from agentplatform.agenda import MAX_SECONDS
 from agentplatform.faults import as_data, as_error
+from agentplatform.ticket import Ticket
 from agentplatform.whereabouts import Whereabouts
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
@@ -20,17 +24,44 @@ from ledger.identity import Identity, Signed
 DOMAIN = "agentplatform/command"
 LIFE_MS = 60_000
 RESEND_EVERY = 0.5  # seconds
+MAX_NONCE = 16  # bytes
+MAX_REMEMBERED = 10_000  # commands of the last minute
+
+
+Verb = Literal["dispatch", "retract", "clone", "deactivate", "activate", "snapshot", "dispose"]
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     agent: str
-    verb: Literal["dispatch", "dispose"]
-    host: str  # where to dispatch it; empty for dispose
+    verb: Verb
+    host: str  # where to dispatch or retract it; else empty
     expires: int  # milliseconds since 1970
+    terms: Ticket | None = None  # of a dispatch
+    seconds: float | None = None  # of a deactivation: None, until it is woken
+    nonce: bytes = b""  # random: the same command twice is two commands
+
+    def __post_init__(self) -> None:
+        if (self.verb in ("dispatch", "retract")) != bool(self.host):
+            raise ValueError(f"a command to {self.verb} has a host, or none, where it should not")
+        if self.terms is not None and (self.verb != "dispatch" or self.terms.host != self.host):
+            raise ValueError("terms are those of a dispatch, to the same host")
+        if self.seconds is not None and not (self.verb == "deactivate" and 0 < self.seconds <= MAX_SECONDS):
+            raise ValueError(f"an agent is deactivated for above 0 and at most {MAX_SECONDS:g} seconds")
+        if len(self.nonce) > MAX_NONCE:
+            raise ValueError(f"a nonce has at most {MAX_NONCE} bytes")
+
+    @property
+    def ticket(self) -> Ticket:
+        return self.terms or Ticket(self.host)
 
 
 def sign(command: Command, owner: Identity) -> bytes:
     return codec.encode(owner.signed(DOMAIN, codec.encode(command)))
+
+
+def read_command(raw: bytes) -> Command:
+    """What it says, whoever signed it. Raises PeerFault for what is no command."""
+    return codec.decode(codec.decode(raw, Signed, "the client").body, Command, "the client")
 
 
 def open_command(raw: bytes, owner: bytes, wall: int, sender: str) -> Command:
@@ -69,7 +100,8 @@ class Commands:
     ) -> None:
         self._host, self._whereabouts, self._send, self._perform = host, whereabouts, send, perform
         self._waiting: dict[int, asyncio.Future[Response]] = {}
-        self._performing: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._performing: dict[tuple[str, int], asyncio.Task[None]] = {}  # requests
+        self._done: dict[bytes, asyncio.Future[dict[str, Any]]] = {}  # outcomes, by digest of the command
 
     async def ask(self, agent: str, command: bytes, patience: float) -> dict[str, Any]:
         """Has the command performed wherever the agent is. Raises the reason, or Unavailable in the end."""
@@ -83,7 +115,7 @@ class Commands:
                     if host == "":
                         raise Misuse(f"{agent} was disposed of")
                     if host == self._host:
-                        return await self._perform(agent, command, self._host)
+                        return await self._perform_once(agent, command, self._host)
                     if host:
                         self._send(host, request)
                     await asyncio.wait([future], timeout=RESEND_EVERY)
@@ -112,7 +144,23 @@ class Commands:
         if self._whereabouts.host_of(request.agent) not in (self._host, ""):
             return  # it left: the origin hears of that, and asks there
         try:
-            response = Response(request.number, None, await self._perform(request.agent, request.command, host))
+            response = Response(request.number, None, await self._perform_once(request.agent, request.command, host))
         except PlatformError as error:
             response = Response(request.number, as_data(error), {})
         self._send(host, codec.encode(response))
+
+    async def _perform_once(self, agent: str, command: bytes, sender: str) -> dict[str, Any]:
+        """What failed may be tried again."""
+        digest = codec.digest(DOMAIN, command)
+        if (done := self._done.get(digest)) is None:
+            if len(self._done) >= MAX_REMEMBERED:
+                raise Unavailable(f"{self._host} performed {len(self._done)} commands within a minute", retry_after=1.0)
+            done = self._done[digest] = asyncio.ensure_future(self._perform(agent, command, sender))
+            done.add_done_callback(lambda each: self._remember(digest, each))
+        return await asyncio.shield(done)
+
+    def _remember(self, digest: bytes, done: "asyncio.Future[dict[str, Any]]") -> None:
+        if done.cancelled() or done.exception() is not None:
+            del self._done[digest]
+        else:
+            asyncio.get_running_loop().call_later(LIFE_MS / 1000, self._done.pop, digest, None)

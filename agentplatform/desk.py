@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from agentplatform import rotation
+from agentplatform.commands import read_command
 from agentplatform.environment import Environment
 from agentplatform.mail import check
 from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
@@ -76,6 +77,7 @@ class FrontDesk:
             },
             "links": {"up": sorted(up), "down": sorted(here.replica.registry().keys() - up - {here.host})},
             "agents": len(here.carrier.residents.known),
+            "deactivated": len(here.carrier.dormitory.asleep),
             "in_doubt": [
                 {
                     "transfer": transfer.hex(),
@@ -167,22 +169,20 @@ class FrontDesk:
         clients = self._here.mailroom.clients
         self._here.start_task(clients.tell(f"{client}-{self._since}", found, kind, body, _TELL_SECONDS))
 
-    async def dispatch(self, agent: str, host: str, command: bytes, waiting: float) -> dict[str, Any]:
-        """Moves an agent. One that lives here, on the word of this host's operator; elsewhere its owner's counts."""
+    async def order(self, agent: str, command: bytes, waiting: float) -> dict[str, Any]:
+        """Has a command performed (agentplatform.commands), wherever the agent is. If it lives here that is done on the
+        word of this host's operator; elsewhere its owner's counts. The outcome: the hop of a move (empty: it is there),
+        the id of a clone."""
         found = self._here.whereabouts.resolve(agent)
+        order = read_command(command)
+        if order.agent != found:
+            raise Misuse(f"the command is for {order.agent}, not for {found}")
         known = self._here.tms.verdicts()
-        if host not in known:
-            raise Misuse(f"the ledger knows no host {host!r}; there are: {', '.join(known)}")
-        if found in self._here.carrier.residents.known:
-            return await self._here.dispatch(found, host)
+        if order.host and order.host not in known:
+            raise Misuse(f"the ledger knows no host {order.host!r}; there are: {', '.join(known)}")
+        if self._here.carrier.state_of(found) is not None:
+            return await self._here.obey(found, order)
         return await self._here.commands.ask(found, command, waiting)
-
-    async def dispose(self, agent: str, command: bytes, waiting: float) -> None:
-        found = self._here.whereabouts.resolve(agent)
-        if found in self._here.carrier.residents.known:
-            await self._here.carrier.dispose(found)
-        else:
-            await self._here.commands.ask(found, command, waiting)
 
     async def logs(self, agent: str, lines: int = 200) -> dict[str, Any]:
         return {"lines": self._here.logbook.read(self._here.whereabouts.resolve(agent), lines)}
@@ -368,8 +368,7 @@ VERBS: dict[str, Callable[..., Awaitable[Any]]] = {
         FrontDesk.resolve,
         FrontDesk.ask,
         FrontDesk.tell,
-        FrontDesk.dispatch,
-        FrontDesk.dispose,
+        FrontDesk.order,
         FrontDesk.logs,
         FrontDesk.group,
         FrontDesk.event,

@@ -14,7 +14,7 @@ from typing import Any
 from agentplatform import passes, rotation
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.bulletins import Topics
-from agentplatform.commands import Commands, open_command
+from agentplatform.commands import Command, Commands, open_command
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.handoff import Handoff
@@ -23,6 +23,7 @@ from agentplatform.custody.surroundings import Hop
 from agentplatform.exchange import Exchange
 from agentplatform.history import HostHistory
 from agentplatform.hops import HopBook
+from agentplatform.lives import Lives
 from agentplatform.logbook import Logbook
 from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
@@ -32,10 +33,12 @@ from agentplatform.parcel.spool import FileSpool
 from agentplatform.passes import Trail
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
 from agentplatform.settings import Home
+from agentplatform.ticket import Ticket
 from agentplatform.whereabouts import Whereabouts
 from agentplatform.witnesses import watched
 from ledger import genesisfile, keyfile
 from ledger.client import Client
+from ledger.contracts import trust
 from ledger.disk import FileDisk
 from ledger.engines import ENGINES
 from ledger.errors import PeerFault, PlatformError, Unavailable
@@ -51,7 +54,7 @@ from services.eds.rules import Group
 from services.eds.service import Eds
 from services.eds.snapshot import Resident as ResidentOfGroup
 from services.eds.snapshot import Snapshot, assemble
-from services.rms.probes import SystemProbe
+from services.rms.probes import SystemProbe, offers
 from services.rms.resources import Minima
 from services.rms.service import Rms
 from services.tms.service import Tms
@@ -119,7 +122,7 @@ class Environment:
             self.journal,
             self.runner.deliver,
             self.runner.answer,
-            lambda agent: None,  # nobody is deactivated yet
+            lambda agent: self.carrier.dormitory.wake(agent),
             lambda subscribed: self.exchange.tell_all(Topics((subscribed,))),
             self.broken,
             lambda agent, text: self.printed(agent, "note", text),
@@ -137,6 +140,15 @@ class Environment:
             settings.handoff,
             self.spool,
         )
+        self.lives = Lives(
+            self.host,
+            self.carrier,
+            self.runner,
+            self.gateway,
+            lambda: self.rms.adverts(),
+            lambda agent, text: self.printed(agent, "note", text),
+            self.start_task,
+        )
         self.commands = Commands(
             self.host, self.whereabouts, lambda host, raw: self.links.send(host, Channel.COMMAND, raw), self.perform
         )
@@ -145,6 +157,7 @@ class Environment:
             SystemProbe(home.data, settings.decisions.bandwidth),
             lambda host, raw: self.exchange.tell(host, RmsBulletin(raw)),
             self.links.up,
+            offers=offers(),
         )
         self.hops = HopBook(self.store, self.client)
         self.eds = Eds(
@@ -199,6 +212,10 @@ class Environment:
         passport = self._registry.get(host)
         return None if passport is None else passport.key
 
+    def was_key_of(self, host: str, key: bytes) -> bool:
+        holder = trust.past_holder(self.replica.state, key)
+        return holder is not None and holder.host == host
+
     def adopt_key(self) -> bool:
         """Puts this host's next key in place, if the chain has taken it. It counts from the next start on."""
         if not rotation.adopt(self.home, self.key_of(self.host)):
@@ -225,13 +242,19 @@ class Environment:
     # What agents do (runners.base.Upcalls)
 
     def wants_to_go(self, agent: str, destination: str, state: Stowed) -> None:
-        def go() -> None:
-            if agent in self.carrier.residents.known:
-                self.start_task(self._depart_by_itself(agent, destination, state))
-            else:
-                self.carrier.departures.drop(state)
+        self.lives.wants_to_go(agent, destination, state)
 
-        self.gateway.release(agent, go)
+    def books(self, agent: str, ticket: Ticket) -> None:
+        self.lives.books(agent, ticket)
+
+    def wants_to_sleep(self, agent: str, seconds: float | None) -> None:
+        self.lives.wants_to_sleep(agent, seconds)
+
+    def wants_clone(self, agent: str) -> None:
+        self.lives.wants_clone(agent)
+
+    def wants_to_end(self, agent: str) -> None:
+        self.lives.wants_to_end(agent)
 
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
         self.mailroom.checkpointed(agent, checkpoint)
@@ -246,18 +269,9 @@ class Environment:
         self.logbook.write(agent, stream, text)
 
     def died(self, agent: str, reason: str) -> None:
-        log.warning("%s died: %s", agent, reason)
-        self.logbook.write(agent, "note", f"died on {self.host}: {reason}")
-        self.carrier.ended(agent)
-
-    def wants_to_end(self, agent: str) -> None:
-        self.gateway.release(agent, lambda: self.carrier.ended(agent))
-
-    async def _depart_by_itself(self, agent: str, destination: str, state: Stowed) -> None:
-        try:
-            await self.carrier.departures.depart([agent], destination, "the agent's own wish", {agent: state})
-        except PlatformError as error:
-            self.logbook.write(agent, "note", f"the move to {destination} failed: {error}")
+        becomes = self.carrier.died(agent)
+        log.warning("the worker of %s ended: %s; %s", agent, reason, becomes)
+        self.logbook.write(agent, "note", f"its worker on {self.host} ended: {reason}; {becomes}")
 
     # What owners and the EDS want
 
@@ -265,23 +279,20 @@ class Environment:
         """An owner's signed command for an agent that lives here (agentplatform.commands)."""
         if self.whereabouts.host_of(agent) == "":
             return {}
-        resident = self.carrier.residents.known.get(agent)
-        if resident is None:
+        owner = await self.carrier.owner_of(agent)
+        if owner is None:
             raise Unavailable(f"{agent} is not on {self.host}", retry_after=1)
-        order = open_command(command, resident.birth.owner, int(time.time() * 1000), sender)
+        order = open_command(command, owner, int(time.time() * 1000), sender)
         if order.agent != agent:
             raise PeerFault(sender, f"sent a command for {order.agent} as one for {agent}")
-        if order.verb == "dispose":
-            await self.carrier.dispose(agent)
-            return {}
-        return await self.dispatch(agent, order.host)
+        return await self.obey(agent, order)
 
-    async def dispatch(self, agent: str, host: str) -> dict[str, Any]:
-        """Moves a resident agent, and returns the hop as plain data; empty when it is there already."""
-        if host == self.host and agent in self.carrier.residents.known:
-            return {}
-        hop = await self.carrier.departures.depart([agent], host, "its owner's wish")
-        return await self.hops.plain(hop)
+    async def obey(self, agent: str, order: Command) -> dict[str, Any]:
+        """Performs it, and returns the outcome as plain data: the hop, or the id of a clone."""
+        done = await self.lives.obey(agent, order)
+        if isinstance(done, str):
+            return {"clone": done}
+        return {} if done is None else await self.hops.plain(done)
 
     async def happened(self, event: Event) -> None:
         """An event for the groups here; what concerns a user is told to the other hosts too."""
@@ -321,7 +332,7 @@ class Environment:
         for destination in sorted({move.destination for move in plan.moves}):
             agents = [move.agent for move in plan.moves if move.destination == destination]
             try:
-                await self.carrier.departures.depart(agents, destination, why)
+                await self.lives.decided(agents, destination, why)
             except PlatformError as error:
                 failed |= dict.fromkeys(agents, str(error))
         return Outcome(failed)
@@ -355,10 +366,11 @@ class Environment:
         for task in list(self._tasks):
             task.cancel()
 
-    def start_task(self, work: Any) -> None:
+    def start_task(self, work: Any) -> "asyncio.Task[Any]":
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)

@@ -1,6 +1,14 @@
 """What passes between an agent and its host: plain values, on both sides of the worker's wire. Pure."""
 
+from typing import Literal
+
 import msgspec
+
+Mover = Literal["owner", "retraction", "decision", "itself"]
+"""Who wants an agent to move: its owner sends it, or calls it back; the EDS decided so; or the agent, by a Ticket."""
+
+News = Literal["on_cloned", "on_move_failed"]
+"""The hooks that an agent's host calls while it runs, with a word of its own: the clone's id, or the reason."""
 
 
 class Arrival(msgspec.Struct, frozen=True, array_like=True):
@@ -9,6 +17,14 @@ class Arrival(msgspec.Struct, frozen=True, array_like=True):
     host: str
     epoch: int
     source: str | None  # the host that it left; None at creation
+
+
+class Move(msgspec.Struct, frozen=True, array_like=True):
+    """A move that is wanted of an agent. Unless it is the agent itself who wants it, `Agent.may_move` is asked."""
+
+    destination: str
+    by: Mover
+    why: str  # for people to read
 
 
 class Delivery(msgspec.Struct, frozen=True, array_like=True):

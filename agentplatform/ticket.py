@@ -47,6 +47,11 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
             if _NEED.fullmatch(need) is None:
                 raise ValueError(f"{need!r} is no need: give a name (cv2), or an amount (memory>=1000000000)")
 
+    @property
+    def terms(self) -> bool:
+        """Whether it says more than where to."""
+        return self.deadline is not None or self.retries > 0 or bool(self.needs)
+
     @classmethod
     def to(cls, where: "str | Ticket") -> Self:
         """What an agent gave to `dispatch`, as a ticket. Raises Misuse for what is neither."""

@@ -13,6 +13,7 @@ from agentplatform.console import catalogue, processes
 from agentplatform.frontdoor.client import Host, connect, homes
 from agentplatform.logbook import STAMP
 from agentplatform.settings import Home
+from agentplatform.ticket import Ticket
 from ledger.disk import FileDisk
 from ledger.errors import Misuse, Unavailable
 
@@ -60,7 +61,39 @@ def message(args: Namespace) -> Plain:
 
 
 def dispatch(args: Namespace) -> Plain:
-    return _host(args).agent(args.agent).dispatch(args.to, patience=args.patience)
+    try:
+        ticket = Ticket(args.to, args.deadline, args.retries, tuple(args.need))
+    except ValueError as error:
+        raise Misuse(str(error)) from None
+    return _host(args).agent(args.agent).dispatch(ticket, patience=args.patience)
+
+
+def retract(args: Namespace) -> Plain:
+    return _host(args).agent(args.agent).retract(patience=args.patience)
+
+
+def clone(args: Namespace) -> Plain:
+    host = _host(args)
+    made = host.agent(args.agent).clone(patience=args.patience)
+    return {"agent": made.id, "host": made.host}
+
+
+def deactivate(args: Namespace) -> Plain:
+    agent = _host(args).agent(args.agent)
+    agent.deactivate(for_=args.seconds, patience=args.patience)
+    return {"agent": agent.id, "done": "is deactivated"}
+
+
+def activate(args: Namespace) -> Plain:
+    agent = _host(args).agent(args.agent)
+    agent.activate(patience=args.patience)
+    return {"agent": agent.id, "done": "runs"}
+
+
+def snapshot(args: Namespace) -> Plain:
+    agent = _host(args).agent(args.agent)
+    agent.snapshot(patience=args.patience)
+    return {"agent": agent.id, "done": "has a checkpoint of how it is now"}
 
 
 def dispose(args: Namespace) -> Plain:

@@ -97,6 +97,10 @@ def disposed(console: Console, row: Row) -> None:
     say(console, f"{row['agent']} has ended")
 
 
+def done(console: Console, row: Row) -> None:
+    say(console, f"{row['agent']} {row['done']}")
+
+
 def hop(console: Console, row: Row) -> None:
     if not row:
         say(console, "it is there already")

@@ -60,7 +60,36 @@ def _message(parser: argparse.ArgumentParser) -> None:
 def _dispatch(parser: argparse.ArgumentParser) -> None:
     _agent(parser)
     parser.add_argument("to", metavar="HOST", help="where it shall go")
+    parser.add_argument(
+        "--deadline", type=_seconds, metavar="S", help="stay if it has not left after so many seconds"
+    )
+    parser.add_argument(
+        "--retries", type=_number, default=0, metavar="N", help="try again if HOST cannot take it yet"
+    )
+    parser.add_argument(
+        "--need",
+        action="append",
+        default=[],
+        metavar="WHAT",
+        help="what HOST must have: a module or device (cv2, gpu), or an amount (memory>=1000000000); may be said again",
+    )
     _patience(parser)
+
+
+def _agent_and_patience(parser: argparse.ArgumentParser) -> None:
+    _agent(parser)
+    _patience(parser)
+
+
+def _deactivate(parser: argparse.ArgumentParser) -> None:
+    _agent_and_patience(parser)
+    parser.add_argument(
+        "--for",
+        dest="seconds",
+        type=_seconds,
+        metavar="S",
+        help="seconds (default: until a message or `activate`)",
+    )
 
 
 def _why(parser: argparse.ArgumentParser) -> None:
@@ -158,6 +187,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return int(text)
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
@@ -176,6 +211,13 @@ VERBS: dict[str, Verb] = {
     "create": Verb("start an agent", actions.create, render.created, _create),
     "message": Verb("ask an agent something", actions.message, render.answer, _message),
     "dispatch": Verb("move an agent to a host", actions.dispatch, render.hop, _dispatch),
+    "retract": Verb(
+        "call an agent back to this host (the one of --host)", actions.retract, render.hop, _agent_and_patience
+    ),
+    "clone": Verb("make another agent like it, where it is", actions.clone, render.created, _agent_and_patience),
+    "deactivate": Verb("set an agent aside, on the disk alone", actions.deactivate, render.done, _deactivate),
+    "activate": Verb("wake it, or open it again", actions.activate, render.done, _agent_and_patience),
+    "snapshot": Verb("have an agent's state written now", actions.snapshot, render.done, _agent_and_patience),
     "dispose": Verb("end an agent", actions.dispose, render.disposed, _agent),
     "agents": Verb("which agents there are, and where", actions.agents, render.agents),
     "hosts": Verb("the hosts of the consortium, as one host sees them", actions.hosts, render.hosts),

@@ -18,7 +18,7 @@ from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Letter, Luggage
 from agentplatform.messages import Arrival
 from agentplatform.parcel.freight import Freight, Spooled, Stowed
-from agentplatform.parcel.manifest import Birth, Manifest, Parcel, open_birth, open_parcel
+from agentplatform.parcel.manifest import Birth, Manifest, Parcel, open_certificate, open_parcel
 from agentplatform.parcel.spool import Spool
 from agentplatform.passes import Pass, joined
 from agentplatform.replay import Replay
@@ -92,6 +92,7 @@ class Arrivals:
                 source_key=key,
                 destination=self._residents.host,
                 wall=wall,
+                was_key_of=self._surroundings.was_key_of,
             )
             if (manifest.transfer, manifest.agent, manifest.epoch) != (offer.transfer, load.agent, load.epoch):
                 raise PeerFault(host, f"offered {load.agent} with the manifest of another transfer, agent or epoch")
@@ -208,7 +209,7 @@ class Arrivals:
         luggage = codec.decode(parcel.luggage, Luggage, _OWN)
         await self._journal.kept.recall(agent, luggage)
         file = await self._journal.file(transfer, agent) if isinstance(parcel.state, Freight) else ""
-        return Guest(open_birth(manifest.birth, _OWN), manifest.birth, luggage, parcel, file=file)
+        return Guest(open_certificate(manifest.birth, _OWN), manifest.birth, luggage, parcel, file=file)
 
     async def resident(self, kept: bytes, agent: str) -> Guest | None:
         """As its last checkpoint left it, or the parcel that the journal has under `kept`; None for an agent that was
@@ -228,7 +229,11 @@ class Arrivals:
     async def birth(self, agent: str) -> tuple[Birth, bytes, bytes]:
         """Of an agent that was created here: the birth certificate, decoded and not, and what it was created with."""
         certificate, init = codec.decode(await self._journal.parcel(BIRTH, agent), tuple[bytes, bytes])
-        return open_birth(certificate, _OWN), certificate, init
+        return open_certificate(certificate, _OWN), certificate, init
+
+    async def birth_of(self, agent: str, kept: bytes) -> Birth:
+        """Of an agent in custody here, by the journal."""
+        return (await self.birth(agent))[0] if kept == BIRTH else (await self.unpack(kept, agent)).birth
 
     async def open_again(self, guest: Guest) -> bool:
         """False when it cannot be opened any more: it stays in custody, and `agents` shows it as stranded."""

@@ -6,29 +6,39 @@ runs on the event loop.
 
 import asyncio
 import logging
+import os
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from agentplatform.custody import events
-from agentplatform.custody.arrivals import Arrivals, take_in
+from agentplatform.custody.arrivals import Arrivals
 from agentplatform.custody.departures import Departures
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journal import Journal
-from agentplatform.custody.messages import Accept, Cargo, HandoffMessage, Offer, Refuse
+from agentplatform.custody.messages import Accept, HandoffMessage, Offer, Refuse
 from agentplatform.custody.pieces import Fetch, PieceMessage
 from agentplatform.custody.records import Active, Born, Closed, Ended, Prepare, Received, Record
+from agentplatform.custody.reopening import Reopening
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
+from agentplatform.lifecycle import Event
 from agentplatform.mail import Luggage
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Arrival
-from agentplatform.parcel.manifest import Birth, code_digest, open_birth
+from agentplatform.parcel.manifest import (
+    TRANSFER_BYTES,
+    Birth,
+    certify_clone,
+    code_digest,
+    open_birth,
+    open_certificate,
+)
 from agentplatform.parcel.spool import Spool
 from agentplatform.runners.base import Runner
 from agentplatform.settings import Handoff as Deadlines
 from ledger import codec
-from ledger.errors import Misuse, PeerFault, PlatformError
+from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 from ledger.identity import Identity
 
 log = logging.getLogger(__name__)
@@ -58,11 +68,16 @@ class Carrier:
             identity, chain, machine, self.step, self.residents, mailroom, runner, surroundings, deadlines, spool
         )
         self.arrivals = Arrivals(chain, self.step, self.residents, journal, runner, surroundings, deadlines, spool)
+        self.reopening = Reopening(
+            host, machine, self.residents, self.arrivals, journal, gateway, mailroom, runner, surroundings, self._start
+        )
+        self.dormitory = self.reopening.dormitory
+        self._identity, self._chain = identity, chain
+        self._ending: set[str] = set()  # agents that are disposed of
         self._journal, self._gateway, self._mailroom, self._runner = journal, gateway, mailroom, runner
         self._surroundings, self._spool = surroundings, spool
         self._last: asyncio.Future[None] | None = None  # the write that was handed to the log last
         self._tasks: set[asyncio.Task[None]] = set()
-        self._births: set[asyncio.Task[None]] = set()  # those of them that run agents' code
 
     # The beginning and the end of a life
 
@@ -80,12 +95,42 @@ class Carrier:
         await self._log_end()
         return birth
 
+    async def clone(self, agent: str) -> str:
+        """Makes another agent of a resident one, from its last checkpoint, and returns its id. It has lived here from
+        epoch 0 on when this returns. Raises Misuse when `agent` is not here, or on its way, and Unavailable when the
+        clone cannot be opened; then nothing is left of it."""
+        return await asyncio.shield(asyncio.ensure_future(self._clone(agent)))  # also when the caller gives up
+
+    async def _clone(self, agent: str) -> str:
+        self.machine.free(agent)
+        if agent not in self.residents.known:
+            raise Misuse(f"{agent} is stranded on {self.host}: activate it first")
+        certificate = self.residents.known[agent].certificate
+        certificate = certify_clone(
+            certificate, agent, os.urandom(TRANSFER_BYTES), self._chain, self.host, self._identity
+        )
+        birth = open_certificate(certificate, self.host)
+        born = events.Created(birth.agent)
+        self._perform(self.machine.step(born), (codec.encode((certificate, b"")),), parent=agent)
+        if not await self.reopening.reopen(birth.agent, Event.CLONED):
+            self.step(events.Disposed(birth.agent))
+            raise Unavailable(f"the clone of {agent} could not be opened; see the log of {self.host}", retry_after=1.0)
+        return birth.agent
+
     async def dispose(self, agent: str) -> None:
         """Ends a resident agent, after its `on_disposing`. Raises Misuse if it is not here, or on its way."""
         await asyncio.shield(asyncio.ensure_future(self._dispose(agent)))  # also when the caller gives up
 
     async def _dispose(self, agent: str) -> None:
         self.machine.cargo([agent])
+        if agent in self.residents.known:
+            await self.dormitory.awake(agent)
+            await self._end(agent)
+        self.ended(agent)
+        await self._log_end()
+
+    async def _end(self, agent: str) -> None:
+        self._ending.add(agent)
         self._mailroom.pause(agent)
         try:
             await self._runner.dispose(agent)
@@ -93,26 +138,57 @@ class Carrier:
             if agent in self.residents.known:  # it did not die meanwhile
                 self._mailroom.reopen(agent)
             raise
-        self.ended(agent)
-        await self._log_end()
+        finally:
+            self._ending.discard(agent)
 
     def ended(self, agent: str) -> None:
-        """A resident agent is gone from its worker: it disposed of itself, or its worker died."""
+        """A resident agent is gone from its worker for good."""
+        if self.machine.here(agent) is None:
+            return
+        self.step(events.Disposed(agent))
+        self.dormitory.forget(agent)
+        self.residents.forget(agent)
+
+    def died(self, agent: str) -> str:
+        """The worker of an agent ended. Returns what becomes of the agent, for people to read."""
         epoch = self.machine.here(agent)
         if epoch is None:
             self.arrivals.died(agent)
-            return
-        if self.departures.died(agent):
-            return
-        self.step(events.Disposed(agent))
+            return "its copy here was inert"
+        if self.departures.died(agent) or agent in self.dormitory.asleep:
+            return "its state was captured before"
+        if agent in self._ending or not self.residents.known[agent].birth.kept:
+            self.ended(agent)
+            return "it has ended"
         self.residents.forget(agent)
+        return self.reopening.revive(agent)
+
+    async def activate(self, agent: str) -> None:
+        """Wakes a resident that is deactivated, or opens one again that is stranded. Does nothing for one that runs.
+        Raises Misuse when it is not here, Unavailable when it cannot be opened."""
+        if self.machine.here(agent) is None:
+            self.machine.free(agent)
+        if agent in self.residents.known:
+            await self.dormitory.awake(agent)
+        elif not await self.reopening.reopen(agent, Event.ARRIVE) and agent not in self.residents.known:
+            raise Unavailable(f"{agent} could not be opened; see the log of {self.host}", retry_after=1.0)
+
+    async def owner_of(self, agent: str) -> bytes | None:
+        """The key that owns an agent in custody here; None when it is not."""
+        if (resident := self.residents.known.get(agent)) is not None:
+            return resident.birth.owner
+        known = self.machine.agents.get(agent)
+        return (await self.arrivals.birth_of(agent, known.kept)).owner if known is not None and known.here else None
 
     def state_of(self, agent: str) -> str | None:
-        """How it is with an agent, for people: runs, on its way, stranded (in custody, not opened); None: not here."""
+        """How it is with an agent, for people: runs, on its way, deactivated, stranded (in custody, not opened); None:
+        not here."""
         if self.machine.here(agent) is None:
             return None
         if agent not in self.residents.known:
             return "stranded"
+        if agent in self.dormitory.asleep:
+            return "deactivated"
         return "on its way" if self.departures.moving(agent) else "runs"
 
     # Messages and time
@@ -161,34 +237,36 @@ class Carrier:
 
     # What the machine decides
 
-    def _perform(self, effects: Iterable[events.Effect], beside: tuple[bytes, ...] = ()) -> None:
+    def _perform(
+        self, effects: Iterable[events.Effect], beside: tuple[bytes, ...] = (), parent: str | None = None
+    ) -> None:
         for effect in effects:
             match effect:
                 case events.Write(record):
-                    self._write(record, beside)
+                    self._write(record, beside, parent)
                 case events.Send(to, message):
                     self.departures.send(to, message)
                 case events.Examine(transfer, source, _):
                     self._start(self.arrivals.examine(transfer, source))
                 case events.Activate(transfer, source, cargo, mail):
                     for load in self.arrivals.activate(transfer, source, cargo, mail):
-                        self._start(self._restart(load.agent, load.epoch, transfer, mail))
+                        self._start(self.reopening.restart(load.agent, load.epoch, transfer, mail))
                 case events.Discard(transfer, cargo, reason):
                     log.info("inert copies of %s discarded: %s", ", ".join(load.agent for load in cargo), reason)
                     self.arrivals.discard(transfer)
                 case events.Resume(transfer, _, cargo, reason):
                     if dead := self.departures.resume(transfer, cargo, reason):
-                        self._start(self._restore(transfer, dead, reason))
+                        self._start(self.reopening.restore(transfer, dead, reason))
                 case events.Release(_, to, cargo):
                     self.departures.release(to, cargo)
                 case events.Restore(transfer, _, cargo, reason):
-                    self._start(self._restore(transfer, cargo, reason))
+                    self._start(self.reopening.restore(transfer, cargo, reason))
                 case events.Restart(agent, epoch, kept, mail):
-                    self._start(self._restart(agent, epoch, kept, mail))
+                    self._start(self.reopening.restart(agent, epoch, kept, mail))
                 case events.Reopen(transfer, _, cargo):
                     self._start(self.arrivals.reopen(transfer, cargo))
 
-    def _write(self, record: Record, beside: tuple[bytes, ...]) -> None:
+    def _write(self, record: Record, beside: tuple[bytes, ...], parent: str | None) -> None:
         files: dict[str, str] = {}
         if isinstance(record, Prepare):
             beside = tuple(codec.encode(parcel) for parcel in self.departures.parcels(record.transfer))
@@ -196,7 +274,7 @@ class Carrier:
         elif isinstance(record, Received):
             beside = tuple(codec.encode(parcel) for parcel in self.arrivals.parcels(record.transfer))
             files = self.arrivals.files(record.transfer)
-        durable = self._last = self._journal.write(record, beside, files)
+        durable = self._last = self._journal.write(record, beside, files, parent)
         if isinstance(record, Born):
             self._gateway.hold(record.agent, durable)
         elif isinstance(record, Active):
@@ -227,6 +305,10 @@ class Carrier:
             for file in files - await self._journal.files():
                 self._spool.remove(file)
 
+    async def written(self) -> None:
+        """Until all that was handed to the journal by now is durable, agents' checkpoints too."""
+        await self._journal.settled()
+
     async def _log_end(self) -> None:
         """Until all that was handed to the log is durable: what a caller is told then stays true."""
         if self._last is not None:
@@ -240,44 +322,10 @@ class Carrier:
         Agents that are born again run their own code to do so; nobody waits for that.
         """
         await self._sweep()
+        self.dormitory.asleep |= await self._journal.kept.asleep()
         self._perform(effects)
-        while waiting := self._tasks - self._births:
+        while waiting := self._tasks - self.reopening.births:
             await asyncio.wait(waiting)
-
-    async def _restore(self, transfer: bytes, cargo: tuple[Cargo, ...], reason: str) -> None:
-        """Agents that were on offer when this host, or their worker, ended: they stay, and hear why."""
-        for load in cargo:
-            guest = await self.arrivals.unpack(transfer, load.agent)
-            if await self.arrivals.open_again(guest):
-                self._runner.thaw(load.agent, reason, Arrival(self.host, load.epoch - 1, None))
-                self.residents.settle(guest.birth, guest.certificate, load.epoch - 1, guest.luggage)
-            else:
-                self._surroundings.located(load.agent, load.epoch - 1, self.host)
-
-    async def _restart(self, agent: str, epoch: int, kept: bytes, mail: tuple[bytes, ...]) -> None:
-        """A resident: it goes on from the state that was written last."""
-        arrival = Arrival(self.host, epoch, None)
-        guest = await self.arrivals.resident(kept, agent)
-        if guest is None:
-            self._births.add(self._start(self._bear_again(agent, arrival)))
-        elif await self.arrivals.open_again(guest):
-            self._runner.activate(agent, arrival)
-            letters = take_in(agent, guest.luggage, mail, self.host)
-            self.residents.settle(guest.birth, guest.certificate, epoch, guest.luggage, letters, guest.loose)
-        else:
-            self._surroundings.located(agent, epoch, self.host)
-
-    async def _bear_again(self, agent: str, arrival: Arrival) -> None:
-        birth, certificate, init = await self.arrivals.birth(agent)
-        luggage = Luggage()
-        await self._journal.kept.recall(agent, luggage)
-        try:
-            await self._runner.create(birth, await self.residents.code_of(birth), init, arrival)
-        except PlatformError as error:
-            log.error("%s could not be started again: %s", agent, error)
-            self._surroundings.located(agent, arrival.epoch, self.host)
-            return
-        self.residents.settle(birth, certificate, arrival.epoch, luggage)
 
     # Helpers
 
@@ -289,6 +337,5 @@ class Carrier:
 
     def _finished(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        self._births.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a step of a handoff failed", exc_info=error)

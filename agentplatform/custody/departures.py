@@ -5,7 +5,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -17,6 +17,7 @@ from agentplatform.custody.residents import Residents
 from agentplatform.custody.supply import Supply
 from agentplatform.custody.surroundings import Hop, Surroundings
 from agentplatform.mailroom.room import Mailroom
+from agentplatform.messages import Move, Mover
 from agentplatform.parcel.freight import Freight, Spooled, State, Stowed, state_digest, travelling
 from agentplatform.parcel.manifest import (
     TRANSFER_BYTES,
@@ -48,7 +49,7 @@ class _Journey(msgspec.Struct):
     to: str
     cargo: tuple[Cargo, ...]
     parcels: tuple[Parcel, ...]
-    why: str
+    move: Move
     frozen_at: float
     outcome: "asyncio.Future[Hop]"
     files: dict[str, str]  # where large states lie in the spool, by agent
@@ -83,42 +84,52 @@ class Departures:
         self._known_code: dict[str, set[bytes]] = {}  # what a host has, as far as its answers tell
 
     async def depart(
-        self, agents: Sequence[str], to: str, why: str, captured: Mapping[str, Stowed] | None = None
+        self,
+        agents: Sequence[str],
+        to: str,
+        why: str,
+        captured: Mapping[str, Stowed] | None = None,
+        by: Mover = "decision",
+        seconds: float | None = None,
     ) -> Hop:
         """Moves resident agents to `to` as one: all arrive, or all stay. Returns when they run there.
 
         `captured` has the states of agents that asked to go and are frozen already. When they stay, they go on with
-        `on_move_failed`, and the reason is raised: Misuse for what cannot be asked, Unavailable for what went wrong.
+        `on_move_failed` (but for moves `by` the agent itself: who tries them tells it of the end), and the reason is
+        raised: Misuse for what cannot be asked, Unavailable for what went wrong, or took more than `seconds`.
         """
+        move = Move(to, by, why)
         # A task of its own: a caller who gives up must leave neither a frozen agent nor an offer without a deadline.
-        handoff = asyncio.ensure_future(self._depart(agents, to, why, captured or {}))
+        handoff = asyncio.ensure_future(self._depart(agents, move, captured or {}, seconds))
         handoff.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever waited may have gone
         return await asyncio.shield(handoff)
 
-    async def _depart(self, agents: Sequence[str], to: str, why: str, captured: Mapping[str, Stowed]) -> Hop:
-        frozen_at = time.monotonic()
+    async def _depart(
+        self, agents: Sequence[str], move: Move, captured: Mapping[str, Stowed], seconds: float | None
+    ) -> Hop:
+        frozen_at, to = time.monotonic(), move.destination
         states = dict(captured)
         transfer = os.urandom(TRANSFER_BYTES)
         try:
             self._check(agents, to)
-            states |= await self._capture([agent for agent in agents if agent not in states], to)
+            states |= await self._capture([agent for agent in agents if agent not in states], move)
             large = {agent: state for agent, state in states.items() if isinstance(state, Spooled)}
             await asyncio.gather(*(self._spool.sync(state.file) for state in large.values()))
             self._check(agents, to)  # all that took a while
+            patience = self._patience(agents, to, frozen_at, seconds, large.values())
             cargo = self._machine.cargo(agents)
             parcels = tuple(self._pack(transfer, to, load, states[load.agent]) for load in cargo)
             _check_size(agents, parcels)
         except PlatformError as error:
             for agent, state in states.items():
                 self.drop(state)
-                self._thaw(agent, str(error))
+                self._thaw(agent, _reason(move, str(error)))
             raise
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Hop] = loop.create_future()
         files = {agent: state.file for agent, state in large.items()}
         bulk = sum(state.freight.size for state in large.values())
-        latest = loop.time() + self._deadlines.offer_deadline + bulk / SLOWEST
-        journey = _Journey(to, cargo, parcels, why, frozen_at, outcome, files, latest, bulk)
+        journey = _Journey(to, cargo, parcels, move, frozen_at, outcome, files, loop.time() + patience, bulk)
         self._journeys[transfer] = journey
         self.supply.offer(transfer, to, large)
         self._step(events.Depart(transfer, to, cargo))
@@ -211,7 +222,7 @@ class Departures:
             if load.agent in journey.dead:
                 self._residents.forget(load.agent)
             else:
-                self._thaw(load.agent, reason)
+                self._thaw(load.agent, _reason(journey.move, reason))
         if not journey.outcome.done():
             names = ", ".join(load.agent for load in cargo)
             journey.outcome.set_exception(Unavailable(f"{names} stayed on {self._residents.host}: {reason}"))
@@ -239,7 +250,7 @@ class Departures:
             tuple(parcel.manifest for parcel in journey.parcels),
             self._residents.host,
             journey.to,
-            journey.why,
+            journey.move.why,
             journey.size,
             (time.monotonic() - journey.frozen_at) * 1000,
             time.time(),
@@ -278,9 +289,21 @@ class Departures:
         if not verdict.trusted:
             raise Misuse(f"{to} is not trusted by the ledger at height {verdict.height}: {verdict.reason}")
 
-    async def _capture(self, agents: Sequence[str], to: str) -> dict[str, Stowed]:
+    def _patience(
+        self, agents: Sequence[str], to: str, since: float, seconds: float | None, large: Iterable[Spooled]
+    ) -> float:
+        """Seconds for the destination to take the offer, at most."""
+        most = self._deadlines.offer_deadline + sum(state.freight.size for state in large) / SLOWEST
+        if seconds is None:
+            return most
+        left = since + seconds - time.monotonic()
+        if left <= 0:
+            raise Unavailable(f"{', '.join(agents)} did not leave for {to} within {seconds:g} s")
+        return min(left, most)
+
+    async def _capture(self, agents: Sequence[str], move: Move) -> dict[str, Stowed]:
         """The states of the agents, all frozen; if one cannot be frozen, the others go on."""
-        results = await asyncio.gather(*(self._runner.capture(agent, to) for agent in agents), return_exceptions=True)
+        results = await asyncio.gather(*(self._runner.capture(agent, move) for agent in agents), return_exceptions=True)
         states = {
             agent: result
             for agent, result in zip(agents, results, strict=True)
@@ -291,10 +314,10 @@ class Departures:
             return states
         for agent, state in states.items():
             self.drop(state)
-            self._thaw(agent, str(failure))
+            self._thaw(agent, _reason(move, str(failure)))
         raise failure
 
-    def _thaw(self, agent: str, reason: str) -> None:
+    def _thaw(self, agent: str, reason: str | None) -> None:
         if agent not in self._residents.known:
             return  # its worker died meanwhile
         self._mailroom.close(agent)  # what it was handed and did not answer is handed to it again
@@ -322,6 +345,11 @@ class Departures:
         )
         code = None if birth.code in self._known_code.get(to, ()) else self._residents.code_at_hand(birth)
         return Parcel(sign_manifest(manifest, self._identity), travelling(state), luggage, code)
+
+
+def _reason(move: Move, reason: str) -> str | None:
+    """What an agent that stays is told. One that goes by a Ticket hears of the last try alone."""
+    return None if move.by == "itself" else reason
 
 
 def _check_size(agents: Sequence[str], parcels: Sequence[Parcel]) -> None:

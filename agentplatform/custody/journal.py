@@ -42,7 +42,7 @@ COMPACT_RECORDS = 4096  # after so many the log is due to be shortened: a start 
 
 SCHEMA = Schema(
     "custody",
-    3,
+    4,
     (
         "CREATE TABLE records (position INTEGER PRIMARY KEY, kind TEXT NOT NULL, transfer BLOB, body BLOB NOT NULL)",
         # Finished transfers, for ever: no id is taken twice, and a late question gets its answer.
@@ -80,16 +80,22 @@ class Journal:
     # Records
 
     def write(
-        self, record: Record, parcels: Sequence[bytes] = (), files: Mapping[str, str] = MappingProxyType({})
+        self,
+        record: Record,
+        parcels: Sequence[bytes] = (),
+        files: Mapping[str, str] = MappingProxyType({}),
+        parent: str | None = None,
     ) -> "asyncio.Future[None]":
         """One transaction: the record, with Born, Prepare and Received the agents' bytes (in the order of the
-        cargo), and the removal of what it makes needless. `files`: by agent, where its state lies in the spool."""
+        cargo), and the removal of what it makes needless. `files`: by agent, where its state lies in the spool. Who was
+        Born as the clone of `parent` begins with the last checkpoint of that."""
         self._since_compacted += 1
         spooled = [
             ("INSERT OR REPLACE INTO spooled VALUES (?, ?, ?)", (agent, getattr(record, "transfer", BIRTH), file))
             for agent, file in files.items()
         ]
-        return self._write(_insert(record), *_store(record, parcels), *spooled, *self._clean(record))
+        copied = self.kept.copy(parent, record.agent) if isinstance(record, Born) and parent is not None else ()
+        return self._write(_insert(record), *_store(record, parcels), *spooled, *copied, *self._clean(record))
 
     def _write(self, *statements: Statement) -> "asyncio.Future[None]":
         lazy, self._lazy = self._lazy, []
@@ -186,6 +192,15 @@ class Journal:
         """All letters to `receiver` up to this number were replied to. Written with what is written next."""
         self._lazy += kept.replied(agent, receiver, upto)
 
+    def sleep(self, agent: str, until: float | None) -> "asyncio.Future[None]":
+        """It is deactivated, until then (seconds since 1970) or until it is woken."""
+        row = agent, None if until is None else int(until * 1000)
+        return self._write(("INSERT OR REPLACE INTO asleep VALUES (?, ?)", row))
+
+    def wake(self, agent: str) -> "asyncio.Future[None]":
+        """It is deactivated no more."""
+        return self._write(("DELETE FROM asleep WHERE agent = ?", (agent,)))
+
     def keep_standing(self, agent: str, standing: Standing) -> None:
         """What it belongs to now. Written with what is written next."""
         self._lazy.append(kept.standing(agent, standing))
@@ -197,6 +212,10 @@ class Journal:
     def flush(self) -> "asyncio.Future[None] | None":
         """Nothing else was written for a while."""
         return self._write() if self._lazy else None
+
+    async def settled(self) -> None:
+        """Until all that was queued by now is durable."""
+        await self._database.read("SELECT 1")
 
     def _clean(self, record: Record) -> list[Statement]:
         """Removes what no recovery from here on can need."""

@@ -28,6 +28,8 @@ TABLES = (
        sequence INTEGER NOT NULL, body BLOB NOT NULL, answer BLOB, UNIQUE (agent, receiver, sequence))""",
     # What an agent belongs to, since it is here; it is newer than what stands in the agent's parcel.
     "CREATE TABLE standings (agent TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID",
+    # Residents that are deactivated, and when they are to wake, in milliseconds since 1970; NULL: not by themselves.
+    "CREATE TABLE asleep (agent TEXT PRIMARY KEY, until INTEGER) WITHOUT ROWID",
     # When agents ended that ended here: whoever writes to them is told.
     "CREATE TABLE ends (agent TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID",
 )
@@ -80,10 +82,23 @@ class Kept:
 
     def forget(self, agent: str) -> list[Statement]:
         """It does not live here any more."""
-        tables = ("outbox", "standings")
+        tables = ("outbox", "standings", "asleep")
         return [*self.forget_state(agent), *((f"DELETE FROM {table} WHERE agent = ?", (agent,)) for table in tables)]
 
+    def copy(self, agent: str, clone: str) -> list[Statement]:
+        """The last checkpoint of an agent is the first of its clone; its mail is not."""
+        self._pieces[clone] = dict(self._pieces.get(agent, {}))
+        return [
+            ("INSERT INTO states SELECT ?, head, pieces FROM states WHERE agent = ?", (clone, agent)),
+            ("INSERT INTO pieces SELECT ?, digest, body FROM pieces WHERE agent = ?", (clone, agent)),
+        ]
+
     # After a restart
+
+    async def asleep(self) -> dict[str, float | None]:
+        """Residents that are deactivated, and when they are to wake, in seconds since 1970."""
+        rows = await self._database.read("SELECT agent, until FROM asleep")
+        return {agent: None if until is None else until / 1000 for agent, until in rows}
 
     async def state(self, agent: str) -> bytes | None:
         """That of the last checkpoint, if there was one since its parcel."""

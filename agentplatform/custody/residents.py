@@ -37,8 +37,12 @@ class Residents:
         replay: Replay | None = None,
     ) -> None:
         """An agent lives here from now on, and gets its mail."""
-        self.known[birth.agent] = Resident(birth, certificate, time.time())
         self._mailroom.admit(birth.agent, epoch, luggage, waiting, replay)
+        self.house(birth, certificate, epoch, luggage)
+
+    def house(self, birth: Birth, certificate: bytes, epoch: int, luggage: Luggage) -> None:
+        """An agent lives here from now on."""
+        self.known[birth.agent] = Resident(birth, certificate, time.time())
         self._surroundings.located(birth.agent, epoch, self.host, luggage.trail)
 
     def forget(self, agent: str) -> None:

@@ -36,6 +36,9 @@ class Surroundings(Protocol):
     def key_of(self, host: str) -> bytes | None:
         """The registry's."""
 
+    def was_key_of(self, host: str, key: bytes) -> bool:
+        """Whether the ledger has, or ever had, this key for this host."""
+
     def shortage(self, inline: int, spooled: int) -> str | None:
         """What this host lacks to take states of so many bytes (the RMS's word), or None. Those that are spooled lie in
         memory once."""

@@ -5,19 +5,20 @@ import secrets
 import threading
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import Pyro5.api
 import Pyro5.errors
 
 from agentplatform.agent import Agent
-from agentplatform.commands import LIFE_MS, Command, sign
+from agentplatform.commands import LIFE_MS, Command, Verb, sign
 from agentplatform.faults import as_error
 from agentplatform.frontdoor.server import OBJECT
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import code_digest, give_birth
 from agentplatform.settings import Home
+from agentplatform.ticket import Ticket
 from ledger import codec, keyfile
 from ledger.errors import Misuse, Unavailable
 from ledger.identity import Identity
@@ -90,7 +91,8 @@ class Host:
         """
         bundle = bundle_of(agent)
         label = name or agent.__name__.lower()
-        birth = give_birth(label, self.owner(), os.urandom(16), code_digest(bundle.raw), bundle.class_name, agent.light)
+        about = code_digest(bundle.raw), bundle.class_name, agent.light
+        birth = give_birth(label, self.owner(), os.urandom(16), *about, kept=agent.checkpoint != "none")
         created = self.call("create", patience=patience, birth=birth, code=bundle.raw, init=plain(init))
         return AgentProxy(self, created["agent"])
 
@@ -134,22 +136,56 @@ class AgentProxy:
         """Sends a message and does not wait."""
         self._host.call("tell", agent=self.id, kind=kind, body=plain(body), client=self._host.client)
 
-    def dispatch(self, host: str, *, patience: float = PATIENCE) -> dict[str, Any]:
-        """Moves the agent to `host` and waits until it runs there.
+    def dispatch(self, where: str | Ticket, *, patience: float = PATIENCE) -> dict[str, Any]:
+        """Moves the agent to a host, by its name or on the terms of a Ticket, and waits until it runs there.
 
-        Returns the hop (empty: it was there). Raises Misuse or Unavailable with the reason when it stayed.
+        Returns the hop (empty: it was there). Raises Misuse or Unavailable with the reason when it stayed. A Ticket's
+        retries end with `patience`, in seconds.
         """
-        order = {"agent": self.id, "host": host, "command": self._command("dispatch", host)}
-        return dict(self._host.call("dispatch", patience=patience + _MARGIN, waiting=patience, **order))
+        ticket = Ticket.to(where)
+        return self._order("dispatch", patience, host=ticket.host, terms=ticket if ticket.terms else None)
+
+    def retract(self, *, patience: float = PATIENCE) -> dict[str, Any]:
+        """Calls the agent back to the host of this connection, as `dispatch` does."""
+        return self._order("retract", patience, host=self._host.name)
+
+    def clone(self, *, patience: float = PATIENCE) -> "AgentProxy":
+        """Another agent like it, on the same host. Raises Misuse with the reason when there is none."""
+        return AgentProxy(self._host, self._order("clone", patience)["clone"])
+
+    def deactivate(self, *, for_: float | None = None, patience: float = PATIENCE) -> None:
+        """Sets the agent aside, on the disk of its host alone: until `for_` seconds have passed, a message comes, or it
+        is activated."""
+        self._order("deactivate", patience, seconds=for_)
+
+    def activate(self, *, patience: float = PATIENCE) -> None:
+        """Wakes a deactivated agent, and opens one again that is stranded. Does nothing for one that runs."""
+        self._order("activate", patience)
+
+    def snapshot(self, *, patience: float = PATIENCE) -> None:
+        """Has a checkpoint written, and waits until it is durable."""
+        self._order("snapshot", patience)
 
     def dispose(self, *, patience: float = PATIENCE) -> None:
         """Ends the agent, after `on_disposing`."""
-        order = {"agent": self.id, "command": self._command("dispose", "")}
-        self._host.call("dispose", patience=patience + _MARGIN, waiting=patience, **order)
+        self._order("dispose", patience)
 
-    def _command(self, verb: Literal["dispatch", "dispose"], host: str) -> bytes:
+    def _order(
+        self,
+        verb: Verb,
+        patience: float,
+        host: str = "",
+        terms: Ticket | None = None,
+        seconds: float | None = None,
+    ) -> dict[str, Any]:
         """The agent may live anywhere; elsewhere only its owner's signature counts."""
-        return sign(Command(self.id, verb, host, int(time.time() * 1000) + LIFE_MS), self._host.owner())
+        expires = int(time.time() * 1000) + LIFE_MS
+        try:
+            command = Command(self.id, verb, host, expires, terms, seconds, secrets.token_bytes(8))
+        except ValueError as error:
+            raise Misuse(str(error)) from None
+        order = {"agent": self.id, "command": sign(command, self._host.owner())}
+        return dict(self._host.call("order", patience=patience + _MARGIN, waiting=patience, **order))
 
     @property
     def host(self) -> str:
@@ -166,4 +202,3 @@ def plain(value: Any) -> bytes:
         return msgspec.msgpack.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Misuse(f"messages are plain data (None, numbers, text, bytes, lists, dicts): {error}") from None
-

@@ -6,6 +6,7 @@ state, transfer and expiry; it is verified before anything else of the parcel is
 """
 
 import re
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -14,15 +15,17 @@ from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
 from agentplatform.parcel.freight import State, state_digest
 from ledger import codec
 from ledger.errors import Misuse, PeerFault
-from ledger.identity import KEY_BYTES, Identity, Signed
+from ledger.identity import KEY_BYTES, Identity, Signed, verify
 
 BIRTH_DOMAIN = "agentplatform/birth"
+CLONE_DOMAIN = "agentplatform/clone"
 MANIFEST_DOMAIN = "agentplatform/manifest"
 TRANSFER_BYTES = 16
 MAX_EPOCH = 2**62  # what SQLite and MessagePack hold, with room for the next
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 Custody = Literal["local", "held"]  # who agrees on where the agent runs (docs/custody.md)
 AGENT_ID = re.compile(NAME.pattern + r"-[0-9a-f]{16}")
+KeyCheck = Callable[[str, bytes], bool]
 
 
 class Birth(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -36,6 +39,7 @@ class Birth(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     class_name: str  # "module:Class" within the bundle
     light: bool  # may share a worker with the owner's other light agents of the same code
     custody: Custody = "local"  # as it began; a change of it is on the ledger
+    kept: bool = True  # False: its class keeps no checkpoints ("none"), and when its worker ends alone it is gone
 
     def __post_init__(self) -> None:
         if len(self.owner) != KEY_BYTES or len(self.code) != codec.DIGEST_BYTES or len(self.salt) != TRANSFER_BYTES:
@@ -58,11 +62,12 @@ def give_birth(
     class_name: str,
     light: bool,
     custody: Custody = "local",
+    kept: bool = True,
 ) -> bytes:
     """An encoded, signed birth certificate. Raises Misuse for a name that is none."""
     if not NAME.fullmatch(name):
         raise Misuse(f"{name!r} is no agent name: use lower case letters, digits and '-', at most 32")
-    birth = Birth(agent_id(name, owner.public, salt), name, owner.public, salt, code, class_name, light, custody)
+    birth = Birth(agent_id(name, owner.public, salt), name, owner.public, salt, code, class_name, light, custody, kept)
     return codec.encode(owner.signed(BIRTH_DOMAIN, codec.encode(birth)))
 
 
@@ -73,6 +78,53 @@ def open_birth(raw: bytes, sender: str) -> Birth:
     if birth.owner != signed.signer:
         raise PeerFault(sender, f"sent a birth certificate of {birth.agent} that its owner did not sign")
     return birth
+
+
+class Descent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The birth certificate of a clone, which the host signs that made it. It says nothing of owner, code and class:
+    these are those of the owner's certificate, so no host can claim others."""
+
+    chain: bytes
+    origin: bytes  # the certificate that the owner signed, of the first of the line: encoded Signed
+    parent: str  # the agent that was cloned: the first of the line, or a clone itself
+    host: str  # where
+    salt: bytes  # the clone's
+
+
+def certify_clone(certificate: bytes, parent: str, salt: bytes, chain: bytes, host: str, identity: Identity) -> bytes:
+    """An encoded, signed birth certificate for a clone of `parent`, whose own `certificate` was opened before."""
+    signed = codec.decode(certificate, Signed)
+    if signed_for(signed, CLONE_DOMAIN):
+        certificate = codec.decode(signed.body, Descent).origin
+    return codec.encode(identity.signed(CLONE_DOMAIN, codec.encode(Descent(chain, certificate, parent, host, salt))))
+
+
+def open_certificate(raw: bytes, sender: str, chain: bytes | None = None, was_key_of: KeyCheck | None = None) -> Birth:
+    """That of an agent of either origin. Raises PeerFault, naming `sender`.
+
+    A clone's must be of `chain`, and `was_key_of(host, key)` says whether the ledger ever had that key for the host
+    that signed it: a clone outlives its host's key. Both are left out for a certificate that was opened here before.
+    """
+    signed = codec.decode(raw, Signed, sender)
+    if not signed_for(signed, CLONE_DOMAIN):
+        return open_birth(raw, sender)
+    descent = codec.decode(signed.body, Descent, sender)
+    if chain is not None and descent.chain != chain:
+        raise PeerFault(sender, f"sent a clone of {descent.parent[:80]} that belongs to another consortium")
+    if was_key_of is not None and not was_key_of(descent.host, signed.signer):
+        raise PeerFault(sender, f"sent a clone in the name of {descent.host[:80]}, signed by a key that it never had")
+    origin = open_birth(descent.origin, sender)
+    parent = AGENT_ID.fullmatch(descent.parent)
+    if parent is None or descent.parent.rpartition("-")[0] != origin.name:
+        raise PeerFault(sender, f"sent a clone of {descent.parent[:80]!r}, which is not of the line of {origin.agent}")
+    if len(descent.salt) != TRANSFER_BYTES or descent.salt == origin.salt:
+        raise PeerFault(sender, f"sent a clone of {descent.parent} with no salt of its own")
+    agent = agent_id(origin.name, origin.owner, descent.salt)
+    return msgspec.structs.replace(origin, agent=agent, salt=descent.salt)
+
+
+def signed_for(signed: Signed, domain: str) -> bool:
+    return verify(signed.signer, domain, signed.body, signed.signature)
 
 
 class Manifest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -115,12 +167,13 @@ def sign_manifest(manifest: Manifest, host: Identity) -> bytes:
 
 
 def open_parcel(
-    parcel: Parcel, *, chain: bytes, source: str, source_key: bytes, destination: str, wall: int
+    parcel: Parcel, *, chain: bytes, source: str, source_key: bytes, destination: str, wall: int, was_key_of: KeyCheck
 ) -> tuple[Manifest, Birth]:
     """Checks everything that can be checked without opening the parcel: signature first, then what it says.
 
     `source` and `source_key` are who the link and the registry say the sender is; `wall` is in milliseconds
-    since 1970. Raises PeerFault, naming the source, with the first thing that does not hold.
+    since 1970; `was_key_of` as for open_certificate. Raises PeerFault, naming the source, with the first thing that
+    does not hold.
     """
     signed = codec.decode(parcel.manifest, Signed, source)
     if signed.signer != source_key:
@@ -145,7 +198,7 @@ def open_parcel(
         raise PeerFault(source, f"{about} has code of {len(parcel.code)} bytes; at most {MAX_BUNDLE_BYTES} are taken")
     if parcel.code is not None and code_digest(parcel.code) != manifest.code:
         raise PeerFault(source, f"{about} was changed on the way: the code is not the one that was signed")
-    birth = open_birth(manifest.birth, source)
+    birth = open_certificate(manifest.birth, source, chain, was_key_of)
     if (birth.agent, birth.owner, birth.code) != (manifest.agent, manifest.owner, manifest.code):
         raise PeerFault(source, f"{about} is not the agent of its birth certificate")
     return manifest, birth

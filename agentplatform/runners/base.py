@@ -7,9 +7,11 @@ call blocks it.
 
 from typing import Protocol
 
-from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
+from agentplatform.lifecycle import Event
+from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Move, News, Outgoing
 from agentplatform.parcel.freight import Stowed
 from agentplatform.parcel.manifest import Birth
+from agentplatform.ticket import Ticket
 
 
 class Runner(Protocol):
@@ -29,17 +31,34 @@ class Runner(Protocol):
         """Makes the agent from its captured state, inert: no hook runs. Raises Misuse naming the difference
         (a missing module, another Python, a broken state), and Unavailable as `create` does."""
 
-    def activate(self, agent: str, arrival: Arrival) -> None:
-        """An opened agent begins to live: `on_arrival(arrival)`, then `run`, then its deliveries."""
+    def activate(self, agent: str, arrival: Arrival, beginning: Event = Event.ARRIVE) -> None:
+        """An opened agent begins to live: the hook of this beginning (agentplatform.lifecycle), then `run`, then its
+        deliveries."""
 
-    async def capture(self, agent: str, destination: str) -> Stowed:
-        """Stops the agent at a message boundary, calls `on_dispatching(destination)`, and returns its state.
+    async def capture(self, agent: str, move: Move) -> Stowed:
+        """Stops the agent at a message boundary, asks `may_move`, calls `on_dispatching`, and returns its state.
 
         The agent stays frozen until `thaw` or `discard`, and forgets the deliveries that it has not answered: they
-        are delivered again after `thaw`, or where it goes on. Raises Misuse when a hook fails or the state cannot
-        be pickled, naming the attribute, and Unavailable when no boundary comes in time; the agent then goes on by
-        itself, with `on_move_failed`, and keeps its deliveries.
+        are delivered again after `thaw`, or where it goes on. Raises Misuse when it refuses, a hook fails or the state
+        cannot be pickled, naming the attribute, and Unavailable when no boundary comes in time; the agent then goes on
+        by itself, with `on_move_failed` if a hook failed, and keeps its deliveries.
         """
+
+    async def deactivate(self, agent: str) -> float | None:
+        """Stops the agent at a message boundary, calls `on_deactivating`, and has it tell a checkpoint of how it is
+        then (Upcalls.checkpointed). Returns the seconds until it has something to do, if it knows of anything. It stays
+        frozen as after `capture`. Raises as `capture` does."""
+
+    async def clone(self, agent: str) -> None:
+        """Calls `on_cloning` at a message boundary, and has the agent tell a checkpoint of how it is then. It goes on.
+        Raises as `capture` does."""
+
+    async def snapshot(self, agent: str) -> None:
+        """Has the agent tell a checkpoint at the next message boundary, if it is not as at the last one. Raises as
+        `capture` does."""
+
+    def tell(self, agent: str, hook: News, word: str) -> None:
+        """Calls a hook of a running agent at its next message boundary."""
 
     def thaw(self, agent: str, failure: str | None, arrival: Arrival | None = None) -> None:
         """A frozen agent goes on, or an opened one, which learns from `arrival` where it is; with a failure,
@@ -67,6 +86,16 @@ class Upcalls(Protocol):
 
     def wants_to_go(self, agent: str, destination: str, state: Stowed) -> None:
         """The agent called `dispatch`; it is frozen and captured already (saves a round trip to the worker)."""
+
+    def books(self, agent: str, ticket: Ticket) -> None:
+        """The agent called `dispatch` with terms. It goes on until it is captured."""
+
+    def wants_to_sleep(self, agent: str, seconds: float | None) -> None:
+        """The agent called `deactivate`; it is frozen, and the checkpoint of how it is now was told. It is to be
+        activated in so many seconds."""
+
+    def wants_clone(self, agent: str) -> None:
+        """The agent called `clone`; the checkpoint that the clone is made from was told. It goes on."""
 
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
         """At a message boundary: what the agent handled and sent, to be kept together with its state."""

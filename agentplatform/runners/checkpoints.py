@@ -194,9 +194,10 @@ class Checkpoints:
 
     def _acted(self) -> None:
         if isinstance(self._policy, float) and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._policy, self._fall_due)
+            self._timer = asyncio.get_running_loop().call_later(self._policy, self.fall_due)
 
-    def _fall_due(self) -> None:
+    def fall_due(self) -> None:
+        """The next boundary writes a checkpoint, whatever the agent's class has chosen."""
         self._timer, self._due = None, True
         self._wake()
 

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -11,6 +12,8 @@ from agentplatform.lifecycle import State
 from agentplatform.messages import Answer, Arrival, Later, Outgoing
 from agentplatform.replies import FutureReply
 from agentplatform.runners.errands import QUESTIONS_FROM, Errand, Errands
+from agentplatform.runners.wishes import Clone, Sleep, Snapshot, Wish, Wishes
+from agentplatform.ticket import Ticket
 from ledger import codec
 from ledger.errors import Misuse
 
@@ -20,7 +23,7 @@ PIECE_BYTES = 256 << 10  # of a state that is larger: so much is kept, or found 
 MAX_PIECES = (MAX_STATE_BYTES // PIECE_BYTES) + (1 << 16)  # a buffer begins a piece of its own
 DIGEST_BYTES = 32
 MAX_NAME = 256  # characters of a receiver, a kind or a host
-ACTING = frozenset({State.CREATING, State.RUNNING, State.FREEZING, State.DISPOSING})
+ACTING = frozenset({State.CREATING, State.RUNNING, State.FREEZING, State.CLONING, State.DISPOSING})
 
 
 handling: ContextVar[bool] = ContextVar("handling", default=False)
@@ -50,7 +53,7 @@ class AgentPlace:
         """`queue` takes what is to be done at a message boundary."""
         self.id, self.name = agent, name
         self.state = State.INERT
-        self.wish: str | None = None  # the host that the agent asked to go to
+        self.wishes = Wishes(wake)
         self.wants_end = False
         self.arrival: Arrival | None = None
         self.errands = Errands(queue, acts.changed)
@@ -66,13 +69,28 @@ class AgentPlace:
     def epoch(self) -> int:
         return self._arrived().epoch
 
-    def dispatch(self, host: str) -> None:
+    def dispatch(self, where: str | Ticket) -> None:
         self._check("go")
-        _check_name("a host", host)
-        if self.state in (State.FREEZING, State.DISPOSING):
-            raise Misuse(f"{self.id} is {self.state}; it cannot also go to {host}")
-        self.wish = host
-        self._wake()
+        ticket = Ticket.to(where)
+        _check_name("a host", ticket.host)
+        self._want(ticket, f"go to {ticket.host}")
+
+    def deactivate(self, seconds: float | None) -> None:
+        self._check("be deactivated")
+        if seconds is not None:
+            _check_seconds(seconds)
+        self._want(Sleep(None if seconds is None else float(seconds)), "be deactivated")
+
+    def clone(self) -> None:
+        self._check("clone itself")
+        self._want(Clone(), "be cloned")
+
+    def snapshot(self) -> None:
+        self._check("write a snapshot")
+        self._want(Snapshot(), "write a snapshot")
+
+    def immovable(self) -> AbstractContextManager[None]:
+        return self.wishes.immovable()
 
     def dispose(self) -> None:
         self._check("end")
@@ -143,7 +161,7 @@ class AgentPlace:
 
     def leave(self) -> None:
         """The agent is captured or ended: whoever still waits for an answer here waits in vain."""
-        self.wish = None
+        self.wishes.clear()
         self.errands.stop()
         for reply in self._calls.values():
             reply.cancel()
@@ -184,6 +202,11 @@ class AgentPlace:
         _check_name("a receiver", receiver)
         _check_name("a message's kind", kind)
         return plain(body, f"a {kind!r} message")
+
+    def _want(self, wish: Wish, what: str) -> None:
+        if self.state in (State.FREEZING, State.DISPOSING):
+            raise Misuse(f"{self.id} is {self.state}; it cannot also {what}")
+        self.wishes.add(wish)
 
     def _arrived(self) -> Arrival:
         if self.arrival is None:

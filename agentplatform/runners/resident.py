@@ -5,50 +5,28 @@ where that task looks around. `run` has a task of its own beside it.
 """
 
 import asyncio
-import inspect
-import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
-from agentplatform.agenda import Timer
+from agentplatform.agenda import Agenda, Timer
 from agentplatform.agent import Agent, Message
-from agentplatform.lifecycle import Event, State, step
-from agentplatform.messages import Answer, Arrival, Delivery, Later
+from agentplatform.lifecycle import HOOKS, Event, State
+from agentplatform.messages import Answer, Arrival, Delivery, Later, Move, News
 from agentplatform.parcel import state as states
 from agentplatform.parcel.freight import Stowed
 from agentplatform.replies import FutureReply
 from agentplatform.runners.base import Upcalls
-from agentplatform.runners.checkpoints import Checkpoints
-from agentplatform.runners.errands import QUESTIONS_FROM, Errand
-from agentplatform.runners.place import MAX_STATE_BYTES, AgentPlace, handling, plain
+from agentplatform.runners.body import Waiting, current, is_own_cancellation, words
+from agentplatform.runners.captures import Captures, Pack, join
+from agentplatform.runners.errands import QUESTIONS_FROM
+from agentplatform.runners.place import handling, plain
 from ledger import codec
-from ledger.errors import Misuse, PlatformError, Unavailable
-
-current: ContextVar[str | None] = ContextVar("current", default=None)
-"""The id of the agent whose code is running: its output is attributed by it."""
-
-Pack = Callable[[str, Sequence[states.Part]], Awaitable[Stowed]]
-"""Makes the captured state of an agent ready to leave this process. Raises Misuse or Unavailable when it cannot."""
+from ledger.errors import Misuse, Unavailable
 
 
-async def join(agent: str, parts: Sequence[states.Part]) -> bytes:
-    """The Pack of a process that has no spool."""
-    if states.size(parts) > MAX_STATE_BYTES:
-        raise Misuse(f"its state has {states.size(parts)} bytes; at most {MAX_STATE_BYTES} travel from here")
-    return states.join(parts)
-
-
-class Waiting(NamedTuple):
-    """A delivery that waits for its turn."""
-
-    delivery: Delivery
-    until: float | None  # by this process's clock; then its sender does not wait any more
-
-
-class Resident:
+class Resident(Captures):
     """Keeps one agent. The methods are those of the Runner contract, for this agent alone.
 
     When the agent is captured, it forgets the deliveries that it has not begun: the daemon still has them, and
@@ -66,22 +44,11 @@ class Resident:
     ) -> None:
         """`ended` is told when nothing is left of the agent here. `patience`, in seconds: how long a capture waits
         for a message boundary, and then for `run` and `on_dispatching`."""
-        self.id = agent
-        self.instance: Agent | None = None
-        self.idle = asyncio.Event()  # nothing to do now (but for `run`), or ended
-        self._wake = asyncio.Event()
-        self._checkpoints = Checkpoints(agent, upcalls, self._wake_up, lambda *answer: self._place.answer(*answer))
-        self._place = AgentPlace(agent, name, self._checkpoints, self._wake_up, self._queue)
-        self._upcalls, self._ended, self._patience, self._pack = upcalls, ended, patience, pack
-        self._inbox: deque[Waiting | Errand] = deque()
+        super().__init__(agent, name, upcalls, patience, pack)
+        self._ended = ended
         self._life: asyncio.Task[Any] | None = None
-        self._run: asyncio.Task[None] | None = None
-        self._capture: tuple[str, asyncio.Future[Stowed]] | None = None
+        self._news: deque[tuple[str, str]] = deque()  # hooks to call when it comes to it, and what to tell
         self._disposal: asyncio.Future[None] | None = None
-
-    @property
-    def state(self) -> State:
-        return self._place.state
 
     # The Runner contract
 
@@ -100,7 +67,7 @@ class Resident:
             await self._hook("on_creation", codec.decode(init, object))
             self._checkpoints.take(self.instance)
         except BaseException as error:
-            if _is_own_cancellation(error):
+            if is_own_cancellation(error):
                 raise
             self._print_traceback(error)
             self._end(Event.FAILED)
@@ -122,31 +89,38 @@ class Resident:
         self.instance._place = self._place
         self._place.errands.agenda = self.instance._agenda
 
-    def activate(self, arrival: Arrival) -> None:
-        self._step(Event.ACTIVATE)
+    def activate(self, arrival: Arrival, beginning: Event = Event.ARRIVE) -> None:
+        self._step(beginning)
         self._place.arrival = arrival
-        self._live("on_arrival", arrival)
+        if beginning is Event.CLONED:  # what its original has still to do is the original's
+            self._alive()._agenda = self._place.errands.agenda = Agenda()
+        self._live(HOOKS[beginning], *([arrival] if beginning is Event.ARRIVE else []))
 
-    async def capture(self, destination: str) -> Stowed:
-        if self.state is not State.RUNNING or self._capture is not None:
-            raise Misuse(f"{self.id} is {self.state} and on its way already, or not yet here")
-        captured: asyncio.Future[Stowed] = asyncio.get_running_loop().create_future()
-        self._capture = destination, captured
+    async def capture(self, move: Move) -> Stowed:
+        state: Stowed = await self._order(Event.RETRACT if move.by == "retraction" else Event.DISPATCH, move)
+        return state
+
+    async def deactivate(self) -> float | None:
+        await self._order(Event.DEACTIVATE)
+        return self._place.errands.remaining()
+
+    async def clone(self) -> None:
+        await self._order(Event.CLONE)
+
+    async def snapshot(self) -> None:
+        await self._order(None)
+
+    def tell(self, hook: News, word: str) -> None:
+        self._news.append((hook, word))
         self._wake_up()
-        await asyncio.wait([captured], timeout=self._patience)
-        if not captured.done() and self.state is State.RUNNING:
-            self._capture = None
-            raise Unavailable(
-                f"{self.id} was busy with one message for {self._patience:g} s; it did not leave for {destination}",
-                retry_after=self._patience,
-            )
-        return await captured  # once it freezes, `_freeze` keeps the time
 
     def thaw(self, failure: str | None, arrival: Arrival | None = None) -> None:
         self._step(Event.THAW)
         if arrival is not None:
             self._place.arrival = arrival
-        if failure is None:
+        if self._frozen_for is Event.DEACTIVATE:
+            self._live(HOOKS[Event.ACTIVATE])  # it was called off
+        elif failure is None:
             self._live()
         else:
             self._live("on_move_failed", failure)
@@ -168,7 +142,7 @@ class Resident:
         await self._disposal
 
     def deliver(self, delivery: Delivery) -> None:
-        if self.state in (State.RUNNING, State.FREEZING):
+        if self.state in (State.RUNNING, State.FREEZING, State.CLONING):
             self._queue(Waiting(delivery, None if delivery.seconds is None else monotonic() + delivery.seconds))
 
     def answer(self, call: int, answer: Answer) -> None:
@@ -182,14 +156,6 @@ class Resident:
         """Its process is about to stop for want of a lease, or goes on: the agent does not notice."""
 
     # The agent's life
-
-    def _wake_up(self) -> None:
-        self.idle.clear()
-        self._wake.set()
-
-    def _queue(self, item: Waiting | Errand) -> None:
-        self._inbox.append(item)
-        self._wake_up()
 
     def _live(self, *hook: Any) -> None:
         self.idle.clear()
@@ -205,10 +171,12 @@ class Resident:
             self._checkpoint()
             if self._place.wants_end or self._disposal is not None:
                 await self._finish()
-            elif self._capture is not None:
-                await self._answer_capture(*self._capture)
-            elif self._place.wish is not None:
-                await self._go(self._place.wish)
+            elif (order := self._next_order()) is not None:
+                await self._obey(order)
+            elif (wish := self._place.wishes.next()) is not None:
+                await self._do(wish)
+            elif self._news:
+                await self._hook_or_traceback(*self._news.popleft())
             elif self._inbox:
                 item = self._inbox.popleft()
                 await (self._handle(*item) if isinstance(item, Waiting) else self._run_errand(*item))
@@ -239,7 +207,7 @@ class Resident:
                 raise Misuse(f"the handler of {delivery.kind!r} returned the ticket of another message")
             answer = None if value == later else Answer(True, plain(value, f"the answer to {delivery.kind!r}"))
         except BaseException as error:
-            if _is_own_cancellation(error):
+            if is_own_cancellation(error):
                 raise
             self._print_traceback(error)
             answer = Answer(False, codec.encode(words(error)))
@@ -268,55 +236,6 @@ class Resident:
         else:
             await self._hook_or_traceback(found.then, reply)
 
-    async def _go(self, destination: str) -> None:
-        self._place.wish = None
-        try:
-            state = await self._freeze(destination)
-        except Misuse as error:
-            await self._stay(str(error))
-        else:
-            self._upcalls.wants_to_go(self.id, destination, state)
-
-    async def _answer_capture(self, destination: str, captured: asyncio.Future[Stowed]) -> None:
-        try:
-            captured.set_result(await self._freeze(destination))
-        except Misuse as error:
-            captured.set_exception(error)
-            await self._stay(str(error))
-        finally:
-            self._capture = None
-
-    async def _freeze(self, destination: str) -> Stowed:
-        """At a message boundary. Raises Misuse when the agent cannot leave; then it is running again, without `run`."""
-        self._step(Event.FREEZE)
-        try:
-            async with asyncio.timeout(self._patience) as deadline:
-                await self._stop_run()
-                await self._hook("on_dispatching", destination)
-            assert self.instance is not None
-            self._checkpoints.let_out(self._place.calling)
-            self._place.errands.leave()
-            self._checkpoints.pieces.forget()  # the captured state takes the place of what the host has kept
-            state = await self._pack(self.id, states.parts(self.instance))
-        except BaseException as error:
-            if _is_own_cancellation(error):
-                raise
-            self._step(Event.FAILED)
-            self._place.errands.begin(self._place.host)
-            self._print_traceback(error)
-            late = f"`run` or `on_dispatching` did not end within {self._patience:g} s"
-            reason = late if deadline.expired() else words(error)
-            raise Misuse(f"{self.id} could not leave for {destination}: {reason}") from error
-        self._step(Event.CAPTURED)
-        # The daemon has the deliveries, and the agenda what is due. Answers to questions come only once, so they stay.
-        self._inbox = deque(item for item in self._inbox if isinstance(item, Errand) and item.answer is not None)
-        self._place.leave()
-        return state
-
-    async def _stay(self, reason: str) -> None:
-        await self._hook_or_traceback("on_move_failed", reason)
-        await self._start_run()
-
     async def _finish(self) -> None:
         self._step(Event.DISPOSE)
         try:
@@ -336,56 +255,9 @@ class Resident:
     def _end(self, event: Event) -> None:
         self._step(event)
         self._place.leave()
+        self._call_off()
         self.idle.set()
         for task in (self._run, self._life):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
         self._ended(self.id)
-
-    # Running the agent's code
-
-    async def _hook(self, name: str, *arguments: Any) -> Any:
-        result = getattr(self.instance, name)(*arguments)
-        return await result if inspect.isawaitable(result) else result
-
-    async def _hook_or_traceback(self, name: str, *arguments: Any) -> None:
-        try:
-            await self._hook(name, *arguments)
-        except BaseException as error:
-            if _is_own_cancellation(error):
-                raise
-            self._print_traceback(error)
-
-    async def _start_run(self) -> None:
-        leaving = self._place.wish is not None or self._place.wants_end
-        if not leaving and (self._run is None or self._run.done()):
-            self._run = asyncio.create_task(self._hook_or_traceback("run"))
-        self._checkpoints.at_boundary = True
-        await asyncio.sleep(0)  # `run` comes before messages; and an agent whose moves all fail leaves others room
-        self._checkpoints.at_boundary = False
-
-    async def _stop_run(self) -> None:
-        if self._run is not None and not self._run.done():
-            self._run.cancel()
-            await asyncio.wait([self._run])
-
-    def _step(self, event: Event) -> None:
-        self._place.state = step(self._place.state, event, self.id)
-
-    def _print_traceback(self, error: BaseException) -> None:
-        frames = error.__traceback__
-        while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
-            frames = frames.tb_next  # the agent's owner wants the agent's lines
-        text = "".join(traceback.format_exception(type(error), error, frames))
-        self._upcalls.printed(self.id, "err", text)
-
-
-def _is_own_cancellation(error: BaseException) -> bool:
-    """Whether the platform cancelled this task, rather than the agent raising CancelledError by itself."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
-
-
-def words(error: BaseException) -> str:
-    text = str(error) if isinstance(error, PlatformError) else traceback.format_exception_only(error)[-1].strip()
-    return text.encode(errors="backslashreplace").decode()

@@ -20,9 +20,9 @@ class WitnessedResident(Resident):
         self._epoch = arrival.epoch
         await super().create(cls, init, arrival)
 
-    def activate(self, arrival: Arrival) -> None:
+    def activate(self, arrival: Arrival, beginning: Event = Event.ARRIVE) -> None:
         self._epoch = arrival.epoch
-        super().activate(arrival)
+        super().activate(arrival, beginning)
 
     def thaw(self, failure: str | None, arrival: Arrival | None = None) -> None:
         self._epoch = self._epoch if arrival is None else arrival.epoch

@@ -1,5 +1,7 @@
 """Where a host's numbers come from: psutil in production, a script in tests."""
 
+import pkgutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -7,6 +9,7 @@ from typing import Protocol
 import psutil
 
 from ledger.errors import Misuse, Unavailable
+from services.rms.catalogue import MAX_OFFER, MAX_OFFERS
 from services.rms.resources import Resources
 
 ASSUMED_BANDWIDTH = 1000.0  # Mbit/s, when no interface tells its speed (virtual machines often do not)
@@ -40,6 +43,16 @@ class SystemProbe:
             )
         except (OSError, psutil.Error) as error:
             raise Unavailable(f"the resources of this host cannot be read: {error}", retry_after=1.0) from error
+
+
+def offers() -> frozenset[str]:
+    """The Python modules that agents can import here beside the standard library, and the devices, by name. Those with
+    the shortest names when there are too many for an advert."""
+    modules = {module.name for module in pkgutil.iter_modules() if not module.name.startswith("_")}
+    found = {name for name in modules - sys.stdlib_module_names if len(name) <= MAX_OFFER}
+    devices = {"gpu": "nvidia[0-9]*", "camera": "video[0-9]*"}
+    found |= {name for name, pattern in devices.items() if any(Path("/dev").glob(pattern))}
+    return frozenset(sorted(found, key=lambda name: (len(name), name))[:MAX_OFFERS])
 
 
 class ScriptedProbe:

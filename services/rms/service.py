@@ -35,7 +35,8 @@ class Rms:
     """What this host and the others have free, and the links between them.
 
     `send(host, message)` queues a message to a linked host and says whether it could; `peers()` names the linked
-    hosts; `task_weight()` sums the task weights of the agents that run here. Everything runs on the event loop.
+    hosts; `offers` names what agents find here; `task_weight()` sums the task weights of the agents that run here.
+    Everything runs on the event loop.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Rms:
         send: Callable[[str, bytes], bool],
         peers: Callable[[], Iterable[str]],
         *,
+        offers: frozenset[str] = frozenset(),
         task_weight: Callable[[], float] = lambda: 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -52,7 +54,7 @@ class Rms:
         self._probe = probe
         self._send = send
         self._peers = peers
-        self._task_weight = task_weight
+        self._offers, self._task_weight = offers, task_weight
         self._clock = clock
         self._catalogue = Catalogue()
         self._probes: dict[str, LinkProbe] = {}
@@ -72,7 +74,8 @@ class Rms:
         peers = sorted(self._peers())
         # A link that came back is another link: its old numbers would mislead.
         self._probes = {peer: self._probes.get(peer) or LinkProbe() for peer in peers}
-        advert = Advert(self._probe.read(), self._task_weight(), dict(islice(self._own_links(now).items(), MAX_LINKS)))
+        links = dict(islice(self._own_links(now).items(), MAX_LINKS))
+        advert = Advert(self._probe.read(), self._task_weight(), links, self._offers)
         self._catalogue.take(self._host, advert, now)
         message = codec.encode(advert)
         for peer, probe in self._probes.items():

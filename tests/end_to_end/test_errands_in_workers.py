@@ -10,7 +10,7 @@ from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery
 from agentplatform.parcel.manifest import Birth
 from ledger import codec
 from tests.helpers.errand_agents import Errand
-from tests.helpers.two_runners import Recorder, Station
+from tests.helpers.two_runners import THERE, Recorder, Station
 
 
 class Journal(Recorder):
@@ -88,7 +88,7 @@ async def test_a_timer_goes_on_after_a_hop_and_a_kill_there() -> None:
         await here.call(birth.agent, "set", {"seconds": 3600.0, "name": "not yet"})
         await here.call(birth.agent, "set", {"seconds": 0.3, "name": "there"})
         await here.call(birth.agent, "beat", 3600.0)
-        state = await here.runner.capture(birth.agent, "there")
+        state = await here.runner.capture(birth.agent, THERE)
         await there.runner.open(birth, code, state)
         here.runner.discard(birth.agent)
         assert isinstance(state, bytes)
@@ -106,7 +106,7 @@ async def test_an_answer_finds_its_method_after_a_hop_and_a_kill_and_is_handled_
         await here.call(birth.agent, "ask", {"to": "holder"})
         checkpoint, number = await here.kept.asked()
         assert checkpoint.state is not None and checkpoint.answers  # asked, answered and kept as one
-        state = await here.runner.capture(birth.agent, "there")
+        state = await here.runner.capture(birth.agent, THERE)
         await there.runner.open(birth, code, state)
         here.runner.discard(birth.agent)
         there.runner.activate(birth.agent, Arrival("there", 2, "here"))

@@ -5,7 +5,7 @@ import itertools
 from itertools import islice
 from typing import Any
 
-from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
+from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Move, Outgoing
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import code_digest, give_birth, open_birth
 from agentplatform.parcel.spool import MemorySpool
@@ -74,7 +74,7 @@ async def test_the_same_person_is_recognised_in_another_process() -> None:
             assert (answer["frame"], answer["host"], answer["faces"][0]["label"]) == (number, at, "astronaut")
             if number in (2, 4):
                 there = "east" if at == "north" else "north"
-                state = await hosts[at].capture(birth.agent, there)
+                state = await hosts[at].capture(birth.agent, Move(there, "owner", "a test"))
                 await hosts[there].open(birth, bundle.raw, state)
                 hosts[at].discard(birth.agent)
                 hosts[there].activate(birth.agent, Arrival(there, number, at))

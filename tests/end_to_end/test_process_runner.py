@@ -24,7 +24,7 @@ from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.identity import Identity
 from tests.helpers.travellers import Bare, Careless, Counter, Feather, Hasty, Refusing, Stubborn
-from tests.helpers.two_runners import OWNER, Station, born, is_alive, until_gone
+from tests.helpers.two_runners import OWNER, THERE, Station, born, is_alive, until_gone
 
 ROOT = Path(agentplatform.__file__).parents[1]
 
@@ -67,7 +67,7 @@ async def test_an_agent_hops_with_its_state(here: Station, there: Station) -> No
     birth, code = await here.create(Counter, 5)
     assert await here.ups.next("printed") == (birth.agent, "out", "created on here\n")
     assert await here.call(birth.agent, "add", 1) == 6
-    state = await here.runner.capture(birth.agent, "there")
+    state = await here.runner.capture(birth.agent, THERE)
     await there.runner.open(birth, code, state)
     pid = here.pid(birth.agent)
     here.runner.discard(birth.agent)
@@ -83,14 +83,14 @@ async def test_an_agent_that_wishes_to_go_is_captured_already(here: Station) -> 
     agent, destination, state = await here.ups.next("wants_to_go")
     assert (agent, destination) == (birth.agent, "there") and b"creation" in state
     with pytest.raises(Misuse, match="is frozen"):
-        await here.runner.capture(agent, "there")
+        await here.runner.capture(agent, THERE)
     here.runner.thaw(agent, "nobody home")
     assert (await here.call(agent, "look"))[:3] == [5, ["creation", "dispatching there", "move failed"], 2]
 
 
 async def test_an_inert_copy_does_nothing_until_it_is_activated(here: Station, there: Station) -> None:
     birth, code = await here.create(Counter, 5)
-    state = await here.runner.capture(birth.agent, "there")
+    state = await here.runner.capture(birth.agent, THERE)
     await there.runner.open(birth, code, state)
     there.runner.discard(birth.agent)
     here.runner.thaw(birth.agent, None)
@@ -120,11 +120,11 @@ async def test_what_cannot_travel_is_named_and_the_agent_goes_on(here: Station) 
     birth, _ = await here.create(Careless)
     await here.call(birth.agent, "lock")
     with pytest.raises(Misuse, match=r"Careless\.lock: cannot pickle '_thread.lock' object"):
-        await here.runner.capture(birth.agent, "there")
+        await here.runner.capture(birth.agent, THERE)
     assert await here.call(birth.agent, "add", 1) == 1
     stubborn, _ = await here.create(Stubborn)
     with pytest.raises(Misuse, match="not to there"):
-        await here.runner.capture(stubborn.agent, "there")
+        await here.runner.capture(stubborn.agent, THERE)
     assert len(await here.call(stubborn.agent, "look")) == 1
 
 
@@ -180,7 +180,7 @@ async def test_a_class_typed_at_a_prompt_travels_by_value(here: Station, there: 
     code = typed_code
     birth = open_birth(give_birth("typed", OWNER, bytes(16), code_digest(code), "__main__:Typed", False), "test")
     await here.runner.create(birth, code, codec.encode("ab"), Arrival("here", 1, None))
-    state = await here.runner.capture(birth.agent, "there")
+    state = await here.runner.capture(birth.agent, THERE)
     await there.runner.open(birth, code, state)
     there.runner.activate(birth.agent, Arrival("there", 2, "here"))
     assert await there.call(birth.agent, "say") == "abab"
@@ -195,7 +195,7 @@ async def test_a_worker_that_ends_is_told_and_its_agent_gone(here: Station) -> N
     assert await here.ups.next("died") == (exiting.agent, "its worker exited with status 7")
     asking.cancel()
     with pytest.raises(Misuse, match="is not here"):
-        await here.runner.capture(exiting.agent, "there")
+        await here.runner.capture(exiting.agent, THERE)
 
 
 async def test_an_agent_that_hangs_is_not_captured_but_can_be_disposed_of() -> None:
@@ -207,7 +207,7 @@ async def test_an_agent_that_hangs_is_not_captured_but_can_be_disposed_of() -> N
         while not sign.exists():  # noqa: ASYNC110 - all that it still can tell
             await asyncio.sleep(0.01)
         with pytest.raises(Unavailable, match=r"capture took longer than 0\.2 s"):
-            await here.runner.capture(birth.agent, "there")
+            await here.runner.capture(birth.agent, THERE)
         await here.runner.dispose(birth.agent)
         await until_gone(pid)
 

@@ -22,6 +22,7 @@ from agentplatform.custody.journal import Journal
 from agentplatform.custody.records import Record
 from agentplatform.custody.state import Custody
 from agentplatform.custody.surroundings import Hop
+from agentplatform.lives import Lives
 from agentplatform.mail import Change, Forwarded, Letter, Loose, Luggage, Post, Reply, Settled
 from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
@@ -32,10 +33,11 @@ from agentplatform.parcel.spool import MemorySpool
 from agentplatform.passes import Trail
 from agentplatform.replay import Replay
 from agentplatform.settings import Handoff as Deadlines
+from agentplatform.ticket import Ticket
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
 from ledger.disk import MemoryDisk
-from ledger.errors import PeerFault, PlatformError, Unavailable
+from ledger.errors import PeerFault, Unavailable
 from ledger.identity import Identity
 from ledger.links.base import Channel, Passport
 from ledger.links.memory import Hub, MemoryLinks
@@ -46,7 +48,7 @@ from tests.helpers.runner_twin import RunnerTwin, Runs
 OWNER = Identity(b"owner".ljust(32, b"."))
 CODE = b"the code"
 PATIENCE = 600.0  # seconds: what waits in these tests waits for events, not for time
-TURNS = 32  # of the loop, after which all that an event set off is done; the longest chain takes about 20
+TURNS = 40  # of the loop, after which all that an event set off is done; the longest chain takes about 33
 _ANY_POST: Any = Post | Forwarded
 _ANY_BULLETIN: Any = Bulletin
 
@@ -161,7 +163,7 @@ class EdgeHost:
             self.journal,
             self.runner.deliver,
             self.runner.answer,
-            lambda agent: None,
+            lambda agent: self.carrier.dormitory.wake(agent),
             lambda subscribed: None,
             self.broken,
             lambda agent, text: self.printed(agent, "note", text),
@@ -179,6 +181,15 @@ class EdgeHost:
             self,
             self.world.deadlines,
             self.world.spools[self.name],
+        )
+        self.lives = Lives(
+            self.name,
+            self.carrier,
+            self.runner,
+            self.gateway,
+            lambda: {},
+            lambda agent, text: self.notes.append(f"{agent}: {text}"),
+            self.start,
         )
         self.world.restored |= {
             load.agent for effect in effects if isinstance(effect, Restore) for load in effect.cargo
@@ -233,6 +244,9 @@ class EdgeHost:
     def stream(self, host: str, message: bytes) -> bool:
         return self._sender(Channel.BULK)(host, message)
 
+    def was_key_of(self, host: str, key: bytes) -> bool:
+        return self.key_of(host) == key
+
     def shortage(self, inline: int, spooled: int) -> str | None:
         return self.short
 
@@ -256,17 +270,16 @@ class EdgeHost:
     # Upcalls
 
     def wants_to_go(self, agent: str, destination: str, state: Stowed) -> None:
-        def go() -> None:
-            if agent in self.carrier.residents.known:
-                self.start(self._depart(agent, destination, state))
+        self.lives.wants_to_go(agent, destination, state)
 
-        self.gateway.release(agent, go)
+    def books(self, agent: str, ticket: Ticket) -> None:
+        self.lives.books(agent, ticket)
 
-    async def _depart(self, agent: str, destination: str, state: Stowed) -> None:
-        try:
-            await self.carrier.departures.depart([agent], destination, "its own wish", {agent: state})
-        except PlatformError as error:
-            self.notes.append(str(error))
+    def wants_to_sleep(self, agent: str, seconds: float | None) -> None:
+        self.lives.wants_to_sleep(agent, seconds)
+
+    def wants_clone(self, agent: str) -> None:
+        self.lives.wants_clone(agent)
 
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
         self.mailroom.checkpointed(agent, checkpoint)
@@ -281,10 +294,10 @@ class EdgeHost:
         self.printed_lines.append(text)
 
     def died(self, agent: str, reason: str) -> None:
-        self.carrier.ended(agent)
+        self.carrier.died(agent)
 
     def wants_to_end(self, agent: str) -> None:
-        self.gateway.release(agent, lambda: self.carrier.ended(agent))
+        self.lives.wants_to_end(agent)
 
     async def perform(self, agent: str, command: bytes, sender: str) -> dict[str, Any]:
         resident = self.carrier.residents.known.get(agent)
@@ -293,11 +306,8 @@ class EdgeHost:
         order = open_command(command, resident.birth.owner, self.world.wall(), sender)
         if order.agent != agent:
             raise PeerFault(sender, f"sent a command for {order.agent} as one for {agent}")
-        if order.verb == "dispose":
-            await self.carrier.dispose(agent)
-        else:
-            await self.carrier.departures.depart([agent], order.host, "its owner's wish")
-        return {}
+        done = await self.lives.obey(agent, order)
+        return {"clone": done} if isinstance(done, str) else {}
 
     # Links
 

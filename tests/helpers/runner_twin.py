@@ -12,7 +12,18 @@ from typing import Any
 
 import msgspec
 
-from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Later, Outgoing
+from agentplatform.lifecycle import Event
+from agentplatform.messages import (
+    Answer,
+    Arrival,
+    Captured,
+    Checkpoint,
+    Delivery,
+    Later,
+    Move,
+    News,
+    Outgoing,
+)
 from agentplatform.parcel.freight import MAX_INLINE_BYTES, Spooled, Stowed
 from agentplatform.parcel.manifest import Birth
 from agentplatform.parcel.spool import MemorySpool
@@ -103,7 +114,7 @@ class RunnerTwin:
             raise Misuse(f"{birth.agent} was discarded while it was opened")
         copy.state = codec.decode(bytes(self.spool.files[state.file]) if isinstance(state, Spooled) else state, dict)
 
-    def activate(self, agent: str, arrival: Arrival) -> None:
+    def activate(self, agent: str, arrival: Arrival, beginning: Event = Event.ARRIVE) -> None:
         self.asked.append(("activate", agent))
         copy = self.copies[agent]
         assert copy.phase == INERT and copy.state
@@ -111,7 +122,7 @@ class RunnerTwin:
         copy.state["arrivals"].append([arrival.host, arrival.epoch])
         self._run(agent, copy)
 
-    async def capture(self, agent: str, destination: str) -> Stowed:
+    async def capture(self, agent: str, move: Move) -> Stowed:
         self.asked.append(("capture", agent))
         if agent not in self.copies:
             raise Misuse(f"{agent} is not here")
@@ -131,6 +142,24 @@ class RunnerTwin:
         self.runs.end(agent, self.host)
         raw = codec.encode(copy.state)
         return self.spool.take(raw) if len(raw) > MAX_INLINE_BYTES else raw
+
+    async def deactivate(self, agent: str) -> float | None:
+        self.asked.append(("deactivate", agent))
+        await asyncio.sleep(0)
+        self._checkpoint(agent, self.copies[agent], always=True)
+        self.freeze(agent)
+        return None
+
+    async def clone(self, agent: str) -> None:
+        self.asked.append(("clone", agent))
+        await asyncio.sleep(0)
+        self._checkpoint(agent, self.copies[agent], always=True)
+
+    async def snapshot(self, agent: str) -> None:
+        await self.clone(agent)
+
+    def tell(self, agent: str, hook: News, word: str) -> None:
+        self._soon(agent, lambda copy: copy.state.setdefault(hook, []).append(word))
 
     def thaw(self, agent: str, failure: str | None, arrival: Arrival | None = None) -> None:
         self.asked.append(("thaw", agent))
@@ -257,10 +286,11 @@ class RunnerTwin:
         *letters: Outgoing,
         late: tuple[tuple[Later, Answer], ...] = (),
         heard: tuple[int, ...] = (),
+        always: bool = False,
     ) -> None:
         """As a worker does after each message; a state of some size comes in pieces."""
         answers = () if answer is None else (answer,)
-        if self.policy == "hop":
+        if self.policy == "hop" and not always:
             for letter in letters:
                 self._upcalls.sent(agent, letter)
             if answer is not None and answer[1] is not None:

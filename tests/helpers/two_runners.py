@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from agentplatform import Agent
-from agentplatform.messages import Answer, Arrival, Delivery
+from agentplatform.messages import Answer, Arrival, Delivery, Move
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import Birth, code_digest, give_birth, open_birth
 from agentplatform.parcel.spool import FileSpool
+from agentplatform.runners.base import Upcalls
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
 from ledger import codec
 from ledger.identity import Identity
@@ -19,6 +20,7 @@ from ledger.identity import Identity
 OWNER = Identity(bytes(32))
 SECONDS = 30.0
 SMALL = WorkerSettings(warm=1)
+THERE = Move("there", "owner", "a test")
 
 
 class Recorder:
@@ -29,7 +31,7 @@ class Recorder:
         self._news = asyncio.Event()
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("wants_to_go", "checkpointed", "sent", "answered", "printed", "died", "wants_to_end"):
+        if name not in vars(Upcalls):
             raise AttributeError(name)
         return lambda *arguments: self._hear(name, arguments)
 

@@ -17,12 +17,12 @@ from agentplatform.messages import Answer, Delivery
 from agentplatform.parcel.freight import Freight
 from agentplatform.runners.process import handle as handles
 from agentplatform.runners.process import wire
-from agentplatform.runners.process.handle import Handle, Held
+from agentplatform.runners.process.handle import ENDED, FROZEN, Handle, Held, Step
 from agentplatform.runners.process.pool import WorkerSettings
 from ledger import codec
 from ledger.errors import Misuse, Unavailable
 from tests.helpers.travellers import Counter, Feather
-from tests.helpers.two_runners import Station, born, is_alive, until_gone
+from tests.helpers.two_runners import THERE, Station, born, is_alive, until_gone
 
 
 class Villain(Agent):
@@ -102,7 +102,7 @@ async def test_a_deep_scratch_folder_is_removed_and_ends_nobody_else(here: Stati
 async def test_an_agent_that_is_being_captured_is_not_taken_to_leave_by_itself_too(here: Station) -> None:
     birth, _ = await here.create(Villain)
     await here.call(birth.agent, "twins", 2)
-    assert b"twins" in await here.runner.capture(birth.agent, "there")
+    assert b"twins" in await here.runner.capture(birth.agent, THERE)
     here.runner.thaw(birth.agent, None)
     assert await here.call(birth.agent, "look") == 2
     assert not [heard for heard, _ in here.ups.heard if heard == "wants_to_go"]
@@ -125,8 +125,8 @@ class Line:
     def says(self, *frames: wire.Up) -> None:
         self.handle.data_received(b"".join(wire.encode(frame) for frame in frames))
 
-    async def asks(self, after: State, seconds: float = 30.0) -> "asyncio.Task[bytes | Freight]":
-        ask = self.handle.ask("villain", lambda number: wire.Capture(number, "villain", "there"), seconds, after)
+    async def asks(self, step: Step, seconds: float = 30.0) -> "asyncio.Task[bytes | Freight]":
+        ask = self.handle.ask("villain", lambda number: wire.Capture(number, "villain", THERE), seconds, step)
         task = asyncio.create_task(ask)
         await asyncio.sleep(0)
         return task
@@ -146,7 +146,7 @@ async def line() -> AsyncIterator[Line]:
 
 
 async def test_a_wish_that_crosses_a_capture_is_granted_when_the_capture_is_refused(line: Line) -> None:
-    capture = await line.asks(State.FROZEN)
+    capture = await line.asks(FROZEN)
     line.says(GO)
     assert not line.said
     line.says(wire.Refused(1, "it is frozen", False))
@@ -156,10 +156,10 @@ async def test_a_wish_that_crosses_a_capture_is_granted_when_the_capture_is_refu
 
 
 async def test_a_late_answer_to_a_capture_does_not_wake_an_agent_on_its_way(line: Line) -> None:
-    late = await line.asks(State.FROZEN, 0.0)
+    late = await line.asks(FROZEN, 0.0)
     with pytest.raises(Unavailable, match="took longer"):
         await late
-    second = await line.asks(State.FROZEN)
+    second = await line.asks(FROZEN)
     line.says(wire.Done(2, b"state"))
     assert await second == b"state"
     line.says(wire.Done(1, b"other"), GO)
@@ -169,7 +169,7 @@ async def test_a_late_answer_to_a_capture_does_not_wake_an_agent_on_its_way(line
 async def test_an_agent_that_was_captured_for_nobody_gets_its_messages_again(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    late = await line.asks(State.FROZEN, 0.0)
+    late = await line.asks(FROZEN, 0.0)
     with pytest.raises(Unavailable, match="took longer"):
         await late
     told: list[wire.Down] = []
@@ -181,7 +181,7 @@ async def test_an_agent_that_was_captured_for_nobody_gets_its_messages_again(
 
 
 async def test_an_agent_that_is_being_disposed_of_does_not_escape(line: Line) -> None:
-    disposal = await line.asks(State.ENDED)
+    disposal = await line.asks(ENDED)
     line.says(GO, wire.Done(1, b""), GO)
     await disposal
     assert line.held.state is State.ENDED and not line.said
@@ -228,7 +228,7 @@ async def test_nothing_is_told_to_a_worker_that_is_gone() -> None:
             await asyncio.sleep(0)
     line.handle.tell(wire.Discard("villain"))
     with pytest.raises(Unavailable, match="its worker has ended"):
-        await (await line.asks(State.FROZEN))
+        await (await line.asks(FROZEN))
 
 
 async def test_bytes_that_are_no_plain_data_go_no_further(here: Station) -> None:

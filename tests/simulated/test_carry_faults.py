@@ -5,6 +5,7 @@ each disk that syncs, in several schedules. A failure says the seed of the sched
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -153,18 +154,22 @@ class LeakyGateway(Gateway):
 
 
 class HastyCarrier(Carrier):
-    def _write(self, record: Record, beside: tuple[bytes, ...]) -> None:
+    def _write(self, record: Record, beside: tuple[bytes, ...], parent: str | None) -> None:
         """Gives notice of a COMMIT that is not durable [L4]."""
         if isinstance(record, Commit):
             self._journal.write(record, beside)
             self.step(events.Durable(record))
         else:
-            super()._write(record, beside)
+            super()._write(record, beside, parent)
 
 
 class ForgetfulCarrier(Carrier):
-    async def _restore(self, transfer: bytes, cargo: tuple[Cargo, ...], reason: str) -> None:
+    def __init__(self, *rooms: Any) -> None:
         """Does not take back what was on offer when the host ended."""
+        super().__init__(*rooms)
+        self.reopening.restore = self._forget  # type: ignore[method-assign]
+
+    async def _forget(self, transfer: bytes, cargo: tuple[Cargo, ...], reason: str) -> None: ...
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_an_answer_must_be_plain_data(inline: Inline) -> None:
 def test_a_failed_creation_leaves_nothing(inline: Inline) -> None:
     with pytest.raises(Misuse, match="could not be created: ValueError: I would rather not"):
         inline.create(Refusing)
-    assert not inline._guests
+    assert not inline.guests._guests
 
 
 def test_agents_call_each_other(inline: Inline) -> None:
@@ -154,7 +154,7 @@ class Holdout(Agent):
 
 
 def test_a_run_that_does_not_end_keeps_the_agent_here(inline: Inline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentplatform.runners.inline.PATIENCE", 0.05)
+    monkeypatch.setattr("agentplatform.runners.guests.PATIENCE", 0.05)
     agent = inline.create(Holdout)
     with pytest.raises(Misuse, match="`run` or `on_dispatching` did not end within"):
         agent.hop("elsewhere")

@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 from agentplatform import Agent, FutureReply, Later, Message
-from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Outgoing
+from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Move, Outgoing
 from agentplatform.parcel.state import restore
 from agentplatform.runners.checkpoints import Pieces, policy_of
 from agentplatform.runners.place import PIECE_BYTES
@@ -197,7 +197,7 @@ async def test_a_call_in_a_handler_leaves_at_once_and_takes_along_what_was_sent_
 async def test_what_run_sends_and_calls_leaves_with_the_state_that_it_left(desk: Desk) -> None:
     resident = await desk.create(Clerk)
     await desk.ask("hundred")
-    state = await asyncio.ensure_future(resident.capture("there"))
+    state = await asyncio.ensure_future(resident.capture(Move("there", "owner", "a test")))
     desk.told.take()
     resident.thaw(None)
     await desk.rest()
@@ -295,7 +295,7 @@ async def test_a_question_leaves_with_the_state_that_waits_for_its_answer_whatev
 async def test_an_answer_that_came_just_before_a_move_that_fails_is_not_forgotten(desk: Desk) -> None:
     resident, _, question = await asked(desk)
     assert question.call is not None
-    capture = asyncio.ensure_future(resident.capture("there"))
+    capture = asyncio.ensure_future(resident.capture(Move("there", "owner", "a test")))
     await asyncio.sleep(0)
     resident.answer(question.call, Answer(True, codec.encode("yes")))
     state = await capture

@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 
 from agentplatform import consortium
+from agentplatform.commands import open_command, read_command
 from agentplatform.console.cli import main
 from agentplatform.console.verbs import VERBS
 from agentplatform.frontdoor.client import homes
+from agentplatform.ticket import Ticket
 from ledger import keyfile
 from ledger.disk import FileDisk
 from ledger.errors import Misuse, PeerFault, Unavailable
 from tests.helpers.desk_twin import DeskTwin, answering
 
 AGENT = "counter-0123456789abcdef"
+CLONE = "counter-fedcba9876543210"
 HOP = {
     "agents": [AGENT],
     "source": "north",
@@ -86,6 +89,8 @@ TRUST = {
     "organisations": [{"name": "west-org", "status": "revoked", "reason": "gone", "since": 2, "hosts": ["west"]}],
     "proposals": [],
 }
+OUTCOMES: dict[str, Any] = {"dispatch": HOP, "retract": HOP, "clone": {"clone": CLONE}}
+OUTCOMES |= dict.fromkeys(("deactivate", "activate", "snapshot", "dispose"), {})
 SAYS: dict[str, Any] = {
     "status": STATUS,
     "hosts": HOSTS,
@@ -94,8 +99,7 @@ SAYS: dict[str, Any] = {
     "create": lambda **_: {"agent": AGENT},
     "ask": lambda body, **_: {"body": body},
     "tell": None,
-    "dispatch": HOP,
-    "dispose": None,
+    "order": lambda command, **_: OUTCOMES[read_command(command).verb],
     "why": lambda agent: [EXPLANATION],
     "logs": lambda agent, lines: {"lines": ["2026-01-02 00:00:00 out  hello [b]"]},
     "trust": TRUST,
@@ -199,6 +203,11 @@ JSON = [
     (["message", "counter", "add", "[1, 2]"], {"agent": AGENT, "answer": [1, 2]}, dict),
     (["message", "counter", "add", "--no-wait"], {"agent": AGENT, "answer": None}, dict),
     (["dispatch", "counter", "south"], HOP, dict),
+    (["retract", "counter"], HOP, dict),
+    (["clone", "counter"], {"agent": CLONE, "host": "north"}, dict),
+    (["deactivate", "counter", "--for", "5"], {"agent": AGENT, "done": "is deactivated"}, dict),
+    (["activate", "counter"], {"agent": AGENT, "done": "runs"}, dict),
+    (["snapshot", "counter"], {"agent": AGENT, "done": "has a checkpoint of how it is now"}, dict),
     (["dispose", "counter"], {"agent": AGENT, "disposed": True}, dict),
     (["why", "counter"], ["d1"], lambda data: [row["decision"] for row in data]),
     (["logs", "counter"], ["north"], lambda data: [row["host"] for row in data["lines"]]),
@@ -232,6 +241,8 @@ def test_json_is_one_document_on_stdout(
         (["create", "counter"], [f"{AGENT} lives on north"]),
         (["message", "counter", "add", "7"], ["7"]),
         (["dispatch", "counter", "south"], ["1,234", "1.5 ms"]),
+        (["clone", "counter"], [f"{CLONE} lives on north"]),
+        (["deactivate", "counter"], [f"{AGENT} is deactivated"]),
         (["why", "counter"], ["ada moved", "1.25", "stays", "not trusted", "(emulated)", "staying is best"]),
         (["logs", "counter"], ["north", "hello [b]"]),
         (["trust"], ["west-org", "revoked", "height 2"]),
@@ -333,7 +344,7 @@ def test_a_file_that_cannot_be_imported_is_named(
 
 
 def test_every_verb_of_the_issue_is_there() -> None:
-    wanted = "found start stop status create dispatch dispose agents hosts why logs trust demo"
+    wanted = "found start stop status create dispatch retract clone deactivate activate snapshot dispose agents hosts why logs trust demo"
     assert set(wanted.split()) <= set(VERBS)
 
 
@@ -346,10 +357,39 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
 
 def test_a_dispatch_to_where_the_agent_is_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     consortium.found(tmp_path / "root", ["north"])
-    desk = DeskTwin("north", {"resolve": {"agent": AGENT, "host": "north"}, "dispatch": {}})
+    desk = DeskTwin("north", {"resolve": {"agent": AGENT, "host": "north"}, "order": {}})
     with answering(tmp_path / "root", desk):
         assert main(["--root", str(tmp_path / "root"), "dispatch", "counter", "north"]) == 0
     assert capsys.readouterr().out.strip() == "it is there already"
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["dispatch", "counter", "south", "--retries", "-1"], "'-1' is no number"),
+        (["dispatch", "counter", "south", "--retries", "101"], "0 to 100 retries"),
+        (["dispatch", "counter", "south", "--need", "a b"], "'a b' is no need"),
+        (["dispatch", "counter", "south", "--deadline", "0"], "no number of seconds"),
+        (["deactivate", "counter", "--for", "soon"], "no number of seconds"),
+    ],
+)
+def test_terms_that_cannot_be_are_refused_with_what_can(
+    root: Path, capsys: pytest.CaptureFixture[str], argv: list[str], says: str
+) -> None:
+    with answering(root, DeskTwin("north", SAYS)):
+        code, line = refused(capsys, "--root", root, *argv)
+    assert code == 2 and says in line
+
+
+def test_a_ticket_reaches_the_host_whole_and_signed(root: Path) -> None:
+    desk = DeskTwin("north", SAYS)
+    terms = ["--deadline", "5", "--retries", "2", "--need", "cv2", "--need", "memory>=10"]
+    with answering(root, desk):
+        assert main(["--root", str(root), "dispatch", "counter", "south", *terms]) == 0
+    raw = desk.asked[-1][1]["command"]
+    owner = keyfile.load(root / "owner.key").public
+    command = open_command(raw, owner, 0, "the test")
+    assert command.ticket == Ticket("south", 5.0, 2, ("cv2", "memory>=10"))
 
 
 def test_every_running_host_votes_on_who_joins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from agentplatform.custody.messages import Accept, Cargo
 from agentplatform.custody.records import Aborted, Active, Born, Commit, Prepare, Received
 from agentplatform.history import ENVIRONMENT, History, HostHistory, of_worker
 from agentplatform.mail import Change, Letter, Seen
-from agentplatform.messages import Arrival
+from agentplatform.messages import Arrival, Move
 from agentplatform.runners.witness import WitnessedResident
 from agentplatform.witnesses import watched
 from ledger import codec
@@ -168,7 +168,7 @@ async def test_a_worker_tells_of_a_stay_from_before_its_first_hook_to_after_its_
         History(tmp_path / "north.jsonl", "north", 1), AGENT, "clerk", cast(Any, Nobody()), lambda agent: None, 5.0
     )
     await resident.create(Watching, codec.encode(str(tmp_path)), Arrival("north", 7, None))
-    await resident.capture("south")
+    await resident.capture(Move("south", "owner", "a test"))
     resident.thaw("refused")
     await resident.dispose()
     assert SEEN == [("creation", ["running"]), ("dispatching", ["running"])]

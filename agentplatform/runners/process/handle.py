@@ -15,12 +15,14 @@ from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 MAX_UNREAD_BYTES = 2 * wire.MAX_FRAME_BYTES  # a worker that lets more than this wait does not read any more
 MAX_EARLY_BYTES = wire.MAX_FRAME_BYTES  # what an agent may send before the daemon knows that it was created
 FRAMES_A_TURN = 64  # taken of one worker in one turn of the loop; the rest waits, at last in the worker itself
-BEFORE = {  # the state that an agent must be in for the question to be answered that leads to the other
-    State.RUNNING: State.CREATING,
-    State.INERT: State.CREATING,
-    State.FROZEN: State.RUNNING,
-    State.ENDED: State.RUNNING,
-}
+Step = tuple[State, State]
+"""The state that an agent must be in for a question to be answered, and the one that it is in then."""
+
+CREATED: Step = (State.CREATING, State.RUNNING)
+OPENED: Step = (State.CREATING, State.INERT)
+FROZEN: Step = (State.RUNNING, State.FROZEN)
+GOES_ON: Step = (State.RUNNING, State.RUNNING)
+ENDED: Step = (State.RUNNING, State.ENDED)
 
 
 class Held:
@@ -31,7 +33,7 @@ class Held:
         self.tickets: dict[int, Delivery] = {}  # deliveries that were not answered yet
         self.early: list[wire.FromAgent] | None = None  # what it did before the daemon knows that it was created
         self.early_bytes = 0
-        self.wish: wire.WantsToGo | None = None  # it said so while a question about it was open
+        self.wish: wire.WantsToGo | wire.WantsToSleep | None = None  # it said so while a question about it was open
         self.file: str | None = None  # in the spool: lent for its state, which was not told of yet
 
     def enter(self, state: State) -> None:
@@ -43,7 +45,7 @@ class Held:
 class _Ask(NamedTuple):
     agent: str
     held: Held
-    after: State
+    step: Step
     reply: asyncio.Future[bytes | Freight]
     deadline: asyncio.Timeout
 
@@ -124,9 +126,9 @@ class Handle(asyncio.Protocol):
             self._transport.abort()
             self._broken(self, "its worker does not read any more")
 
-    async def ask(self, agent: str, make: Callable[[int], wire.Down], seconds: float, after: State) -> bytes | Freight:
+    async def ask(self, agent: str, make: Callable[[int], wire.Down], seconds: float, step: Step) -> bytes | Freight:
         """Sends the frame that `make` returns for a number, and waits for the reply under that number; then the
-        agent is in the state `after`.
+        agent has made this step.
 
         Raises Misuse or Unavailable with the worker's words, Unavailable when there is no reply within `seconds`.
         """
@@ -138,7 +140,7 @@ class Handle(asyncio.Protocol):
         reply: asyncio.Future[bytes | Freight] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(seconds) as deadline:
-                self._asks[number] = _Ask(agent, self.agents[agent], after, reply, deadline)
+                self._asks[number] = _Ask(agent, self.agents[agent], step, reply, deadline)
                 return await reply
         except TimeoutError:
             what = type(frame).__name__.lower()
@@ -190,7 +192,7 @@ class Handle(asyncio.Protocol):
     def _judge(self, held: Held, frame: wire.FromAgent) -> None:
         if not _may(held, frame):
             return  # a late frame, or a lie
-        if isinstance(frame, wire.WantsToGo) and self._is_asked(held):
+        if isinstance(frame, wire.WantsToGo | wire.WantsToSleep) and self._is_asked(held):
             held.wish = frame  # it crossed the question, or is a lie: the answer will tell
         else:
             self._said(self, held, frame)
@@ -204,14 +206,14 @@ class Handle(asyncio.Protocol):
             return
         held = ask.held
         if self.agents.get(ask.agent) is held:
-            if error is None and held.state is not BEFORE[ask.after]:
+            if error is None and held.state is not ask.step[0]:
                 error = Misuse(f"{ask.agent} is {held.state} by now")
             if error is None:
                 # Here, not where the reply is awaited: the frames behind this one are judged by the new state.
                 unanswered = list(held.tickets.values())
-                held.enter(ask.after)
+                held.enter(ask.step[1])
                 held.wish = None
-                if ask.reply.cancelled() and ask.after is State.FROZEN:  # nobody waits for this capture any more
+                if ask.reply.cancelled() and ask.step is FROZEN:  # nobody waits for this capture any more
                     held.enter(State.RUNNING)
                     self.tell(wire.Thaw(ask.agent, "the host had stopped waiting for it", None))
                     for delivery in unanswered:  # it forgot them when it was captured
@@ -254,5 +256,5 @@ def _may(held: Held, frame: wire.FromAgent) -> bool:
             for ticket in tickets:
                 del held.tickets[ticket]
             return len(tickets) == len(frame.answers)
-        case wire.WantsToGo() | wire.NeedsFile() | wire.WantsToEnd():
+        case _:
             return held.state is State.RUNNING

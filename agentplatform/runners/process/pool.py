@@ -13,15 +13,15 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from agentplatform.lifecycle import State
-from agentplatform.messages import Answer, Arrival, Delivery, Outgoing
+from agentplatform.lifecycle import Event, State
+from agentplatform.messages import Answer, Arrival, Delivery, Move, News, Outgoing
 from agentplatform.parcel.freight import Stowed, travelling
 from agentplatform.parcel.manifest import Birth
 from agentplatform.parcel.spool import Spool
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.process import jail, wire
 from agentplatform.runners.process.forkserver import ForkServer
-from agentplatform.runners.process.handle import Handle, Held
+from agentplatform.runners.process.handle import CREATED, ENDED, FROZEN, GOES_ON, OPENED, Handle, Held, Step
 from agentplatform.runners.process.lender import Lender
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
@@ -128,7 +128,7 @@ class ProcessRunner:
             sent = _once(handle, code)
             return wire.Create(ask, birth.agent, birth.name, birth.class_name, sent, init, arrival)
 
-        await self._bring_in(handle, birth.agent, frame, self._settings.create, State.RUNNING)
+        await self._bring_in(handle, birth.agent, frame, self._settings.create, CREATED)
         asyncio.get_running_loop().call_soon(handle.say_early, birth.agent, held)
 
     async def open(self, birth: Birth, code: bytes, state: Stowed) -> None:
@@ -139,20 +139,40 @@ class ProcessRunner:
             sent = _once(handle, code)
             return wire.Open(ask, birth.agent, birth.name, birth.class_name, sent, travelling(state))
 
-        await self._bring_in(handle, birth.agent, frame, self._settings.open, State.INERT)
+        await self._bring_in(handle, birth.agent, frame, self._settings.open, OPENED)
 
-    def activate(self, agent: str, arrival: Arrival) -> None:
-        self._tell(agent, wire.Activate(agent, arrival), State.RUNNING)
+    def activate(self, agent: str, arrival: Arrival, beginning: Event = Event.ARRIVE) -> None:
+        self._tell(agent, wire.Activate(agent, arrival, beginning), State.RUNNING)
 
-    async def capture(self, agent: str, destination: str) -> Stowed:
+    async def capture(self, agent: str, move: Move) -> Stowed:
         handle = self._home(agent)
         held, wait = handle.agents[agent], self._settings.capture
-        state = await handle.ask(agent, lambda ask: wire.Capture(ask, agent, destination), wait, State.FROZEN)
+        state = await handle.ask(agent, lambda ask: wire.Capture(ask, agent, move), wait, FROZEN)
         try:
             return self._files.redeem(held, state)
         except PeerFault as fault:
             self._broken(handle, str(fault))
             raise
+
+    async def deactivate(self, agent: str) -> float | None:
+        handle = self._home(agent)
+        told = await handle.ask(agent, lambda ask: wire.Deactivate(ask, agent), self._settings.capture, FROZEN)
+        try:
+            return wire.seconds(told)
+        except PeerFault as fault:
+            self._broken(handle, str(fault))
+            raise
+
+    async def clone(self, agent: str) -> None:
+        handle = self._home(agent)
+        await handle.ask(agent, lambda ask: wire.Clone(ask, agent), self._settings.capture, GOES_ON)
+
+    async def snapshot(self, agent: str) -> None:
+        handle = self._home(agent)
+        await handle.ask(agent, lambda ask: wire.Snapshot(ask, agent), self._settings.capture, GOES_ON)
+
+    def tell(self, agent: str, hook: News, word: str) -> None:
+        self._tell(agent, wire.Told(agent, hook, word))
 
     def thaw(self, agent: str, failure: str | None, arrival: Arrival | None = None) -> None:
         self._tell(agent, wire.Thaw(agent, failure, arrival), State.RUNNING)
@@ -166,7 +186,7 @@ class ProcessRunner:
     async def dispose(self, agent: str) -> None:
         handle = self._home(agent)
         try:
-            await handle.ask(agent, lambda ask: wire.Dispose(ask, agent), self._settings.capture, State.ENDED)
+            await handle.ask(agent, lambda ask: wire.Dispose(ask, agent), self._settings.capture, ENDED)
         except Unavailable:
             if handle.key is not None:
                 raise  # the others in its worker live on; it may be asked again
@@ -213,10 +233,10 @@ class ProcessRunner:
         return handle
 
     async def _bring_in(
-        self, handle: Handle, agent: str, frame: Callable[[int], wire.Down], seconds: float, after: State
+        self, handle: Handle, agent: str, frame: Callable[[int], wire.Down], seconds: float, step: Step
     ) -> None:
         try:
-            await handle.ask(agent, frame, seconds, after)
+            await handle.ask(agent, frame, seconds, step)
         except BaseException:
             if agent in self._homes:
                 self._tell(agent, wire.Discard(agent))
@@ -307,6 +327,13 @@ class ProcessRunner:
                 state = self._files.redeem(held, frame.state)
                 held.enter(State.FROZEN)
                 self._upcalls.wants_to_go(frame.agent, frame.destination, state)
+            case wire.WantsToSleep():
+                held.enter(State.FROZEN)
+                self._upcalls.wants_to_sleep(frame.agent, frame.seconds)
+            case wire.WantsClone():
+                self._upcalls.wants_clone(frame.agent)
+            case wire.Books():
+                self._upcalls.books(frame.agent, frame.ticket)
             case wire.NeedsFile():
                 handle.allow(held, self._settings.capture + frame.size / WRITTEN_A_SECOND)
                 self._files.start_lending(handle, held, frame)

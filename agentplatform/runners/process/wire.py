@@ -11,9 +11,11 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import asdict, astuple
 
-from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Later, Outgoing
+from agentplatform.lifecycle import Event
+from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Later, Move, News, Outgoing
 from agentplatform.parcel.freight import MAX_INLINE_BYTES, Freight
 from agentplatform.runners.place import DIGEST_BYTES, MAX_BODY_BYTES, MAX_NAME, MAX_PIECES, MAX_STATE_BYTES, PIECE_BYTES
+from agentplatform.ticket import Ticket
 from ledger.errors import PeerFault
 
 MAX_FRAME_BYTES = MAX_STATE_BYTES + (64 << 20)  # a checkpoint has letters and an answer beside a state
@@ -60,12 +62,34 @@ class Open(_Frame, frozen=True):
 class Activate(_Frame, frozen=True):
     agent: str
     arrival: Arrival
+    beginning: Event
 
 
 class Capture(_Frame, frozen=True):
     ask: int
     agent: str
-    destination: str
+    move: Move
+
+
+class Deactivate(_Frame, frozen=True):
+    ask: int
+    agent: str
+
+
+class Clone(_Frame, frozen=True):
+    ask: int
+    agent: str
+
+
+class Snapshot(_Frame, frozen=True):
+    ask: int
+    agent: str
+
+
+class Told(_Frame, frozen=True):
+    agent: str
+    hook: News
+    word: str
 
 
 class Thaw(_Frame, frozen=True):
@@ -109,7 +133,8 @@ class Leased(_Frame, frozen=True):
     until: float
 
 
-Down = Create | Open | Activate | Capture | Thaw | Discard | Dispose | Deliver | Answered | Lent | Leased
+_Asked = Create | Open | Capture | Deactivate | Clone | Snapshot | Dispose
+Down = _Asked | Activate | Thaw | Discard | Deliver | Answered | Told | Lent | Leased
 
 # Up: worker to daemon.
 
@@ -122,7 +147,7 @@ class Ready(_Frame, frozen=True):
 
 class Done(_Frame, frozen=True):
     ask: Number
-    state: Inline | Freight  # of a Capture; else empty
+    state: Inline | Freight  # of a Capture; of a Deactivate when it has something to do; else empty
 
 
 class Refused(_Frame, frozen=True):
@@ -148,6 +173,22 @@ class NeedsFile(_Frame, frozen=True):
 
 class WantsToEnd(_Frame, frozen=True):
     agent: Name
+
+
+class WantsToSleep(_Frame, frozen=True):
+    agent: Name
+    seconds: Seconds | None
+
+
+class WantsClone(_Frame, frozen=True):
+    agent: Name
+
+
+class Books(_Frame, frozen=True):
+    """The agent called `dispatch` with terms; it runs on."""
+
+    agent: Name
+    ticket: Ticket
 
 
 class Sent(_Frame, frozen=True):
@@ -238,10 +279,12 @@ class Printed(_Frame, frozen=True):
     text: Text
 
 
-FromAgent = WantsToGo | NeedsFile | WantsToEnd | Checkpointed | Sent | Handled | Printed
+_Wish = WantsToGo | WantsToSleep | WantsToEnd | WantsClone | Books
+FromAgent = _Wish | NeedsFile | Checkpointed | Sent | Handled | Printed
 Up = Ready | Done | Refused | FromAgent
 
 _walker = msgspec.msgpack.Decoder(msgspec.Raw)
+_seconds = msgspec.msgpack.Decoder(Seconds)
 _encoder = msgspec.msgpack.Encoder()
 T = TypeVar("T")
 
@@ -272,6 +315,16 @@ def weight(frame: FromAgent) -> int:
             bodies += sum(len(letter.body) for letter in frame.letters)
             return 2048 + small + bodies + len(frame.head or b"") + sum(len(piece) for _, piece in frame.fresh)
     return 2048
+
+
+def seconds(state: bytes | Freight) -> float | None:
+    """What the answer to a Deactivate says. Raises PeerFault for anything else."""
+    if isinstance(state, Freight):
+        raise PeerFault("worker", "sent a file where a time was asked for")
+    try:
+        return _seconds.decode(state) if state else None
+    except msgspec.DecodeError as error:
+        raise PeerFault("worker", f"sent bytes that are no time: {error}") from None
 
 
 def is_plain(body: bytes) -> bool:

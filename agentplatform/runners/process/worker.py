@@ -19,10 +19,12 @@ from agentplatform.parcel import state as states
 from agentplatform.parcel.bundle import Contents, Module
 from agentplatform.parcel.freight import MAX_FREIGHT_BYTES, MAX_INLINE_BYTES, Freight, Spooled, Stowed, travelling
 from agentplatform.parcel.importer import Code
+from agentplatform.runners.body import current, words
 from agentplatform.runners.process import wire
 from agentplatform.runners.process.leased import Lease
-from agentplatform.runners.resident import Resident, current, words
+from agentplatform.runners.resident import Resident
 from agentplatform.runners.witness import WitnessedResident
+from agentplatform.ticket import Ticket
 from ledger import codec
 from ledger.errors import Misuse, PlatformError, Unavailable
 
@@ -76,6 +78,12 @@ class Worker(asyncio.Protocol):
                 self._take_file(frame)
             case wire.Capture():
                 self._start(frame.ask, self._capture(frame))
+            case wire.Deactivate():
+                self._start(frame.ask, self._deactivate(frame))
+            case wire.Clone():
+                self._start(frame.ask, self._resident(frame.agent).clone())
+            case wire.Snapshot():
+                self._start(frame.ask, self._resident(frame.agent).snapshot())
             case wire.Dispose():
                 self._start(frame.ask, self._dispose(frame))
             case _:
@@ -112,9 +120,14 @@ class Worker(asyncio.Protocol):
             raise
 
     async def _capture(self, frame: wire.Capture) -> Stowed:
-        state = await self._resident(frame.agent).capture(frame.destination)
+        state = await self._resident(frame.agent).capture(frame.move)
         self._finish_lines(frame.agent)
         return state
+
+    async def _deactivate(self, frame: wire.Deactivate) -> bytes:
+        seconds = await self._resident(frame.agent).deactivate()
+        self._finish_lines(frame.agent)
+        return b"" if seconds is None else codec.encode(seconds)
 
     async def _dispose(self, frame: wire.Dispose) -> None:
         await self._resident(frame.agent).dispose()
@@ -208,6 +221,16 @@ class Worker(asyncio.Protocol):
         self._finish_lines(agent)
         self._tell(wire.WantsToGo(agent, destination, travelling(state)))
 
+    def wants_to_sleep(self, agent: str, seconds: float | None) -> None:
+        self._finish_lines(agent)
+        self._tell(wire.WantsToSleep(agent, seconds))
+
+    def wants_clone(self, agent: str) -> None:
+        self._tell(wire.WantsClone(agent))
+
+    def books(self, agent: str, ticket: Ticket) -> None:
+        self._tell(wire.Books(agent, ticket))
+
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
         self._tell(wire.Checkpointed.of(agent, checkpoint))
 
@@ -245,7 +268,9 @@ def _command(resident: Resident, frame: wire.Down) -> None:
         case wire.Answered():
             resident.answer(frame.call, frame.answer)
         case wire.Activate():
-            resident.activate(frame.arrival)
+            resident.activate(frame.arrival, frame.beginning)
+        case wire.Told():
+            resident.tell(frame.hook, frame.word)
         case wire.Thaw():
             resident.thaw(frame.failure, frame.arrival)
         case wire.Discard():
@@ -297,6 +322,12 @@ class _Nobody:
     def wants_to_go(self, agent: str, destination: str, state: Stowed) -> None:
         assert isinstance(state, bytes)  # it has no spool
         self.left.set_result(state)
+
+    def wants_to_sleep(self, agent: str, seconds: float | None) -> None: ...
+
+    def wants_clone(self, agent: str) -> None: ...
+
+    def books(self, agent: str, ticket: Ticket) -> None: ...
 
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None: ...
 

@@ -1,0 +1,179 @@
+"""What is done with the agents that live here: at their own wish, at their owner's, and at a decision of the EDS."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from agentplatform.commands import Command
+from agentplatform.custody.carry import Carrier
+from agentplatform.custody.gateway import Gateway
+from agentplatform.custody.surroundings import Hop
+from agentplatform.messages import Mover
+from agentplatform.parcel.freight import Stowed
+from agentplatform.runners.base import Runner
+from agentplatform.ticket import Ticket
+from ledger.errors import Misuse, PlatformError, Unavailable
+from services.rms.catalogue import Advert
+from services.rms.needs import missing
+
+FIRST_PAUSE = 0.25  # seconds before the first retry; then twice as long each time
+LONGEST_PAUSE = 30.0  # seconds
+MAX_FAMILY = 128  # agents of one owner on one host, beyond which none of them clones itself
+
+
+class Lives:
+    def __init__(
+        self,
+        host: str,
+        carrier: Carrier,
+        runner: Runner,
+        gateway: Gateway,
+        adverts: Callable[[], Mapping[str, Advert]],
+        note: Callable[[str, str], None],
+        start: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[Any]"],
+    ) -> None:
+        """`adverts` are the RMS's; `note(agent, text)` tells an agent's owner; `start` runs a task of the daemon."""
+        self._host, self._carrier, self._runner, self._gateway = host, carrier, runner, gateway
+        self._adverts, self._note, self._start = adverts, note, start
+        self._booked: dict[str, asyncio.Task[Any]] = {}  # agents that go by a Ticket, at their own wish
+
+    # What agents want themselves (runners.base.Upcalls)
+
+    def wants_to_go(self, agent: str, destination: str, state: Stowed) -> None:
+        def go() -> None:
+            if agent in self._carrier.residents.known:
+                self._start(self._depart(agent, destination, state))
+            else:
+                self._carrier.departures.drop(state)
+
+        self._gateway.release(agent, go)
+
+    async def _depart(self, agent: str, destination: str, state: Stowed) -> None:
+        self._cancel_booking(agent)  # the last word counts
+        try:
+            await self._carrier.departures.depart([agent], destination, "the agent's own wish", {agent: state})
+        except PlatformError as error:
+            self._note(agent, f"the move to {destination} failed: {error}")
+
+    def books(self, agent: str, ticket: Ticket) -> None:
+        self._by_itself(agent, self._book(agent, ticket))
+
+    async def _book(self, agent: str, ticket: Ticket) -> None:
+        self._cancel_booking(agent)
+        task = self._booked[agent] = self._start(self._travel_by_itself(agent, ticket))
+        task.add_done_callback(lambda done: self._booked.get(agent) is done and self._booked.pop(agent))
+
+    def _cancel_booking(self, agent: str) -> None:
+        if (booked := self._booked.pop(agent, None)) is not None:
+            booked.cancel()
+
+    async def _travel_by_itself(self, agent: str, ticket: Ticket) -> None:
+        try:
+            await self.travel(agent, ticket, "itself", "the agent's own wish")
+        except PlatformError as error:
+            self._note(agent, f"the move to {ticket.host} failed: {error}")
+            self._runner.tell(agent, "on_move_failed", str(error))
+
+    def wants_to_sleep(self, agent: str, seconds: float | None) -> None:
+        self._by_itself(agent, self._carrier.dormitory.lay_down(agent, seconds))
+
+    def wants_clone(self, agent: str) -> None:
+        self._by_itself(agent, self._clone_by_itself(agent))
+
+    async def _clone_by_itself(self, agent: str) -> None:
+        known = self._carrier.residents.known
+        family = sum(each.birth.owner == known[agent].birth.owner for each in known.values())
+        try:
+            if family >= MAX_FAMILY:
+                raise Misuse(f"its owner has {family} agents here; beyond {MAX_FAMILY} none of them clones itself")
+            await self._clone(agent)
+        except PlatformError as error:
+            self._note(agent, f"no clone was made of it: {error}")
+
+    def wants_to_end(self, agent: str) -> None:
+        self._cancel_booking(agent)
+        self._gateway.release(agent, lambda: self._carrier.ended(agent))
+
+    def _by_itself(self, agent: str, work: Coroutine[Any, Any, None]) -> None:
+        """When what the agent is here rests on is durable."""
+
+        def act() -> None:
+            if agent in self._carrier.residents.known:
+                self._start(work)
+            else:
+                work.close()
+
+        self._gateway.release(agent, act)
+
+    # What others want of them
+
+    async def obey(self, agent: str, order: Command) -> Hop | str | None:
+        """Performs an order of its owner. Returns the hop (None: it is there), or the id of the clone."""
+        dormitory = self._carrier.dormitory
+        match order.verb:
+            case "dispatch":
+                return await self._send(agent, order.ticket, "owner", "its owner's wish")
+            case "retract":
+                return await self._send(agent, order.ticket, "retraction", "its owner calls it back")
+            case "clone":
+                await dormitory.awake(agent)
+                self._carrier.machine.free(agent)
+                await self._runner.clone(agent)
+                return await self._clone(agent)
+            case "deactivate":
+                await dormitory.deactivate(agent, order.seconds)
+            case "activate":
+                await self._carrier.activate(agent)
+            case "snapshot":
+                if agent not in dormitory.asleep:
+                    self._carrier.machine.free(agent)
+                    await self._runner.snapshot(agent)
+                    await self._carrier.written()
+            case "dispose":
+                await self._carrier.dispose(agent)
+        return None
+
+    async def _send(self, agent: str, ticket: Ticket, by: Mover, why: str) -> Hop | None:
+        if ticket.host == self._host and agent in self._carrier.residents.known:
+            return None
+        return await self.travel(agent, ticket, by, why)
+
+    async def _clone(self, agent: str) -> str:
+        clone = await self._carrier.clone(agent)
+        self._note(clone, f"was cloned from {agent} on {self._host}")
+        self._runner.tell(agent, "on_cloned", clone)
+        return clone
+
+    async def decided(self, agents: Sequence[str], destination: str, why: str) -> None:
+        """The EDS moves them together."""
+        for agent in agents:
+            await self._carrier.dormitory.awake(agent)
+        await self._carrier.departures.depart(agents, destination, why)
+
+    async def travel(self, agent: str, ticket: Ticket, by: Mover, why: str) -> Hop:
+        """Moves a resident agent on these terms. Raises Misuse for what cannot be, Unavailable when the last try
+        failed: the destination, or the link to it, may do better later."""
+        loop = asyncio.get_running_loop()
+        end = None if ticket.deadline is None else loop.time() + ticket.deadline
+        pause, tries = FIRST_PAUSE, ticket.retries
+        while True:
+            try:
+                self._check_needs(ticket)
+                await self._carrier.dormitory.awake(agent)
+                left = None if end is None else end - loop.time()
+                return await self._carrier.departures.depart([agent], ticket.host, why, by=by, seconds=left)
+            except Unavailable as error:
+                if tries == 0 or (end is not None and loop.time() + pause >= end):
+                    raise
+                self._note(agent, f"could not go to {ticket.host} yet, and tries again in {pause:g} s: {error}")
+            await asyncio.sleep(pause)
+            pause, tries = min(2 * pause, LONGEST_PAUSE), tries - 1
+
+    def _check_needs(self, ticket: Ticket) -> None:
+        if not ticket.needs:
+            return
+        advert = self._adverts().get(ticket.host)
+        if advert is None:
+            raise Unavailable(f"{ticket.host} has not said lately what it has", retry_after=1.0)
+        if lacking := missing(ticket.needs, advert):
+            raise Misuse(f"{ticket.host} does not have what the ticket needs: {'; '.join(lacking)}")
