@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from agentplatform.mail import Change, Forwarded, Letter, Luggage, Post, Reply, Settled, Standing, check
+from agentplatform.mail import Change, Forwarded, Letter, Luggage, Post, Reply, Seen, Settled, Standing, check
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.clients import Clients
 from agentplatform.mailroom.roads import Roads, ended
@@ -248,7 +248,7 @@ class Mailroom:
         self._unwritten.update(map(_key, posts))
         for post in posts:
             if post.receiver in self._transacting:
-                self.route(post)
+                self._release(post.sender, lambda post=post: self.route(post))  # type: ignore[misc]
         later = [post for post in posts if post.receiver not in self._transacting]
 
         def leave(done: "asyncio.Future[None]") -> None:
@@ -259,7 +259,7 @@ class Mailroom:
                 return
             self._unwritten.difference_update(map(_key, posts))
             for post in later:
-                self.route(post)
+                self._release(post.sender, lambda post=post: self.route(post))  # type: ignore[misc]
 
         durable.add_done_callback(leave)
 
@@ -378,13 +378,18 @@ class Mailroom:
         box, now = self.boxes[agent], self._clock()
         while True:
             while (late := box.expired(now)) is not None:
-                self._release(agent, lambda late=late: self.route(late))  # type: ignore[misc]
+                self._refuse(agent, box, late)
             if (letter := box.next(now)) is None:
                 return
             ticket = next(self._tickets)
             self._given.setdefault(agent, deque()).append(ticket)
             named = letter.sender, letter.kind, letter.body, letter.sequence, letter.origin
             self._deliver(agent, Delivery(ticket, *named, box.seconds(letter, now)))
+
+    def _refuse(self, agent: str, box: Mailbox, late: Reply) -> None:
+        """It says that a letter was not handled: after a crash, a copy that comes late must not be handled either."""
+        seen = Seen(late.receiver, late.sequence, box.luggage.senders[late.receiver].epoch, late)
+        self._leave([late], self._outbox.checkpoint(agent, Change(None, [seen])))
 
 
 def _cause(box: Mailbox, outgoing: Outgoing) -> Key | None:

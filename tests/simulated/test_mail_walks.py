@@ -20,6 +20,7 @@ pytest_plugins = "tests.helpers.edge_fixtures"
 pytestmark = pytest.mark.usefixtures("no_errors")
 HOSTS = "abcd"
 STEPS = 40
+LIFE = 4  # seconds, for a third of the letters; a second passes with each reminder
 
 
 class Walk:
@@ -31,6 +32,7 @@ class Walk:
         self.world.hub.drops = self._drops
         self.told: dict[tuple[str, str], list[Any]] = {}  # (sender, receiver) -> the askings
         self.number = 0
+        self.hurried: set[int] = set()  # letters that have a deadline
         self.losing = True
 
     def _drops(self, source: str, target: str, channel: Channel, message: bytes) -> bool:
@@ -69,10 +71,14 @@ class Walk:
     async def tell(self) -> None:
         """A client has an agent write to another."""
         sender, receiver = self.chance.sample(self.agents, 2)
+        hurried = self.chance.random() < 0.3
         for _ in range(self.chance.choice((1, 1, 4))):
             self.number += 1
             host = self.chance.choice([*self.world.hosts])
-            asking = self.world[host].ask(sender, "pass on", [receiver, [sender, self.number]], self._client(sender))
+            order = [receiver, [sender, self.number], *([LIFE] if hurried else [])]
+            asking = self.world[host].ask(sender, "pass on", order, self._client(sender))
+            if hurried:
+                self.hurried.add(self.number)
             self.told.setdefault((sender, receiver), []).append((self.number, asking))
 
     def _client(self, sender: str) -> str:
@@ -96,6 +102,7 @@ class Walk:
         self.world.crash(self.chance.choice(HOSTS))
 
     async def remind(self) -> None:
+        self.world.now += 1
         for host in list(self.world.hosts.values()):
             host.remind()
 
@@ -111,7 +118,9 @@ class Walk:
             passed = [number for who, number in states[sender].get("passed", []) if who == sender]
             passed = [number for number in passed if number in {number for number, _ in askings}]
             handled = [number for who, number in states[receiver]["handled"] if who == sender]
-            assert handled == passed, f"{sender} has sent {passed}, and {receiver} has handled {handled}"
+            late = self.hurried.difference(handled)  # its time was over before it could be handled
+            in_time = [number for number in passed if number not in late]
+            assert handled == in_time, f"{sender} has sent {passed}, and {receiver} has handled {handled}"
             answered = {number for number, asking in askings if not asking.cancelled()}
             assert answered <= set(passed), f"answered, and lost: {answered - set(passed)}"
 
