@@ -20,7 +20,7 @@ something now and then, since light agents share one thread.
 """
 
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from agentplatform import handlers
 from agentplatform.agenda import Agenda
@@ -73,6 +73,12 @@ class Agent(Correspondence):
     light: ClassVar[bool] = False
     """True: may share a worker process with other light agents of the same owner and the same code. They start
     faster and cost less memory; one that blocks or crashes takes the others with it."""
+
+    custody: ClassVar[Literal["local", "held"]] = "local"
+    """Who agrees on where the agent runs, from its creation on.
+
+    "local": the two hosts of each move, by their logs. "held": the ledger, before the new host runs it; the agent then
+    runs only while its host has a lease from a quorum of the members, and stands still without one."""
 
     checkpoint: ClassVar[float | str] = "message"
     """How much of the agent's work outlives a crash of its host, after which it goes on from its last checkpoint.

@@ -58,6 +58,7 @@ class FrontDesk:
         return {
             "host": here.host,
             "organisation": here.settings.organisation,
+            "chain": here.chain.hex(),
             "version": __version__,
             "pid": os.getpid(),
         }
@@ -129,10 +130,10 @@ class FrontDesk:
 
     # Agents
 
-    async def create(self, birth: bytes, code: bytes, init: bytes) -> dict[str, Any]:
+    async def create(self, birth: bytes, code: bytes, init: bytes, consent: bytes = b"") -> dict[str, Any]:
         if len(code) > MAX_BUNDLE_BYTES:
             raise Misuse(f"the code has {len(code)} bytes; at most {MAX_BUNDLE_BYTES} are taken")
-        born = await self._here.carrier.create(birth, code, init)
+        born = await self._here.carrier.create(birth, code, init, consent)
         self._here.printed(born.agent, "note", f"was born on {self._here.host}")
         return {"agent": born.agent}
 

@@ -17,8 +17,10 @@ from agentplatform.bulletins import Topics
 from agentplatform.commands import Command, Commands, open_command
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.gateway import Gateway
-from agentplatform.custody.handoff import Handoff
+from agentplatform.custody.held import Held
 from agentplatform.custody.journal import Journal
+from agentplatform.custody.keeper import Keeper
+from agentplatform.custody.onchain import OnChain
 from agentplatform.custody.surroundings import Hop
 from agentplatform.exchange import Exchange
 from agentplatform.history import HostHistory
@@ -42,6 +44,7 @@ from ledger.contracts import trust
 from ledger.disk import FileDisk
 from ledger.engines import ENGINES
 from ledger.errors import PeerFault, PlatformError, Unavailable
+from ledger.leases import suspended_clock
 from ledger.links.base import Channel
 from ledger.links.tls import TlsLinks
 from ledger.replica import Replica
@@ -107,7 +110,7 @@ class Environment:
             history=None if self.history is None else self.history.prefix,
         )
         self.runner = ProcessRunner(self, self.spool, workers)
-        machine, effects = watched(Handoff, self.history).recover(self.host, await self.journal.load())
+        machine, effects = watched(Held, self.history).recover(self.host, await self.journal.load())
         self.roads = Roads(
             self.host,
             self.whereabouts,
@@ -127,6 +130,8 @@ class Environment:
             self.broken,
             lambda agent, text: self.printed(agent, "note", text),
         )
+        self.keeper = Keeper(lambda: self.replica.leases, machine, self.runner.lease, suspended_clock)
+        self.gateway.may_leave, self.keeper.thawed = self.keeper.may_leave, self.gateway.thawed
         self.carrier = Carrier(
             self.host,
             self.identity,
@@ -139,6 +144,8 @@ class Environment:
             self,
             settings.handoff,
             self.spool,
+            OnChain(self.replica, self.client),
+            self.keeper,
         )
         self.lives = Lives(
             self.host,
@@ -182,6 +189,7 @@ class Environment:
         if self.adopt_key():
             raise Unavailable(f"the key of {self.host} was rotated, and the new one is in place now; start it again")
         self.replica.on_block(lambda *_: self._registry_changed())
+        self.replica.on_block(lambda *_: self.carrier.residences.follow())
         self._opened.push_async_callback(self.runner.stop)
         await self.runner.start()
         self.exchange.recall(await self.journal.kept.ends())
@@ -191,6 +199,7 @@ class Environment:
         self._opened.push_async_callback(self.eds.close)
         self.start_task(self.rms.run())
         self.start_task(self.hops.run())
+        self.start_task(self.keeper.run())
         self.start_task(self._remind())
 
     async def stop(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from agentplatform.custody.events import Durable, Effect, Event, Send
-from agentplatform.custody.handoff import Handoff
+from agentplatform.custody.held import Held
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Cargo, Notice, Offer
 from agentplatform.custody.records import Active, Born, Commit, Prepare, Received, Record
@@ -29,7 +29,7 @@ class _Witness:
     history: History
 
 
-class WitnessedHandoff(_Witness, Handoff):
+class WitnessedHandoff(_Witness, Held):
     def step(self, event: Event) -> list[Effect]:
         if isinstance(event, Durable):
             self._recorded(event.record)
@@ -109,7 +109,7 @@ class WitnessedMailroom(_Witness, Mailroom):
 
 
 _WITNESSES: dict[type, type[_Witness]] = {
-    Handoff: WitnessedHandoff,
+    Held: WitnessedHandoff,
     Journal: WitnessedJournal,
     Mailroom: WitnessedMailroom,
 }

@@ -47,7 +47,7 @@ def status(args: Namespace) -> list[Plain]:
 def create(args: Namespace) -> Plain:
     agent_class = catalogue.find(args.what)
     host = _host(args)
-    agent = host.create(agent_class, args.name, _json(args.init, "--init"))
+    agent = host.create(agent_class, args.name, _json(args.init, "--init"), custody=args.custody)
     return {"agent": agent.id, "host": host.name}
 
 

@@ -101,6 +101,10 @@ class Arrivals:
             guests.append(Guest(birth, manifest.birth, luggage, parcel))
         self._offered = {offer.transfer: tuple(guests)}  # the machine says at once whether it takes them
 
+    def births(self, transfer: bytes) -> list[Birth]:
+        """Of what was verified just now."""
+        return [guest.birth for guest in self._offered[transfer]]
+
     # What the machine decides
 
     def examine(self, transfer: bytes, source: str) -> Coroutine[Any, Any, None]:

@@ -10,16 +10,20 @@ import os
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
+import msgspec
+
 from agentplatform.custody import events
 from agentplatform.custody.arrivals import Arrivals
 from agentplatform.custody.departures import Departures
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journal import Journal
-from agentplatform.custody.messages import Accept, HandoffMessage, Offer, Refuse
+from agentplatform.custody.keeper import Keeper
+from agentplatform.custody.messages import Accept, Cargo, HandoffMessage, Offer, Refuse
 from agentplatform.custody.pieces import Fetch, PieceMessage
 from agentplatform.custody.records import Active, Born, Closed, Ended, Prepare, Received, Record
 from agentplatform.custody.reopening import Reopening
+from agentplatform.custody.residences import Ledger, Residences
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.lifecycle import Event
@@ -60,16 +64,30 @@ class Carrier:
         surroundings: Surroundings,
         deadlines: Deadlines,
         spool: Spool,
+        ledger: Ledger,
+        keeper: Keeper,
     ) -> None:
         self.host = host
         self.machine = machine
+        self.residences = Residences(host, identity, chain, ledger, machine, self.step)
+        self._keeper = keeper
         self.residents = Residents(host, journal, mailroom, surroundings)
         self.departures = Departures(
             identity, chain, machine, self.step, self.residents, mailroom, runner, surroundings, deadlines, spool
         )
         self.arrivals = Arrivals(chain, self.step, self.residents, journal, runner, surroundings, deadlines, spool)
         self.reopening = Reopening(
-            host, machine, self.residents, self.arrivals, journal, gateway, mailroom, runner, surroundings, self._start
+            host,
+            machine,
+            self.residents,
+            self.arrivals,
+            journal,
+            gateway,
+            mailroom,
+            runner,
+            surroundings,
+            keeper.granted,
+            self._start,
         )
         self.dormitory = self.reopening.dormitory
         self._identity, self._chain = identity, chain
@@ -81,19 +99,33 @@ class Carrier:
 
     # The beginning and the end of a life
 
-    async def create(self, certificate: bytes, code: bytes, init: bytes) -> Birth:
-        """A new agent, born here. Raises PeerFault for a false certificate, Misuse with the agent's own error."""
+    async def create(self, certificate: bytes, code: bytes, init: bytes, consent: bytes = b"") -> Birth:
+        """A new agent, born here; `consent` is its owner's, for held custody (residences.consent). Raises PeerFault for
+        a false certificate, Misuse with the agent's own error."""
         birth = open_birth(certificate, "the client")
         if code_digest(code) != birth.code:
             raise PeerFault("the client", f"sent other code than the birth certificate of {birth.agent} names")
         if birth.agent in self.machine.agents:
             raise Misuse(f"{birth.agent} was on {self.host} before: an agent's id is never used again")
-        await self._runner.create(birth, code, init, Arrival(self.host, 0, None))
+        subject = await self._found(birth, consent) if birth.custody == "held" else b""
+        try:
+            await self._runner.create(birth, code, init, Arrival(self.host, 0, None))
+        except PlatformError:
+            if subject:
+                self.residences.dismiss(subject, 1)
+            raise
         self.residents.keep_code(birth.code, code)
-        self._perform(self.machine.step(events.Created(birth.agent)), beside=(codec.encode((certificate, init)),))
+        born = self.machine.step(events.Created(birth.agent, subject))
+        self._perform(born, beside=(codec.encode((certificate, init)),))
         self.residents.settle(birth, certificate, 0, Luggage())
         await self._log_end()
         return birth
+
+    async def _found(self, birth: Birth, consent: bytes) -> bytes:
+        """Before anything of it runs: the ledger has it here, and this host has a lease."""
+        subject = await self.residences.found(birth, consent)
+        await self._keeper.granted()
+        return subject
 
     async def clone(self, agent: str) -> str:
         """Makes another agent of a resident one, from its last checkpoint, and returns its id. It has lived here from
@@ -202,10 +234,16 @@ class Carrier:
             except PeerFault as fault:
                 self.departures.send(host, Refuse(message.transfer, str(fault)))
                 raise
+            births = self.arrivals.births(message.transfer)
+            if reason := self._unfit(host, message.cargo, births):
+                self.departures.send(host, Refuse(message.transfer, reason))
+                return
         elif isinstance(message, Accept) and (reason := self._distrusted(host, message.transfer)):
             # Revoked while the offer was out: arrivals there stop at once. COMMIT is not written yet.
             self.step(events.GiveUp(message.transfer, f"{host} is not trusted any more: {reason}"))
             return
+        if isinstance(message, Accept):
+            self.residences.promised(message)
         self.step(events.Message(host, message))
 
     def stream(self, host: str, raw: bytes) -> None:
@@ -220,6 +258,11 @@ class Carrier:
         """There is a new link to it."""
         self.arrivals.fetches.linked(host)
         self.remind()
+
+    def _unfit(self, host: str, cargo: tuple[Cargo, ...], births: Iterable[Birth]) -> str | None:
+        """Why not, if the ledger does not go with an offer."""
+        reasons = (self.residences.unfit(host, *each) for each in zip(cargo, births, strict=True))
+        return next((reason for reason in reasons if reason), None)
 
     def _distrusted(self, host: str, transfer: bytes) -> str | None:
         """Why not, if `transfer` is on offer to `host`, which may not have it any more."""
@@ -245,9 +288,12 @@ class Carrier:
                 case events.Write(record):
                     self._write(record, beside, parent)
                 case events.Send(to, message):
+                    if isinstance(message, Accept) and message.held:
+                        message = self.residences.promise(to, message)
                     self.departures.send(to, message)
-                case events.Examine(transfer, source, _):
-                    self._start(self.arrivals.examine(transfer, source))
+                case events.Examine(transfer, source, cargo):
+                    examination = self.arrivals.examine(transfer, source)
+                    self._start(self._leased(examination) if cargo[0].held else examination)
                 case events.Activate(transfer, source, cargo, mail):
                     for load in self.arrivals.activate(transfer, source, cargo, mail):
                         self._start(self.reopening.restart(load.agent, load.epoch, transfer, mail))
@@ -265,6 +311,32 @@ class Carrier:
                     self._start(self.reopening.restart(agent, epoch, kept, mail))
                 case events.Reopen(transfer, _, cargo):
                     self._start(self.arrivals.reopen(transfer, cargo))
+                case events.Ask(transfer, to, (load,)):
+                    self.residences.ask(transfer, to, load)
+                case events.Withdraw(transfer, (load,)):
+                    self.residences.withdraw(transfer, load)
+                case events.Dismiss(_, subject, epoch):
+                    self.residences.dismiss(subject, epoch)
+                case events.Return(transfer, _, (load,), reason):
+                    if self.departures.returned(transfer, load, reason):
+                        here = msgspec.structs.replace(load, epoch=load.epoch + 1)  # as if it had been offered next
+                        self._start(self.reopening.restore(transfer, (here,), reason))
+                case events.Revoke(agent, epoch, to):
+                    self._revoke(agent, epoch, to)
+
+    async def _leased(self, examination: Coroutine[Any, Any, None]) -> None:
+        """A host that could not let the agent run does not take it; its source gives up at its deadline."""
+        await self._keeper.granted()
+        await examination
+
+    def _revoke(self, agent: str, epoch: int, to: str) -> None:
+        log.warning("%s was taken from %s by the ledger; since epoch %d it is on %s", agent, self.host, epoch, to)
+        self._gateway.drop(agent)
+        self.departures.revoked(agent, f"the ledger gave it to {to or 'nobody'}")
+        self._runner.discard(agent)
+        self.dormitory.forget(agent)
+        self.residents.forget(agent)
+        self._surroundings.located(agent, epoch, to)
 
     def _write(self, record: Record, beside: tuple[bytes, ...], parent: str | None) -> None:
         files: dict[str, str] = {}
@@ -323,7 +395,10 @@ class Carrier:
         """
         await self._sweep()
         self.dormitory.asleep |= await self._journal.kept.asleep()
+        if any(known.held and known.here for known in self.machine.agents.values()):
+            self._keeper.want()
         self._perform(effects)
+        self.residences.follow()  # what the chain took from here meanwhile does not run again
         while waiting := self._tasks - self.reopening.births:
             await asyncio.wait(waiting)
 

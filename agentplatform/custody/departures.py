@@ -17,7 +17,7 @@ from agentplatform.custody.residents import Residents
 from agentplatform.custody.supply import Supply
 from agentplatform.custody.surroundings import Hop, Surroundings
 from agentplatform.mailroom.room import Mailroom
-from agentplatform.messages import Move, Mover
+from agentplatform.messages import Arrival, Move, Mover
 from agentplatform.parcel.freight import Freight, Spooled, State, Stowed, state_digest, travelling
 from agentplatform.parcel.manifest import (
     TRANSFER_BYTES,
@@ -227,6 +227,35 @@ class Departures:
             names = ", ".join(load.agent for load in cargo)
             journey.outcome.set_exception(Unavailable(f"{names} stayed on {self._residents.host}: {reason}"))
         return tuple(load for load in cargo if load.agent in journey.dead)
+
+    def returned(self, transfer: bytes, load: Cargo, reason: str) -> bool:
+        """Held: the ledger left it here, at another epoch. True when it must be opened again first."""
+        journey = self._journeys.pop(transfer, None)
+        self.supply.withdraw(transfer)
+        if journey is None:
+            return True  # this host was started again since
+        self._fail(journey, f"{load.agent} stayed on {self._residents.host}: {reason}")
+        resident = self._residents.known[load.agent]
+        if load.agent in journey.dead:
+            self._residents.forget(load.agent)
+            return True
+        waiting = self._mailroom.waiting(load.agent)
+        luggage = self._mailroom.close(load.agent)
+        self._runner.thaw(load.agent, _reason(journey.move, reason), Arrival(self._residents.host, load.epoch, None))
+        self._residents.settle(resident.birth, resident.certificate, load.epoch, luggage, waiting)
+        return False
+
+    def revoked(self, agent: str, reason: str) -> None:
+        """Held: it is not here any more, whatever it was about to do."""
+        for transfer, journey in list(self._journeys.items()):
+            if any(load.agent == agent for load in journey.cargo):
+                del self._journeys[transfer]
+                self.supply.withdraw(transfer)
+                self._fail(journey, f"{agent} does not leave {self._residents.host}: {reason}")
+
+    def _fail(self, journey: _Journey, reason: str) -> None:
+        if not journey.outcome.done():
+            journey.outcome.set_exception(Unavailable(reason))
 
     def release(self, to: str, cargo: tuple[Cargo, ...]) -> None:
         """They are the destination's; what comes for them from now on is forwarded."""

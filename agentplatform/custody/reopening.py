@@ -5,7 +5,7 @@ a sleep; and clones, for the first time.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from agentplatform.custody.arrivals import Arrivals, Guest, take_in
@@ -39,11 +39,14 @@ class Reopening:
         mailroom: Mailroom,
         runner: Runner,
         surroundings: Surroundings,
+        granted: Callable[[], Awaitable[None]],
         start: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"],
     ) -> None:
+        """`granted` waits until this host has a lease (custody.keeper)."""
         self.births: set[asyncio.Task[None]] = set()  # tasks that run agents' code: nobody waits for them
         self._host, self._machine, self._residents, self._arrivals = host, machine, residents, arrivals
         self._journal, self._runner, self._surroundings, self._start = journal, runner, surroundings, start
+        self._granted = granted
         self._revivals = Revivals()
         self.dormitory = Dormitory(
             machine,
@@ -122,6 +125,10 @@ class Reopening:
         birth, certificate, init = await self._arrivals.birth(agent)
         luggage = Luggage()
         await self._journal.kept.recall(agent, luggage)
+        if self._machine.agents[agent].held:
+            await self._granted()
+        if self._machine.here(agent) != arrival.epoch:
+            return  # the chain says that it is elsewhere
         try:
             await self._runner.create(birth, await self._residents.code_of(birth), init, arrival)
         except PlatformError as error:

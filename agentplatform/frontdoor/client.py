@@ -13,10 +13,11 @@ import Pyro5.errors
 
 from agentplatform.agent import Agent
 from agentplatform.commands import LIFE_MS, Command, Verb, sign
+from agentplatform.custody.residences import consent
 from agentplatform.faults import as_error
 from agentplatform.frontdoor.server import OBJECT
 from agentplatform.parcel.code import bundle_of
-from agentplatform.parcel.manifest import code_digest, give_birth
+from agentplatform.parcel.manifest import Custody, agent_id, code_digest, give_birth
 from agentplatform.settings import Home
 from agentplatform.ticket import Ticket
 from ledger import codec, keyfile
@@ -67,7 +68,9 @@ class Host:
         self.home, self._root = home, root
         self._threads = threading.local()
         self.client = f"client-{secrets.token_hex(8)}"  # letters are numbered for each client
-        self.name: str = self.call("hello")["host"]
+        hello = self.call("hello")
+        self.name: str = hello["host"]
+        self.chain = bytes.fromhex(hello["chain"])
 
     def call(self, verb: str, *, patience: float = PATIENCE, **arguments: Any) -> Any:
         """One verb of the daemon (see agentplatform.desk), with plain data. Raises the daemon's PlatformError."""
@@ -83,17 +86,28 @@ class Host:
         return reply["value"]
 
     def create(
-        self, agent: type[Agent], name: str | None = None, init: Any = None, *, patience: float = CREATE_PATIENCE
+        self,
+        agent: type[Agent],
+        name: str | None = None,
+        init: Any = None,
+        *,
+        custody: Custody | None = None,
+        patience: float = CREATE_PATIENCE,
     ) -> "AgentProxy":
-        """Starts an agent of this class here. `init` is plain data for `on_creation`.
+        """Starts an agent of this class here. `init` is plain data for `on_creation`; `custody` takes the place of the
+        class's.
 
         Raises Misuse with the reason; Unavailable after `patience` seconds, and then nothing is left of it.
         """
         bundle = bundle_of(agent)
         label = name or agent.__name__.lower()
-        about = code_digest(bundle.raw), bundle.class_name, agent.light
-        birth = give_birth(label, self.owner(), os.urandom(16), *about, kept=agent.checkpoint != "none")
-        created = self.call("create", patience=patience, birth=birth, code=bundle.raw, init=plain(init))
+        owner, kind, salt = self.owner(), custody or agent.custody, os.urandom(16)
+        about = code_digest(bundle.raw), bundle.class_name, agent.light, kind, agent.checkpoint != "none"
+        birth = give_birth(label, owner, salt, *about)
+        consents = {}
+        if kind == "held":
+            consents["consent"] = consent(self.chain, owner, agent_id(label, owner.public, salt), self.name)
+        created = self.call("create", patience=patience, birth=birth, code=bundle.raw, init=plain(init), **consents)
         return AgentProxy(self, created["agent"])
 
     def agent(self, name: str) -> "AgentProxy":

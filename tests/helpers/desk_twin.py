@@ -18,7 +18,7 @@ class DeskTwin:
     """`says`: verb -> the answer, an error to raise, or a function of the arguments. `asked`: what came, in order."""
 
     def __init__(self, host: str, says: dict[str, Any]) -> None:
-        self.says = {"hello": HELLO | {"host": host}} | says
+        self.says = {"hello": HELLO | {"host": host, "chain": ""}} | says
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
     async def perform(self, verb: str, arguments: dict[str, Any]) -> Any:

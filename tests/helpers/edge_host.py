@@ -14,11 +14,13 @@ from typing import Any, cast
 from agentplatform import passes
 from agentplatform.bulletins import Bulletin, Moved, Residents, Seek
 from agentplatform.commands import Commands, open_command
+from agentplatform.custody import residences
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.events import Restore
 from agentplatform.custody.gateway import Gateway
-from agentplatform.custody.handoff import Handoff
+from agentplatform.custody.held import Held
 from agentplatform.custody.journal import Journal
+from agentplatform.custody.keeper import Keeper
 from agentplatform.custody.records import Record
 from agentplatform.custody.state import Custody
 from agentplatform.custody.surroundings import Hop
@@ -29,6 +31,7 @@ from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Answer, Checkpoint, Outgoing
 from agentplatform.parcel.freight import Stowed
 from agentplatform.parcel.manifest import Birth, code_digest, give_birth, open_birth
+from agentplatform.parcel.manifest import Custody as Custody_
 from agentplatform.parcel.spool import MemorySpool
 from agentplatform.passes import Trail
 from agentplatform.replay import Replay
@@ -43,6 +46,7 @@ from ledger.links.base import Channel, Passport
 from ledger.links.memory import Hub, MemoryLinks
 from services.tms.verdicts import Verdict
 from tests.helpers.linked_hosts import CHAIN, identity
+from tests.helpers.residence_twin import Entries, Lease, LedgerTwin
 from tests.helpers.runner_twin import RunnerTwin, Runs
 
 OWNER = Identity(b"owner".ljust(32, b"."))
@@ -152,7 +156,7 @@ class EdgeHost:
 
     async def boot(self) -> None:
         self.journal = cast(WatchedJournal, await self.world.journal.open(self.world.disks[self.name]))
-        machine, effects = Handoff.recover(self.name, await self.journal.load())
+        machine, effects = Held.recover(self.name, await self.journal.load())
         clock = lambda: self.world.now  # noqa: E731
         mail = self._sender(Channel.MAIL)
         self.roads = self.world.roads(self.name, self.whereabouts, mail, self.tell, self.links.up, clock)
@@ -169,6 +173,8 @@ class EdgeHost:
             lambda agent, text: self.printed(agent, "note", text),
             clock,
         )
+        keeper = Keeper(lambda: self.world.lease, machine, self.runner.lease, clock)
+        self.gateway.may_leave, keeper.thawed = keeper.may_leave, self.gateway.thawed
         self.carrier = self._kind(
             self.name,
             self.identity,
@@ -181,7 +187,11 @@ class EdgeHost:
             self,
             self.world.deadlines,
             self.world.spools[self.name],
+            LedgerTwin(self.name, self.world.entries),
+            keeper,
         )
+        self.world.entries.followers[self.name] = self.carrier.residences.follow
+
         self.lives = Lives(
             self.name,
             self.carrier,
@@ -373,6 +383,7 @@ class EdgeHost:
 
     def end(self) -> None:
         self.alive = False
+        self.world.entries.followers.pop(self.name, None)
         for task in [*self.tasks, *(self.carrier._tasks if hasattr(self, "carrier") else ())]:
             task.cancel()
 
@@ -399,6 +410,7 @@ class World:
         self.deadlines = deadlines or Deadlines(offer_deadline=PATIENCE, parcel_life=PATIENCE)
         self.carrier, self.gateway = carrier, gateway
         self.hub = HeldHub()
+        self.entries, self.lease = Entries(), Lease()
         self.disks = {name: HeldDisk() for name in names}
         self.spools = {name: MemorySpool() for name in names}
         self.hosts: dict[str, EdgeHost] = {}
@@ -517,15 +529,16 @@ class World:
 
     # Agents
 
-    async def create(self, host: str, name: str) -> str:
-        birth, raw = self.birth(name)
-        await self.until(self[host].start(self[host].carrier.create(raw, CODE, b"")))
+    async def create(self, host: str, name: str, custody: Custody_ = "local") -> str:
+        birth, raw = self.birth(name, custody=custody)
+        consent = residences.consent(CHAIN, OWNER, birth.agent, host)
+        await self.until(self[host].start(self[host].carrier.create(raw, CODE, b"", consent)))
         return birth.agent
 
-    def birth(self, name: str, owner: Identity = OWNER) -> tuple[Birth, bytes]:
+    def birth(self, name: str, owner: Identity = OWNER, custody: Custody_ = "local") -> tuple[Birth, bytes]:
         self._salt += 1
         salt = self._salt.to_bytes(16, "big")
-        raw = give_birth(name, owner, salt, code_digest(CODE), "module:Class", light=False)
+        raw = give_birth(name, owner, salt, code_digest(CODE), "module:Class", False, custody)
         return open_birth(raw, "test"), raw
 
     # What must hold in the end

@@ -142,6 +142,7 @@ class ProcessRunner:
         await self._bring_in(handle, birth.agent, frame, self._settings.open, OPENED)
 
     def activate(self, agent: str, arrival: Arrival, beginning: Event = Event.ARRIVE) -> None:
+        self._stop_without_lease(agent)
         self._tell(agent, wire.Activate(agent, arrival, beginning), State.RUNNING)
 
     async def capture(self, agent: str, move: Move) -> Stowed:
@@ -175,6 +176,7 @@ class ProcessRunner:
         self._tell(agent, wire.Told(agent, hook, word))
 
     def thaw(self, agent: str, failure: str | None, arrival: Arrival | None = None) -> None:
+        self._stop_without_lease(agent)
         self._tell(agent, wire.Thaw(agent, failure, arrival), State.RUNNING)
 
     def discard(self, agent: str) -> None:
@@ -207,6 +209,12 @@ class ProcessRunner:
             if handle.leased and until is not None:
                 handle.tell(wire.Leased(until))
                 self._server.wake(handle.pid)
+
+    def _stop_without_lease(self, agent: str) -> None:
+        """A worker that is about to run a held agent stops first, and reads on when there is a lease."""
+        handle = self._homes.get(agent)
+        if handle is not None and handle.leased and self._leased is None:
+            handle.tell(wire.Leased(0.0))
 
     # Finding and leaving a worker
 

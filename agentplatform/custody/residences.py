@@ -1,0 +1,156 @@
+"""Held custody's edge to the ledger: signs and submits entries, and tells the machine what the chain says."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Protocol
+
+from msgspec.structs import replace
+
+from agentplatform.custody.events import Decided, Event
+from agentplatform.custody.messages import Accept, Cargo
+from agentplatform.custody.state import Custody
+from agentplatform.parcel.manifest import Birth
+from ledger import codec
+from ledger.contracts import owners, residence
+from ledger.contracts.residence import FOUND, MOVE, Abort, End, Found, Move, Residence, Statement
+from ledger.errors import Misuse, PlatformError
+from ledger.identity import Identity
+
+log = logging.getLogger(__name__)
+_AGENT_DOMAIN = "agentplatform/agent"
+
+
+class Ledger(Protocol):
+    def find(self, subject: bytes) -> Residence | None:
+        """As this host's chain has it now."""
+
+    def submit(self, action: Any) -> Awaitable[object]:
+        """Signed with this host's key; done when it is final. Raises Misuse when the contract refuses, Unavailable when
+        it is not known what came of it."""
+
+
+def subject_of(owner: bytes, agent: str) -> bytes:
+    return residence.subject(owner, agent_digest(agent))
+
+
+def agent_digest(agent: str) -> bytes:
+    return codec.digest(_AGENT_DOMAIN, agent.encode())
+
+
+def consent(chain: bytes, owner: Identity, agent: str, host: str) -> bytes:
+    """The owner's signature for an agent that is to begin in held custody on `host`."""
+    subject = subject_of(owner.public, agent)
+    return Statement(chain, FOUND, subject, 0, "", host).sign(owner, owners.DOMAIN)
+
+
+class Residences:
+    def __init__(
+        self,
+        host: str,
+        identity: Identity,
+        chain: bytes,
+        ledger: Ledger,
+        machine: Custody,
+        step: Callable[[Event], None],
+    ) -> None:
+        self._host, self._identity, self._chain = host, identity, chain
+        self._ledger, self._machine, self._step = ledger, machine, step
+        self._promises: dict[bytes, bytes] = {}  # transfer -> its destination's signature
+        self._asking: set[bytes] = set()  # entries on their way to the ledger
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._told: dict[str, tuple[int, str, bytes]] = {}  # agent -> what the machine heard last
+
+    # The beginning
+
+    async def found(self, birth: Birth, consent: bytes) -> bytes:
+        """The agent comes under held custody here, before it is created. Returns its subject. Raises PlatformError."""
+        await self._ledger.submit(Found(birth.owner, agent_digest(birth.agent), 0, self._host, consent, b""))
+        return subject_of(birth.owner, birth.agent)
+
+    # Handoffs
+
+    def unfit(self, source: str, load: Cargo, birth: Birth) -> str | None:
+        """Why an offer does not go with what the ledger says, if so."""
+        subject = subject_of(birth.owner, birth.agent)
+        now = self._ledger.find(subject)
+        if not load.held:
+            if now is not None and now.host:
+                return f"the ledger says that {load.agent} is in held custody on {now.host}, at epoch {now.epoch}"
+            return None
+        if load.subject != subject:
+            return f"{load.agent} stands under another subject on the ledger than its offer says"
+        if now is None or (now.host, now.epoch + 1) != (source, load.epoch):
+            known = "nothing" if now is None else f"epoch {now.epoch} on {now.host or 'no host'}"
+            return f"the ledger does not say here that {load.agent} is on {source} at epoch {load.epoch - 1}: {known}"
+        return None
+
+    def promise(self, source: str, message: Accept) -> Accept:
+        """With this host's signature for the entry: RECEIVED is durable [H3]."""
+        held = self._machine.arriving.get(message.transfer)
+        if held is None:
+            return message
+        load = held.cargo[0]
+        said = Statement(self._chain, MOVE, load.subject, load.epoch, source, self._host, message.transfer)
+        return replace(message, promise=said.sign(self._identity))
+
+    def promised(self, message: Accept) -> None:
+        if message.transfer in self._machine.leaving:
+            self._promises[message.transfer] = message.promise
+
+    def ask(self, transfer: bytes, to: str, load: Cargo) -> None:
+        """This host signs by submitting: PREPARE is durable [H2]."""
+        promise = self._promises.get(transfer)
+        if promise is not None:
+            self._submit(Move(load.subject, load.epoch, to, transfer, b"", promise))
+
+    def withdraw(self, transfer: bytes, load: Cargo) -> None:
+        self._promises.pop(transfer, None)
+        self._submit(Abort(load.subject, load.epoch, b""))
+
+    def dismiss(self, subject: bytes, epoch: int) -> None:
+        self._submit(End(subject, epoch, b""))
+
+    def _submit(self, action: Any) -> None:
+        """What comes of it comes from the chain, here and where the agent goes. The machine asks again."""
+        key = codec.digest("agentplatform/asking", codec.encode(action))
+        if key in self._asking:
+            return
+        self._asking.add(key)
+
+        async def submit() -> None:
+            try:
+                await self._ledger.submit(action)
+            except Misuse as error:  # as a rule it was decided already
+                log.info("the ledger refused a %s: %s", type(action).__name__, error)
+            except PlatformError as error:
+                log.warning("a %s is not on the ledger yet: %s", type(action).__name__, error)
+            finally:
+                self._asking.discard(key)
+            self.follow()
+
+        task = asyncio.ensure_future(submit())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # The chain
+
+    def follow(self) -> None:
+        """Tells the machine what is new. Call it for every block, and at a start before any agent runs."""
+        for agent, subject in list(self._concerned()):
+            now = self._ledger.find(subject)
+            if now is None:
+                continue
+            entry = now.epoch, now.host, now.transfer
+            if self._told.get(agent) != entry:
+                self._told[agent] = entry
+                self._step(Decided(agent, *entry))
+
+    def _concerned(self) -> Iterator[tuple[str, bytes]]:
+        machine = self._machine
+        for known in machine.agents.values():
+            if known.held and (known.here or known.agent in machine.ended or known.agent in machine.leaving_by):
+                yield known.agent, known.subject
+        for held in machine.arriving.values():
+            if held.by_ledger:
+                yield held.cargo[0].agent, held.cargo[0].subject

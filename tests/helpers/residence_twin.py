@@ -1,0 +1,62 @@
+"""The ledger of residences without a chain: all hosts' entries in one place, final at once. And a lease for ever."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ledger.contracts.residence import MOVE, Abort, End, Found, Move, Residence, Statement, subject
+from ledger.errors import Misuse, Unavailable
+from tests.helpers.linked_hosts import CHAIN, identity
+
+
+class Entries:
+    def __init__(self) -> None:
+        self.known: dict[bytes, Residence] = {}
+        self.quorum = True
+        self.late: list[tuple[str, Any]] = []  # submitted without a quorum: any of them may be decided yet
+        self.followers: dict[str, Callable[[], None]] = {}  # host -> its Residences.follow
+
+    def decide(self, caller: str, action: Any) -> None:
+        """As ledger.contracts.residence, for what these tests do."""
+        place = subject(action.owner, action.agent) if isinstance(action, Found) else action.subject
+        now = self.known.get(place)
+        if isinstance(action, Found):
+            self.known[place] = Residence(action.owner, action.epoch, action.host, (), 1)
+            return
+        if now is None or (now.host, now.epoch + 1) != (caller, action.epoch):
+            raise Misuse("this comes too late or too early")
+        to, transfer = "" if isinstance(action, End) else caller, b""
+        if isinstance(action, Move):
+            to, transfer = action.destination, action.transfer
+            said = Statement(CHAIN, MOVE, place, action.epoch, caller, to, transfer)
+            if action.destination_signature != said.sign(identity(to)):
+                raise Misuse(f"{to} did not sign this")
+        self.known[place] = Residence(now.owner, action.epoch, to, (), 1, transfer)
+
+    def follow(self) -> None:
+        for follow in list(self.followers.values()):
+            follow()
+
+
+class LedgerTwin:
+    """Implements agentplatform.custody.residences.Ledger."""
+
+    def __init__(self, host: str, entries: Entries) -> None:
+        self._host, self._entries = host, entries
+
+    def find(self, subject: bytes) -> Residence | None:
+        return self._entries.known.get(subject)
+
+    async def submit(self, action: Found | Move | Abort | End) -> None:
+        if not self._entries.quorum:
+            self._entries.late.append((self._host, action))
+            raise Unavailable("there is no quorum")
+        self._entries.decide(self._host, action)
+        self._entries.follow()
+
+
+class Lease:
+    """Implements agentplatform.custody.keeper.Leases."""
+
+    until: float | None = float("inf")
+
+    def keep(self, observer: Callable[[bool], None]) -> None: ...
