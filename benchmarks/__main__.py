@@ -5,6 +5,7 @@ import sys
 
 BENCHMARKS = {
     "migration": "a small agent to and fro between two daemons, beside its floor",
+    "large-state": "a large agent between two daemons: time beside its floor, memory, pace of mail and ledger",
     "messages": "messages between agents on one host and across two, beside raw Pyro5 calls and a commit",
     "ledger": "transactions a second and time to finality, improved beside the baseline",
     "links": "throughput and round trip of a link between two hosts",
