@@ -47,6 +47,11 @@ class Agenda(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     timers: dict[int, Timer] = msgspec.field(default_factory=dict)
     questions: dict[int, Question] = msgspec.field(default_factory=dict)
 
+    @property
+    def untouched(self) -> bool:
+        """It is as a new one."""
+        return not (self.last or self.questions)
+
     def after(self, now: float, seconds: float, kind: str, body: bytes, every: bool = False) -> int:
         """The number of a new timer. Raises Misuse for what no timer can be."""
         least = MIN_EVERY if every else 0.0

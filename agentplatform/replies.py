@@ -20,6 +20,7 @@ class FutureReply:
         self.receiver, self.kind, self.number = receiver, kind, number
         self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._late = ""
+        self._bell: asyncio.TimerHandle | None = None
 
     def done(self) -> bool:
         """Whether the answer is there, or will not come any more."""
@@ -62,9 +63,18 @@ class FutureReply:
 
     # For the platform
 
+    async def alone(self) -> Any:
+        """As awaiting it, if nobody else does: it ends with who waits."""
+        await self._answer
+        return self.result()
+
     def answered(self, answer: Answer) -> None:
+        self._silence()
         if not self._answer.done():
             self._answer.set_result(answer)
+
+    def expire_in(self, seconds: float) -> None:
+        self._bell = asyncio.get_running_loop().call_later(seconds, self.expired, seconds)
 
     def expired(self, seconds: float) -> None:
         if not self._answer.done():
@@ -72,7 +82,12 @@ class FutureReply:
             self._answer.set_result(Answer(False, b""))
 
     def cancel(self) -> None:
+        self._silence()
         self._answer.cancel()
+
+    def _silence(self) -> None:
+        if self._bell is not None:
+            self._bell.cancel()
 
 
 class ReplySet:

@@ -50,7 +50,7 @@ def parts(agent: Agent) -> list[Part]:
         return False
 
     try:
-        body = _pickle(agent, (agent, getattr(agent, "_agenda", None) or Agenda()), keep)
+        body = _pickle(agent, (agent, _agenda(agent)), keep)
     except Exception as error:
         raise Misuse(_blame(agent, error)) from error
     if len(buffers) >= MAX_PARTS:
@@ -126,12 +126,17 @@ def restore(raw: bytes | memoryview, cls: type[Agent]) -> Agent:
     found = type(agent)
     if (
         not isinstance(agent, Agent)
-        or not isinstance(agenda, Agenda)
+        or not isinstance(agenda, Agenda | None)
         or (found.__module__, found.__qualname__) != (cls.__module__, cls.__qualname__)
     ):
         raise Misuse(f"the state holds a {found.__qualname__}, not the {cls.__qualname__} of the birth certificate")
-    agent._agenda = agenda
+    agent._agenda = agenda or Agenda()
     return agent
+
+
+def _agenda(agent: Agent) -> Agenda | None:
+    agenda: Agenda | None = getattr(agent, "_agenda", None)
+    return None if agenda is None or agenda.untouched else agenda
 
 
 def _pickle(agent: Agent, value: Any, keep: Any) -> bytes:

@@ -115,10 +115,9 @@ class Checkpoints:
         """None: it was handled, and is answered later."""
         if self._policy == "message" or answer is None:
             self._answers.append((ticket, answer))
-            self._soon()
         else:
             self._upcalls.answered(self._agent, ticket, answer)
-            self._acted()
+        self._acted()
 
     def late(self, later: Later, answer: Answer) -> None:
         self._late.append((later, answer))
@@ -153,10 +152,12 @@ class Checkpoints:
     def _let_letters_out(self, loose: bool = False) -> None:
         """They must not wait for the state, or there will be none: each is kept by itself. But a question whose number
         the state does not know would have an answer that nobody waits for: if the state is to come, it goes with it."""
-        letters = [each for each in self._letters if not (loose and each.then)]
-        self._letters = [each for each in self._letters if loose and each.then]
+        letters, self._letters = self._letters, []
         for letter in letters:
-            self._upcalls.sent(self._agent, replace(letter, loose=loose))
+            if loose and letter.then:
+                self._letters.append(letter)
+            else:
+                self._upcalls.sent(self._agent, replace(letter, loose=loose))
 
     # At a message boundary
 
@@ -188,8 +189,7 @@ class Checkpoints:
 
     def _soon(self) -> None:
         """At the next boundary; without the state, if the class has chosen looser checkpoints."""
-        if self._policy != "message":
-            self._acted()
+        self._acted()
         self._wake()
 
     def _acted(self) -> None:

@@ -104,9 +104,9 @@ class AgentPlace:
     async def call(self, receiver: str, kind: str, body: Any, seconds: float) -> Any:
         reply = self._open(receiver, kind, body, seconds)
         try:
-            return await reply
+            return await reply.alone()
         finally:
-            self._calls.pop(reply.number, None)
+            self._calls.pop(reply.number).cancel()
 
     def future(self, receiver: str, kind: str, body: Any, seconds: float) -> FutureReply:
         reply = self._open(receiver, kind, body, seconds)
@@ -173,8 +173,7 @@ class AgentPlace:
         _check_seconds(seconds)
         number = next(self._numbers)
         reply = self._calls[number] = FutureReply(receiver, kind, number)
-        bell = asyncio.get_running_loop().call_later(seconds, reply.expired, seconds)
-        reply.add_done_callback(lambda reply: bell.cancel())
+        reply.expire_in(seconds)
         try:
             self._post(receiver, kind, body, number, seconds)
         except Misuse:
