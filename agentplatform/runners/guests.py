@@ -207,7 +207,8 @@ class Guests:
     # Upcalls
 
     def wants_to_go(self, agent: str, destination: str, state: Stowed) -> None:
-        self._land(agent, destination, state)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._land, agent, destination, state)  # not while its life here is still under way
 
     def books(self, agent: str, ticket: Ticket) -> None:
         self._booked = asyncio.ensure_future(self._travel(agent, ticket))

@@ -1,0 +1,169 @@
+"""An agent that follows an itinerary.
+
+Each step is a message from the agent to itself, by a timer that is part of its state: what `on_stop` changed, what it
+sent, and how far the itinerary is are kept as one. After a crash the agent goes on where it was; a stop counts once.
+"""
+
+import inspect
+import traceback
+from typing import Any
+
+from agentplatform.agent import Agent
+from agentplatform.correspondence import Message
+from agentplatform.handlers import handles
+from agentplatform.itineraries import meeting
+from agentplatform.itineraries.meeting import Gather, Late, Meeting, Present
+from agentplatform.itineraries.route import Done, Failed, Go, Over, Ready, Route, Wait, Where, Work, host_of
+from agentplatform.messages import Arrival
+from ledger.errors import Misuse, PlatformError
+
+STEP = "itinerary: step"
+PRESENT = "itinerary: present"
+
+
+class Traveller(Agent):
+    """Override `on_stop`, and `on_end` where you need it.
+
+    A subclass that overrides `on_arrival`, `on_dispatching`, `on_move_failed`, `on_activation`, `on_clone` or
+    `handle_message` calls that of this class too. Others may dispatch the agent meanwhile: from there it goes on to
+    where it wanted to be. A clone follows nothing.
+    """
+
+    itinerary: Route | None = None
+    """What it follows, or followed last: `visits` has what became of each stop. A value; keep what you like of it."""
+
+    _following = False
+    _turn: int | None = None  # the timer of the next step
+    _bound = ""  # where the last attempt to move went
+
+    def follow(self, itinerary: Route) -> None:
+        """From now on the agent goes this way; the one before is forgotten. From any hook or handler."""
+        if not isinstance(itinerary, Route):
+            raise Misuse(
+                f"a traveller follows an itinerary, such as Sequence(('east', 'south')), not {itinerary!r:.60}"
+            )
+        self._leave_meeting()
+        self.itinerary, self._following = itinerary, True
+        self._wake(0.0)
+
+    def on_stop(self) -> Any:
+        """The agent is where its itinerary wants it. What this returns is the value of the visit; an exception is its
+        error, and the agent goes on. It may be `async`; messages wait until it has returned."""
+
+    def on_end(self) -> Any:
+        """The itinerary is over: look at `self.itinerary.visits`, or follow another."""
+
+    # Steps
+
+    @handles(STEP)
+    async def _take_step(self, message: Message) -> None:
+        if message.sender != self.id:
+            raise Misuse(f"only {self.name} itself takes the next step of its itinerary")
+        action = self._feed(Late(self.host) if message.body == "late" else Ready(self.host))
+        if isinstance(action, Work):
+            action = await self._work(action)
+        if isinstance(action, Go):
+            await self._go(action.where)
+        elif isinstance(action, Gather):
+            self._gather(action)
+        elif isinstance(action, Over):
+            self._leave_meeting()
+            self._following = False
+            await _awaited(self.on_end())
+        elif action is not None:
+            self._do_soon(action)
+
+    async def _work(self, work: Work) -> meeting.Action | None:
+        """What is next after it; None when the work itself has given the agent another itinerary."""
+        itinerary, value, error, enough = self.itinerary, None, "", False
+        try:
+            value = await _awaited(self._method(work.task)())
+            enough = bool(work.until and await _awaited(self._method(work.until)()))
+        except Exception as failure:
+            traceback.print_exc()
+            error = str(failure) if isinstance(failure, PlatformError) else f"{type(failure).__name__}: {failure}"
+        if self.itinerary is not itinerary:
+            return None
+        return self._feed(Done(self.host, value, error, enough))
+
+    def _method(self, name: str) -> Any:
+        method = getattr(self, name, None)
+        if name.startswith("_") or not callable(method):
+            raise Misuse(f"{type(self).__name__} has no method {name!r} for its itinerary")
+        return method
+
+    async def _go(self, where: Where) -> None:
+        self._bound = ""
+        try:
+            self.dispatch(where)
+        except Misuse as refusal:
+            await _awaited(self.on_move_failed(str(refusal)))
+
+    def _feed(self, event: meeting.Event) -> meeting.Action | None:
+        if not self._following or self.itinerary is None:
+            return None
+        self.itinerary, action = self.itinerary.step(event)  # type: ignore[arg-type]
+        return action
+
+    def _do_soon(self, action: meeting.Action | None) -> None:
+        self._wake(action.seconds if isinstance(action, Wait) else 0.0)
+
+    def _wake(self, seconds: float, how: str = "") -> None:
+        """There is one next step: what was to be it is not any more."""
+        if self._turn is not None:
+            self.cancel(self._turn)
+        self._turn = self.after(seconds, STEP, how)
+
+    # Moves
+
+    def on_arrival(self, arrival: Arrival) -> Any:
+        if self._following:
+            self._wake(0.0)
+
+    def on_dispatching(self, destination: str) -> Any:
+        self._bound = destination
+
+    def on_move_failed(self, reason: str) -> Any:
+        if not self._following or self.itinerary is None:
+            return
+        if not self.itinerary.over and self._bound in ("", self.itinerary.stop().host):  # not where others sent it
+            self._do_soon(self._feed(Failed(self.host, reason)))
+        else:
+            self._wake(0.0)
+
+    def on_activation(self) -> Any:
+        if self._following and self.itinerary is not None and self.itinerary.stop().host != self.host:
+            self._wake(0.0)  # its wish to go was forgotten; where it has a stop, a timer is set
+
+    def on_clone(self) -> Any:
+        self._following = False  # the way is the original's
+
+    # Meetings
+
+    def _gather(self, gather: Gather) -> None:
+        self.subscribe(gather.topic)
+        self._feed(Present(self.host, self.id))
+        self.multicast(gather.topic, PRESENT, {"topic": gather.topic, "asks": True})
+        self._wake(gather.seconds, "late")
+
+    @handles(PRESENT)
+    def _hear_of(self, topic: str, asks: bool, message: Message) -> None:
+        where = self.itinerary
+        if (
+            not self._following
+            or not isinstance(where, Meeting)
+            or (where.topic, host_of(where.host)) != (topic, self.host)
+        ):
+            return
+        if asks:
+            self.send(message.sender, PRESENT, {"topic": topic, "asks": False})
+        if isinstance(self._feed(Present(self.host, message.sender)), Work):
+            self._wake(0.0)
+
+    def _leave_meeting(self) -> None:
+        if self._following and isinstance(self.itinerary, Meeting):
+            self.unsubscribe(self.itinerary.topic)
+
+
+async def _awaited(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
