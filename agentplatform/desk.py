@@ -11,6 +11,7 @@ import msgspec
 
 from agentplatform import rotation
 from agentplatform.commands import read_command
+from agentplatform.custody.waits import waits
 from agentplatform.environment import Environment
 from agentplatform.mail import check
 from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
@@ -79,6 +80,7 @@ class FrontDesk:
             "links": {"up": sorted(up), "down": sorted(here.replica.registry().keys() - up - {here.host})},
             "agents": len(here.carrier.residents.known),
             "deactivated": len(here.carrier.dormitory.asleep),
+            "blocked": self._blocked(),
             "in_doubt": [
                 {
                     "transfer": transfer.hex(),
@@ -94,6 +96,11 @@ class FrontDesk:
                 for transfer, open_ in transfers.items()
             ],
         }
+
+    def _blocked(self) -> list[dict[str, Any]]:
+        here = self._here
+        found = waits(here.carrier.machine, here.keeper.frozen)
+        return [{"host": here.host} | msgspec.to_builtins(wait) for wait in found]
 
     async def hosts(self) -> list[dict[str, Any]]:
         """Every host that the ledger names, with what is known of it."""
@@ -219,6 +226,11 @@ class FrontDesk:
             msgspec.to_builtins(explanation) | {"rows": explanation.rows()}
             for explanation in await self._here.eds.why(found)
         ]
+
+    async def blocked(self, agent: str) -> list[dict[str, Any]]:
+        """What this host waits for on behalf of an agent, and whom."""
+        found = self._here.whereabouts.resolve(agent)
+        return [row for row in self._blocked() if found in row["agents"]]
 
     async def hops(self, agent: str | None = None) -> list[dict[str, Any]]:
         found = None if agent is None else self._here.whereabouts.resolve(agent)
@@ -374,6 +386,7 @@ VERBS: dict[str, Callable[..., Awaitable[Any]]] = {
         FrontDesk.group,
         FrontDesk.event,
         FrontDesk.why,
+        FrontDesk.blocked,
         FrontDesk.hops,
         FrontDesk.trust,
         FrontDesk.ledger,

@@ -117,11 +117,13 @@ def hosts(args: Namespace) -> list[Plain]:
 
 
 def why(args: Namespace) -> list[Plain]:
-    """The decision stands on the host that took it, so all are asked. Newest first."""
+    """What it waits for now; then what was decided about it. The decision stands on the host that took it, so all are
+    asked. Newest first."""
     asked = which_hosts(args)
     agent = asked[0].agent(args.agent).id
     found = {each["decision"]: each for host in asked for each in host.call("why", agent=agent)}
-    return sorted(found.values(), key=lambda each: float(each["at"]), reverse=True)[: args.last]
+    blocked = [row for host in asked for row in host.call("blocked", agent=agent)]
+    return blocked + sorted(found.values(), key=lambda each: float(each["at"]), reverse=True)[: args.last]
 
 
 def logs(args: Namespace) -> Plain:

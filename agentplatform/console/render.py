@@ -48,9 +48,8 @@ def status(console: Console, rows: list[Row]) -> None:
     columns = ("host", "organisation", "process", "up for", "height", "links", "agents", "jail", "members")
     console.print(table("Hosts of this machine", columns, map(_status_row, rows)))
     for row in rows:
-        for doubt in row.get("in_doubt", ()):
-            who, role = ", ".join(doubt["agents"]), f"{row['host']} is the {doubt['role']}"
-            say(console, f"in doubt: {who}: {role}, {doubt['phase']}; it waits for {doubt['waits_for']}")
+        for wait in row.get("blocked", ()):
+            _blocked(console, wait)
 
 
 def _status_row(row: Row) -> Iterable[object]:
@@ -128,7 +127,14 @@ def why(console: Console, rows: list[Row]) -> None:
     if not rows:
         say(console, "nothing was decided about it on the hosts that were asked")
     for row in rows:
-        decision(console, msgspec.convert(row, Explanation))
+        if "waits_for" in row:
+            _blocked(console, row)
+        else:
+            decision(console, msgspec.convert(row, Explanation))
+
+
+def _blocked(console: Console, row: Row) -> None:
+    say(console, f"{', '.join(row['agents'])} on {row['host']} waits for {row['waits_for']}: {row['why']}")
 
 
 def decision(console: Console, explained: Explanation, only: str | None = None) -> None:

@@ -40,6 +40,7 @@ STATUS = {
     "links": {"up": [], "down": ["south"]},
     "agents": 1,
     "in_doubt": [{"transfer": "00", "agents": [AGENT], "role": "source", "phase": "committed", "waits_for": "south"}],
+    "blocked": [{"host": "north", "agents": [AGENT], "waits_for": "south", "why": "it has not said yet"}],
 }
 HOSTS = [
     {
@@ -235,7 +236,7 @@ def test_json_is_one_document_on_stdout(
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["status"], ["north", "does not run", "down: south", "in doubt: counter-0123456789abcdef", "waits for south"]),
+        (["status"], ["north", "does not run", "down: south", "counter-0123456789abcdef", "waits for south"]),
         (["hosts"], ["50%", "1.0 GiB", "not trusted", "[reason]"]),
         (["agents"], [AGENT, "running"]),
         (["create", "counter"], [f"{AGENT} lives on north"]),

@@ -1,0 +1,72 @@
+"""What is blocked in custody is said with the one that it waits for."""
+
+import pytest
+
+from agentplatform.custody.events import Decided, Depart, Disposed, Durable, Examined, GiveUp, Message
+from agentplatform.custody.held import Held
+from agentplatform.custody.messages import Accept, Cargo, Offer
+from agentplatform.custody.records import Commit, Prepare, Received
+from agentplatform.custody.waits import LEDGER, waits
+from tests.unit.test_handoff_held import CARGO, MOVED, T1, asked, newborn, offered, received
+
+
+def said(machine: Held, frozen: bool = False) -> list[tuple[tuple[str, ...], str]]:
+    return [(wait.agents, wait.waits_for) for wait in waits(machine, frozen)]
+
+
+def committed() -> Held:
+    source = asked()
+    source.step(MOVED)
+    source.step(Durable(Commit(T1, CARGO)))
+    return source
+
+
+def withdrawing() -> Held:
+    source = asked()
+    source.step(GiveUp(T1, "late"))
+    return source
+
+
+@pytest.mark.parametrize(
+    ("machine", "whom"),
+    [
+        (offered(), "B"),
+        (asked(), LEDGER),
+        (withdrawing(), LEDGER),
+        (committed(), "B"),
+        (received(), LEDGER),
+    ],
+)
+def test_held_custody(machine: Held, whom: str) -> None:
+    assert said(machine) == [(("x",), whom)]
+
+
+def test_a_copy_in_local_custody_waits_for_its_source() -> None:
+    destination, cargo = Held("B"), (Cargo("x", 1),)
+    destination.step(Message("A", Offer(T1, cargo, ())))
+    assert said(destination) == []  # it may refuse still
+    destination.step(Examined(T1, None))
+    destination.step(Durable(Received(T1, "A", cargo)))
+    assert said(destination) == [(("x",), "A")]
+
+
+def test_without_a_lease_held_residents_stand_still() -> None:
+    assert said(newborn()) == [] and said(newborn(), frozen=True) == [(("x",), LEDGER)]
+    assert said(Held("B"), frozen=True) == []
+
+
+def test_an_end_that_the_ledger_does_not_know() -> None:
+    source = newborn()
+    source.step(Disposed("x"))
+    assert said(source) == [(("x",), LEDGER)]
+    source.step(Decided("x", 1, "", b""))
+    assert said(source) == []
+
+
+def test_what_is_settled_waits_for_nobody() -> None:
+    source = newborn()
+    source.step(Depart(T1, "B", source.cargo(["x"])))
+    source.step(Durable(Prepare(T1, "B", CARGO)))
+    source.step(Message("B", Accept(T1, True)))
+    source.step(Decided("x", 1, "A", b""))
+    assert said(source) == []
