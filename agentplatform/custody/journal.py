@@ -186,7 +186,7 @@ class Journal:
 
     def drop_loose(self, agent: str) -> None:
         """None of its letters is loose any more. Written with what is written next."""
-        self._lazy.append(("DELETE FROM loose WHERE agent = ?", (agent,)))
+        self._lazy.append(kept.bound(agent))
 
     def drop_letters(self, agent: str, receiver: str, upto: int) -> None:
         """All letters to `receiver` up to this number were replied to. Written with what is written next."""

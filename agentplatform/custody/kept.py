@@ -4,6 +4,9 @@ A checkpoint is one transaction of these: a state, what the agent had read by th
 the agent's next parcel is written, which is newer. The statements run in the journal's database.
 """
 
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
 from agentplatform.mail import Change, Letter, Loose, Luggage, Reply, Seen, Standing
 from agentplatform.messages import Answer, Captured
 from agentplatform.runners.place import DIGEST_BYTES, MAX_STATE_BYTES
@@ -35,6 +38,28 @@ TABLES = (
 )
 
 
+class Rows(NamedTuple):
+    """All that is kept of one agent, as of one moment."""
+
+    head: bytes | None  # of the state, if there is one
+    digests: tuple[bytes, ...]  # of its pieces
+    pieces: dict[bytes, bytes]
+    seen: tuple[Seen, ...]
+    sent: tuple[tuple[str, int, Letter | None], ...]
+    loose: tuple[tuple[Loose, Answer | None], ...]
+    standing: Standing | None
+
+
+_ROWS = """
+SELECT 'state', '', 0, 0, head, pieces FROM states WHERE agent = ?1
+UNION ALL SELECT 'piece', '', 0, 0, digest, body FROM pieces WHERE agent = ?1
+UNION ALL SELECT 'seen', sender, sequence, epoch, reply, NULL FROM inbox WHERE agent = ?1
+UNION ALL SELECT 'sent', receiver, sequence, 0, letter, NULL FROM outbox WHERE agent = ?1
+UNION ALL SELECT 'loose', '', position, 0, body, answer FROM loose WHERE agent = ?1
+UNION ALL SELECT 'standing', '', 0, 0, body, NULL FROM standings WHERE agent = ?1
+ORDER BY 1, 2, 3"""
+
+
 class Kept:
     """Writes by giving statements; knows which pieces of whose state are there, or on their way to the disk."""
 
@@ -49,10 +74,7 @@ class Kept:
             statements.append(
                 ("DELETE FROM inbox WHERE agent = ? AND sender = ? AND sequence <= ?", (agent, sender, upto))
             )
-        for seen in change.seen:
-            reply = None if seen.reply is None else codec.encode(seen.reply)
-            row = (agent, seen.sender, seen.sequence, seen.epoch, reply)
-            statements.append(("INSERT OR REPLACE INTO inbox VALUES (?, ?, ?, ?, ?)", row))
+        statements += [_seen(agent, each) for each in change.seen]
         statements += [letter(each) for each in change.letters] + [loose(each) for each in change.loose]
         return statements + [
             ("DELETE FROM loose WHERE agent = ? AND receiver = ? AND sequence = ?", (agent, *key))
@@ -74,6 +96,43 @@ class Kept:
             *(("DELETE FROM pieces WHERE agent = ? AND digest = ?", (agent, digest)) for digest in gone),
             ("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", row),
         ]
+
+    def adopt(self, agent: str, rows: Rows) -> list[Statement]:
+        """These, in the place of all that is kept of the agent. Its pieces may be there already."""
+        pieces = self.add_pieces(agent, tuple(rows.pieces.items()))
+        known = self._pieces.get(agent, {})
+        statements = [each for each in self.forget(agent) if "pieces" not in each[0]]
+        self._pieces[agent] = known
+        if rows.head is None:
+            del self._pieces[agent]
+            pieces = [("DELETE FROM pieces WHERE agent = ?", (agent,))]
+        else:
+            pieces += self._state(agent, Captured(rows.head, rows.digests, ()))
+        statements += pieces
+        for seen in rows.seen:
+            statements.append(_seen(agent, seen))
+        for receiver, sequence, each in rows.sent:
+            row = (agent, receiver, sequence, None if each is None else codec.encode(each))
+            statements.append(("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?)", row))
+        for one, answer in rows.loose:
+            statements.append(loose(one))
+            if answer is not None:
+                statements.append(answered(agent, one.letter.receiver, one.letter.sequence, answer))
+        return statements if rows.standing is None else [*statements, standing(agent, rows.standing)]
+
+    def add_pieces(self, agent: str, pieces: Sequence[tuple[bytes, bytes]]) -> list[Statement]:
+        """Those of a state that follows. What no state refers to goes with the next one."""
+        self._pieces.setdefault(agent, {}).update((digest, len(body)) for digest, body in pieces)
+        return [("INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)", (agent, *piece)) for piece in pieces]
+
+    def lacks(self, agent: str, digests: Iterable[bytes]) -> bool:
+        """Whether one of these pieces is not here."""
+        known = self._pieces.get(agent, {})
+        return any(digest not in known for digest in digests)
+
+    def state_bytes(self, agent: str) -> int:
+        """Of the pieces that are here."""
+        return sum(self._pieces.get(agent, {}).values())
 
     def forget_state(self, agent: str) -> list[Statement]:
         """There is a newer one in a parcel, or none any more."""
@@ -114,6 +173,33 @@ class Kept:
         order = (digests[at : at + DIGEST_BYTES] for at in range(0, len(digests), DIGEST_BYTES))
         return b"".join((head, *(pieces[digest] for digest in order)))
 
+    async def rows(self, agent: str) -> Rows:
+        """All of them. Asked for in the step in which this is called: what is written later is not among them."""
+        head, digests, pieces, mine = None, b"", {}, None
+        seen, sent, loose = [], [], []
+        for kind, name, number, epoch, body, more in await self._database.read(_ROWS, (agent,)):
+            match kind:
+                case "state":
+                    head, digests = bytes(body), bytes(more)
+                case "piece":
+                    pieces[bytes(body)] = bytes(more)
+                case "seen":
+                    seen.append(Seen(name, number, epoch, None if body is None else codec.decode(body, Reply, _OWN)))
+                case "sent":
+                    sent.append((name, number, None if body is None else codec.decode(body, Letter, _OWN)))
+                case "loose":
+                    answer = None if more is None else codec.decode(more, Answer, _OWN)
+                    loose.append((codec.decode(body, Loose, _OWN), answer))
+                case _:
+                    mine = codec.decode(body, Standing, _OWN)
+        order = tuple(digests[at : at + DIGEST_BYTES] for at in range(0, len(digests), DIGEST_BYTES))
+        return Rows(head, order, pieces, tuple(seen), tuple(sent), tuple(loose), mine)
+
+    async def know_pieces(self) -> None:
+        """Of all agents, after a start."""
+        for agent, digest, size in await self._database.read("SELECT agent, digest, length(body) FROM pieces"):
+            self._pieces.setdefault(agent, {})[bytes(digest)] = size
+
     async def recall(self, agent: str, luggage: Luggage) -> None:
         """What it read, sent and joined since its luggage was written, into that: a number is never used twice."""
         for sender, sequence, epoch, reply in await self._database.read(
@@ -141,10 +227,15 @@ class Kept:
         )
         return [(receiver, sequence, letter) for receiver, sequence, letter in rows]
 
-
     async def ends(self) -> dict[str, int]:
         """Agents that ended here, and when: milliseconds since 1970."""
         return dict(await self._database.read("SELECT agent, at FROM ends"))
+
+
+def _seen(agent: str, each: Seen) -> Statement:
+    reply = None if each.reply is None else codec.encode(each.reply)
+    row = (agent, each.sender, each.sequence, each.epoch, reply)
+    return ("INSERT OR REPLACE INTO inbox VALUES (?, ?, ?, ?, ?)", row)
 
 
 def standing(agent: str, each: Standing) -> Statement:
@@ -153,6 +244,11 @@ def standing(agent: str, each: Standing) -> Statement:
 
 def end(agent: str, at: int) -> Statement:
     return ("INSERT OR IGNORE INTO ends VALUES (?, ?)", (agent, at))
+
+
+def bound(agent: str) -> Statement:
+    """No letter of it is loose any more."""
+    return ("DELETE FROM loose WHERE agent = ?", (agent,))
 
 
 def letter(each: Letter) -> Statement:
