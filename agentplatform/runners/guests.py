@@ -46,6 +46,7 @@ class Guests:
         self.printed_lines: list[tuple[str, str, str]] = []
         self._host, self._refuse, self._offers = host, refuse, offers
         self._guests: dict[str, Guest] = {}
+        self._passed = 0.0  # seconds, by `pass_time`
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Answer] | tuple[str, int] | None] = {}  # who waits for a ticket
 
@@ -128,6 +129,7 @@ class Guests:
 
     def pass_time(self, seconds: float) -> None:
         """Timers, the deadlines of questions and deactivated agents believe that so much time has passed."""
+        self._passed += seconds
         for agent, guest in list(self._guests.items()):
             if not guest.asleep:
                 guest.resident.pass_time(seconds)
@@ -142,7 +144,9 @@ class Guests:
         return self._guests[agent]
 
     def _resident(self, agent: str, name: str) -> Resident:
-        return Resident(agent, name, self, lambda agent: None, PATIENCE)
+        resident = Resident(agent, name, self, lambda agent: None, PATIENCE)
+        resident.pass_time(self._passed)
+        return resident
 
     def _land(self, agent: str, destination: str, state: Stowed, quietly: bool = False) -> None:
         guest = self._guests[agent]

@@ -1,6 +1,5 @@
 """What an agent may ask of where it lives: the other side of `self.send`, `self.call`, `self.dispatch`."""
 
-import asyncio
 import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager

@@ -375,6 +375,30 @@ def test_a_timer_rings_once_at_its_time_also_after_a_hop(inline: Inline) -> None
     assert len(sleeper.call("rang")) == 1
 
 
+def test_a_timer_and_an_answer_wake_an_agent_that_is_deactivated(inline: Inline) -> None:
+    sleeper, sums, asker = inline.create(Sleeper), inline.create(Sums), inline.create(Asker)
+    sleeper.call("after", {"seconds": 60, "body": "up"})
+    asker.call("ask", {"to": "sums", "kind": "hold", "timeout": 600.0})
+    inline.settle()
+    for each in (sleeper, asker):
+        each.deactivate()
+    inline.advance(59)
+    assert sleeper.asleep and asker.asleep
+    inline.advance(2)
+    assert not sleeper.asleep and sleeper.call("rang") == [["up", "here"]]
+    sums.call("let go", "good morning")
+    inline.settle()
+    assert not asker.asleep and asker.call("notes") == [["hold", "good morning", "here"]]
+
+
+def test_a_clone_has_neither_the_timers_nor_the_questions(inline: Inline) -> None:
+    sleeper = inline.create(Sleeper)
+    sleeper.call("after", {"seconds": 60, "body": "mine"})
+    clone = sleeper.clone()
+    inline.advance(61)
+    assert (sleeper.call("rang"), clone.call("rang")) == ([["mine", "here"]], [])
+
+
 def test_every_skips_what_it_missed_until_it_is_cancelled(inline: Inline) -> None:
     sleeper = inline.create(Sleeper)
     timer = sleeper.call("every", 10.0)
