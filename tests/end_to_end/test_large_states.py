@@ -16,7 +16,7 @@ from agentplatform.messages import Arrival
 from agentplatform.parcel.freight import Freight, Spooled
 from agentplatform.runners.process import wire
 from ledger.errors import Misuse
-from tests.helpers.two_runners import Station
+from tests.helpers.two_runners import THERE, Station
 
 LARGE = 3 << 20
 
@@ -66,7 +66,7 @@ async def test_a_large_state_goes_past_the_daemon_in_a_file() -> None:
     async with Station("here") as here, Station("there") as there:
         birth, code = await here.create(Archive, LARGE)
         await here.call(birth.agent, "mark", LARGE - 1)
-        state = await here.runner.capture(birth.agent, "there")
+        state = await here.runner.capture(birth.agent, THERE)
         assert isinstance(state, Spooled) and state.freight.count == 4
         await here.spool.verify(state.file, state.freight)
         here.runner.discard(birth.agent)
@@ -91,7 +91,7 @@ async def test_a_state_that_has_no_room_on_the_disk_stays(monkeypatch: pytest.Mo
         birth, _ = await here.create(Archive, LARGE)
         monkeypatch.setattr(here.spool, "_min_free", 1 << 60)
         with pytest.raises(Misuse, match=r"could not leave for there: .* has no room on the disk"):
-            await here.runner.capture(birth.agent, "there")
+            await here.runner.capture(birth.agent, THERE)
         assert await here.call(birth.agent, "look") == [7 * LARGE, 7]
         await here.call(birth.agent, "go", "there")
         assert await here.call(birth.agent, "look") == [7 * LARGE, 7]
