@@ -102,6 +102,7 @@ SAYS: dict[str, Any] = {
     "tell": None,
     "order": lambda command, **_: OUTCOMES[read_command(command).verb],
     "why": lambda agent: [EXPLANATION],
+    "blocked": lambda agent: [],
     "logs": lambda agent, lines: {"lines": ["2026-01-02 00:00:00 out  hello [b]"]},
     "trust": TRUST,
     "vote_revoke": lambda organisation, reason: {"height": 9, "status": "revoked"},
