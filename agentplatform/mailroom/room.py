@@ -178,8 +178,10 @@ class Mailroom:
         if any(answer is not None for _, answer in checkpoint.answers):
             self._transacting.add(agent)
         sender, letters, loose = self._senders[agent], [], []
-        self._subscribe(agent, box.luggage, checkpoint.topics)
-        sender.heard(checkpoint.heard)
+        if checkpoint.topics:
+            self._subscribe(agent, box.luggage, checkpoint.topics)
+        if checkpoint.heard:
+            sender.heard(checkpoint.heard)
         for outgoing in checkpoint.letters:
             for letter in self._letters(agent, outgoing):
                 letters.append(letter)
