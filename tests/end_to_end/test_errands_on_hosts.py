@@ -73,6 +73,12 @@ def test_errands_survive_moves_and_kills(hosts: Local) -> None:
     assert said[:2] == [["rang", "bell"], ["answered", "yes"]]
     assert all(each == ["rang", "rain"] for each in said[2:])
 
+    herald.call("set", {"seconds": 0.5, "name": "alarm"})
+    herald.deactivate()  # nobody writes to it any more
+    restart(hosts, SOUTH)
+    until("the alarm", lambda: "rang alarm" in "\n".join(hosts.host(SOUTH).call("logs", agent=herald.id)["lines"]))
+    assert patiently(lambda: hosts.host(SOUTH).agent(herald.id).call("notes")) == [SOUTH, [["rang", "alarm"]]]
+
 
 def _later(act: Any) -> Any:
     """Runs `act` beside the test; returns what waits for its result."""

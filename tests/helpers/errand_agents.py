@@ -21,6 +21,7 @@ class Errand(Agent):
 
     @handles("ring")
     def ring(self, name: str) -> None:
+        print(f"rang {name}")
         self.note(["rang", name])
 
     @handles("ask")
