@@ -110,6 +110,8 @@ class Lives:
     async def obey(self, agent: str, order: Command) -> Hop | str | None:
         """Performs an order of its owner. Returns the hop (None: it is there), or the id of the clone."""
         dormitory = self._carrier.dormitory
+        if agent not in self._carrier.residents.known and order.verb not in ("activate", "dispose"):
+            raise Misuse(f"{agent} is stranded on {self._host}; have it opened again first: agentplatform activate")
         match order.verb:
             case "dispatch":
                 return await self._send(agent, order.ticket, "owner", "its owner's wish")

@@ -135,8 +135,6 @@ class Carrier:
 
     async def _clone(self, agent: str) -> str:
         self.machine.free(agent)
-        if agent not in self.residents.known:
-            raise Misuse(f"{agent} is stranded on {self.host}: activate it first")
         certificate = self.residents.known[agent].certificate
         certificate = certify_clone(
             certificate, agent, os.urandom(TRANSFER_BYTES), self._chain, self.host, self._identity

@@ -82,7 +82,8 @@ def open_birth(raw: bytes, sender: str) -> Birth:
 
 class Descent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The birth certificate of a clone, which the host signs that made it. It says nothing of owner, code and class:
-    these are those of the owner's certificate, so no host can claim others."""
+    these are those of the owner's certificate, so no host can claim others. Its custody is local: held custody begins
+    with its owner's consent, on the ledger."""
 
     chain: bytes
     origin: bytes  # the certificate that the owner signed, of the first of the line: encoded Signed
@@ -120,7 +121,7 @@ def open_certificate(raw: bytes, sender: str, chain: bytes | None = None, was_ke
     if len(descent.salt) != TRANSFER_BYTES or descent.salt == origin.salt:
         raise PeerFault(sender, f"sent a clone of {descent.parent} with no salt of its own")
     agent = agent_id(origin.name, origin.owner, descent.salt)
-    return msgspec.structs.replace(origin, agent=agent, salt=descent.salt)
+    return msgspec.structs.replace(origin, agent=agent, salt=descent.salt, custody="local")
 
 
 def signed_for(signed: Signed, domain: str) -> bool:
