@@ -12,7 +12,7 @@ import msgspec
 from agentplatform.custody import events
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.messages import Cargo, HandoffMessage, Inquire, Notice, Offer
-from agentplatform.custody.pieces import Fetch
+from agentplatform.custody.pieces import SLOWEST, Fetch
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.supply import Supply
 from agentplatform.custody.surroundings import Hop, Surroundings
@@ -39,7 +39,6 @@ from ledger.links.base import MAX_MESSAGE_BYTES
 log = logging.getLogger(__name__)
 PYTHON = ".".join(platform.python_version_tuple()[:2])
 MAX_MAIL_BYTES = MAX_MESSAGE_BYTES // 2  # of a notice
-SLOWEST = 1 << 20  # bytes of a large state a second; a destination that takes it more slowly does not get it
 _ENVELOPE_BYTES = 64 * 1024  # what an offer has beside its parcels is far less
 
 

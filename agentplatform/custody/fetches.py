@@ -1,11 +1,12 @@
 """The destination's side of a large state on its way: asks for its pieces, verifies them, writes them to the spool."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from agentplatform.custody.pieces import WINDOW, Fetch, Piece
+from agentplatform.custody.pieces import SLOWEST, WINDOW, Fetch, Piece
 from agentplatform.parcel.freight import PIECE_BYTES, Freight, Spooled
 from agentplatform.parcel.spool import Spool
 from ledger import codec
@@ -21,6 +22,7 @@ class _Haul(msgspec.Struct, eq=False):
     freight: Freight
     arrived: "asyncio.Future[None]"
     heard: float  # when a piece came last, by the loop's clock
+    latest: float = math.inf  # by then all of it must be here
     file: str = ""
     next: int = 0  # the first piece that was not asked for yet
     asked: set[int] = msgspec.field(default_factory=set)  # and not there yet
@@ -50,6 +52,7 @@ class Fetches:
                 if not haul.arrived.done():
                     haul.file = await self._spool.create(freight.size)
                 haul.heard = loop.time()
+                haul.latest = haul.heard + self._patience + freight.size / SLOWEST
                 self._ask_more((transfer, agent), haul)
                 await haul.arrived
         except BaseException:
@@ -97,6 +100,8 @@ class Fetches:
         for key, haul in list(self._hauls.items()):
             if haul.asked and not haul.storing and now - haul.heard > self._patience:
                 _fail(haul, Unavailable(f"{haul.source} sent nothing of {key[1]} for {self._patience:g} s"))
+            elif haul.asked and now > haul.latest:
+                _fail(haul, Unavailable(f"{haul.source} sent {key[1]} more slowly than {SLOWEST} bytes a second"))
             elif haul.unsaid:
                 self._ask(key, haul, haul.asked - haul.storing)
             else:

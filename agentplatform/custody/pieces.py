@@ -6,6 +6,7 @@ Nothing here is remembered: what is lost with a link is asked for again.
 
 import msgspec
 
+SLOWEST = 1 << 20  # bytes a second; what comes more slowly does not come at all
 WINDOW = 8  # pieces that are asked for and not there yet, of one source: what either daemon has in memory of them
 
 

@@ -21,6 +21,7 @@ from agentplatform.custody.messages import (
     Refuse,
 )
 from agentplatform.mail import Letter, Luggage
+from agentplatform.parcel.freight import PIECE_BYTES, Freight
 from agentplatform.parcel.manifest import (
     Manifest,
     Parcel,
@@ -140,6 +141,17 @@ async def test_a_flipped_bit_anywhere_in_an_offer_is_refused(attacker: Attacker)
             attacker.world["b"].carrier.receive("a", bytes(flipped))
     await attacker.world.crank()
     assert attacker.seen() == attacker.before
+
+
+async def test_a_table_of_pieces_is_signed_as_a_state_is(attacker: Attacker) -> None:
+    table = Freight(2 * PIECE_BYTES, bytes(64))
+    signed = attacker.manifest(state=state_digest(table))
+    other = Freight(2 * PIECE_BYTES, bytes(63) + b"x")
+    await attacker.is_refused(attacker.offer(signed, state=other), "the state is not the one that was signed")
+    await attacker.is_refused(attacker.offer(signed), "the state is not the one that was signed")
+    wrong = codec.encode(attacker.offer(signed, state=table)).replace(codec.encode(table), codec.encode((1 << 60, b"")))
+    await attacker.is_refused(wrong, "sent bytes that are no")
+    assert not attacker.world.spools["b"].files
 
 
 @pytest.mark.parametrize("part", ["state", "luggage", "code"])

@@ -170,14 +170,22 @@ async def test_a_full_disk_refuses_it_and_the_agent_goes_on(world: World) -> Non
 
 
 @pytest.mark.usefixtures("no_errors")
-async def test_a_destination_that_stops_asking_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("slow", "words"), [(False, "a sent nothing of giant"), (True, "more slowly than 1048576 bytes")]
+)
+async def test_a_source_that_does_not_send_gives_no_hold_on_the_disk(world: World, slow: bool, words: str) -> None:
     agent = await large(world)
     world.hub.drops = lambda source, target, channel, message: channel is Channel.BULK and target == "a"
     departing = world["a"].depart([agent], "b")
     await world.crank()
-    monkeypatch.setattr(world["b"].carrier.arrivals.fetches, "_patience", -1.0)
+    (haul,) = world["b"].carrier.arrivals.fetches._hauls.values()
+    assert len(world.spools["b"].files) == 1
+    if slow:
+        haul.latest = -1.0
+    else:
+        haul.heard = -1e9
     world["b"].remind()
-    with pytest.raises(Unavailable, match="a sent nothing of giant"):
+    with pytest.raises(Unavailable, match=words):
         await world.until(departing)
     assert world.holder(agent) == "a" and not world.spools["b"].files
 
