@@ -1,4 +1,4 @@
-"""Two real daemons: clones that move, agents that sleep through a SIGKILL, retractions, vetoes, workers that end alone."""
+"""Two real daemons: clones that move, sleep through a SIGKILL, retractions, vetoes, workers that end alone."""
 
 import os
 import signal

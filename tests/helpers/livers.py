@@ -20,7 +20,7 @@ class Liver(Agent):
     async def run(self) -> None:
         if self.hold:
             with self.immovable():
-                while self.hold:
+                while self.hold:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
                 self.hooks.append("let go")
         await asyncio.Event().wait()
