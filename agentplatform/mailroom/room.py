@@ -7,18 +7,17 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
-from msgspec.structs import replace
-
-from agentplatform.mail import Change, Forwarded, Letter, Luggage, Post, Reply, Seen, Settled, Standing, check
+from agentplatform.mail import Change, Forwarded, Letter, Luggage, Post, Reply, Seen, Settled, check
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.clients import Clients
 from agentplatform.mailroom.roads import Roads, ended
 from agentplatform.mailroom.sender import Sender
+from agentplatform.mailroom.standings import Standings
 from agentplatform.messages import Answer, Checkpoint, Delivery, Later, Outgoing
 from agentplatform.outbox import Outbox
 from agentplatform.parcel.manifest import AGENT_ID
 from agentplatform.replay import Key, Replay
-from agentplatform.subscriptions import Subscribed, Subscriptions
+from agentplatform.subscriptions import Subscribed
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
 from services.eds.rules import Group
@@ -50,14 +49,15 @@ class Mailroom:
         self.host = host
         self.boxes: dict[str, Mailbox] = {}
         self.clients = Clients(host, self.route, roads.why_late, clock)
-        self.subscriptions = Subscriptions()
+        self._standings = Standings(host, outbox, announce, note)
+        self.subscriptions = self._standings.subscriptions
         self._epochs: dict[str, int] = {}  # of residents, those that are deactivated too
         self._senders: dict[str, Sender] = {}
         self._busy: dict[str, Sender] = {}  # those with letters that have no reply, and some more
         self._asleep: dict[str, list[Letter]] = {}  # deactivated agents, and what came for them
         self._roads, self._release, self._outbox = roads, release, outbox
         self._whereabouts = roads.whereabouts
-        self._deliver, self._answer, self._wake, self._announce = deliver, answer, wake, announce
+        self._deliver, self._answer, self._wake = deliver, answer, wake
         self._broken, self._note, self._clock = broken, note, clock
         self._unwritten: set[_Key] = set()  # what may not leave yet
         self._tickets = itertools.count(1)
@@ -86,7 +86,7 @@ class Mailroom:
         answer = lambda call, answer: self._answer(agent, call, answer)  # noqa: E731
         sender = Sender(agent, epoch, self.host, luggage, replay, self._outbox, answer, self._clock)
         self._senders[agent] = self._busy[agent] = sender
-        self._subscribed(agent, luggage.standing.topics)
+        self._standings.brought(agent, epoch, luggage)
 
     def close(self, agent: str) -> Luggage:
         """The agent is frozen. Its letters wait; the luggage is as it was at the freeze."""
@@ -130,9 +130,7 @@ class Mailroom:
     async def group(self, group: Group) -> None:
         """From now on its agents, all of them residents, are decided about together. Returns when that is durable."""
         for agent in group.agents:
-            luggage = self.boxes[agent].luggage
-            luggage.standing = replace(luggage.standing, group=group)
-            self._outbox.keep_standing(agent, luggage.standing)
+            self._standings.join(agent, self.boxes[agent].luggage, group)
         if (durable := self._outbox.flush()) is not None:
             await durable
 
@@ -144,28 +142,6 @@ class Mailroom:
     def topics_here(self) -> list[Subscribed]:
         """What agents that live here have subscribed to: for a host that comes up."""
         return [each for each in map(self.subscriptions.of, self._epochs) if each is not None]
-
-    def _subscribe(self, agent: str, luggage: Luggage, changes: Iterable[tuple[str, bool]]) -> None:
-        topics = dict.fromkeys(luggage.standing.topics)
-        for topic, on in changes:
-            topics |= {topic: None}
-            if not on:
-                del topics[topic]
-        if tuple(topics) == luggage.standing.topics:
-            return
-        try:
-            luggage.standing = Standing(luggage.standing.group, tuple(topics))
-        except ValueError as error:
-            self._note(agent, f"a subscription was refused: {error}")
-            return
-        self._outbox.keep_standing(agent, luggage.standing)
-        self._subscribed(agent, luggage.standing.topics)
-
-    def _subscribed(self, agent: str, topics: tuple[str, ...]) -> None:
-        if topics or self.subscriptions.of(agent) is not None:
-            subscribed = Subscribed(agent, self._epochs[agent], topics)
-            self.subscriptions.learn(self.host, subscribed)
-            self._announce(subscribed)
 
     # From agents (the runner's upcalls)
 
@@ -179,7 +155,7 @@ class Mailroom:
             self._transacting.add(agent)
         sender, letters, loose = self._senders[agent], [], []
         if checkpoint.topics:
-            self._subscribe(agent, box.luggage, checkpoint.topics)
+            self._standings.subscribe(agent, self._epochs[agent], box.luggage, checkpoint.topics)
         if checkpoint.heard:
             sender.heard(checkpoint.heard)
         for outgoing in checkpoint.letters:
