@@ -56,6 +56,10 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.FREEZING, Event.FAILED): State.RUNNING,
     (State.FROZEN, Event.THAW): State.RUNNING,
     (State.FROZEN, Event.DISCARD): State.ENDED,
+    (State.RUNNING, Event.DISCARD): State.ENDED,  # the ledger gave it to another host
+    (State.FREEZING, Event.DISCARD): State.ENDED,
+    (State.CLONING, Event.DISCARD): State.ENDED,
+    (State.DISPOSING, Event.DISCARD): State.ENDED,
     (State.CLONING, Event.CAPTURED): State.RUNNING,  # the original goes on; what was captured is the clone's
     (State.CLONING, Event.FAILED): State.RUNNING,
     (State.DISPOSING, Event.DISPOSED): State.ENDED,

@@ -65,7 +65,8 @@ class Runner(Protocol):
         `on_move_failed(failure)` is called first."""
 
     def discard(self, agent: str) -> None:
-        """Ends an opened or frozen agent without a hook. For one that is gone already it does nothing."""
+        """Ends an agent without a hook: an opened or frozen one, or one that runs and that the ledger gave to another
+        host. For one that is gone already it does nothing."""
 
     async def dispose(self, agent: str) -> None:
         """Stops the agent at a message boundary, calls `on_disposing`, and ends it."""

@@ -166,7 +166,7 @@ class RunnerTwin:
         copy = self.copies.get(agent)
         if copy is None:
             return
-        assert copy.phase == (FROZEN if arrival is None else INERT)
+        assert copy.phase == FROZEN or (copy.phase == INERT and arrival is not None)
         if failure is not None:
             copy.state["failed"].append(failure)
         if arrival is not None:
@@ -174,8 +174,8 @@ class RunnerTwin:
         self._run(agent, copy)
 
     def discard(self, agent: str) -> None:
-        copy = self.copies.pop(agent, None)
-        assert copy is None or copy.phase != RUNNING
+        if self.copies.pop(agent, None) is not None:
+            self.runs.end(agent, self.host)
 
     async def dispose(self, agent: str) -> None:
         self.die(agent)

@@ -1,0 +1,188 @@
+"""Held custody at its edge: signatures, offers that the ledger contradicts, no quorum, an agent that is taken away."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from agentplatform.custody.events import GiveUp
+from agentplatform.custody.messages import Accept, Cargo, HandoffMessage, Offer
+from agentplatform.custody.residences import subject_of
+from agentplatform.custody.waits import LEDGER, waits
+from ledger import codec
+from ledger.contracts.residence import Abort, Move, Residence
+from ledger.errors import Unavailable
+from tests.helpers.edge_host import OWNER, World
+
+pytest_plugins = "tests.helpers.edge_fixtures"
+_MESSAGE: Any = HandoffMessage
+
+
+async def start() -> tuple[World, str]:
+    """x, in held custody, is on a and has noted 1; there is b."""
+    world = World("a", "b")
+    await world.boot()
+    agent = await world.create("a", "x", "held")
+    await world.until(world["a"].ask(agent, "note", 1))
+    return world, agent
+
+
+def epoch(world: World, agent: str) -> tuple[str, int]:
+    now = world.entries.known[subject_of(OWNER.public, agent)]
+    return now.host, now.epoch
+
+
+async def test_it_is_on_the_ledger_from_its_creation_and_moves_by_it() -> None:
+    world, agent = await start()
+    assert epoch(world, agent) == ("a", 0)
+    hop = await world.until(world["a"].depart([agent], "b"))
+    assert hop.destination == "b" and epoch(world, agent) == ("b", 1) and world.holder(agent) == "b"
+    await world.until(world["a"].ask(agent, "note", 2))
+    assert world["b"].state(agent)["handled"] == [1, 2]
+    back = await world.until(world["b"].depart([agent], "a"))
+    assert back.destination == "a" and epoch(world, agent) == ("a", 2)
+
+
+async def test_without_a_quorum_the_move_waits_and_is_withdrawn_when_there_is_one() -> None:
+    world, agent = await start()
+    world.entries.quorum = False
+    hop = world["a"].depart([agent], "b")
+    await world.crank()
+    assert not hop.done() and [type(each) for _, each in world.entries.late] == [Move]
+    for name in ("a", "b"):
+        assert [wait.waits_for for wait in waits(world[name].carrier.machine, False)] == [LEDGER]
+    (transfer,) = world["a"].carrier.machine.leaving
+    world["a"].carrier.step(GiveUp(transfer, "a test's deadline"))
+    await world.crank()
+    (_, move), (_, abort) = world.entries.late
+    assert isinstance(abort, Abort)
+    world.entries.quorum = True
+    world.entries.decide("a", abort)
+    with pytest.raises(Exception, match="too late"):
+        world.entries.decide("a", move)
+    world.entries.follow()
+    await world.crank()
+    with pytest.raises(Unavailable, match="withdrawn"):
+        hop.result()
+    assert world.holder(agent) == "a" and epoch(world, agent) == ("a", 1)
+    assert world["a"].state(agent)["failed"]
+    await world.until(world["b"].ask(agent, "note", 2))
+    hop = await world.until(world["a"].depart([agent], "b"))
+    assert epoch(world, agent) == ("b", 2)
+
+
+async def test_what_the_ledger_decided_without_the_source_counts() -> None:
+    """The source's host is killed after it signed."""
+    world, agent = await start()
+    world.entries.quorum = False
+    world["a"].depart([agent], "b")
+    await world.crank()
+    world.crash("a")
+    world.entries.quorum = True
+    for caller, late in world.entries.late:
+        world.entries.decide(caller, late)
+    world.entries.follow()
+    await world.heal()
+    assert world.holder(agent) == "b" and epoch(world, agent) == ("b", 1)
+
+
+async def test_an_agent_that_the_ledger_gave_away_ends_here() -> None:
+    world, agent = await start()
+    subject = subject_of(OWNER.public, agent)
+    world.entries.known[subject] = Residence(OWNER.public, 1, "c", (), 2)
+    world.entries.follow()
+    await world.crank()
+    machine = world["a"].carrier.machine
+    assert machine.here(agent) is None and machine.went(agent) == ("c", 1)
+    assert agent not in world["a"].runner.copies and agent not in world["a"].carrier.residents.known
+    world.crash("a")
+    await world.boot()
+    assert agent not in world["a"].runner.copies
+
+
+@pytest.mark.parametrize(
+    ("load", "why"),
+    [
+        (lambda load: Cargo(load.agent, load.epoch), "is in held custody on a, at epoch 0"),  # as if it were local
+        (lambda load: replace(load, subject=b"another's"), "stands under another subject"),
+    ],
+)
+async def test_an_offer_that_does_not_go_with_the_ledger_is_refused(load: Any, why: str) -> None:
+    world, agent = await start()
+    send = world["a"].send
+
+    def lie(host: str, raw: bytes) -> bool:
+        message = codec.decode(raw, _MESSAGE)
+        if isinstance(message, Offer):
+            raw = codec.encode(replace(message, cargo=tuple(load(each) for each in message.cargo)))
+        return send(host, raw)
+
+    world["a"].send = lie  # type: ignore[method-assign]
+    hop = world["a"].depart([agent], "b")
+    await world.crank()
+    with pytest.raises(Unavailable, match=why):
+        hop.result()
+    assert world.holder(agent) == "a" and epoch(world, agent) == ("a", 0)
+
+
+async def test_an_agent_that_the_ledger_has_elsewhere_is_not_taken() -> None:
+    """The source lies, or was started from an old copy of its data."""
+    world, agent = await start()
+    world.entries.known[subject_of(OWNER.public, agent)] = Residence(OWNER.public, 4, "c", (), 2)
+    hop = world["a"].depart([agent], "b")
+    await world.crank()
+    with pytest.raises(Unavailable, match=r"does not say here that .* is on a at epoch 0: epoch 4 on c"):
+        hop.result()
+    assert world["b"].carrier.machine.here(agent) is None
+
+
+async def test_the_destination_signs_when_received_is_durable() -> None:
+    """[H3]"""
+    world, agent = await start()
+    signed: list[Accept] = []
+    send = world["b"].send
+
+    def listen(host: str, raw: bytes) -> bool:
+        message = codec.decode(raw, _MESSAGE)
+        if isinstance(message, Accept):
+            durable = [type(record).__name__ for record in world["b"].journal.seen]
+            assert durable == ["Received"] and len(message.promise) == 64
+            signed.append(message)
+        return send(host, raw)
+
+    world["b"].send = listen  # type: ignore[method-assign]
+    await world.until(world["a"].depart([agent], "b"))
+    assert len(signed) == 1
+
+
+async def test_a_false_promise_moves_nothing() -> None:
+    world, agent = await start()
+    send = world["b"].send
+
+    def lie(host: str, raw: bytes) -> bool:
+        message = codec.decode(raw, _MESSAGE)
+        return send(host, codec.encode(replace(message, promise=bytes(64))) if isinstance(message, Accept) else raw)
+
+    world["b"].send = lie  # type: ignore[method-assign]
+    world["a"].depart([agent], "b")
+    await world.crank()
+    assert epoch(world, agent) == ("a", 0) and world["b"].carrier.machine.here(agent) is None
+
+
+async def test_nothing_of_a_held_agent_leaves_without_a_lease() -> None:
+    world, agent = await start()
+    other = await world.create("b", "y")
+    gateway, leased = world["a"].gateway, True
+    gateway.may_leave = lambda who: leased or who != agent
+    await world.until(world["a"].ask(agent, "pass on", [other, 5]))
+    await world.crank()
+    assert world["b"].state(other)["handled"] == [5]
+    leased = False
+    ask = world["a"].ask(agent, "pass on", [other, 6])
+    await world.crank()
+    assert world["b"].state(other)["handled"] == [5] and not ask.done()
+    leased = True
+    gateway.thawed()
+    await world.until(ask)
+    await world.crank()
+    assert world["b"].state(other)["handled"] == [5, 6]
