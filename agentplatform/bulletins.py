@@ -25,6 +25,19 @@ class Seek(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     agents: tuple[tuple[str, int], ...]
 
 
+class Silent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="silent"):
+    """A holder to the members: the host of these agents (by what they stand under on the ledger) is silent."""
+
+    subjects: tuple[bytes, ...]
+
+
+class Rehomed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="rehomed"):
+    """An agent went on with the sender from a checkpoint: no pass leads there, but the ledger says so."""
+
+    certificate: bytes  # of birth
+    epoch: int
+
+
 class Topics(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="topics"):
     """What agents that live with the sender have subscribed to: all when a link comes up, afterwards the news."""
 
@@ -43,4 +56,4 @@ class Heard(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     event: UserMoved
 
 
-Bulletin = Residents | Moved | Seek | Topics | Rms | Heard
+Bulletin = Residents | Moved | Seek | Silent | Rehomed | Topics | Rms | Heard

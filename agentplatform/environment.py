@@ -13,15 +13,20 @@ from typing import Any
 
 from agentplatform import passes, rotation
 from agentplatform.bulletins import Rms as RmsBulletin
-from agentplatform.bulletins import Topics
+from agentplatform.bulletins import Silent, Topics
 from agentplatform.commands import Command, Commands, open_command
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.held import Held
+from agentplatform.custody.holders import Candidate
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.keeper import Keeper
 from agentplatform.custody.onchain import OnChain
+from agentplatform.custody.origins import Origins
+from agentplatform.custody.rehoming import Rehoming
+from agentplatform.custody.replication import Replication
 from agentplatform.custody.surroundings import Hop
+from agentplatform.custody.vault import Vault
 from agentplatform.exchange import Exchange
 from agentplatform.history import HostHistory
 from agentplatform.hops import HopBook
@@ -31,6 +36,7 @@ from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Answer, Checkpoint, Outgoing
 from agentplatform.parcel.freight import Stowed
+from agentplatform.parcel.manifest import Birth, open_certificate
 from agentplatform.parcel.spool import FileSpool
 from agentplatform.passes import Trail
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
@@ -64,6 +70,7 @@ from services.tms.service import Tms
 from services.tms.verdicts import Verdict
 
 log = logging.getLogger(__name__)
+COPY_DISK_BYTES = 1 << 30  # that a host has free, by its own advert, to be asked to hold copies
 
 
 class Environment:
@@ -118,11 +125,25 @@ class Environment:
             lambda host, bulletin: self.exchange.tell(host, bulletin),
             self.links.up,
         )
+        on_chain = OnChain(self.replica, self.client)
+        self.replication = Replication(
+            self.host,
+            settings.organisation,
+            self.journal,
+            on_chain,
+            self,
+            settings.holders,
+            lambda: self.replica.leases.incarnation,
+            Origins(self.journal, self.spool, machine).of,
+        )
+        self.vault = await Vault.open(
+            self.disk, self.send_copy, on_chain.find, self._certified, self.host, settings.holders.room
+        )
         self.mailroom = watched(Mailroom, self.history)(
             self.host,
             self.roads,
             self.gateway.release,
-            self.journal,
+            self.replication,
             self.runner.deliver,
             self.runner.answer,
             lambda agent: self.carrier.dormitory.wake(agent),
@@ -131,7 +152,8 @@ class Environment:
             lambda agent, text: self.printed(agent, "note", text),
         )
         self.keeper = Keeper(lambda: self.replica.leases, machine, self.runner.lease, suspended_clock)
-        self.gateway.may_leave, self.keeper.thawed = self.keeper.may_leave, self.gateway.thawed
+        self.gateway.may_leave = lambda agent: self.keeper.may_leave(agent) and self.replication.may_leave(agent)
+        self.keeper.thawed = self.replication.completed = self.gateway.thawed
         self.carrier = Carrier(
             self.host,
             self.identity,
@@ -144,8 +166,19 @@ class Environment:
             self,
             settings.handoff,
             self.spool,
-            OnChain(self.replica, self.client),
+            on_chain,
             self.keeper,
+            self.replication,
+        )
+        self.rehoming = Rehoming(
+            self.host,
+            on_chain,
+            self.vault,
+            self.carrier,
+            self.links.up,
+            lambda host, subjects: self.exchange.tell(host, Silent(subjects)),
+            lambda agent, text: self.printed(agent, "note", text),
+            suspended_clock,
         )
         self.lives = Lives(
             self.host,
@@ -175,6 +208,9 @@ class Environment:
             self.links,
             self.whereabouts,
             self.carrier,
+            self.replication,
+            self.rehoming,
+            self._certified,
             self.roads,
             self.mailroom,
             self.commands,
@@ -189,17 +225,20 @@ class Environment:
         if self.adopt_key():
             raise Unavailable(f"the key of {self.host} was rotated, and the new one is in place now; start it again")
         self.replica.on_block(lambda *_: self._registry_changed())
-        self.replica.on_block(lambda *_: self.carrier.residences.follow())
+        self.replica.on_block(lambda *_: self._custody_changed())
         self._opened.push_async_callback(self.runner.stop)
         await self.runner.start()
         self.exchange.recall(await self.journal.kept.ends())
         await self.carrier.recover(effects)  # before the links: a notice must find its copies opened
+        self._custody_changed()
         await self.links.start()
         self._opened.callback(self._cancel_tasks)
+        self._opened.callback(self.rehoming.stop)
         self._opened.push_async_callback(self.eds.close)
         self.start_task(self.rms.run())
         self.start_task(self.hops.run())
         self.start_task(self.keeper.run())
+        self.start_task(self.rehoming.run())
         self.start_task(self._remind())
 
     async def stop(self) -> None:
@@ -213,6 +252,28 @@ class Environment:
 
     def stream(self, host: str, message: bytes) -> bool:
         return self.links.send(host, Channel.BULK, message)
+
+    def send_copy(self, host: str, message: bytes) -> bool:
+        return self.links.send(host, Channel.COPY, message)
+
+    def candidates(self) -> list[Candidate]:
+        """For copies of held agents (custody.replication.Around)."""
+        adverts, up = self.rms.adverts(), self.links.up()
+        full = {host for host, advert in adverts.items() if advert.resources.disk_free < COPY_DISK_BYTES}
+        return [
+            Candidate(host, passport.organisation)
+            for host, passport in sorted(self._registry.items())
+            if host in up and host not in full and self.trusted(host)
+        ]
+
+    def trusted(self, host: str) -> bool:
+        return self.tms.verdict(host).trusted
+
+    def linked(self, host: str) -> bool:
+        return host in self.links.up()
+
+    def _certified(self, certificate: bytes, sender: str) -> Birth:
+        return open_certificate(certificate, sender, self.chain, self.was_key_of)
 
     def verdict(self, host: str) -> Verdict:
         return self.tms.verdict(host)
@@ -242,6 +303,7 @@ class Environment:
 
     def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
         self.exchange.located(agent, epoch, host, trail)
+        self.exchange.rehomed()
 
     def hopped(self, hop: Hop) -> None:
         for load in hop.cargo:
@@ -346,7 +408,12 @@ class Environment:
                 failed |= dict.fromkeys(agents, str(error))
         return Outcome(failed)
 
-    # The registry
+    # The chain
+
+    def _custody_changed(self) -> None:
+        self.carrier.residences.follow()
+        self.rehoming.follow()
+        self.replication.follow()
 
     def _registry_changed(self) -> None:
         before, self._registry = self._registry, self.replica.registry()
@@ -366,6 +433,9 @@ class Environment:
             try:
                 self.carrier.remind()
                 self.mailroom.remind()
+                self.replication.remind()
+                self.rehoming.follow()
+                self.exchange.rehomed()
                 if self.journal.due:
                     self.journal.compact(self.carrier.machine)
             except Exception:

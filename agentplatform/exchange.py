@@ -11,13 +11,17 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from agentplatform.bulletins import Bulletin, Heard, Moved, Residents, Seek, Topics
+from agentplatform.bulletins import Bulletin, Heard, Moved, Rehomed, Residents, Seek, Silent, Topics
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.commands import Commands
+from agentplatform.custody import copies
 from agentplatform.custody.carry import Carrier
+from agentplatform.custody.rehoming import Rehoming
+from agentplatform.custody.replication import Replication
 from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.parcel.freight import PIECE_BYTES
+from agentplatform.parcel.manifest import Birth
 from agentplatform.passes import Trail
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
@@ -36,6 +40,7 @@ MAX_MESSAGE = {  # bytes; the others have the link's own limit
 }
 MAX_FAULTS = 100  # messages of one host and minute that are refused before its link is ended
 RESIDENTS_AT_ONCE = 128  # well within an advert, each with one pass
+TOLD_SECONDS = 10.0  # in which it is repeated that an agent went on here
 TOPICS_AT_ONCE = 12  # agents, each with MAX_TOPIC_BYTES
 
 
@@ -46,6 +51,9 @@ class Exchange:
         links: Links,
         whereabouts: Whereabouts,
         carrier: Carrier,
+        replication: Replication,
+        rehoming: Rehoming,
+        certified: Callable[[bytes, str], Birth],
         roads: Roads,
         mailroom: Mailroom,
         commands: Commands,
@@ -53,9 +61,11 @@ class Exchange:
         eds: Eds,
         start: Callable[[Coroutine[Any, Any, object]], object],
     ) -> None:
-        """`start` runs a task beside the others of the daemon."""
+        """`certified(certificate, sender)` opens a birth certificate or raises PeerFault; `start` runs a task beside
+        the others of the daemon."""
         self._host, self._links, self._whereabouts = host, links, whereabouts
         self._carrier, self._roads, self._mailroom, self._commands = carrier, roads, mailroom, commands
+        self._replication, self._rehoming, self._certified = replication, rehoming, certified
         self._rms, self._eds, self._start = rms, eds, start
         self._faults: dict[str, tuple[int, int]] = {}  # host -> the minute, and its faults in it
         links.on_message(self._received)
@@ -80,6 +90,16 @@ class Exchange:
             self.tell_all(Residents((_short(located),)))
             self._mailroom.resend({agent})
 
+    def learn(self, located: Located) -> None:
+        """What the ledger says."""
+        if self._whereabouts.learn(located):
+            self._mailroom.resend({located.agent})
+
+    def rehomed(self) -> None:
+        """Tells of agents that went on here lately, and again to those whose chain did not say so yet."""
+        for certificate, epoch in self._rehoming.here(time.time() - TOLD_SECONDS):
+            self.tell_all(Rehomed(certificate, epoch))
+
     def recall(self, ends: Mapping[str, int]) -> None:
         """After a start: what our own log says of agents that lived here. `ends`: when those ended that ended here."""
         for known in self._carrier.machine.agents.values():
@@ -103,6 +123,10 @@ class Exchange:
                 self._carrier.receive(host, message)
             elif channel == Channel.BULK:
                 self._carrier.stream(host, message)
+            elif channel == Channel.COPY:
+                copy = copies.decode(message, host)
+                self._replication.receive(host, copy)
+                self._rehoming.receive(host, copy)
             elif channel == Channel.MAIL:
                 self._mailroom.receive(host, message)
             elif channel == Channel.ADVERT:
@@ -131,6 +155,12 @@ class Exchange:
                 self._start(self._eds.happened(event))
             case Seek(agents):
                 self._roads.sought(host, agents)
+            case Silent(subjects):
+                self._rehoming.heard(subjects)
+            case Rehomed(certificate, epoch):
+                birth = self._certified(certificate, host)
+                if self._rehoming.lives(birth, epoch, host) and not self._ours(birth.agent):
+                    self.learn(Located(birth.agent, epoch, host))
             case Topics(subscribed):
                 for each in subscribed:
                     if not self._ours(each.agent) and self._whereabouts.host_of(each.agent) == host:
@@ -166,6 +196,9 @@ class Exchange:
         for first in range(0, len(topics), TOPICS_AT_ONCE):
             self.tell(host, Topics(tuple(topics[first : first + TOPICS_AT_ONCE])))
         self._carrier.linked(host)
+        self._replication.linked(host)
+        for certificate, epoch in self._rehoming.here():
+            self.tell(host, Rehomed(certificate, epoch))
         self._mailroom.resend()
 
 

@@ -30,6 +30,10 @@ class Outbox(Protocol):
     def keep_standing(self, agent: str, standing: Standing) -> None:
         """What it belongs to now; durable with what is written next."""
 
+    def replicated(self, agent: str) -> bool:
+        """Whether other hosts must have what it does before it leaves: then what comes of its letters on this host may
+        not go ahead of that."""
+
     def keep_end(self, agent: str, at: int) -> None:
         """It ended here, `at` milliseconds since 1970; durable with what is written next."""
 

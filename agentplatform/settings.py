@@ -34,6 +34,15 @@ class Decisions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bandwidth: float = 1000.0  # Mbit/s of this host's access link, as the operator states it
 
 
+class Holders(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the checkpoints of agents in held custody are kept, beside their own host."""
+
+    copies: int = 1  # other hosts that have one, unless the agent's class says otherwise
+    elsewhere: bool = False  # of other organisations only; else of other organisations where there are such
+    patience: float = 30.0  # seconds that a holder may be without a link before another takes its place
+    room: int = 8 << 30  # bytes of copies that this host takes of one other host
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """host.toml. Times are in seconds, sizes in bytes, unless a field says otherwise."""
 
@@ -43,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     handoff: Handoff = Handoff()
     workers: Workers = Workers()
     decisions: Decisions = Decisions()
+    holders: Holders = Holders()
 
 
 class Home:

@@ -12,7 +12,7 @@ from agentplatform.custody import events
 from agentplatform.custody.fetches import Fetches
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Cargo, Offer
-from agentplatform.custody.records import BIRTH
+from agentplatform.custody.records import BIRTH, Beginning
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Letter, Luggage
@@ -222,18 +222,19 @@ class Arrivals:
         if checkpoint is None:
             return None if kept == BIRTH else await self.unpack(kept, agent)
         if kept == BIRTH:
-            birth, certificate, _ = await self.birth(agent)
-            guest = Guest(birth, certificate, Luggage(), Parcel(b"", b"", b"", None))
-            await self._journal.kept.recall(agent, guest.luggage)
+            birth, beginning, luggage = await self.birth(agent)
+            guest = Guest(birth, beginning.certificate, luggage, Parcel(b"", b"", b"", None))
         else:
             guest = await self.unpack(kept, agent)
         loose = Replay(await self._journal.kept.loose(agent))
         return replace(guest, parcel=replace(guest.parcel, state=checkpoint), loose=loose)
 
-    async def birth(self, agent: str) -> tuple[Birth, bytes, bytes]:
-        """Of an agent that was created here: the birth certificate, decoded and not, and what it was created with."""
-        certificate, init = codec.decode(await self._journal.parcel(BIRTH, agent), tuple[bytes, bytes])
-        return open_certificate(certificate, _OWN), certificate, init
+    async def birth(self, agent: str) -> tuple[Birth, Beginning, Luggage]:
+        """Of an agent that did not come by a handoff: its certificate, decoded and not, and its luggage as of now."""
+        beginning = codec.decode(await self._journal.parcel(BIRTH, agent), Beginning)
+        luggage = codec.decode(beginning.luggage, Luggage, _OWN) if beginning.luggage else Luggage()
+        await self._journal.kept.recall(agent, luggage)
+        return open_certificate(beginning.certificate, _OWN), beginning, luggage
 
     async def birth_of(self, agent: str, kept: bytes) -> Birth:
         """Of an agent in custody here, by the journal."""

@@ -21,11 +21,25 @@ from agentplatform.custody.journal import Journal
 from agentplatform.custody.keeper import Keeper
 from agentplatform.custody.messages import Accept, Cargo, HandoffMessage, Offer, Refuse
 from agentplatform.custody.pieces import Fetch, PieceMessage
-from agentplatform.custody.records import Active, Born, Closed, Ended, Prepare, Received, Record
+from agentplatform.custody.records import (
+    Aborted,
+    Active,
+    Beginning,
+    Born,
+    Closed,
+    Ended,
+    Kept,
+    Prepare,
+    Received,
+    Record,
+    Withdrawn,
+)
 from agentplatform.custody.reopening import Reopening
+from agentplatform.custody.replication import Replication
 from agentplatform.custody.residences import Ledger, Residences
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
+from agentplatform.custody.vault import Checkpoint
 from agentplatform.lifecycle import Event
 from agentplatform.mail import Luggage
 from agentplatform.mailroom.room import Mailroom
@@ -66,12 +80,15 @@ class Carrier:
         spool: Spool,
         ledger: Ledger,
         keeper: Keeper,
+        replication: Replication,
     ) -> None:
         self.host = host
         self.machine = machine
         self.residences = Residences(host, identity, chain, ledger, machine, self.step)
         self._keeper = keeper
-        self.residents = Residents(host, journal, mailroom, surroundings)
+        self._replication = replication
+        subject_of = lambda agent: machine.agents[agent].subject  # noqa: E731
+        self.residents = Residents(host, journal, mailroom, surroundings, replication, subject_of)
         self.departures = Departures(
             identity, chain, machine, self.step, self.residents, mailroom, runner, surroundings, deadlines, spool
         )
@@ -221,6 +238,23 @@ class Carrier:
             return "deactivated"
         return "on its way" if self.departures.moving(agent) else "runs"
 
+    # Re-homing
+
+    def free_for(self, agent: str) -> bool:
+        """Whether it may go on here from a checkpoint: no other copy of it is in custody here."""
+        machine = self.machine
+        return machine.here(agent) is None and agent not in machine.leaving_by and agent not in machine.arriving_by
+
+    async def rehome(self, agent: str, epoch: int, subject: bytes, found: Checkpoint) -> None:
+        """The ledger gave it to this host, which has its checkpoint. Returns when that is in the journal."""
+        birth = open_certificate(found.certificate, "the copies")
+        self._keeper.want()
+        self.residents.keep_code(birth.code, found.code)
+        self._journal.adopt(agent, found.rows)
+        beginning = Beginning(found.certificate, found.init, found.luggage)
+        self._perform(self.machine.step(events.Rehomed(agent, epoch, subject)), beside=(codec.encode(beginning),))
+        await self._log_end()
+
     # Messages and time
 
     def receive(self, host: str, raw: bytes) -> None:
@@ -352,6 +386,9 @@ class Carrier:
                 self._gateway.hold(agent, durable)
         elif isinstance(record, Closed):
             self.departures.arrived(record.transfer)
+        elif isinstance(record, Aborted | Withdrawn | Kept):
+            for load in record.cargo:
+                self._replication.renewed(load.agent)
         durable.add_done_callback(lambda future: self._durable(record, files, future))
 
     def _durable(self, record: Record, files: dict[str, str], future: "asyncio.Future[None]") -> None:

@@ -13,7 +13,7 @@ from agentplatform.custody.residences import subject_of
 from agentplatform.mail import Change, Letter, Loose, Luggage, Seen, Standing
 from agentplatform.messages import Answer
 from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
-from agentplatform.parcel.manifest import AGENT_ID, MAX_EPOCH, Birth, code_digest, open_birth
+from agentplatform.parcel.manifest import AGENT_ID, MAX_EPOCH, Birth, code_digest
 from ledger import codec
 from ledger.errors import PeerFault
 
@@ -126,9 +126,8 @@ def decode(raw: bytes, sender: str) -> CopyMessage:
     return message
 
 
-def check_whole(whole: Whole, sender: str) -> Birth:
-    """Everything that can be checked without opening it. Raises PeerFault."""
-    birth = open_birth(whole.certificate, sender)
+def check_whole(whole: Whole, birth: Birth, sender: str) -> None:
+    """Everything that can be checked without opening it; `birth` is what its certificate says. Raises PeerFault."""
     if birth.agent != whole.agent or subject_of(birth.owner, birth.agent) != whole.subject:
         raise PeerFault(sender, f"sent a copy of {whole.agent} with another's birth certificate")
     if len(whole.code) > MAX_BUNDLE_BYTES or code_digest(whole.code) != birth.code:
@@ -139,7 +138,6 @@ def check_whole(whole: Whole, sender: str) -> Birth:
         raise PeerFault(sender, f"sent a copy of {whole.agent} with letters that are filed wrongly")
     _check_own(whole.agent, sender, [*letters, *(loose.letter for loose, _ in whole.loose)], whole.seen)
     _check_standing(whole.agent, sender, whole.standing)
-    return birth
 
 
 def check_op(agent: str, op: Op, sender: str) -> None:

@@ -24,6 +24,15 @@ class Created(_Value, frozen=True):
     subject: bytes = b""  # held custody: as in Cargo
 
 
+class Rehomed(_Value, frozen=True):
+    """Held: the ledger gave an agent to this host as a holder of its checkpoint, which is in the journal now. Raises
+    Misuse when the agent is, or was, here at that epoch."""
+
+    agent: str
+    epoch: int
+    subject: bytes
+
+
 class Disposed(_Value, frozen=True):
     """A resident agent ended."""
 
@@ -85,7 +94,7 @@ class Decided(_Value, frozen=True):
     transfer: bytes  # of the handoff that made the entry; empty for any other
 
 
-Event = Created | Disposed | Depart | Message | Examined | Durable | GiveUp | Remind | Decided
+Event = Created | Rehomed | Disposed | Depart | Message | Examined | Durable | GiveUp | Remind | Decided
 
 
 # Effects

@@ -30,6 +30,7 @@ from agentplatform.custody.events import (
     Examined,
     GiveUp,
     Message,
+    Rehomed,
     Release,
     Remind,
     Reopen,
@@ -90,7 +91,7 @@ class Handoff(Custody):
             case Disposed(agent):
                 self.free(agent)
                 return [self._write(Ended(agent))]
-            case Decided(agent):
+            case Decided(agent) | Rehomed(agent):
                 raise Misuse(f"{self.host} takes no agents in held custody; {agent} was none")
 
     def _message(self, sender: str, message: HandoffMessage) -> list[Effect]:

@@ -20,6 +20,8 @@ from agentplatform.custody.events import (
     Dismiss,
     Effect,
     Event,
+    Rehomed,
+    Restart,
     Resume,
     Return,
     Revoke,
@@ -29,6 +31,8 @@ from agentplatform.custody.events import (
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.messages import Abort, Accept, Cargo, HandoffMessage, Inquire, Offer
 from agentplatform.custody.records import (
+    BIRTH,
+    Born,
     Closed,
     Commit,
     Dismissed,
@@ -47,7 +51,12 @@ class Held(Handoff):
     """The machine of a host: for agents in local custody it is a Handoff, for those in held custody what follows."""
 
     def step(self, event: Event) -> list[Effect]:
-        return self._decided(event) if isinstance(event, Decided) else super().step(event)
+        match event:
+            case Decided():
+                return self._decided(event)
+            case Rehomed(agent, epoch, subject):
+                return self._rehomed(agent, epoch, subject)
+        return super().step(event)
 
     def _message(self, sender: str, message: HandoffMessage) -> list[Effect]:
         match message:
@@ -141,6 +150,13 @@ class Held(Handoff):
         if arriving is not None:
             effects += self._decided_at_destination(entry, arriving, self.arriving[arriving])
         return effects
+
+    def _rehomed(self, agent: str, epoch: int, subject: bytes) -> list[Effect]:
+        known = self.agents.get(agent)
+        busy = agent in self.leaving_by or agent in self.arriving_by
+        if busy or (known is not None and (known.here or known.epoch >= epoch)):
+            raise Misuse(f"{agent} is on {self.host}, or was there at epoch {epoch} or later: it cannot go on here")
+        return [self._write(Born(agent, epoch, subject)), Restart(agent, epoch, BIRTH, ())]
 
     def _decided_at_source(self, entry: Decided, transfer: bytes, held: Open) -> list[Effect]:
         epoch = held.cargo[0].epoch

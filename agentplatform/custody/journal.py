@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from agentplatform.custody import kept
 from agentplatform.custody.kept import Kept as Store
+from agentplatform.custody.kept import Rows
 from agentplatform.custody.records import (
     BIRTH,
     Aborted,
@@ -157,6 +158,10 @@ class Journal:
             *(_insert(record) for record in summary),
         )
 
+    def adopt(self, agent: str, rows: Rows) -> "asyncio.Future[None]":
+        """All of a checkpoint that was kept elsewhere, for an agent that goes on here."""
+        return self._write(*self.kept.adopt(agent, rows))
+
     # Code bundles, by digest
 
     def put_code(self, digest: bytes, bundle: bytes) -> "asyncio.Future[None]":
@@ -204,6 +209,10 @@ class Journal:
     def keep_standing(self, agent: str, standing: Standing) -> None:
         """What it belongs to now. Written with what is written next."""
         self._lazy.append(kept.standing(agent, standing))
+
+    def replicated(self, agent: str) -> bool:
+        """The journal alone is on this host alone (agentplatform.custody.replication)."""
+        return False
 
     def keep_end(self, agent: str, at: int) -> None:
         """It ended here, `at` milliseconds since 1970. Written with what is written next."""

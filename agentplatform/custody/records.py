@@ -15,6 +15,14 @@ BIRTH = b""  # stands for a transfer's id where an agent did not come by one: it
 Outcome = Literal["Closed", "Active", "Discarded", "Withdrawn", "Kept"]
 
 
+class Beginning(msgspec.Struct, frozen=True, array_like=True):
+    """What the journal keeps beside Born: of an agent that was created here, or that went on here from a checkpoint."""
+
+    certificate: bytes  # of birth
+    init: bytes  # what it was created with
+    luggage: bytes = b""  # what it had when the checkpoint was begun
+
+
 class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=True):
     pass
 

@@ -18,7 +18,6 @@ from agentplatform.custody.residents import Residents
 from agentplatform.custody.revivals import MAX_REVIVALS, REVIVAL_SECONDS, Revivals
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.lifecycle import Event
-from agentplatform.mail import Luggage
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Arrival
 from agentplatform.runners.base import Runner
@@ -122,17 +121,15 @@ class Reopening:
         return True
 
     async def _bear_again(self, agent: str, arrival: Arrival) -> None:
-        birth, certificate, init = await self._arrivals.birth(agent)
-        luggage = Luggage()
-        await self._journal.kept.recall(agent, luggage)
+        birth, beginning, luggage = await self._arrivals.birth(agent)
         if self._machine.agents[agent].held:
             await self._granted()
         if self._machine.here(agent) != arrival.epoch:
             return  # the chain says that it is elsewhere
         try:
-            await self._runner.create(birth, await self._residents.code_of(birth), init, arrival)
+            await self._runner.create(birth, await self._residents.code_of(birth), beginning.init, arrival)
         except PlatformError as error:
             log.error("%s could not be started again: %s", agent, error)
             self._surroundings.located(agent, arrival.epoch, self._host)
             return
-        self._residents.settle(birth, certificate, arrival.epoch, luggage)
+        self._residents.settle(birth, beginning.certificate, arrival.epoch, luggage)

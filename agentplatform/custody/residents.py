@@ -1,11 +1,12 @@
 """The agents that live on this host, their code, and the mail that travels with them."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from agentplatform.custody.journal import Journal
+from agentplatform.custody.replication import Replication
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Letter, Luggage
 from agentplatform.mailroom.room import Mailroom
@@ -21,8 +22,18 @@ class Resident(msgspec.Struct, frozen=True):
 
 
 class Residents:
-    def __init__(self, host: str, journal: Journal, mailroom: Mailroom, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        host: str,
+        journal: Journal,
+        mailroom: Mailroom,
+        surroundings: Surroundings,
+        replication: Replication,
+        subject: Callable[[str], bytes],
+    ) -> None:
+        """`subject` says what an agent's residence stands under on the ledger; empty in local custody."""
         self.host = host
+        self._replication, self._subject = replication, subject
         self.known: dict[str, Resident] = {}
         self._journal, self._mailroom, self._surroundings = journal, mailroom, surroundings
         self._code: dict[bytes, bytes] = {}  # bundles seen since the start, by digest
@@ -43,10 +54,13 @@ class Residents:
     def house(self, birth: Birth, certificate: bytes, epoch: int, luggage: Luggage) -> None:
         """An agent lives here from now on."""
         self.known[birth.agent] = Resident(birth, certificate, time.time())
+        if subject := self._subject(birth.agent):
+            self._replication.begin(birth, epoch, subject)
         self._surroundings.located(birth.agent, epoch, self.host, luggage.trail)
 
     def forget(self, agent: str) -> None:
         self.known.pop(agent, None)
+        self._replication.end(agent)
         self._mailroom.remove(agent)
 
     def keep_code(self, digest: bytes, code: bytes) -> None:

@@ -32,7 +32,7 @@ from agentplatform.custody.copies import (
 )
 from agentplatform.custody.holders import NOTHING, Answer, Copy, Shelf
 from agentplatform.custody.kept import Kept, Rows
-from agentplatform.parcel.manifest import code_digest
+from agentplatform.parcel.manifest import Birth, code_digest
 from ledger import codec
 from ledger.contracts.residence import Residence
 from ledger.disk import Database, Disk, Statement
@@ -79,11 +79,14 @@ class Vault:
         database: Database,
         send: Callable[[str, bytes], bool],
         residence: Callable[[bytes], Residence | None],
+        certified: Callable[[bytes, str], Birth],
         host: str,
         room: int,
     ) -> None:
-        """`residence` is the ledger's, as this host knows it; `room` the bytes that one host may fill here."""
-        self._database, self._send, self._residence, self._host, self._room = database, send, residence, host, room
+        """`residence` is the ledger's, as this host knows it; `certified(certificate, sender)` opens what a host sends,
+        or raises PeerFault; `room` is how many bytes one host may fill here."""
+        self._database, self._send, self._residence = database, send, residence
+        self._certified, self._host, self._room = certified, host, room
         self._kept = Kept(database)
         self.shelf = Shelf({}, {})
         self._held: dict[str, _Held] = {}
@@ -94,10 +97,11 @@ class Vault:
         disk: Disk,
         send: Callable[[str, bytes], bool],
         residence: Callable[[bytes], Residence | None],
+        certified: Callable[[bytes, str], Birth],
         host: str,
         room: int,
     ) -> "Vault":
-        vault = cls(await disk.open("copies", SCHEMA), send, residence, host, room)
+        vault = cls(await disk.open("copies", SCHEMA), send, residence, certified, host, room)
         await vault._kept.know_pieces()
         copies = {}
         for agent, subject, source, epoch, run, position, size in await vault._database.read(
@@ -149,7 +153,7 @@ class Vault:
         self._database.write(*self._kept.add_pieces(message.agent, message.pieces))
 
     def _take_whole(self, host: str, whole: Whole) -> None:
-        check_whole(whole, host)
+        check_whole(whole, self._certified(whole.certificate, host), host)
         agent = whole.agent
         if whole.head is not None and self._kept.lacks(agent, whole.digests):
             self._refuse(host, whole, "pieces of the state are missing")

@@ -7,13 +7,14 @@ state, transfer and expiry; it is verified before anything else of the parcel is
 
 import re
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
 from agentplatform.parcel.freight import State, state_digest
 from ledger import codec
+from ledger.contracts.residence import MAX_HOLDERS
 from ledger.errors import Misuse, PeerFault
 from ledger.identity import KEY_BYTES, Identity, Signed, verify
 
@@ -40,6 +41,7 @@ class Birth(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     light: bool  # may share a worker with the owner's other light agents of the same code
     custody: Custody = "local"  # as it began; a change of it is on the ledger
     kept: bool = True  # False: its class keeps no checkpoints ("none"), and when its worker ends alone it is gone
+    copies: Annotated[int, msgspec.Meta(ge=0, le=MAX_HOLDERS)] = 0  # of its checkpoint, if held; 0: as hosts say
 
     def __post_init__(self) -> None:
         if len(self.owner) != KEY_BYTES or len(self.code) != codec.DIGEST_BYTES or len(self.salt) != TRANSFER_BYTES:
@@ -63,11 +65,13 @@ def give_birth(
     light: bool,
     custody: Custody = "local",
     kept: bool = True,
+    copies: int = 0,
 ) -> bytes:
     """An encoded, signed birth certificate. Raises Misuse for a name that is none."""
     if not NAME.fullmatch(name):
         raise Misuse(f"{name!r} is no agent name: use lower case letters, digits and '-', at most 32")
-    birth = Birth(agent_id(name, owner.public, salt), name, owner.public, salt, code, class_name, light, custody, kept)
+    agent = agent_id(name, owner.public, salt)
+    birth = Birth(agent, name, owner.public, salt, code, class_name, light, custody, kept, copies)
     return codec.encode(owner.signed(BIRTH_DOMAIN, codec.encode(birth)))
 
 

@@ -22,6 +22,7 @@ class Channel(IntEnum):
     ADVERT = 3  # resources, probes, whereabouts of agents
     COMMAND = 4  # what owners ask of their agents elsewhere
     BULK = 5  # pieces of large states, which nothing else shall wait behind
+    COPY = 6  # checkpoints of agents in held custody, to their holders
 
 
 class Passport(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -25,6 +25,7 @@ SHARES = {
     Channel.ADVERT: FRAME_BYTES,
     Channel.COMMAND: FRAME_BYTES,
     Channel.BULK: FRAME_BYTES,
+    Channel.COPY: 2 * FRAME_BYTES,
 }
 
 

@@ -19,9 +19,12 @@ from agentplatform.custody.carry import Carrier
 from agentplatform.custody.events import Restore
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.held import Held
+from agentplatform.custody.holders import Candidate
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.keeper import Keeper
+from agentplatform.custody.origins import Origins
 from agentplatform.custody.records import Record
+from agentplatform.custody.replication import Replication
 from agentplatform.custody.state import Custody
 from agentplatform.custody.surroundings import Hop
 from agentplatform.lives import Lives
@@ -36,6 +39,7 @@ from agentplatform.parcel.spool import MemorySpool
 from agentplatform.passes import Trail
 from agentplatform.replay import Replay
 from agentplatform.settings import Handoff as Deadlines
+from agentplatform.settings import Holders
 from agentplatform.ticket import Ticket
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
@@ -175,6 +179,10 @@ class EdgeHost:
         )
         keeper = Keeper(lambda: self.world.lease, machine, self.runner.lease, clock)
         self.gateway.may_leave, keeper.thawed = keeper.may_leave, self.gateway.thawed
+        ledger = LedgerTwin(self.name, self.world.entries)
+        origins = Origins(self.journal, self.world.spools[self.name], machine)
+        none = Holders(copies=0)
+        replication = Replication(self.name, "", self.journal, ledger, self, none, lambda: 1, origins.of)
         self.carrier = self._kind(
             self.name,
             self.identity,
@@ -187,8 +195,9 @@ class EdgeHost:
             self,
             self.world.deadlines,
             self.world.spools[self.name],
-            LedgerTwin(self.name, self.world.entries),
+            ledger,
             keeper,
+            replication,
         )
         self.world.entries.followers[self.name] = self.carrier.residences.follow
 
@@ -214,6 +223,20 @@ class EdgeHost:
         self.links.on_change(self._link_changed)
         self.links.admit(self.world.registry)
         await self.links.start()
+
+    # No copies here (custody.replication.Around)
+
+    def send_copy(self, host: str, message: bytes) -> bool:
+        return False
+
+    def candidates(self) -> list[Candidate]:
+        return []
+
+    def trusted(self, host: str) -> bool:
+        return self.verdict(host).trusted
+
+    def linked(self, host: str) -> bool:
+        return host in self.links.up()
 
     # Surroundings
 
