@@ -1,5 +1,8 @@
 """Where agents are believed to be: who is believed, and that a host which lies does not keep mail for ever."""
 
+import random
+from functools import cache
+
 import pytest
 from msgspec.structs import replace
 
@@ -11,11 +14,12 @@ from ledger.errors import Misuse
 from tests.helpers.linked_hosts import CHAIN, identity
 from tests.helpers.mail_desk import AGENT, OTHER
 
-HOSTS = ("north", "east", "south", "west", "mallory")
+HOSTS = ("north", "east", "south", "west", "mallory", "judas")
 KEYS = {host: identity(host).public for host in HOSTS}
 AUTHENTIC = passes.authentic(CHAIN, KEYS.get)
 
 
+@cache
 def went(epoch: int, source: str, destination: str, signer: str | None = None, agent: str = AGENT) -> Pass:
     return passes.sign(CHAIN, agent, epoch, source, destination, identity(signer or source))
 
@@ -171,3 +175,45 @@ def test_a_trail_is_as_long_as_is_allowed_and_has_no_gap() -> None:
     assert passes.joined(there_and_back[:3], there_and_back[5:7]) == there_and_back[5:7]
     with pytest.raises(ValueError, match="too long"):
         Located(AGENT, 1, "north", None, there_and_back)
+
+
+def agent_that_travels(known: Whereabouts, chance: random.Random) -> str:
+    """Two liars say what they like while the agent travels between honest hosts; in the end each of those has said
+    where it went from there. Returns where it is."""
+    route = ["north"]
+    while len(route) < chance.randrange(2, 12):
+        route.append(chance.choice([host for host in HOSTS[1:4] if host != route[-1]]))
+    trail = journey(*route)
+    known.learn(on("north", 0))
+    for _ in range(20):
+        epoch, at = chance.randrange(1, 30), chance.randrange(len(route))
+        if chance.random() < 0.5:
+            made_up = journey(*["mallory", "judas"] * MAX_TRAIL, since=max(0, epoch - 2 * MAX_TRAIL + 1))
+            place = on(chance.choice(["mallory", "judas", route[at]]), epoch, *made_up)
+            known.hear(chance.choice(["mallory", "judas"]), replace(place, ended=chance.choice([None, 7])))
+        else:
+            known.hear(chance.choice(HOSTS), on(route[at], at, *trail[:at]))
+        known.unanswered(AGENT)
+    for at, step in enumerate(trail):
+        known.hear(route[at], on(route[at + 1], at + 1, step))
+    return route[-1]
+
+
+def test_whatever_liars_say_mail_comes_to_where_the_agent_is() -> None:
+    for seed in range(150):
+        known = Whereabouts(AUTHENTIC)
+        home = agent_that_travels(known, random.Random(seed))  # noqa: S311  drawn again from its seed
+        place = known.place(AGENT)
+        assert place is not None and (place.host, place.ended) == (home, None), f"seed {seed}: {place}, not {home}"
+
+
+class Credulous(Whereabouts):
+    """Believes the latest epoch, whoever names it."""
+
+    def hear(self, teller: str, located: Located) -> bool:
+        return self.learn(located)
+
+
+def test_the_walk_above_can_fail() -> None:
+    known = Credulous(AUTHENTIC)
+    assert agent_that_travels(known, random.Random(1)) != known.host_of(AGENT)  # noqa: S311
