@@ -47,8 +47,8 @@ class WitnessedHandoff(_Witness, Held):
                 self._tell(type(record).__name__.lower(), transfer, cargo)
             case Active(transfer) if transfer in self.arriving:
                 self._tell("active", transfer, self.arriving[transfer].cargo)
-            case Born(agent, epoch):
-                self._tell("active", _BORN, (Cargo(agent, epoch),))
+            case Born(agent, epoch, subject):
+                self._tell("active", _BORN, (Cargo(agent, epoch, subject),))
 
     def _sending(self, effects: list[Effect]) -> list[Effect]:
         for effect in effects:
@@ -61,7 +61,8 @@ class WitnessedHandoff(_Witness, Held):
 
     def _tell(self, event: str, transfer: bytes, cargo: tuple[Cargo, ...]) -> None:
         for load in cargo:
-            self.history.write(event, agent=load.agent, epoch=load.epoch, transfer=transfer.hex())
+            custody = "held" if load.held else "local"
+            self.history.write(event, agent=load.agent, epoch=load.epoch, transfer=transfer.hex(), custody=custody)
 
 
 class WitnessedJournal(_Witness, Journal):

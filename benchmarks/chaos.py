@@ -11,11 +11,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from agentplatform.parcel.manifest import Custody
 from ledger.errors import PlatformError
 from tests.helpers import history_checker
 from tests.helpers.chaos_agents import Wanderer
@@ -24,7 +26,7 @@ from tests.helpers.chaos_hosts import ChaosHosts
 from tests.helpers.custody_mutants import MUTANTS
 from tests.helpers.effects import Effects
 
-AGENTS, FRIENDS = 50, 6
+AGENTS, HELD, FRIENDS = 50, 0, 6
 PACE = 1.0  # seconds between two acts of an agent, in the mean
 CLIENTS_PAUSE = 0.2
 REST_SECONDS = 60.0  # until all is quiet at the end; a bound for what is broken
@@ -32,11 +34,14 @@ Books = dict[str, dict[str, Any]]  # agent -> what it says of itself
 
 
 class Chaos:
-    def __init__(self, hosts: ChaosHosts, effects: Effects, seed: int, agents: int) -> None:
-        self.hosts, self.effects = hosts, effects
+    def __init__(
+        self, hosts: ChaosHosts, effects: Effects, seed: int, agents: int, held: int, caught: Callable[[], bool]
+    ) -> None:
+        """`caught` says whether to go on is needless."""
+        self.hosts, self.effects, self.caught = hosts, effects, caught
         self.faults: Counter[str] = Counter()
         self._random = Random(f"chaos {seed}")  # noqa: S311  repeatable
-        self._count = agents
+        self._count, self._held = agents, held
         self._agents: list[str] = []
         self._acked: list[tuple[str, str, int]] = []  # agent, client, number
         self.problems: list[str] = []
@@ -47,7 +52,7 @@ class Chaos:
         clients = [asyncio.create_task(self._client(host)) for host in self.hosts.names]
         try:
             drawn: list[Fault] = []
-            while time.monotonic() < deadline:
+            while time.monotonic() < deadline and not self.caught():
                 await asyncio.sleep(self._random.uniform(0.1, 0.8))  # the hosts are well for so long
                 drawn = drawn or self._random.sample(FAULTS, len(FAULTS))
                 fault = drawn.pop()
@@ -62,10 +67,15 @@ class Chaos:
         names = self.hosts.names
         for index in range(self._count):
             init = {"hosts": list(names), "pace": PACE, "port": self.effects.port, "seed": self._random.random()}
-            self._agents.append(await self.hosts.create(names[index % len(names)], Wanderer, f"w{index}", init))
-        for agent in self._agents:
-            friends = self._random.sample([each for each in self._agents if each != agent], FRIENDS)
-            await self._insist(agent, "go", friends)
+            custody: Custody = "held" if index < self._held else "local"
+            self._agents.append(
+                await self.hosts.create(names[index % len(names)], Wanderer, f"w{index}", init, custody)
+            )
+        friends = {
+            agent: self._random.sample([each for each in self._agents if each != agent], FRIENDS)
+            for agent in self._agents
+        }
+        await asyncio.gather(*(self._insist(agent, "go", friends[agent]) for agent in self._agents))
 
     async def _client(self, host: str) -> None:
         number = 0
@@ -92,12 +102,13 @@ class Chaos:
         """Waits until nothing moves and nothing is under way, and judges what agents and clients know."""
         self.hosts.proxies.heal()
         await self.hosts.start_all()
-        await asyncio.gather(*(self._insist(agent, "halt") for agent in self._agents))
+        halted = await asyncio.gather(*(self._insist(agent, "halt") for agent in self._agents))
+        there = [agent for agent, answer in zip(self._agents, halted, strict=True) if answer is not None]
         books: Books = {}
         deadline = time.monotonic() + REST_SECONDS
         while time.monotonic() < deadline:
-            answers = await asyncio.gather(*(self._insist(agent, "look") for agent in self._agents))
-            books = {agent: book for agent, book in zip(self._agents, answers, strict=True) if book is not None}
+            answers = await asyncio.gather(*(self._insist(agent, "look") for agent in there))
+            books = {agent: book for agent, book in zip(there, answers, strict=True) if book is not None}
             if len(books) < self._count or (not _unheard(books) and not await self._in_doubt()):
                 break
             await asyncio.sleep(0.5)
@@ -152,25 +163,33 @@ def _unheard(books: Books) -> list[str]:
         f"{number} from {agent} to {friend}"
         for agent, book in books.items()
         for friend, told in book["told"].items()
-        for number in range(books[friend]["heard"].get(agent, 0) + 1, told + 1)
         if friend in books
+        for number in range(books[friend]["heard"].get(agent, 0) + 1, told + 1)
     ]
 
 
-async def play(seconds: float, seed: int, folder: Path, mutant: str | None, agents: int) -> dict[str, Any]:
+async def play(
+    seconds: float, seed: int, folder: Path, mutant: str | None = None, agents: int = AGENTS, held: int = HELD
+) -> dict[str, Any]:
     """The figures, and under "problems" what agents and clients miss."""
-    print(f"chaos: seed {seed}", file=sys.stderr)
+    print(f"chaos: seed {seed}", file=sys.stderr, flush=True)
+
+    def caught() -> bool:
+        return mutant is not None and bool(history_checker.check(history_checker.read(folder), at_rest=False))
+
     with tempfile.TemporaryDirectory() as root:
         hosts = ChaosHosts(Path(root) / "root", folder, Random(f"hosts {seed}"), mutant)  # noqa: S311
         async with hosts, Effects(hosts.history) as effects:
-            chaos = Chaos(hosts, effects, seed, agents)
+            began = time.monotonic()
+            chaos = Chaos(hosts, effects, seed, agents, held, caught)
             try:
                 await chaos.run(seconds)
-                known = await chaos.rest()
+                known = {} if chaos.caught() else await chaos.rest()
             except RuntimeError as error:  # a host does not start any more
                 known, chaos.problems = {"lost": 1}, [str(error)]
+            took, errors = time.monotonic() - began, hosts.errors()
     lines = history_checker.read(folder)
-    violations = history_checker.check(lines)
+    violations = history_checker.check(lines, at_rest=bool(known))
     judged = history_checker.summary(violations)
     counts = Counter(line.event for line in lines)
     return {
@@ -179,8 +198,10 @@ async def play(seconds: float, seed: int, folder: Path, mutant: str | None, agen
         "messages": counts["handled"],
         **{name: max(count, known.get(name, 0)) for name, count in judged.items()},
         "problems": [*chaos.problems, *map(str, violations)],
+        "errors": errors,
         "kinds": dict(sorted(chaos.faults.items())),
         "effects": counts["effect"],
+        "took": took,
     }
 
 
@@ -192,17 +213,22 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--history", type=Path, help="a new folder for the histories (default: they are thrown away)")
     parser.add_argument("--mutant", choices=MUTANTS, help="leave one rule out")
     parser.add_argument("--agents", type=int, default=AGENTS)
+    parser.add_argument("--held", type=int, default=HELD, help="so many of them in held custody")
     parser.add_argument("--json", action="store_true", help="print the last line only")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.history or Path(scratch) / "history"
         if folder.exists() and any(folder.iterdir()):
             parser.error(f"{folder} is not empty: a history is of one run")
-        result = asyncio.run(play(options.seconds, options.seed, folder, options.mutant, options.agents))
-    problems, kinds, effects = result.pop("problems"), result.pop("kinds"), result.pop("effects")
+        result = asyncio.run(play(options.seconds, options.seed, folder, options.mutant, options.agents, options.held))
+    problems, errors, kinds, effects, took = (
+        result.pop(name) for name in ("problems", "errors", "kinds", "effects", "took")
+    )
     if not options.json:
-        print("\n".join(problems[:40]))
-        print(f"{effects} effects; faults: {', '.join(f'{count} {name}' for name, count in kinds.items())}")
+        print("\n".join([*problems[:40], *(errors[-20:] if problems else ())]))
+        print(
+            f"{took:.0f} s, {effects} effects; faults: {', '.join(f'{count} {name}' for name, count in kinds.items())}"
+        )
     print(json.dumps(result))
     wrong = sum(result[name] for name in ("lost", "duplicated", "messages_lost", "messages_doubled"))
     return 0 if (wrong > 0) == (options.mutant is not None) else 1

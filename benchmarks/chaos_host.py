@@ -5,6 +5,7 @@ Everything is put in place from outside, here: production code knows neither fau
 
 import argparse
 import json
+import signal
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from random import Random
 
 import ledger.disk
 from agentplatform import daemon, environment
+from agentplatform.runners.process import jail
 from tests.helpers.custody_mutants import MUTANTS
 from tests.helpers.losing_disk import LosingDisk
 from tests.helpers.unruly_links import unruly
@@ -41,8 +43,10 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--history", type=Path, required=True)
     parser.add_argument("--seed", required=True, help="of this start of this host")
+    parser.add_argument("--parent", type=int, required=True, help="the driver: the host ends with it")
     parser.add_argument("--mutant", choices=MUTANTS)
     options = parser.parse_args()
+    jail.die_with_parent(options.parent, signal.SIGKILL)
     random = Random(options.seed)  # noqa: S311
     mutant = MUTANTS.get(options.mutant)
     lacks = () if mutant is None else mutant.disk

@@ -15,6 +15,7 @@ class WitnessedResident(Resident):
     def __init__(self, history: History, *resident: Any, **more: Any) -> None:
         super().__init__(*resident, **more)
         self._history, self._epoch = history, 0
+        self._told = self._paused = False  # `running` was written, and no `frozen` since; the process stopped then
 
     async def create(self, cls: Any, init: bytes, arrival: Arrival) -> None:
         self._epoch = arrival.epoch
@@ -29,15 +30,26 @@ class WitnessedResident(Resident):
         super().thaw(failure, arrival)
 
     def _step(self, event: Event) -> None:
-        before = self.state in ACTING
         super()._step(event)
-        if not before and self.state in ACTING:
-            self._history.write("running", agent=self.id, epoch=self._epoch)
-        elif before and self.state is State.ENDED:
-            self._history.write("frozen", agent=self.id, epoch=self._epoch, ended=True)
-        elif before and self.state not in ACTING:
-            self._history.write("frozen", agent=self.id, epoch=self._epoch)
+        if self.state in ACTING:
+            self._runs()
+        else:
+            self._stopped(**({"ended": True} if self.state is State.ENDED else {}))
 
     def pausing(self, stops: bool) -> None:
-        if self.state in ACTING:
-            self._history.write("frozen" if stops else "running", agent=self.id, epoch=self._epoch)
+        """The process stops, or goes on (runners.process.leased); it may come in the midst of `_step`."""
+        if stops:
+            self._paused = self._told
+            self._stopped()
+        elif self._paused:
+            self._runs()
+
+    def _runs(self) -> None:
+        if not self._told:
+            self._history.write("running", agent=self.id, epoch=self._epoch)
+            self._told = True
+
+    def _stopped(self, **more: Any) -> None:
+        if self._told:
+            self._history.write("frozen", agent=self.id, epoch=self._epoch, **more)
+            self._told = False

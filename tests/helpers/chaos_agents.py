@@ -34,8 +34,9 @@ class Wanderer(Agent):
                     self.dispatch(self.chance.choice([host for host in self.hosts if host != self.host]))
                     return
                 friend = self.chance.choice(self.friends)
-                self.told[friend] = self.told.get(friend, 0) + 1
-                self.send(friend, "number", self.told[friend])
+                for _ in range(self.chance.randint(1, 3)):
+                    self.send(friend, "number", self.told.get(friend, 0) + 1)
+                    self.told[friend] = self.told.get(friend, 0) + 1
             except Exception as error:  # it is about to leave already
                 print(f"not now: {error}")
 

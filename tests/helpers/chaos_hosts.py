@@ -19,9 +19,10 @@ import psutil
 from agentplatform.consortium import COMPASS, found
 from agentplatform.frontdoor.client import Host, connect
 from agentplatform.history import HostHistory
+from agentplatform.parcel.manifest import Custody
 from agentplatform.settings import Home
 from benchmarks.chaos_host import VIA
-from ledger.errors import PlatformError
+from ledger.errors import PlatformError, Unavailable
 from tests.helpers.losing_disk import lose_power
 from tests.helpers.proxies import Proxies
 
@@ -47,8 +48,8 @@ class ChaosHosts:
         return Home(self._root / "hosts" / host)
 
     async def __aenter__(self) -> "ChaosHosts":
+        await self.proxies.start(self.names)  # before free ports are sought for the hosts
         homes = found(self._root, self.names)
-        await self.proxies.start(self.names)
         for home in homes:
             settings = home.settings()
             self.proxies.targets[settings.host] = settings.listen
@@ -56,7 +57,7 @@ class ChaosHosts:
             home.settings_file.write_text(before + SETTINGS)
             (home.folder / VIA).write_text(json.dumps(self.proxies.via(settings.host)))
         try:
-            await asyncio.gather(*map(self.start, self.names))
+            await self.start_all()
         except BaseException:
             await self.__aexit__()
             raise
@@ -86,7 +87,7 @@ class ChaosHosts:
             with suppress(PlatformError):
                 await self._in_thread(lambda: self._host(host).call("hello", patience=2.0))
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
         raise RuntimeError(f"{host} does not start:\n{self.home(host).log.read_text()[-2000:]}")
 
     def _spawn(self, host: str) -> None:
@@ -96,7 +97,15 @@ class ChaosHosts:
         mutant = [] if self._mutant is None else ["--mutant", self._mutant]
         with home.log.open("ab") as log:
             self._processes[host] = subprocess.Popen(
-                [sys.executable, *command, *mutant, "--seed", f"{self.random.random()} {host} {self._starts}"],
+                [
+                    sys.executable,
+                    *command,
+                    *mutant,
+                    "--seed",
+                    f"{self.random.random()} {host} {self._starts}",
+                    "--parent",
+                    str(os.getpid()),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -118,7 +127,9 @@ class ChaosHosts:
 
     async def start_all(self) -> None:
         """Those that were killed, or ended by themselves."""
-        await asyncio.gather(*map(self.start, set(self.names) - set(self.up())))
+        async with asyncio.TaskGroup() as starting:  # when one does not start, the others are not started any more
+            for host in sorted(set(self.names) - set(self.up())):
+                starting.create_task(self.start(host))
 
     async def ends(self, host: str, seconds: float) -> bool:
         """Whether the daemon ends by itself within `seconds`."""
@@ -143,13 +154,30 @@ class ChaosHosts:
                 each.kill()
         await self._in_thread(process.wait)
 
+    def errors(self) -> list[str]:
+        """What their logs say of what went wrong, the newest last."""
+        return [
+            f"{host}: {line}"
+            for host in self.names
+            for line in self.home(host).log.read_text().splitlines()
+            if any(word in line for word in (" ERROR ", " CRITICAL ", "Error: "))
+        ]
+
     # What is asked of them
 
-    async def call(self, host: str, verb: str, *, patience: float = 5.0, **arguments: Any) -> Any:
-        return await self._in_thread(lambda: self._host(host).call(verb, patience=patience, **arguments))
+    async def call(self, host: str, verb: str, **arguments: Any) -> Any:
+        """A host that has just started does not answer everyone at once."""
+        deadline = time.monotonic() + END_SECONDS
+        while True:
+            try:
+                return await self._in_thread(lambda: self._host(host).call(verb, patience=5.0, **arguments))
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
 
-    async def create(self, host: str, agent: Any, name: str, init: Any) -> str:
-        return str((await self._in_thread(lambda: self._host(host).create(agent, name, init))).id)
+    async def create(self, host: str, agent: Any, name: str, init: Any, custody: Custody) -> str:
+        return str((await self._in_thread(lambda: self._host(host).create(agent, name, init, custody=custody))).id)
 
     async def ask(self, host: str, agent: str, kind: str, body: Any, patience: float) -> Any:
         """Raises PlatformError."""

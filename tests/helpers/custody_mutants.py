@@ -16,7 +16,7 @@ from agentplatform.custody import carry
 from agentplatform.custody.arrivals import Arrivals
 from agentplatform.custody.departures import Departures
 from agentplatform.custody.events import Effect, Resume
-from agentplatform.custody.handoff import Handoff
+from agentplatform.custody.held import Held
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Cargo, HandoffMessage, Offer
 from agentplatform.custody.records import Active
@@ -28,7 +28,7 @@ from ledger import codec
 from tests.helpers import handoff_mutants
 
 
-class ResumesAfterCommit(Handoff):
+class ResumesAfterCommit(Held):
     """The source lets the agents go on while COMMIT is on its way to the disk."""
 
     def _commit(self, transfer: bytes, held: Open) -> list[Effect]:
@@ -85,8 +85,8 @@ class LeavesCursorsBehind(Arrivals):
 class TakesGaps(Mailbox):
     """[L8] A letter is taken though the one before it is missing."""
 
-    def take(self, letter: Letter) -> Any:
-        return super().take(msgspec.structs.replace(letter, settled=letter.sequence - 1))
+    def take(self, letter: Letter, *now: float) -> Any:
+        return super().take(msgspec.structs.replace(letter, settled=letter.sequence - 1), *now)
 
 
 class Mutant(msgspec.Struct, frozen=True):
@@ -101,8 +101,8 @@ class Mutant(msgspec.Struct, frozen=True):
                 setattr(module, name, part)
 
 
-def _machine(kind: type[Handoff]) -> Mutant:
-    return Mutant({environment: {"Handoff": kind}})
+def _machine(kind: type[Held]) -> Mutant:
+    return Mutant({environment: {"Held": kind}})
 
 
 MUTANTS: dict[str, Mutant] = {

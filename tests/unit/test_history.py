@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from agentplatform.custody.events import Depart, Durable, GiveUp, Message
-from agentplatform.custody.handoff import Handoff
+from agentplatform.custody.held import Held
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Accept, Cargo
 from agentplatform.custody.records import Aborted, Active, Born, Commit, Prepare, Received
@@ -78,11 +78,11 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
 
 
 def test_nothing_stands_between_when_no_history_is_asked_for() -> None:
-    assert watched(Handoff, None) is Handoff and watched(Journal, None) is Journal
+    assert watched(Held, None) is Held and watched(Journal, None) is Journal
 
 
 def test_custodys_records_are_told_when_they_are_durable_and_its_messages_before_they_leave(tmp_path: Path) -> None:
-    source = watched(Handoff, HostHistory(tmp_path / "s", "north"))("north")
+    source = watched(Held, HostHistory(tmp_path / "s", "north"))("north")
     source.step(Durable(source._write(Born(AGENT, 0)).record))
     cargo = (Cargo(AGENT, 1),)
     source.step(Depart(TRANSFER, "south", cargo))
@@ -96,7 +96,7 @@ def test_custodys_records_are_told_when_they_are_durable_and_its_messages_before
     assert (born["epoch"], born["transfer"]) == (0, "")
     assert (offer["agent"], offer["epoch"], offer["transfer"]) == (AGENT, 1, TRANSFER.hex())
 
-    there = watched(Handoff, HostHistory(tmp_path / "d", "south"))("south")
+    there = watched(Held, HostHistory(tmp_path / "d", "south"))("south")
     received = Received(TRANSFER, "north", cargo)
     there.apply(received)
     there.step(Durable(received))
@@ -108,12 +108,12 @@ def test_custodys_records_are_told_when_they_are_durable_and_its_messages_before
 def test_a_commit_whose_line_was_lost_with_its_writer_is_told_after_the_restart(tmp_path: Path) -> None:
     cargo = (Cargo(AGENT, 1),)
     records = [Born(AGENT, 0), Prepare(TRANSFER, "south", cargo), Commit(TRANSFER, cargo)]
-    watched(Handoff, HostHistory(tmp_path, "north")).recover("north", records)
+    watched(Held, HostHistory(tmp_path, "north")).recover("north", records)
     assert events(tmp_path) == ["commit", "notice"]
 
 
 def test_an_abort_is_no_commit(tmp_path: Path) -> None:
-    source = watched(Handoff, HostHistory(tmp_path, "north"))("north")
+    source = watched(Held, HostHistory(tmp_path, "north"))("north")
     source.apply(Born(AGENT, 0))
     cargo = (Cargo(AGENT, 1),)
     source.step(Depart(TRANSFER, "south", cargo))
@@ -174,3 +174,18 @@ async def test_a_worker_tells_of_a_stay_from_before_its_first_hook_to_after_its_
     assert SEEN == [("creation", ["running"]), ("dispatching", ["running"])]
     assert events(tmp_path) == ["running", "frozen", "running", "frozen"]
     assert [(line["epoch"], line.get("ended")) for line in lines(tmp_path)] == [(7, None)] * 3 + [(7, True)]
+
+
+async def test_a_worker_that_stops_with_its_lease_tells_so_once_and_only_of_agents_that_ran(tmp_path: Path) -> None:
+    there = History(tmp_path / "north.jsonl", "north", 1)
+    resident = WitnessedResident(there, AGENT, "clerk", cast(Any, Nobody()), lambda agent: None, 5.0)
+    resident.pausing(True)  # before it runs: it was opened, and waits for its activation
+    resident.pausing(False)
+    assert events(tmp_path) == []
+    await resident.create(Counter, codec.encode(0), Arrival("north", 0, None))
+    resident.pausing(True)
+    resident.pausing(False)
+    await resident.capture(Move("south", "owner", "a test"))
+    resident.pausing(True)
+    resident.pausing(False)
+    assert events(tmp_path) == ["running", "frozen", "running", "frozen"]
