@@ -1,8 +1,14 @@
-"""The destination's side of a large state on its way: asks for its pieces, verifies them, writes them to the spool."""
+"""The destination's side of a large state on its way: asks for its pieces, verifies them, writes them to the spool.
+
+How many it asks for ahead follows from how long they take: when they take longer than the quickest by more than
+QUEUE_SECONDS, they wait somewhere, in a queue that mail and votes wait in too, and it asks for fewer. (After LEDBAT:
+S. Shalunov and others, RFC 6817, 2012.)
+"""
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import msgspec
 
@@ -13,6 +19,7 @@ from ledger import codec
 from ledger.errors import PeerFault, PlatformError, Unavailable
 
 Key = tuple[bytes, str]  # transfer and agent
+QUEUE_SECONDS = 0.02  # by which pieces may hold up what comes behind them
 
 
 class _Haul(msgspec.Struct, eq=False):
@@ -25,14 +32,23 @@ class _Haul(msgspec.Struct, eq=False):
     latest: float = math.inf  # by then all of it must be here
     file: str = ""
     next: int = 0  # the first piece that was not asked for yet
-    asked: set[int] = msgspec.field(default_factory=set)  # and not there yet
+    asked: dict[int, float] = msgspec.field(default_factory=dict)  # and not stored yet; when
+    window: int = 1  # pieces that may be asked for, and not be stored yet
+    quickest: float = math.inf  # seconds from the request of a piece to its arrival
     storing: set[int] = msgspec.field(default_factory=set)
     unsaid: bool = False  # a request did not leave
 
 
 class Fetches:
-    def __init__(self, spool: Spool, stream: Callable[[str, bytes], bool], patience: float) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        stream: Callable[[str, bytes], bool],
+        patience: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`patience`: seconds that it waits for the next piece."""
+        self.clock = clock
         self._spool, self._stream, self._patience = spool, stream, patience
         self._hauls: dict[Key, _Haul] = {}
         self._turns: dict[str, asyncio.Lock] = {}  # by source: one state at a time has the window
@@ -44,14 +60,13 @@ class Fetches:
         Raises Unavailable when there is no room, or nothing comes; PeerFault for a piece that is not what was signed.
         Then nothing is left of it.
         """
-        loop = asyncio.get_running_loop()
-        haul = _Haul(source, freight, loop.create_future(), loop.time())
+        haul = _Haul(source, freight, asyncio.get_running_loop().create_future(), self.clock())
         self._hauls[transfer, agent] = haul
         try:
             async with self._turns.setdefault(source, asyncio.Lock()):
                 if not haul.arrived.done():
                     haul.file = await self._spool.create(freight.size)
-                haul.heard = loop.time()
+                haul.heard = self.clock()
                 haul.latest = haul.heard + self._patience + freight.size / SLOWEST
                 self._ask_more((transfer, agent), haul)
                 await haul.arrived
@@ -72,7 +87,8 @@ class Fetches:
             raise PeerFault(host, f"sent a piece of {piece.agent} that it was not asked for")
         if piece.number not in haul.asked or piece.number in haul.storing or haul.arrived.done():
             return  # it was asked for twice: a link broke in between
-        haul.heard = asyncio.get_running_loop().time()
+        haul.heard = self.clock()
+        _pace(haul, haul.heard - haul.asked[piece.number])
         haul.storing.add(piece.number)
         task = asyncio.get_running_loop().create_task(self._store(key, haul, piece))
         self._tasks.add(task)
@@ -92,18 +108,18 @@ class Fetches:
         """A new link to it: what was asked for over the old one is lost."""
         for key, haul in self._hauls.items():
             if haul.source == host:
-                self._ask(key, haul, haul.asked - haul.storing)
+                self._ask(key, haul, haul.asked.keys() - haul.storing)
 
     def remind(self) -> None:
         """From time to time: tells the sources that all is well, and gives up what does not come."""
-        now = asyncio.get_running_loop().time()
+        now = self.clock()
         for key, haul in list(self._hauls.items()):
             if haul.asked and not haul.storing and now - haul.heard > self._patience:
                 _fail(haul, Unavailable(f"{haul.source} sent nothing of {key[1]} for {self._patience:g} s"))
             elif haul.asked and now > haul.latest:
                 _fail(haul, Unavailable(f"{haul.source} sent {key[1]} more slowly than {SLOWEST} bytes a second"))
             elif haul.unsaid:
-                self._ask(key, haul, haul.asked - haul.storing)
+                self._ask(key, haul, haul.asked.keys() - haul.storing)
             else:
                 self._stream(haul.source, codec.encode(Fetch(*key, 0, 0)))
 
@@ -116,23 +132,23 @@ class Fetches:
         if not good:
             _fail(haul, PeerFault(haul.source, f"sent piece {piece.number} of {key[1]}, which is not what it signed"))
             return
-        haul.asked.discard(piece.number)
+        del haul.asked[piece.number]
         haul.storing.discard(piece.number)
         self._ask_more(key, haul)
 
     def _ask_more(self, key: Key, haul: _Haul) -> None:
         if haul.arrived.done():
             return
-        upto = min(haul.freight.count, haul.next + WINDOW - len(haul.asked))
+        upto = min(haul.freight.count, haul.next + haul.window - len(haul.asked))
         new = range(haul.next, upto)
         haul.next = max(upto, haul.next)
-        haul.asked.update(new)
         if new:
             self._ask(key, haul, new)
         elif not haul.asked:
             haul.arrived.set_result(None)
 
-    def _ask(self, key: Key, haul: _Haul, numbers: Iterable[int]) -> None:
+    def _ask(self, key: Key, haul: _Haul, numbers: Collection[int]) -> None:
+        haul.asked |= dict.fromkeys(numbers, self.clock())
         # Once one did not leave, all are asked for again when it can.
         haul.unsaid = not all(
             [self._stream(haul.source, codec.encode(Fetch(*key, run.start, len(run)))) for run in _runs(numbers)]
@@ -140,6 +156,12 @@ class Fetches:
 
     def _of(self, transfer: bytes) -> Iterator[tuple[Key, _Haul]]:
         return ((key, haul) for key, haul in self._hauls.items() if key[0] == transfer)
+
+
+def _pace(haul: _Haul, took: float) -> None:
+    haul.quickest = min(haul.quickest, took)
+    haul.window += 1 if took - haul.quickest <= QUEUE_SECONDS else -1
+    haul.window = max(1, min(haul.window, WINDOW))
 
 
 def _fail(haul: _Haul, error: PlatformError) -> None:

@@ -131,7 +131,7 @@ async def test_after_a_broken_link_only_what_is_missing_comes() -> None:
 
     world.hub.drops = watch
     departing = world["a"].depart([agent], "b")
-    while len(asked) < WINDOW + 1:
+    while len(asked) < PIECES - 2:
         await world.turn()
     world.hub.cut("a", "b")
     await world.crank()
@@ -210,6 +210,33 @@ async def test_files_that_no_record_names_go_at_the_start(world: World) -> None:
     world.crash("a")
     await world.boot("a")
     assert not world.spools["a"].files
+
+
+async def window_of(world: World, seconds: float) -> int:
+    """That a hop ends with, when each piece waits so long for each other that is on its way."""
+    agent = await large(world, 30)
+    hauls = world["b"].carrier.arrivals.fetches._hauls
+    now, windows = 0.0, []
+
+    def clock() -> float:
+        nonlocal now
+        for haul in hauls.values():
+            windows.append(haul.window)
+            now += seconds * len(haul.asked)
+        return now
+
+    world["b"].carrier.arrivals.fetches.clock = clock
+    await world.until(world["a"].depart([agent], "b"))
+    assert world.holder(agent) == "b"
+    return windows[-1]
+
+
+@pytest.mark.usefixtures("no_errors")
+@pytest.mark.parametrize(("seconds", "least", "most"), [(0.0, WINDOW, WINDOW), (0.006, 2, WINDOW - 1), (0.03, 1, 2)])
+async def test_what_is_asked_for_ahead_follows_from_how_long_it_waits(
+    world: World, seconds: float, least: int, most: int
+) -> None:
+    assert least <= await window_of(world, seconds) <= most
 
 
 class TestHostilePeers:
