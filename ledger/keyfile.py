@@ -1,5 +1,6 @@
 """Keys on disk: one seed a file, readable by its owner alone (mode 0600)."""
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -16,6 +17,13 @@ def draw() -> Identity:
 
 def write(path: Path, identity: Identity) -> None:
     """Writes a key durably: all of it, or there is no such file. Refuses to replace one."""
+    try:
+        _write(path, identity)
+    except FileExistsError:
+        raise Misuse(f"{path} exists; a key is never overwritten") from None
+
+
+def _write(path: Path, identity: Identity) -> None:
     descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -23,8 +31,6 @@ def write(path: Path, identity: Identity) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.link(partial, path)
-    except FileExistsError:
-        raise Misuse(f"{path} exists; a key is never overwritten") from None
     finally:
         os.unlink(partial)
     sync_folder(path.parent)
@@ -54,6 +60,8 @@ def load(path: Path) -> Identity:
 
 
 def load_or_create(path: Path) -> Identity:
+    """The key in `path`; a fresh one if there was none. Who comes second gets the first one's."""
     if not path.exists():
-        write(path, draw())
+        with contextlib.suppress(FileExistsError):
+            _write(path, draw())
     return load(path)

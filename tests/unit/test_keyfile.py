@@ -42,3 +42,17 @@ def test_a_file_that_is_no_key_is_named(size: int, tmp_path: Path) -> None:
     path.write_bytes(bytes(size))
     with pytest.raises(Misuse, match=rf"host.key has {size} bytes"):
         keyfile.load(path)
+
+
+def test_two_that_need_a_key_at_once_get_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As two threads that create their owner's first agents: the second one draws while the first one writes."""
+    path, draw, quicker = tmp_path / "owner.key", keyfile.draw, []
+
+    def slowly() -> keyfile.Identity:
+        monkeypatch.setattr(keyfile, "draw", draw)
+        quicker.append(keyfile.load_or_create(path))
+        return draw()
+
+    monkeypatch.setattr(keyfile, "draw", slowly)
+    assert keyfile.load_or_create(path).public == quicker[0].public == keyfile.load(path).public
+    assert os.listdir(tmp_path) == ["owner.key"]
