@@ -74,6 +74,9 @@ class Desk:
         self.reserved.append((agent, receiver, upto))
         return self.checkpoint(agent, Change(None))
 
+    def replicated(self, agent: str) -> bool:
+        return False
+
     def keep_answer(self, agent: str, receiver: str, sequence: int, answer: Answer) -> None: ...
 
     def drop_loose(self, agent: str) -> None: ...

@@ -53,7 +53,8 @@ class Host:
         carrier: Any = SimpleNamespace(machine=self.machine, remind=lambda: None, linked=lambda host: None)
         nothing: Any = None
         desk.roads._tell = lambda host, bulletin: self.exchange.tell(host, bulletin)
-        rooms = carrier, desk.roads, desk.room, nothing, nothing, nothing, nothing
+        held = SimpleNamespace(linked=lambda host: None), SimpleNamespace(here=list), nothing
+        rooms = carrier, *held, desk.roads, desk.room, nothing, nothing, nothing, nothing
         self.exchange = Exchange("north", self.links, self.whereabouts, *rooms)  # type: ignore[arg-type]
 
     def hears(self, host: str, bulletin: Bulletin) -> None:
