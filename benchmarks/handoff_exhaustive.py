@@ -1,45 +1,54 @@
-"""Every state of a handoff in a small scope, with the production machine; or of a mutant, which must be caught."""
+"""Every state of a handoff in a small scope, with the production machine, and with --held of a lease too. Or of a
+mutant, which must be caught."""
 
 import argparse
 import json
 import time
 
-from tests.helpers.handoff_explorer import Explorer, Result
-from tests.helpers.handoff_mutants import MUTANTS, Mutant
+from tests.helpers import lease_explorer
+from tests.helpers.handoff_explorer import Explorer
+from tests.helpers.handoff_mutants import MUTANTS
+from tests.helpers.lease_explorer import LEASE_MUTANTS
 
-SCOPES = ((1, 0), (2, 0), (1, 1), (1, 2))  # dispatches and crashes, in which a mutant is looked for
+Found = tuple[int, int, str | None, list[str]]  # states, completed hops, violation, the shortest way there
 
 
 def main(arguments: list[str]) -> int:
     """0 when what was expected came out: no violation, or with a mutant one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks handoff-exhaustive", description=__doc__)
-    parser.add_argument(
-        "--held", action="store_true", help="held custody alone (default: local alone, or the mutant's)"
-    )
-    parser.add_argument("--mutant", choices=MUTANTS, help="leave one rule out")
+    parser.add_argument("--held", action="store_true", help="held custody (default: local, or the mutant's)")
+    parser.add_argument("--mutant", choices=[*MUTANTS, *LEASE_MUTANTS], help="leave one rule out")
     parser.add_argument("--dispatches", type=int, default=2, help="at most so many; 3 take minutes (default 2)")
     parser.add_argument("--crashes", type=int, default=1, help="at most so many, of either host (default 1)")
     parser.add_argument("--json", action="store_true", help="print the last line only")
     options = parser.parse_args(arguments)
     began = time.monotonic()
-    if options.mutant is None:
-        result = Explorer(held=options.held).run(options.dispatches, options.crashes)
-    else:
+    if options.mutant in LEASE_MUTANTS:
+        states, hops, violation, trace = _lease(options.mutant)
+    elif options.mutant is not None:
         mutant = MUTANTS[options.mutant]
-        result = _catch(mutant, options.held or "local" not in mutant.kinds)
+        held = options.held or "local" not in mutant.kinds
+        states, hops, violation, trace = _search(Explorer(mutant.machine, mutant.host, held), *mutant.scope)
+    else:
+        states, hops, violation, trace = _search(Explorer(held=options.held), options.dispatches, options.crashes)
+        if options.held and violation is None:
+            more, _, violation, trace = _lease(None)
+            states += more
     if not options.json:
-        print(f"{result.states} states in {time.monotonic() - began:.1f} s")
-        if result.violation is not None:
-            print("\n".join([f"{result.violation.rule}; the shortest way there:", *result.violation.trace]))
-    violations = int(result.violation is not None)
-    print(json.dumps({"states": result.states, "completed_hops": result.completed_hops, "violations": violations}))
+        print(f"{states} states in {time.monotonic() - began:.1f} s")
+        if violation is not None:
+            print("\n".join([f"{violation}; the shortest way there:", *trace]))
+    violations = int(violation is not None)
+    print(json.dumps({"states": states, "completed_hops": hops, "violations": violations}))
     return 0 if violations == (options.mutant is not None) else 1
 
 
-def _catch(mutant: Mutant, held: bool) -> Result:
-    """In the smallest scope that shows it."""
-    for transfers, crashes in SCOPES:
-        result = Explorer(mutant.machine, mutant.host, held).run(transfers, crashes)
-        if result.violation is not None:
-            break
-    return result
+def _search(explorer: Explorer, dispatches: int, crashes: int) -> Found:
+    result = explorer.run(dispatches, crashes)
+    rule, trace = (None, []) if result.violation is None else result.violation
+    return result.states, result.completed_hops, rule, trace
+
+
+def _lease(mutant: str | None) -> Found:
+    result = lease_explorer.explore(*LEASE_MUTANTS[mutant]) if mutant else lease_explorer.explore()
+    return result.states, 0, result.violation, result.trace

@@ -229,25 +229,26 @@ class Mutant(NamedTuple):
     kinds: str  # of custody in which it shows: "local", "held", or both
     machine: type[Handoff]
     host: type[Host]
+    scope: tuple[int, int]  # the smallest that shows it: dispatches, crashes
 
 
 MUTANTS: dict[str, Mutant] = {
-    "L1": Mutant("local", ForgetsWhoWasHere, Host),
-    "L2": Mutant("local held", Held, ActsOnWhatItOnlyRead),
-    "L3": Mutant("local", ForgetsTheAbort, FreezesAgain),
-    "L4": Mutant("local", NotifiesBeforeCommit, Host),
-    "L5": Mutant("local held", DropsWhatItAccepted, Host),
-    "L7": Mutant("local held", Held, LeavesCursorsBehind),
-    "L9": Mutant("local", DiscardsActiveCopies, Host),
-    "H2": Mutant("held", OffersBeforePrepare, Host),
-    "H3": Mutant("held", SignsBeforeReceived, Host),
-    "H4": Mutant("held", AbortsAlone, Host),
-    "H6": Mutant("local held", Held, AcknowledgesMailTooEarly),
-    "fsync-off": Mutant("local held", Held, NeverSyncs),
-    "activates-on-its-own": Mutant("local held", ActivatesOnItsOwn, Host),
-    "resumes-after-commit": Mutant("local", ResumesAfterCommit, Host),
-    "acknowledges-too-early": Mutant("local", AcknowledgesTooEarly, Host),
-    "forgets-the-past": Mutant("local held", ForgetsThePast, Host),
-    "cleans-too-early": Mutant("local held", Held, CleansTooEarly),
-    "asks-once-only": Mutant("held", AsksOnceOnly, Host),
+    "L1": Mutant("local", ForgetsWhoWasHere, Host, (2, 0)),
+    "L2": Mutant("local held", Held, ActsOnWhatItOnlyRead, (1, 2)),
+    "L3": Mutant("local", ForgetsTheAbort, FreezesAgain, (1, 1)),
+    "L4": Mutant("local", NotifiesBeforeCommit, Host, (1, 1)),
+    "L5": Mutant("local held", DropsWhatItAccepted, Host, (1, 0)),
+    "L7": Mutant("local held", Held, LeavesCursorsBehind, (1, 0)),
+    "L9": Mutant("local", DiscardsActiveCopies, Host, (1, 0)),
+    "H2": Mutant("held", OffersBeforePrepare, Host, (1, 1)),
+    "H3": Mutant("held", SignsBeforeReceived, Host, (1, 0)),
+    "H4": Mutant("held", AbortsAlone, Host, (1, 0)),
+    "H6": Mutant("local held", Held, AcknowledgesMailTooEarly, (1, 1)),
+    "fsync-off": Mutant("local held", Held, NeverSyncs, (1, 1)),
+    "activates-on-its-own": Mutant("local held", ActivatesOnItsOwn, Host, (1, 0)),
+    "resumes-after-commit": Mutant("local", ResumesAfterCommit, Host, (1, 0)),
+    "acknowledges-too-early": Mutant("local", AcknowledgesTooEarly, Host, (1, 1)),
+    "forgets-the-past": Mutant("local held", ForgetsThePast, Host, (1, 1)),
+    "cleans-too-early": Mutant("local held", Held, CleansTooEarly, (1, 1)),
+    "asks-once-only": Mutant("held", AsksOnceOnly, Host, (1, 1)),
 }

@@ -19,6 +19,6 @@ def test_every_schedule_ends_with_one_copy_and_nothing_in_doubt(custody: str) ->
 
 @pytest.mark.parametrize(("name", "custody"), [("L5", "local"), ("H3", "held"), ("H4", "held"), ("fsync-off", "held")])
 def test_a_missing_rule_is_met(name: str, custody: str) -> None:
-    _, machine, host = MUTANTS[name]
-    explorer = Explorer(machine, host, held=custody == "held")
+    mutant = MUTANTS[name]
+    explorer = Explorer(mutant.machine, mutant.host, held=custody == "held")
     assert any(walk(explorer, seed).violation is not None for seed in range(150))
