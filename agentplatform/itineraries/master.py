@@ -22,14 +22,14 @@ class Master(Agent):
     crew: MasterWorkers | None = None
     """How the work stands."""
 
-    _asked: tuple[tuple[int, str], ...] = ()  # questions that are open, and whom they went to
+    __asked: tuple[tuple[int, str], ...] = ()  # questions that are open, and whom they went to
 
     def employ(self, crew: MasterWorkers) -> None:
         """Begins. From any hook or handler. Raises Misuse while other work is going on."""
         if self.crew is not None and not self.crew.over:
             raise Misuse(f"{self.name} has work going on; employ others when on_results was called")
         self.crew = crew
-        self._give(self._feed(Start()))
+        self.__give(self.__feed(Start()))
 
     def on_results(self) -> Any:
         """Every part has an outcome: `self.crew.results()`, in their order."""
@@ -40,22 +40,22 @@ class Master(Agent):
             self.send(worker, DISMISS)
 
     def worker_answered(self, reply: FutureReply) -> Any:
-        worker = dict(self._asked).get(reply.number, "")
-        self._asked = tuple(each for each in self._asked if each[0] != reply.number)
-        self._give(self._feed(_event(worker, reply)))
+        worker = dict(self.__asked).get(reply.number, "")
+        self.__asked = tuple(each for each in self.__asked if each[0] != reply.number)
+        self.__give(self.__feed(_event(worker, reply)))
         return self.on_results() if self.crew is not None and self.crew.over else None
 
-    def _feed(self, event: Event) -> list[Ask]:
+    def __feed(self, event: Event) -> list[Ask]:
         assert self.crew is not None
         self.crew, asks = self.crew.step(event)
         return asks
 
-    def _give(self, asks: list[Ask]) -> None:
+    def __give(self, asks: list[Ask]) -> None:
         assert self.crew is not None
         for ask in asks:
             order = {"where": ask.where, "part": self.crew.parts[ask.part]}
             number = self.future(ask.worker, WORK, order, timeout=self.crew.patience, then="worker_answered")
-            self._asked = (*self._asked, (number, ask.worker))
+            self.__asked = (*self.__asked, (number, ask.worker))
 
 
 def _event(worker: str, reply: FutureReply) -> Event:

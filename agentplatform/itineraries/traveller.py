@@ -32,9 +32,14 @@ class Traveller(Agent):
     itinerary: Route | None = None
     """What it follows, or followed last: `visits` has what became of each stop. A value; keep what you like of it."""
 
-    _following = False
-    _turn: int | None = None  # the timer of the next step
-    _bound = ""  # where the last attempt to move went
+    __following = False
+    __turn: int | None = None  # the timer of the next step
+    __bound = ""  # where the last attempt to move went
+
+    @property
+    def following(self) -> bool:
+        """Whether the itinerary is under way."""
+        return self.__following
 
     def follow(self, itinerary: Route) -> None:
         """From now on the agent goes this way; the one before is forgotten. From any hook or handler."""
@@ -42,9 +47,9 @@ class Traveller(Agent):
             raise Misuse(
                 f"a traveller follows an itinerary, such as Sequence(('east', 'south')), not {itinerary!r:.60}"
             )
-        self._leave_meeting()
-        self.itinerary, self._following = itinerary, True
-        self._wake(0.0)
+        self.__leave_meeting()
+        self.itinerary, self.__following = itinerary, True
+        self.__wake(0.0)
 
     def on_stop(self) -> Any:
         """The agent is where its itinerary wants it. What this returns is the value of the visit; an exception is its
@@ -56,112 +61,113 @@ class Traveller(Agent):
     # Steps
 
     @handles(STEP)
-    async def _take_step(self, message: Message) -> None:
+    async def __take_step(self, message: Message) -> None:
         if message.sender != self.id:
             raise Misuse(f"only {self.name} itself takes the next step of its itinerary")
-        action = self._feed(Late(self.host) if message.body == "late" else Ready(self.host))
+        action = self.__feed(Late(self.host) if message.body == "late" else Ready(self.host))
         if isinstance(action, Work):
-            action = await self._work(action)
+            action = await self.__work(action)
         if isinstance(action, Go):
-            await self._go(action.where)
+            await self.__go(action.where)
         elif isinstance(action, Gather):
-            self._gather(action)
+            self.__gather(action)
         elif isinstance(action, Over):
-            self._leave_meeting()
-            self._following = False
+            self.__leave_meeting()
+            self.__following = False
             await _awaited(self.on_end())
         elif action is not None:
-            self._do_soon(action)
+            self.__do_soon(action)
 
-    async def _work(self, work: Work) -> meeting.Action | None:
+    async def __work(self, work: Work) -> meeting.Action | None:
         """What is next after it; None when the work itself has given the agent another itinerary."""
         itinerary, value, error, enough = self.itinerary, None, "", False
         try:
-            value = await _awaited(self._method(work.task)())
-            enough = bool(work.until and await _awaited(self._method(work.until)()))
+            value = await _awaited(self.__method(work.task)())
+            enough = bool(work.until and await _awaited(self.__method(work.until)()))
         except Exception as failure:
             traceback.print_exc()
             error = str(failure) if isinstance(failure, PlatformError) else f"{type(failure).__name__}: {failure}"
         if self.itinerary is not itinerary:
             return None
-        return self._feed(Done(self.host, value, error, enough))
+        return self.__feed(Done(self.host, value, error, enough))
 
-    def _method(self, name: str) -> Any:
+    def __method(self, name: str) -> Any:
         method = getattr(self, name, None)
         if name.startswith("_") or not callable(method):
             raise Misuse(f"{type(self).__name__} has no method {name!r} for its itinerary")
         return method
 
-    async def _go(self, where: Where) -> None:
-        self._bound = ""
+    async def __go(self, where: Where) -> None:
+        self.__bound = ""
         try:
             self.dispatch(where)
         except Misuse as refusal:
             await _awaited(self.on_move_failed(str(refusal)))
 
-    def _feed(self, event: meeting.Event) -> meeting.Action | None:
-        if not self._following or self.itinerary is None:
+    def __feed(self, event: meeting.Event) -> meeting.Action | None:
+        if not self.__following or self.itinerary is None:
             return None
         self.itinerary, action = self.itinerary.step(event)  # type: ignore[arg-type]
         return action
 
-    def _do_soon(self, action: meeting.Action | None) -> None:
-        self._wake(action.seconds if isinstance(action, Wait) else 0.0)
+    def __do_soon(self, action: meeting.Action | None) -> None:
+        self.__wake(action.seconds if isinstance(action, Wait) else 0.0)
 
-    def _wake(self, seconds: float, how: str = "") -> None:
+    def __wake(self, seconds: float, how: str = "") -> None:
         """There is one next step: what was to be it is not any more."""
-        if self._turn is not None:
-            self.cancel(self._turn)
-        self._turn = self.after(seconds, STEP, how)
+        if self.__turn is not None:
+            self.cancel(self.__turn)
+        self.__turn = self.after(seconds, STEP, how)
 
     # Moves
 
     def on_arrival(self, arrival: Arrival) -> Any:
-        if self._following:
-            self._wake(0.0)
+        if self.__following:
+            self.__wake(0.0)
 
     def on_dispatching(self, destination: str) -> Any:
-        self._bound = destination
+        self.__bound = destination
 
     def on_move_failed(self, reason: str) -> Any:
-        if not self._following or self.itinerary is None:
+        if not self.__following or self.itinerary is None:
             return
-        if not self.itinerary.over and self._bound in ("", self.itinerary.stop().host):  # not where others sent it
-            self._do_soon(self._feed(Failed(self.host, reason)))
+        if not self.itinerary.over and self.__bound in ("", self.itinerary.stop().host):  # not where others sent it
+            self.__do_soon(self.__feed(Failed(self.host, reason)))
         else:
-            self._wake(0.0)
+            self.__wake(0.0)
 
     def on_activation(self) -> Any:
-        if self._following and self.itinerary is not None and self.itinerary.stop().host != self.host:
-            self._wake(0.0)  # its wish to go was forgotten; where it has a stop, a timer is set
+        where = self.itinerary
+        if self.__following and where is not None and (where.over or where.stop().host != self.host):
+            self.__wake(0.0)  # its wish to go was forgotten; where it has a stop, a timer is set
 
     def on_clone(self) -> Any:
-        self._following = False  # the way is the original's
+        self.__following = False  # the way is the original's
 
     # Meetings
 
-    def _gather(self, gather: Gather) -> None:
+    def __gather(self, gather: Gather) -> None:
         self.subscribe(gather.topic)
-        self._feed(Present(self.host, self.id))
+        self.__feed(Present(self.host, self.id))
         self.multicast(gather.topic, PRESENT, {"topic": gather.topic, "asks": True})
-        self._wake(gather.seconds, "late")
+        self.__wake(gather.seconds, "late")
 
     @handles(PRESENT)
-    def _hear_of(self, topic: str, asks: bool, message: Message) -> None:
+    def __hear_of(self, topic: str, asks: bool, message: Message) -> None:
         where = self.itinerary
         if (
-            not self._following
+            not self.__following
             or not isinstance(where, Meeting)
             or (where.topic, host_of(where.host)) != (topic, self.host)
         ):
             return
         if asks:
             self.send(message.sender, PRESENT, {"topic": topic, "asks": False})
-        if isinstance(self._feed(Present(self.host, message.sender)), Work):
-            self._wake(0.0)
+        if isinstance(self.__feed(Present(self.host, message.sender)), Work):
+            self.__wake(0.0)
 
-    def _leave_meeting(self) -> None:
-        if self._following and isinstance(self.itinerary, Meeting):
+    def __leave_meeting(self) -> None:
+        if self.__following and isinstance(self.itinerary, Meeting):
             self.unsubscribe(self.itinerary.topic)
 
 

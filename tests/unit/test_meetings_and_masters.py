@@ -288,9 +288,41 @@ def test_a_worker_that_is_gone_is_not_waited_for_longer_than_patience() -> None:
 class Late(Squarer):
     """Takes orders, and is never heard of again."""
 
-    def on_stop(self) -> None:
-        self.deactivate()
-        self._order = None
-
     def on_end(self) -> None:
         pass
+
+
+class Primes(Master, Worker):
+    """Its clones do the work."""
+
+    @handles("count")
+    def count(self, parts: list[Any], message: Message) -> Later | None:
+        self.caller, self.parts, self.clones = message.later, parts, list[str]()
+        for _ in range(3):
+            self.clone()
+        return message.later
+
+    def on_cloned(self, clone: str) -> None:
+        self.clones.append(clone)
+        if len(self.clones) == 3:
+            self.employ(MasterWorkers(tuple((each, "ab"[at % 2]) for at, each in enumerate(self.clones)), self.parts))
+
+    def work(self, part: int) -> Any:
+        return [part * part, self.host, self.id]
+
+    def on_results(self) -> None:
+        assert self.crew is not None and self.caller is not None
+        self.reply(self.caller, [each.value or each.error for each in self.crew.results()])
+        self.dismiss()
+
+
+def test_a_master_may_clone_itself_for_workers() -> None:
+    with Inline("home") as inline:
+        primes = inline.create(Primes)
+        answers = primes.call("count", [1, 2, 3, 4])
+        assert [each[0] for each in answers] == [1, 4, 9, 16]
+        assert len({each[2] for each in answers} - {primes.id}) == 3 and primes.host == "home"
+        inline.settle()
+        for _, _, clone in answers:
+            with pytest.raises(Exception, match="has ended"):
+                InlineAgent(inline, clone).call("count", [1])

@@ -40,7 +40,7 @@ class Walker(Traveller):
 
     @handles("look")
     def look(self) -> Any:
-        return [self.host, self.notes, self._following]
+        return [self.host, self.notes, self.following]
 
     @handles("send me")
     def send_me(self, host: str) -> None:

@@ -1,0 +1,70 @@
+"""The examples run as their first lines say, and print what they say they print."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agentplatform.console import processes
+from agentplatform.consortium import COMPASS, found
+from tests.helpers.local import Local, small
+
+FOLDER = Path(__file__).parents[2] / "examples"
+LINES = {  # of what each prints, as patterns
+    "01_first_agent.py": ["1 on north", "3 on south"],
+    "02_sequence.py": ["east: stop 1", "atlantis: .* no host 'atlantis'.*", "south: stop 2", "the courier is on south"],
+    "03_plan.py": [r"east: \d+ processors", r"south: \d+ GiB free", "south: OSError: the ladder is too short"],
+    "04_alternatives.py": [
+        "atlantis: .*", "east: .* needs: gold", "south: here I stay", "the settler is on south",
+    ],
+    "05_circular.py": [f"all is well in the {host}" for host in ("east", "south", "west", "east", "south")],
+    "06_meeting.py": [
+        "ada on west: bob greets you, eve greets you",
+        "bob on west: ada greets you, eve greets you",
+        "eve on west: ada greets you, bob greets you",
+    ],
+    "07_master_and_workers.py": [
+        *(f"{first} to {first + 5000}: \\d+ primes, counted on (east|south|west)" for first in range(0, 30_000, 5_000)),
+        "3245 in all",
+    ],
+}  # fmt: skip
+QUICK = "02_sequence.py"
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
+    local = Local(tmp_path_factory.mktemp("examples") / "root")
+    for home in found(local.root, COMPASS):
+        small(home)
+    try:
+        local.start(*COMPASS)
+        yield local
+    finally:
+        processes.stop(local.root, COMPASS)
+
+
+@pytest.mark.parametrize(
+    "name", [each if each == QUICK else pytest.param(each, marks=pytest.mark.slow) for each in LINES]
+)
+def test_an_example_prints_what_it_promises(hosts: Local, name: str) -> None:
+    environment = os.environ | {"AGENTPLATFORM_ROOT": str(hosts.root), "PYTHONPATH": str(FOLDER.parent)}
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / name)], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(LINES[name]), done.stdout
+    for line, pattern in zip(lines, LINES[name], strict=True):
+        assert re.fullmatch(pattern, line), f"{line!r} is not {pattern!r}"
+    assert hosts.host("north").call("agents") == [], "it leaves an agent behind"
+
+
+def test_every_example_is_tried_and_listed() -> None:
+    there = {path.name for path in FOLDER.glob("[0-9]*.py")}
+    assert there == LINES.keys()
+    listed = (FOLDER / "README.md").read_text()
+    assert [name for name in sorted(there) if f"`{name}`" not in listed] == []
