@@ -157,7 +157,8 @@ class Agent(Correspondence):
 
     def on_clone(self) -> Any:
         """The first hook of a clone's life, in place of `on_creation`: it has a copy of the attributes, an id of its
-        own and epoch 0, on the same host. Mail that waits, calls under way and timers are not copied."""
+        own and epoch 0, on the same host. Mail that waits, calls under way and timers are not copied. If its host ends
+        before it runs, `on_arrival` is called instead when that is up again."""
 
     def on_cloned(self, clone: str) -> Any:
         """On the original: `clone` is the id of the new agent, which runs. When the host ends just then, the original

@@ -10,6 +10,7 @@ import msgspec
 
 from ledger.errors import Misuse
 
+MAX_HOST = 256  # characters
 MAX_RETRIES = 100
 MAX_NEEDS = 64
 MAX_DEADLINE = 7 * 24 * 3600.0  # seconds: who wants to wait longer than a week asks again
@@ -35,8 +36,8 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     ("cpu>=0.5", "memory>=1000000000"). Asked for before the agent is stopped."""
 
     def __post_init__(self) -> None:
-        if not self.host:
-            raise ValueError("a ticket names a host")
+        if not 1 <= len(self.host) <= MAX_HOST:
+            raise ValueError(f"a ticket names a host, in 1 to {MAX_HOST} characters")
         if self.deadline is not None and not 0 < self.deadline <= MAX_DEADLINE:
             raise ValueError(f"a ticket's deadline is above 0 and at most {MAX_DEADLINE:g} seconds: {self.deadline}")
         if not 0 <= self.retries <= MAX_RETRIES:
@@ -55,11 +56,9 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     @classmethod
     def to(cls, where: "str | Ticket") -> Self:
         """What an agent gave to `dispatch`, as a ticket. Raises Misuse for what is neither."""
-        if isinstance(where, Ticket):
-            try:
-                return msgspec.convert(msgspec.to_builtins(where), cls)  # its fields may hold anything
-            except (msgspec.ValidationError, TypeError) as error:
-                raise Misuse(f"that is no ticket: {error}") from None
-        if isinstance(where, str) and where:
-            return cls(where)
-        raise Misuse(f"an agent goes to a host, by its name or with a Ticket; {where!r:.60} is neither")
+        if not isinstance(where, str | Ticket):
+            raise Misuse(f"an agent goes to a host, by its name or with a Ticket; {where!r:.60} is neither")
+        try:
+            return cls(where) if isinstance(where, str) else msgspec.convert(msgspec.to_builtins(where), cls)
+        except (ValueError, TypeError) as error:  # a Ticket's fields may hold anything
+            raise Misuse(f"that is no ticket: {error}") from None

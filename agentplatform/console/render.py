@@ -60,8 +60,13 @@ def _status_row(row: Row) -> Iterable[object]:
     members = f"{', '.join(ledger['members'])} (version {ledger['members_version']})"
     return (
         *(row["host"], row["organisation"], row["pid"], _duration(row["uptime_s"])),
-        *(ledger["height"], up, row["agents"], row["jail"], members),
+        *(ledger["height"], up, _residents(row), row["jail"], members),
     )
+
+
+def _residents(row: Row) -> str:
+    asleep = row.get("deactivated")
+    return f"{row['agents']} ({asleep} deactivated)" if asleep else str(row["agents"])
 
 
 def hosts(console: Console, rows: list[Row]) -> None:

@@ -78,7 +78,13 @@ def give_birth(
 def open_birth(raw: bytes, sender: str) -> Birth:
     """Verifies, then parses. Raises PeerFault, naming `sender`."""
     signed = codec.decode(raw, Signed, sender)
-    birth = codec.decode(signed.verify(BIRTH_DOMAIN, sender), Birth, sender)
+    signed.verify(BIRTH_DOMAIN, sender)
+    return _read_birth(signed, sender)
+
+
+def _read_birth(signed: Signed, sender: str) -> Birth:
+    """Of a certificate that was verified."""
+    birth = codec.decode(signed.body, Birth, sender)
     if birth.owner != signed.signer:
         raise PeerFault(sender, f"sent a birth certificate of {birth.agent} that its owner did not sign")
     return birth
@@ -111,9 +117,9 @@ def open_certificate(raw: bytes, sender: str, chain: bytes | None = None, was_ke
     that signed it: a clone outlives its host's key. Both are left out for a certificate that was opened here before.
     """
     signed = codec.decode(raw, Signed, sender)
-    if not signed_for(signed, CLONE_DOMAIN):
-        return open_birth(raw, sender)
-    descent = codec.decode(signed.body, Descent, sender)
+    if signed_for(signed, BIRTH_DOMAIN):
+        return _read_birth(signed, sender)
+    descent = codec.decode(signed.verify(CLONE_DOMAIN, sender), Descent, sender)
     if chain is not None and descent.chain != chain:
         raise PeerFault(sender, f"sent a clone of {descent.parent[:80]} that belongs to another consortium")
     if was_key_of is not None and not was_key_of(descent.host, signed.signer):

@@ -48,6 +48,7 @@ class Guests:
         self._guests: dict[str, Guest] = {}
         self._passed = 0.0  # seconds, by `pass_time`
         self._numbers = itertools.count(1)
+        self._booked: set[asyncio.Task[None]] = set()  # travels by a Ticket
         self._answers: dict[int, asyncio.Future[Answer] | tuple[str, int] | None] = {}  # who waits for a ticket
 
     async def create(self, cls: type[Agent], init: bytes, name: str) -> str:
@@ -73,6 +74,8 @@ class Guests:
     async def settle(self) -> None:
         await asyncio.sleep(0)  # what is due now is called first
         await asyncio.sleep(0)
+        while self._booked:
+            await asyncio.wait(self._booked)
         while busy := [each.resident for each in self._guests.values() if not each.resident.idle.is_set()]:
             await busy[0].idle.wait()
 
@@ -215,7 +218,9 @@ class Guests:
         loop.call_soon(self._land, agent, destination, state)  # not while its life here is still under way
 
     def books(self, agent: str, ticket: Ticket) -> None:
-        self._booked = asyncio.ensure_future(self._travel(agent, ticket))
+        task = asyncio.ensure_future(self._travel(agent, ticket))
+        self._booked.add(task)
+        task.add_done_callback(self._booked.discard)
 
     async def _travel(self, agent: str, ticket: Ticket) -> None:
         """Without the pauses between the tries, and without a clock."""

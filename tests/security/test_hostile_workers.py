@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -17,10 +18,11 @@ from agentplatform.messages import Answer, Delivery
 from agentplatform.parcel.freight import Freight
 from agentplatform.runners.process import handle as handles
 from agentplatform.runners.process import wire
-from agentplatform.runners.process.handle import ENDED, FROZEN, Handle, Held, Step
+from agentplatform.runners.process.handle import ENDED, FROZEN, GOES_ON, Handle, Held, Step
 from agentplatform.runners.process.pool import WorkerSettings
+from agentplatform.ticket import Ticket
 from ledger import codec
-from ledger.errors import Misuse, Unavailable
+from ledger.errors import Misuse, PeerFault, Unavailable
 from tests.helpers.travellers import Counter, Feather
 from tests.helpers.two_runners import THERE, Station, born, is_alive, until_gone
 
@@ -153,6 +155,62 @@ async def test_a_wish_that_crosses_a_capture_is_granted_when_the_capture_is_refu
     with pytest.raises(Misuse, match="is frozen"):
         await capture
     assert line.said == [GO] and line.held.state is State.FROZEN
+
+
+SLEEP, CLONE, BOOK = (
+    wire.WantsToSleep("villain", 5.0),
+    wire.WantsClone("villain"),
+    wire.Books("villain", Ticket("there", retries=1)),
+)
+
+
+@pytest.mark.parametrize("state", [State.CREATING, State.INERT, State.FROZEN, State.ENDED])
+async def test_an_agent_that_does_not_run_has_no_wishes(line: Line, state: State) -> None:
+    line.held.enter(state)
+    line.says(GO, SLEEP, CLONE, BOOK, wire.WantsToEnd("villain"))
+    assert not line.said and line.held.state is state
+    line.held.enter(State.RUNNING)
+    line.says(CLONE, BOOK)
+    assert line.said == [CLONE, BOOK]
+
+
+async def test_a_wish_to_sleep_that_crosses_a_question_is_granted_when_that_is_refused(line: Line) -> None:
+    snapshot = await line.asks(GOES_ON)
+    line.says(SLEEP)
+    assert not line.said
+    line.says(wire.Refused(1, "it is frozen", False))
+    with pytest.raises(Misuse, match="is frozen"):
+        await snapshot
+    assert line.said == [SLEEP]
+
+
+async def test_an_agent_that_goes_on_after_a_question_keeps_its_messages(line: Line) -> None:
+    delivery = line.held.tickets[5] = Delivery(5, "client", "odd", b"")
+    snapshot = await line.asks(GOES_ON)
+    line.says(wire.Done(1, b""))
+    await snapshot
+    assert line.held.state is State.RUNNING and line.held.tickets == {5: delivery}
+
+
+@pytest.mark.parametrize("told", [b"\xc1", b"\xa1x", b"\xcb\xff\xf0\x00\x00\x00\x00\x00\x00"])
+def test_a_time_to_sleep_that_is_none_is_the_workers_fault(told: bytes) -> None:
+    with pytest.raises(PeerFault, match="no time"):
+        wire.seconds(told)
+    assert wire.seconds(b"") is None
+
+
+def test_a_ticket_that_nobody_can_keep_is_no_frame() -> None:
+    raw = bytes(wire.encode(BOOK)).replace(b"there", b"")
+    with pytest.raises(PeerFault):
+        wire.up_reader().feed((len(raw) - 4).to_bytes(4, "big") + raw[4:])
+    with pytest.raises(PeerFault, match="no frame"):
+        wire.up_reader().feed(bytes(wire.encode(wire.Books("villain", _unkeepable()))))
+
+
+def _unkeepable() -> Ticket:
+    ticket = Ticket("there", retries=1)
+    msgspec.structs.force_setattr(ticket, "retries", 10**6)
+    return ticket
 
 
 async def test_a_late_answer_to_a_capture_does_not_wake_an_agent_on_its_way(line: Line) -> None:

@@ -38,7 +38,8 @@ STATUS = {
     "jail": "landlock",
     "ledger": {"height": 3, "members": ["north", "south"], "members_version": 1, "quorum": 2},
     "links": {"up": [], "down": ["south"]},
-    "agents": 1,
+    "agents": 3,
+    "deactivated": 2,
     "in_doubt": [{"transfer": "00", "agents": [AGENT], "role": "source", "phase": "committed", "waits_for": "south"}],
     "blocked": [{"host": "north", "agents": [AGENT], "waits_for": "south", "why": "it has not said yet"}],
 }
@@ -91,7 +92,7 @@ TRUST = {
     "proposals": [],
 }
 OUTCOMES: dict[str, Any] = {"dispatch": HOP, "retract": HOP, "clone": {"clone": CLONE}}
-OUTCOMES |= dict.fromkeys(("deactivate", "activate", "snapshot", "dispose"), {})
+OUTCOMES |= {verb: {} for verb in ("deactivate", "activate", "snapshot", "dispose")}
 SAYS: dict[str, Any] = {
     "status": STATUS,
     "hosts": HOSTS,
@@ -237,7 +238,8 @@ def test_json_is_one_document_on_stdout(
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["status"], ["north", "does not run", "down: south", "counter-0123456789abcdef", "waits for south"]),
+        (["status"], ["north", "does not run", "3 (2 deactivated)", "down: south"]),
+        (["status"], ["counter-0123456789abcdef", "waits for south"]),
         (["hosts"], ["50%", "1.0 GiB", "not trusted", "[reason]"]),
         (["agents"], [AGENT, "running"]),
         (["create", "counter"], [f"{AGENT} lives on north"]),
@@ -346,7 +348,8 @@ def test_a_file_that_cannot_be_imported_is_named(
 
 
 def test_every_verb_of_the_issue_is_there() -> None:
-    wanted = "found start stop status create dispatch retract clone deactivate activate snapshot dispose agents hosts why logs trust demo"
+    wanted = "found start stop status create dispatch retract clone deactivate activate snapshot dispose"
+    wanted += " agents hosts why logs trust demo"
     assert set(wanted.split()) <= set(VERBS)
 
 

@@ -185,8 +185,9 @@ def test_a_snapshot_is_the_state_of_an_agent_without_checkpoints(inline: Inline)
     ("kind", "body", "words"),
     [
         ("go", 5, "neither"),
-        ("go", "", "neither"),
+        ("go", "", "1 to 256"),
         ("go", "a" * 300, "1 to 256"),
+        ("go", "a\nb", "printable"),
         ("travel", ["there", -1.0, 0, []], "deadline"),
         ("travel", ["there", None, 101, []], "0 to 100 retries"),
         ("travel", ["there", None, 0, ["a b"]], "is no need"),
