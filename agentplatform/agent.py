@@ -80,6 +80,10 @@ class Agent(Correspondence):
     "local": the two hosts of each move, by their logs. "held": the ledger, before the new host runs it; the agent then
     runs only while its host has a lease from a quorum of the members, and stands still without one."""
 
+    copies: ClassVar[int] = 0
+    """In held custody: how many other hosts have the agent's checkpoint, at most 8; with 0 as many as its host's
+    settings say (1, as a rule). What it does leaves when all have it, and it goes on there if its own host is lost."""
+
     checkpoint: ClassVar[float | str] = "message"
     """How much of the agent's work outlives a crash of its host, after which it goes on from its last checkpoint.
 

@@ -99,7 +99,7 @@ class FrontDesk:
 
     def _blocked(self) -> list[dict[str, Any]]:
         here = self._here
-        found = waits(here.carrier.machine, here.keeper.frozen)
+        found = [*waits(here.carrier.machine, here.keeper.frozen), *here.replication.waits()]
         return [{"host": here.host} | msgspec.to_builtins(wait) for wait in found]
 
     async def hosts(self) -> list[dict[str, Any]]:

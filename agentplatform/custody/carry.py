@@ -124,6 +124,8 @@ class Carrier:
             raise PeerFault("the client", f"sent other code than the birth certificate of {birth.agent} names")
         if birth.agent in self.machine.agents:
             raise Misuse(f"{birth.agent} was on {self.host} before: an agent's id is never used again")
+        if birth.custody == "held":
+            await self._replication.findable(birth)
         subject = await self._found(birth, consent) if birth.custody == "held" else b""
         try:
             await self._runner.create(birth, code, init, Arrival(self.host, 0, None))
@@ -136,6 +138,7 @@ class Carrier:
         self._perform(born, beside=(codec.encode((certificate, init)),))
         self.residents.settle(birth, certificate, 0, Luggage())
         await self._log_end()
+        await self._replication.ready(birth.agent)
         return birth
 
     async def _found(self, birth: Birth, consent: bytes) -> bytes:
@@ -368,6 +371,8 @@ class Carrier:
         self._runner.discard(agent)
         self.dormitory.forget(agent)
         self.residents.forget(agent)
+        text = f"the ledger gave it to {to or 'nobody'}, in epoch {epoch}: the copy on {self.host} is gone"
+        self._surroundings.printed(agent, "note", text)
         self._surroundings.located(agent, epoch, to)
 
     def _write(self, record: Record, beside: tuple[bytes, ...], parent: str | None) -> None:

@@ -7,7 +7,7 @@ done when both have it. It chooses holders, and has the ledger name them.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -33,6 +33,7 @@ from agentplatform.custody.holders import NOTHING, Candidate, Copies, choose
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.origins import Origin
 from agentplatform.custody.residences import Ledger
+from agentplatform.custody.waits import Wait
 from agentplatform.mail import Change, Letter, Loose, Standing
 from agentplatform.messages import Answer
 from agentplatform.parcel.manifest import Birth
@@ -44,7 +45,9 @@ from ledger.links.base import MAX_MESSAGE_BYTES
 
 log = logging.getLogger(__name__)
 MAX_BACKLOG_BYTES = 32 << 20  # of changes that a holder has not confirmed; then it gets a full copy
+PATIENCE = 1.0  # seconds after which it is said that an agent waits for its holders
 SOON, LATER = 0.05, 1.0  # seconds after which what a holder refused is tried again, at first and at last
+FINDING_ROUNDS = 200  # looks for a holder, SOON apart, before an agent is refused
 _FULL = "more than one message takes: let the agent have fewer letters without an answer"
 
 
@@ -88,6 +91,7 @@ class _Stay(msgspec.Struct, eq=False):
     feeds: dict[str, _Feed] = msgspec.field(default_factory=dict)
     naming: asyncio.Task[None] | None = None
     was_complete: bool = False
+    waits_since: float | None = None  # something waits for holders since then, by the loop's clock
 
 
 class Replication:
@@ -120,11 +124,36 @@ class Replication:
         if stay is not None and stay.epoch == epoch:
             return
         if stay is None:
-            copies = Copies(birth.copies or self._settings.copies, self._positions.get(birth.agent, 0))
+            copies = Copies(self._wanted(birth), self._positions.get(birth.agent, 0))
             stay = self._stays[birth.agent] = _Stay(birth, subject, epoch, copies)
         stay.epoch = epoch
         self._renew(stay)
         self._place(stay)
+        self._advance(stay)
+
+    async def findable(self, birth: Birth) -> None:
+        """Before a held agent is created: until some host could hold its checkpoint. Raises Unavailable if none can."""
+        if not self._wanted(birth):
+            return
+        elsewhere = self._settings.elsewhere
+        for _ in range(FINDING_ROUNDS):
+            if choose(birth.agent, 1, (), self._around.candidates(), self._organisation, elsewhere):
+                return
+            await asyncio.sleep(SOON)
+        raise Unavailable(
+            f"no other trusted host{' of another organisation' if elsewhere else ''} is linked to {self._host} and has"
+            f" room, so none could hold the checkpoint of {birth.agent}; let one be linked, or choose local custody",
+            retry_after=LATER,
+        )
+
+    async def ready(self, agent: str) -> None:
+        """Until its holders have it."""
+        stay = self._stays.get(agent)
+        if stay is not None:
+            await self._both(agent, _done())
+
+    def _wanted(self, birth: Birth) -> int:
+        return birth.copies or self._settings.copies
 
     def renewed(self, agent: str) -> None:
         """The state that a restart reads is another one now than its changes lead to."""
@@ -151,15 +180,18 @@ class Replication:
         stay = self._stays.get(agent)
         return stay is None or stay.copies.complete
 
-    def waiting(self) -> list[tuple[str, tuple[str, ...], str]]:
-        """Agents that wait for holders: (agent, those that it waits for, why); none: one is to be found."""
-        rows = []
+    def waits(self) -> Iterator[Wait]:
+        """What is blocked since some time, because holders do not have it."""
+        now = asyncio.get_running_loop().time()
         for agent, stay in self._stays.items():
-            if stay.copies.safe < stay.copies.position:
-                hosts = stay.copies.waits_for
-                troubles = [f"{host}: {feed.trouble}" for host, feed in stay.feeds.items() if feed.trouble]
-                rows.append((agent, hosts, "; ".join(troubles) or ("" if hosts else "no host may hold its checkpoint")))
-        return rows
+            if stay.waits_since is None or now - stay.waits_since < PATIENCE:
+                continue
+            troubles = [f"{host}: {feed.trouble}" for host, feed in stay.feeds.items() if feed.trouble]
+            why = "what it does leaves when they have its checkpoint"
+            if not stay.copies.required:
+                why = "another trusted host must have its checkpoint before anything leaves, and none is found yet"
+            hosts = ", ".join(stay.copies.waits_for) or ", ".join(stay.feeds) or "another host"
+            yield Wait((agent,), hosts, "; ".join([why, *troubles]))
 
     # The mailroom's outbox
 
@@ -347,7 +379,8 @@ class Replication:
             self._feed(stay, host)
             self._trim(stay)
             self._advance(stay)
-            self._place(stay)
+            if host not in stay.copies.named:
+                self._place(stay)
         elif isinstance(message, Refused) and feed.again is None:
             feed.trouble = message.reason
             feed.again = asyncio.get_running_loop().call_later(feed.pause, self._try_again, stay, host, feed)
@@ -381,7 +414,11 @@ class Replication:
     def remind(self) -> None:
         """Once in a while: sends again where nothing moves, and replaces holders that are gone."""
         for stay in list(self._stays.values()):
-            for host, feed in stay.feeds.items():
+            if stay.copies.safe >= stay.copies.position:
+                stay.waits_since = None
+            elif stay.waits_since is None:
+                stay.waits_since = asyncio.get_running_loop().time()
+            for host, feed in list(stay.feeds.items()):
                 at = stay.copies.at(host)
                 if at < stay.copies.position and at == feed.seen and feed.copying is None:
                     feed.sent = at

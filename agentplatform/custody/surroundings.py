@@ -49,5 +49,8 @@ class Surroundings(Protocol):
     def hopped(self, hop: Hop) -> None:
         """A handoff from here was completed."""
 
+    def printed(self, agent: str, stream: str, text: str) -> None:
+        """For its owner (runners.base.Upcalls)."""
+
     def broken(self, reason: str) -> None:
         """What was decided is not on disk, and never will be: nothing may leave this host any more."""

@@ -221,16 +221,20 @@ class Mailroom:
         """When `durable` is. If that fails, never: the agent is ahead of what is written of it.
 
         Within the host they need not wait for the disk where what comes of them is written behind them: the log
-        has it in this order, or has none of it.
+        has it in this order, or has none of it. What other hosts must have first does not go ahead.
         """
         self._unwritten.update(map(_key, posts))
+        ahead: list[Letter | Reply] = []
+        later: list[Letter | Reply] = []
         for post in posts:
-            if post.receiver in self._transacting:
-                self._release(post.sender, lambda post=post: self.route(post))  # type: ignore[misc]
-        later = [post for post in posts if post.receiver not in self._transacting]
+            goes_ahead = post.receiver in self._transacting and not self._outbox.replicated(post.sender)
+            (ahead if goes_ahead else later).append(post)
+        for post in ahead:
+            self._release(post.sender, lambda post=post: self.route(post))  # type: ignore[misc]
 
         def leave(done: "asyncio.Future[None]") -> None:
-            if done.cancelled():
+            if done.cancelled():  # the agent left, and took it along
+                self._unwritten.difference_update(map(_key, posts))
                 return
             if (error := done.exception()) is not None:
                 self._broken(f"the custody journal did not take what an agent did: {error}")
