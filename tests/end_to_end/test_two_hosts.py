@@ -27,6 +27,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     try:
         local.start(NORTH, SOUTH)
         yield local
+        local.judge()
     finally:
         processes.stop(local.root, [NORTH, SOUTH])
 

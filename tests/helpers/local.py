@@ -16,6 +16,7 @@ from agentplatform.consortium import COMPASS, found
 from agentplatform.frontdoor.client import Host, homes
 from agentplatform.settings import Home
 from ledger.errors import PlatformError
+from tests.helpers.history_checker import check, read
 
 PATIENCE = 60.0  # seconds until a condition must hold; a bound for broken code, not a measure
 
@@ -58,7 +59,7 @@ def small(home: Home) -> None:
 
 class Local:
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root, self.history = root, root.parent / "history"
 
     def host(self, name: str) -> Host:
         return connect(name, root=self.root)
@@ -67,7 +68,7 @@ class Local:
         return Home(self.root / "hosts" / name)
 
     def start(self, *names: str) -> None:
-        processes.start(self.root, names)
+        processes.start(self.root, names, self.history)
 
     def kill(self, name: str) -> list[psutil.Process]:
         """SIGKILL for the daemon alone; returns what it had started."""
@@ -77,6 +78,11 @@ class Local:
         os.kill(daemon.pid, signal.SIGKILL)
         daemon.wait()
         return children
+
+    def judge(self) -> None:
+        """No copy ran beside another, and nothing was handled twice or answered for in vain."""
+        violations = check(read(self.history), at_rest=False)
+        assert not violations, "\n".join(map(str, violations))
 
     def residents(self, agent: str) -> list[dict[str, Any]]:
         """What the hosts, all of which run, say of an agent that lives on them: one row, if all is well."""
@@ -100,5 +106,6 @@ def consortium(root: Path, *names: str, start: tuple[str, ...] | None = None) ->
     try:
         local.start(*(names if start is None else start))
         yield local
+        local.judge()
     finally:
-        processes.stop(root, names)
+        processes.stop(root, tuple(name for name in names if name in homes(root)))  # a test may have deleted a folder
