@@ -12,7 +12,7 @@ from agentplatform.custody.waits import LEDGER, waits
 from ledger import codec
 from ledger.contracts.residence import Abort, Move, Residence
 from ledger.errors import Unavailable
-from tests.helpers.edge_host import OWNER, World
+from tests.helpers.edge_host import CODE, OWNER, World
 
 pytest_plugins = "tests.helpers.edge_fixtures"
 _MESSAGE: Any = HandoffMessage
@@ -186,3 +186,25 @@ async def test_nothing_of_a_held_agent_leaves_without_a_lease() -> None:
     await world.until(ask)
     await world.crank()
     assert world["b"].state(other)["handled"] == [5, 6]
+
+
+async def test_its_end_is_told_to_the_ledger_also_after_a_restart() -> None:
+    world, agent = await start()
+    world.entries.quorum = False
+    await world.until(world["a"].start(world["a"].carrier.dispose(agent)))
+    assert world["a"].carrier.machine.ended == {agent} and epoch(world, agent) == ("a", 0)
+    world.crash("a")
+    world.entries.quorum = True
+    await world.boot()
+    await world.heal()
+    assert epoch(world, agent) == ("", 1) and world["a"].carrier.machine.ended == set()
+
+
+async def test_an_agent_is_not_created_before_the_ledger_has_it() -> None:
+    world = World("a", "b")
+    await world.boot()
+    _, certificate = world.birth("x", custody="held")
+    world.entries.quorum = False
+    with pytest.raises(Unavailable):
+        await world["a"].carrier.create(certificate, CODE, b"", b"")
+    assert world["a"].runner.asked == []
