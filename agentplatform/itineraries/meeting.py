@@ -72,7 +72,7 @@ class Meeting(Route, frozen=True, tag="meeting"):
 
     def missing(self) -> list[str]:
         """The guests who are not there yet."""
-        there = {each for agent in self.present for each in (agent, agent.rpartition("-")[0])}
+        there = {each for agent in self.present for each in _names_of(agent)}
         return [guest for guest in self.guests if guest not in there]
 
     def step(self, event: Event) -> tuple[Self, Action]:  # type: ignore[override]
@@ -89,6 +89,14 @@ class Meeting(Route, frozen=True, tag="meeting"):
             return after, Gather(self.topic, self.patience)
         return after, action
 
+    def invites(self, agent: str) -> bool:
+        """Whether an agent of this id is on the list."""
+        return any(guest in _names_of(agent) for guest in self.guests)
+
     def _expects(self, agent: str) -> bool:
         """One for each name: the first."""
-        return any(guest in (agent, agent.rpartition("-")[0]) for guest in self.missing())
+        return any(guest in _names_of(agent) for guest in self.missing())
+
+
+def _names_of(agent: str) -> tuple[str, str]:
+    return agent, agent.rpartition("-")[0]

@@ -92,8 +92,10 @@ class Traveller(Agent):
         return self.__feed(Done(self.host, value, error, enough))
 
     def __method(self, name: str) -> Any:
+        """Only what the agent's own class has: an itinerary that came from elsewhere must not end it, say."""
         method = getattr(self, name, None)
-        if name.startswith("_") or not callable(method):
+        given = hasattr(Traveller, name) and name != "on_stop"
+        if given or name.startswith("_") or not callable(method):
             raise Misuse(f"{type(self).__name__} has no method {name!r} for its itinerary")
         return method
 
@@ -148,18 +150,18 @@ class Traveller(Agent):
 
     def __gather(self, gather: Gather) -> None:
         self.subscribe(gather.topic)
-        self.__feed(Present(self.host, self.id))
         self.multicast(gather.topic, PRESENT, {"topic": gather.topic, "asks": True})
-        self.__wake(gather.seconds, "late")
+        if isinstance(self.__feed(Present(self.host, self.id)), Work):
+            self.__wake(0.0)
+        else:
+            self.__wake(gather.seconds, "late")
 
     @handles(PRESENT)
     def __hear_of(self, topic: str, asks: bool, message: Message) -> None:
         where = self.itinerary
-        if (
-            not self.__following
-            or not isinstance(where, Meeting)
-            or (where.topic, host_of(where.host)) != (topic, self.host)
-        ):
+        if not self.__following or not isinstance(where, Meeting) or host_of(where.host) != self.host:
+            return
+        if where.topic != topic or not where.invites(message.sender):
             return
         if asks:
             self.send(message.sender, PRESENT, {"topic": topic, "asks": False})

@@ -10,8 +10,8 @@ from agentplatform.itineraries.traveller import Traveller
 from agentplatform.messages import Later
 from ledger.errors import Misuse
 
-WORK = "work"
-DISMISS = "dismiss"
+WORK = "itinerary: work"
+DISMISS = "itinerary: dismiss"
 
 
 class Worker(Traveller):

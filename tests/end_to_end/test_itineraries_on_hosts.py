@@ -73,6 +73,6 @@ def test_a_part_of_a_worker_whose_host_dies_is_done_by_another(hosts: Local) -> 
     thread.join(60.0)
     ((results, lost),) = answered
     assert results == [[number, SOUTH] for number in range(4)]
-    assert len(lost) == 1 and "did not answer 'work' within 8 s" in lost[0]
+    assert len(lost) == 1 and "did not answer 'itinerary: work' within 8 s" in lost[0]
     hosts.start(EAST)  # the lost one hears that it is dismissed, when its host is up again
     until("the end of both workers", lambda: not any(hosts.residents(worker) for worker, _ in workers))

@@ -117,9 +117,17 @@ def test_only_guests_are_heard_of_and_one_for_each_name() -> None:
         until(inline, lambda: len(ada.agent.itinerary.present) == 2)  # type: ignore[attr-defined]
         inline.settle()
         assert set(ada.agent.itinerary.present) == {ada.id, others[1].id}  # type: ignore[attr-defined]
+        assert ada.id not in others[0].agent.itinerary.present  # type: ignore[attr-defined]
         ada.call("itinerary: present", {"topic": "another on hall", "asks": True})  # nobody is disturbed by it
         inline.settle()
         assert ada.call("met")[1] == []
+
+
+def test_who_expects_nobody_else_does_not_wait() -> None:
+    with Inline("home") as inline:
+        ada = inline.create(Guest, name="ada")
+        ada.call("meet", Meeting("hall", ("ada",)))
+        until(inline, lambda: ada.call("met") == ["hall", [["ada"]], []])
 
 
 def test_a_meeting_place_that_is_shut_ends_the_meeting() -> None:
@@ -193,9 +201,9 @@ def test_workers_share_the_parts() -> None:
         answers = boss.call("compute", crew)
         assert [value for value, _ in answers] == [1, 4, 9, 16, 25] and {host for _, host in answers} == {"a", "b"}
         with pytest.raises(PeerFault, match="works for boss"):
-            InlineAgent(inline, crew.workers[0][0]).call("work", {"where": "home", "part": 1})
+            InlineAgent(inline, crew.workers[0][0]).call("itinerary: work", {"where": "home", "part": 1})
         with pytest.raises(PeerFault, match="works for boss"):
-            InlineAgent(inline, crew.workers[0][0]).call("dismiss")
+            InlineAgent(inline, crew.workers[0][0]).call("itinerary: dismiss")
         boss.call("dismiss")
         inline.settle()
         with pytest.raises(Exception, match="has ended"):

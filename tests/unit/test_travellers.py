@@ -120,6 +120,7 @@ SKIPPED = ["shut", None, "closed"]
         (Plan((("a", "buy"), ("a", "on_stop"))), [["a", "bought on a", ""], ["a", 1, ""]], "a"),
         (Plan((("a", "sell"), ("b", "buy"))), [["a", None, "RuntimeError: no buyer"], ["b", "bought on b", ""]], "b"),
         (Plan((("a", "rob"),)), [["a", None, "Walker has no method 'rob' for its itinerary"]], "a"),
+        (Plan((("a", "dispose"),)), [["a", None, "Walker has no method 'dispose' for its itinerary"]], "a"),
         (Plan((("a", "_place"),)), [["a", None, "Walker has no method '_place' for its itinerary"]], "a"),
         (Plan((("a", "turn_back"), ("b", "buy"))), [["home", 1, ""]], "home"),
         (Alternatives(("shut", "b", "c")), [SKIPPED, ["b", 1, ""]], "b"),
