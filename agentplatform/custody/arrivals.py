@@ -11,7 +11,7 @@ import msgspec
 from agentplatform.custody import events
 from agentplatform.custody.fetches import Fetches
 from agentplatform.custody.journal import Journal
-from agentplatform.custody.messages import Cargo, Offer
+from agentplatform.custody.messages import Cargo, Notice, Offer
 from agentplatform.custody.records import BIRTH, Beginning
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
@@ -71,6 +71,8 @@ class Arrivals:
         self._offered: dict[bytes, tuple[Guest, ...]] = {}  # verified, not yet taken by the machine
         self._guests: dict[bytes, tuple[Guest, ...]] = {}
         self._opening: dict[str, asyncio.Future[None]] = {}  # agent -> when its examination has ended
+        # Held: transfer -> source, agent and epoch of an arrival that came without its notice.
+        self._unnoticed: dict[bytes, tuple[str, str, int]] = {}
         self._closed: set[str] = set()  # inert copies whose worker ended, or that a restart could not open again
 
     def verify(self, host: str, offer: Offer) -> None:
@@ -181,10 +183,20 @@ class Arrivals:
                 continue
             self._runner.activate(agent, Arrival(self._residents.host, epochs[agent], source))
             letters = take_in(agent, guest.luggage, mail, source)
+            if cargo[0].held:
+                self._unnoticed[transfer] = source, agent, epochs[agent]
             self._residents.settle(guest.birth, guest.certificate, epochs[agent], guest.luggage, letters)
         closed = tuple(load for load in cargo if load.agent in self._closed)
         self._closed.difference_update(epochs)
         return closed
+
+    def noticed(self, host: str, notice: Notice) -> None:
+        """In held custody the notice comes after the ledger's word, as a rule: its mail follows the agent, once."""
+        source, agent, epoch = self._unnoticed.get(notice.transfer, ("", "", 0))
+        if source != host or agent not in self._residents.known:
+            return
+        del self._unnoticed[notice.transfer]
+        self._residents.follow(agent, epoch, lambda luggage: take_in(agent, luggage, notice.mail, host))
 
     def died(self, agent: str) -> None:
         """The worker of an inert copy ended. Its parcel is in the journal: nothing is lost."""

@@ -19,7 +19,7 @@ from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.keeper import Keeper
-from agentplatform.custody.messages import Accept, Cargo, HandoffMessage, Offer, Refuse
+from agentplatform.custody.messages import Accept, Cargo, HandoffMessage, Notice, Offer, Refuse
 from agentplatform.custody.pieces import Fetch, PieceMessage
 from agentplatform.custody.records import (
     Aborted,
@@ -280,6 +280,8 @@ class Carrier:
         if isinstance(message, Accept):
             self.residences.promised(message)
         self.step(events.Message(host, message))
+        if isinstance(message, Notice):
+            self.arrivals.noticed(host, message)
 
     def stream(self, host: str, raw: bytes) -> None:
         """What comes on the channel of large states. Raises PeerFault for what must not be sent."""

@@ -51,6 +51,15 @@ class Residents:
         self._mailroom.admit(birth.agent, epoch, luggage, waiting, replay)
         self.house(birth, certificate, epoch, luggage)
 
+    def follow(self, agent: str, epoch: int, take: Callable[[Luggage], Iterable[Letter]]) -> None:
+        """What was left behind at the agent's last host comes after it: letters, and the pass to here."""
+        box = self._mailroom.boxes.get(agent)
+        if box is None:
+            return  # it sleeps, or is on its way again: who sent them sends again
+        for letter in take(box.luggage):
+            self._mailroom.route(letter)
+        self._surroundings.located(agent, epoch, self.host, box.luggage.trail)
+
     def house(self, birth: Birth, certificate: bytes, epoch: int, luggage: Luggage) -> None:
         """An agent lives here from now on."""
         self.known[birth.agent] = Resident(birth, certificate, time.time())

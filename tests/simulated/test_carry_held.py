@@ -43,6 +43,19 @@ async def test_it_is_on_the_ledger_from_its_creation_and_moves_by_it() -> None:
     assert back.destination == "a" and epoch(world, agent) == ("a", 2)
 
 
+async def test_its_mail_follows_it_with_the_notice() -> None:
+    """The notice comes after the ledger's word; nobody has to send the letters again."""
+    world, agent = await start()
+    hop = world["a"].depart([agent], "b")
+    await world.settle()
+    asks = [world["a"].ask(agent, "note", note) for note in (2, 3)]  # it is frozen
+    await world.until(hop)
+    await world.crank()
+    assert [ask.done() for ask in asks] == [True, True] and world["b"].state(agent)["handled"] == [1, 2, 3]
+    luggage = world["b"].mailroom.boxes[agent].luggage
+    assert [(each.source, each.destination) for each in luggage.trail] == [("a", "b")]
+
+
 async def test_without_a_quorum_the_move_waits_and_is_withdrawn_when_there_is_one() -> None:
     world, agent = await start()
     world.entries.quorum = False
