@@ -30,9 +30,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
 
 def test_a_traveller_goes_on_after_its_hosts_were_killed_and_no_stop_counts_twice(hosts: Local) -> None:
     log = hosts.host(NORTH).create(Log, "log")
-    for name in (EAST, SOUTH):
-        patiently(lambda name=name: hosts.host(name).agent("log"))  # type: ignore[misc]
-    rounds = hosts.host(NORTH).create(Rounds)
+    rounds = hosts.host(NORTH).create(Rounds, init=log.id)
     rounds.call("go", Circular((EAST, SOUTH), rounds=40))
     for victim, stops in ((EAST, 10), (SOUTH, 25), (EAST, 40)):
         until(f"{stops} stops", lambda stops=stops: len(log.call("read")) >= stops)  # type: ignore[misc]

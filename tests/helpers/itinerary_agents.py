@@ -8,9 +8,10 @@ from agentplatform.itineraries import Circular, Master, MasterWorkers, Traveller
 
 
 class Rounds(Traveller):
-    """Goes around, and tells the agent `log` of each stop."""
+    """Goes around, and tells an agent of each stop: by its id, for a host that was just started knows no names."""
 
-    def on_creation(self, init: Any) -> None:
+    def on_creation(self, init: str) -> None:
+        self.log = init
         self.notes: list[str] = []
 
     @handles("go")
@@ -23,7 +24,7 @@ class Rounds(Traveller):
 
     def on_stop(self) -> None:
         self.notes.append(self.host)
-        self.send("log", "note", [len(self.notes), self.host])
+        self.send(self.log, "note", [len(self.notes), self.host])
 
 
 class Log(Agent):
