@@ -178,6 +178,7 @@ def _has_advert(hosts: Local) -> bool:
     return all(row["cpu_free"] is not None for row in rows)
 
 
+@pytest.mark.slow
 def test_a_ticket_tries_again_until_the_destination_is_there(hosts: Local) -> None:
     agent = hosts.host(NORTH).create(Liver, "patient")
     processes.stop(hosts.root, [SOUTH])
@@ -221,6 +222,7 @@ def test_without_checkpoints_it_begins_again_or_has_ended_as_its_class_says(host
     loose.dispose()
 
 
+@pytest.mark.slow
 def test_a_message_that_ends_its_worker_does_so_a_few_times_only(hosts: Local) -> None:
     agent = hosts.host(NORTH).create(Liver, "poisoned")
     agent.call("add", 9)

@@ -95,7 +95,7 @@ async def at_every_point(seeds: tuple[int, ...] = SEEDS, **kinds: type) -> None:
                     raise AssertionError(f"seed {seed}, event {at} of {events}, {when} it: {error}") from error
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in SEEDS[1:])])
 async def test_a_crash_at_every_point(seed: int) -> None:
     await at_every_point((seed,))
 
