@@ -223,13 +223,14 @@ class ProcessRunner:
         if birth.agent in self._homes:
             raise Misuse(f"{birth.agent} runs here already")
         key = (birth.owner, birth.code, birth.custody) if birth.light else None
-        async with self._taking:  # so that two light agents at once do not get a worker each
-            handle = self._shared.get(key) if key is not None else None
-            if handle is None:
-                handle = self._spares.popleft() if self._spares else await self._fork()
-                handle.key = key
-                if key is not None:
-                    self._shared[key] = handle
+        handle = self._at_hand(key)
+        if handle is None:
+            async with self._taking:  # so that two light agents at once do not get a worker each
+                handle = self._at_hand(key)
+                if handle is None:
+                    self._spares.append(await self._fork())
+                    handle = self._at_hand(key)
+                    assert handle is not None
         if handle.idle is not None:
             handle.idle.cancel()
         handle.agents[birth.agent] = Held(State.CREATING)
@@ -238,6 +239,16 @@ class ProcessRunner:
             handle.leased = True
             if self._leased is not None:
                 handle.tell(wire.Leased(self._leased))
+        return handle
+
+    def _at_hand(self, key: tuple[bytes, bytes, str] | None) -> Handle | None:
+        """The worker of such light agents, or one that was kept ready."""
+        handle = self._shared.get(key) if key is not None else None
+        if handle is None and self._spares:
+            handle = self._spares.popleft()
+            handle.key = key
+            if key is not None:
+                self._shared[key] = handle
         return handle
 
     async def _bring_in(
@@ -311,7 +322,8 @@ class ProcessRunner:
         await asyncio.sleep(QUIET_SECONDS)
         while len(self._spares) < self._settings.warm:
             try:
-                self._spares.append(await self._fork())
+                async with self._taking:  # an agent that comes now waits for this one, and does not need another
+                    self._spares.append(await self._fork())
             except Unavailable:
                 return  # the next agent asks again, and hears why
 
