@@ -42,7 +42,9 @@ class HostHistory(History):
             while not _claimed(folder / f"{host}.{incarnation}.jsonl"):
                 incarnation += 1
             self.prefix = folder / f"{host}.{incarnation}"
-            self.answered: set[tuple[str, str, int]] = set()  # sender, receiver, sequence: told before it was durable
+            # Messages (sender, receiver, sequence) that need no line when their answer is durable: it is written
+            # already, or they were too late, and not handled.
+            self.answered: set[tuple[str, str, int]] = set()
             super().__init__(folder / f"{host}.{incarnation}.jsonl", host, incarnation)
         except OSError as error:
             raise Misuse(f"no history can be written to {folder}: {error.strerror}; name another folder") from None

@@ -17,6 +17,7 @@ from agentplatform.custody.records import Active, Born, Commit, Prepare, Receive
 from agentplatform.custody.state import Phase
 from agentplatform.history import HostHistory
 from agentplatform.mail import Change, Letter, Loose, Post, Reply
+from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.clients import Clients
 from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
@@ -118,6 +119,11 @@ class WitnessedMailroom(_Witness, Mailroom):
             self.history.answered.add((letter.sender, agent, letter.sequence))
             self.history.write("handled", sender=letter.sender, sequence=letter.sequence, receiver=agent)
         super().answered(agent, ticket, answer)
+
+    def _refuse(self, agent: str, box: Mailbox, late: Reply) -> None:
+        """A letter that was too late is answered with an error, and not handled."""
+        self.history.answered.add((late.receiver, agent, late.sequence))
+        super()._refuse(agent, box, late)
 
 
 _WITNESSES: dict[type, type[_Witness]] = {

@@ -72,7 +72,7 @@ class Chaos:
                 await self.hosts.create(names[index % len(names)], Wanderer, f"w{index}", init, custody)
             )
         friends = {
-            agent: self._random.sample([each for each in self._agents if each != agent], FRIENDS)
+            agent: self._random.sample([each for each in self._agents if each != agent], min(FRIENDS, self._count - 1))
             for agent in self._agents
         }
         await asyncio.gather(*(self._insist(agent, "go", friends[agent]) for agent in self._agents))

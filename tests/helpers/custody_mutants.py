@@ -110,7 +110,7 @@ MUTANTS: dict[str, Mutant] = {
     "fsync-off": Mutant(60, disk=("syncs",)),
     "L1": _machine(handoff_mutants.ForgetsWhoWasHere, 60),
     "L2": Mutant(0, disk=("syncs_first",)),
-    "L3": _machine(handoff_mutants.ForgetsTheAbort, 0),
+    "L3": _machine(handoff_mutants.ForgetsTheAbort, 60),
     "L4": _machine(handoff_mutants.NotifiesBeforeCommit, 30),
     "L5": _machine(handoff_mutants.DropsWhatItAccepted, 60),
     "L6": Mutant(60, {carry: {"Departures": DropsItsSpool}}),
@@ -119,7 +119,7 @@ MUTANTS: dict[str, Mutant] = {
     "L9": _machine(handoff_mutants.DiscardsActiveCopies, 60),
     "activates-on-its-own": _machine(handoff_mutants.ActivatesOnItsOwn, 30),
     "resumes-after-commit": _machine(ResumesAfterCommit, 30),
-    "acknowledges-too-early": _machine(handoff_mutants.AcknowledgesTooEarly, 0),
+    "acknowledges-too-early": _machine(handoff_mutants.AcknowledgesTooEarly, 60),
     "cleans-too-early": Mutant(60, {environment: {"Journal": CleansTooEarly}}),
     "answers-too-early": Mutant(60, {environment: {"Journal": AnswersTooEarly}}),
 }
