@@ -77,6 +77,7 @@ class ProcessRunner:
         self._settings = settings or WorkerSettings()
         self._server = ForkServer(self._settings.preload, self._ended, self._server_lost, self._settings.history)
         self._workers: dict[int, Handle] = {}  # by process id
+        self._forking = 0  # workers that were asked for and have no process id yet
         self._spares: deque[Handle] = deque()
         self._shared: dict[tuple[bytes, bytes, str], Handle] = {}
         self._leased: float | None = None  # until then agents in held custody may run
@@ -289,20 +290,31 @@ class ProcessRunner:
         if self._stopping:
             raise Unavailable(STOPPING)
         most = self._settings.most
-        if len(self._workers) >= most:
+        running = len(self._workers) + self._forking
+        if running >= most:
             raise Unavailable(
-                f"this host runs {len(self._workers)} workers and may run {most}; dispose of an agent here, or move "
+                f"this host runs {running} workers and may run {most}; dispose of an agent here, or move "
                 "one elsewhere",
                 retry_after=1.0,
             )
         handle = Handle(self._said, self._broken)
 
         def born(pid: int) -> None:
+            self._forking -= 1
             handle.pid = pid
             self._workers[pid] = handle
 
-        ends = await handle.connect()
-        self._server.fork(ends, born, handle.fail)
+        def lost(reason: str) -> None:
+            self._forking -= 1
+            handle.fail(reason)
+
+        self._forking += 1
+        try:
+            ends = await handle.connect()
+        except BaseException:
+            self._forking -= 1
+            raise
+        self._server.fork(ends, born, lost)
         for end in ends:
             end.close()
         try:
