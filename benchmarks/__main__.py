@@ -7,6 +7,8 @@ BENCHMARKS = {
     "migration": "a small agent to and fro between two daemons, beside its floor",
     "large-state": "a large agent between two daemons: time beside its floor, memory, pace of mail and ledger",
     "messages": "messages between agents on one host and across two, beside raw Pyro5 calls and a commit",
+    "crowd": "many light agents on one host: memory of each while idle, disk of each when deactivated",
+    "rehoming": "a host is wiped: how long its held agents do not answer, and that nothing is lost",
     "ledger": "transactions a second and time to finality, improved beside the baseline",
     "links": "throughput and round trip of a link between two hosts",
     "ledger-state": "a state of a million accounts: memory, restoring, catching up, and what it costs each block",
