@@ -9,9 +9,23 @@ if TYPE_CHECKING:
     from agentplatform.handlers import handles
     from agentplatform.messages import Later
     from agentplatform.replies import FutureReply, ReplySet
+    from agentplatform.service_agent import ServiceAgent
     from agentplatform.ticket import Ticket
+    from agentplatform.user_agent import UserAgent
 
-__all__ = ["Agent", "AgentProxy", "FutureReply", "Later", "Message", "ReplySet", "Ticket", "connect", "handles"]
+__all__ = [
+    "Agent",
+    "AgentProxy",
+    "FutureReply",
+    "Later",
+    "Message",
+    "ReplySet",
+    "ServiceAgent",
+    "Ticket",
+    "UserAgent",
+    "connect",
+    "handles",
+]
 
 PART_OF = "agentplatform"
 
@@ -22,7 +36,9 @@ _PLACES = {
     "Later": "agentplatform.messages",
     "Message": "agentplatform.agent",
     "ReplySet": "agentplatform.replies",
+    "ServiceAgent": "agentplatform.service_agent",
     "Ticket": "agentplatform.ticket",
+    "UserAgent": "agentplatform.user_agent",
     "connect": "agentplatform.frontdoor.client",
     "handles": "agentplatform.handlers",
 }

@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from agentplatform import handlers
 from agentplatform.agenda import Agenda
 from agentplatform.correspondence import Correspondence, Message, Post
+from agentplatform.kinds import Kind
 from agentplatform.messages import Arrival, Move
 from agentplatform.ticket import Ticket
 from ledger.errors import Misuse
@@ -102,6 +103,12 @@ class Agent(Correspondence):
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         cls._handlers = handlers.found_in(cls)
+
+    @classmethod
+    def kind_of(cls, init: Any) -> Kind | None:
+        """What stands in the birth certificate of one that is created with `init` (agentplatform.kinds): None for
+        most, else see ServiceAgent and UserAgent. Raises Misuse."""
+        return None
 
     # Hooks
 

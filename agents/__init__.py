@@ -8,5 +8,5 @@ CATALOGUE = {
     "counter": "agents.counter:Counter",
     "face-recognition": "agents.face_recognition.agent:FaceRecognition",
     "traveller": "agents.traveller:Traveller",
-    "user": "agents.user:UserAgent",
+    "user": "agents.user:FaceUser",
 }

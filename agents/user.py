@@ -2,22 +2,24 @@
 
 from typing import Any
 
-from agentplatform.agent import Agent, Message
+from agentplatform.agent import Message
+from agentplatform.user_agent import UserAgent
 from ledger.errors import Misuse
 
 
-class UserAgent(Agent):
+class FaceUser(UserAgent):
     """Messages: "session" {user, label} opens one, and without a body tells how it goes; "saw" {label, frame} is what
     a service reports. A session: who the user is, whom the camera should see, how often it was that person, how often
-    another, the last report, and the hosts on the way."""
+    another, the last report, and the hosts on the way. `init` is the user's name, or opens a session as the
+    message does."""
 
     light = True
 
     def on_creation(self, init: Any) -> None:
-        """`init` opens a session like the message does; None opens none."""
+        super().on_creation(init)
         self.session: dict[str, Any] | None = None
         self.hosts = [self.host]
-        if init is not None:
+        if not isinstance(init, str):
             self._open(init)
 
     def handle_message(self, message: Message) -> Any:
@@ -36,10 +38,11 @@ class UserAgent(Agent):
 
     def _open(self, body: Any) -> None:
         match body:
-            case {"user": str(user), "label": str(label), **other} if not other:
-                self.session = {"user": user, "label": label, "expected": 0, "others": 0, "last": None}
+            case {"user": self.user, "label": str(label), **other} if not other:
+                self.session = {"user": self.user, "label": label, "expected": 0, "others": 0, "last": None}
             case _:
-                raise Misuse("a session takes two texts: 'user', and 'label', the person whom the camera should see")
+                whom = f"'user', which is {self.user!r} here"
+                raise Misuse(f"a session takes {whom}, and 'label', the person whom the camera should see")
 
     def _note(self, body: Any) -> None:
         session = self._current()

@@ -103,7 +103,7 @@ class Host:
         label = name or agent.__name__.lower()
         owner, kind, salt = self.owner(), custody or agent.custody, os.urandom(16)
         about = code_digest(bundle.raw), bundle.class_name, agent.light, kind, agent.checkpoint != "none"
-        birth = give_birth(label, owner, salt, *about, copies=agent.copies)
+        birth = give_birth(label, owner, salt, *about, copies=agent.copies, kind=agent.kind_of(init))
         consents = {}
         if kind == "held":
             consents["consent"] = consent(self.chain, owner, agent_id(label, owner.public, salt), self.name)

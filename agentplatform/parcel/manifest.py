@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from agentplatform.kinds import Kind
 from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
 from agentplatform.parcel.freight import State, state_digest
 from ledger import codec
@@ -42,6 +43,7 @@ class Birth(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     custody: Custody = "local"  # as it began; a change of it is on the ledger
     kept: bool = True  # False: its class keeps no checkpoints ("none"), and when its worker ends alone it is gone
     copies: Annotated[int, msgspec.Meta(ge=0, le=MAX_HOLDERS)] = 0  # of its checkpoint, if held; 0: as hosts say
+    kind: Kind | None = None  # the service that it offers, or the user that it stands for
 
     def __post_init__(self) -> None:
         if len(self.owner) != KEY_BYTES or len(self.code) != codec.DIGEST_BYTES or len(self.salt) != TRANSFER_BYTES:
@@ -66,12 +68,13 @@ def give_birth(
     custody: Custody = "local",
     kept: bool = True,
     copies: int = 0,
+    kind: Kind | None = None,
 ) -> bytes:
     """An encoded, signed birth certificate. Raises Misuse for a name that is none."""
     if not NAME.fullmatch(name):
         raise Misuse(f"{name!r} is no agent name: use lower case letters, digits and '-', at most 32")
     agent = agent_id(name, owner.public, salt)
-    birth = Birth(agent, name, owner.public, salt, code, class_name, light, custody, kept, copies)
+    birth = Birth(agent, name, owner.public, salt, code, class_name, light, custody, kept, copies, kind)
     return codec.encode(owner.signed(BIRTH_DOMAIN, codec.encode(birth)))
 
 

@@ -10,7 +10,8 @@ where the label is None for a stranger, and the distance None while nobody is kn
 
 from typing import Any
 
-from agentplatform.agent import Agent, Message
+from agentplatform.agent import Message
+from agentplatform.service_agent import ServiceAgent
 from agents.face_recognition import messages as ask
 from agents.face_recognition.detector import Box, crop, find_faces
 from agents.face_recognition.pictures import Picture, open_picture
@@ -19,7 +20,8 @@ from agents.face_recognition.stream import Stream
 from ledger.errors import Misuse
 
 
-class FaceRecognition(Agent):
+class FaceRecognition(ServiceAgent):
+    service, version = "face-recognition", "1.0"
     light = False  # it computes: a worker of its own
 
     def on_creation(self, init: Any) -> None:

@@ -14,7 +14,7 @@ from agentplatform.runners.inline import Inline, InlineAgent
 from agents.face_recognition.agent import FaceRecognition
 from agents.face_recognition.camera import KEY_EVERY, Camera, Packet
 from agents.face_recognition.stream import Stream
-from agents.user import UserAgent
+from agents.user import FaceUser
 from ledger.errors import Misuse, PeerFault
 
 FRAMES = KEY_EVERY + 6
@@ -121,7 +121,7 @@ def test_who_is_seen_can_be_enrolled_also_after_a_hop(inline: Inline, packets: l
 
 
 def test_the_users_agent_is_told(inline: Inline, portraits: list[bytes], packets: list[Packet]) -> None:
-    user = inline.create(UserAgent, {"user": "u1", "label": "astronaut"}, name="user")
+    user = inline.create(FaceUser, {"user": "u1", "label": "astronaut"}, name="user")
     service = inline.create(FaceRecognition, {"tell": "user"})
     service.call("enrol", {"label": "astronaut", "picture": portraits[0]})
     for packet in packets[:3]:

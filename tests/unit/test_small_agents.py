@@ -7,7 +7,7 @@ import pytest
 from agentplatform.runners.inline import Inline, InlineAgent
 from agents.counter import Counter
 from agents.traveller import Traveller
-from agents.user import UserAgent
+from agents.user import FaceUser
 from ledger.errors import Misuse, PeerFault
 
 
@@ -53,7 +53,7 @@ def test_a_traveller_that_is_sent_elsewhere_still_goes_its_own_way() -> None:
 
 def test_a_user_keeps_the_session_across_hosts() -> None:
     with Inline(host="north") as inline:
-        user = inline.create(UserAgent)
+        user = inline.create(FaceUser, "u1")
         with pytest.raises(PeerFault, match="no session is open"):
             user.call("saw", {"label": "ada", "frame": 1})
         user.call("session", {"user": "u1", "label": "ada"})
@@ -75,6 +75,7 @@ def test_a_user_keeps_the_session_across_hosts() -> None:
         ("dance", None),
         ("session", {"user": "u1"}),
         ("session", {"user": 1, "label": "ada"}),
+        ("session", {"user": "u2", "label": "ada"}),
         ("session", {"user": "u1", "label": "ada", "more": 1}),
         ("saw", None),
         ("saw", {"label": "ada", "frame": "1"}),
@@ -82,9 +83,9 @@ def test_a_user_keeps_the_session_across_hosts() -> None:
 )
 def test_what_a_user_agent_does_not_understand_it_refuses(kind: str, body: Any) -> None:
     with Inline() as inline:
-        user = inline.create(UserAgent, {"user": "u1", "label": "ada"})
+        user = inline.create(FaceUser, {"user": "u1", "label": "ada"})
         with pytest.raises(PeerFault, match=r"send|takes"):
             user.call(kind, body)
         assert user.call("session")["expected"] == 0
     with Inline() as inline, pytest.raises(Misuse, match="could not be created"):
-        inline.create(UserAgent, "session")
+        inline.create(FaceUser, {"label": "ada"})
