@@ -119,7 +119,7 @@ MUTANTS: dict[str, Mutant] = {
     "L9": _machine(handoff_mutants.DiscardsActiveCopies, 60),
     "activates-on-its-own": _machine(handoff_mutants.ActivatesOnItsOwn, 30),
     "resumes-after-commit": _machine(ResumesAfterCommit, 30),
-    "acknowledges-too-early": _machine(handoff_mutants.AcknowledgesTooEarly, 60),
+    "acknowledges-too-early": _machine(handoff_mutants.AcknowledgesTooEarly, 0),
     "cleans-too-early": Mutant(60, {environment: {"Journal": CleansTooEarly}}),
     "answers-too-early": Mutant(60, {environment: {"Journal": AnswersTooEarly}}),
 }
