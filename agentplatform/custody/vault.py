@@ -71,6 +71,7 @@ class _Held(msgspec.Struct):
 
     subject: bytes
     size: int  # bytes that came since the last full copy, and that
+    full: bool = True  # there is a full copy, and not pieces of the first one alone
 
 
 class Vault:
@@ -102,6 +103,7 @@ class Vault:
         room: int,
     ) -> "Vault":
         vault = cls(await disk.open("copies", SCHEMA), send, residence, certified, host, room)
+        await vault._database.write(("DELETE FROM pieces WHERE agent NOT IN (SELECT agent FROM copies)", ()))
         await vault._kept.know_pieces()
         copies = {}
         for agent, subject, source, epoch, run, position, size in await vault._database.read(
@@ -147,7 +149,7 @@ class Vault:
         if not self._has_room(host, message, size):
             return
         if there is None:
-            there = self._held[message.agent] = _Held(message.subject, 0)
+            there = self._held[message.agent] = _Held(message.subject, 0, full=False)
             self.shelf.begin(message.agent, Copy(host, message.epoch, message.run, NOTHING))
         there.size += size
         self._database.write(*self._kept.add_pieces(message.agent, message.pieces))
@@ -255,7 +257,7 @@ class Vault:
             now = self._residence(subject)
             if now is None or now.epoch <= copy.epoch:
                 continue
-            if now.host == self._host and not now.transfer:
+            if now.host == self._host and not now.transfer and self._held[agent].full:
                 due.append((agent, subject, now.epoch))
             elif not self._named(now):
                 self.drop(agent)

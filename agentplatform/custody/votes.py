@@ -71,6 +71,7 @@ def look(
     if chosen is None:
         return None
     _pause(case, now)
+    case.linked_since = now if linked else None  # it may hang, and keep its links: the vote has its time
     return None if mine is not None and mine.destination == chosen else Cast(chosen)
 
 
