@@ -16,7 +16,7 @@ from agentplatform.messages import Answer
 Key = tuple[str, int]  # receiver and sequence
 
 
-class _Open(msgspec.Struct):
+class _Open(msgspec.Struct, eq=False):
     loose: Loose
     call: int | None  # the agent's own number, if it waits for the answer
     answer: Answer | None
@@ -28,6 +28,7 @@ class Replay:
 
     def __init__(self, recalled: Iterable[tuple[Loose, Answer | None]] = ()) -> None:
         self._open = {_key(loose.letter): _Open(loose, None, answer, True) for loose, answer in recalled}
+        self._old = list(self._open.values())  # nobody in this life has done them yet
 
     def __len__(self) -> int:
         return len(self._open)
@@ -39,13 +40,10 @@ class Replay:
         self, cause: Key | None, receiver: str, kind: str, body: bytes, call: int | None
     ) -> tuple[Letter, Answer | None] | None:
         """The letter that left in an earlier life for what the agent does now, and its answer if there was one."""
-        for each in self._open.values():
+        for each in self._old:
             letter = each.loose.letter
-            if (
-                each.old
-                and each.loose.cause == cause
-                and (letter.receiver, letter.kind, letter.body) == (receiver, kind, body)
-            ):
+            if each.loose.cause == cause and (letter.receiver, letter.kind, letter.body) == (receiver, kind, body):
+                self._old.remove(each)
                 each.old, each.call = False, call
                 return letter, each.answer
         return None
@@ -64,6 +62,8 @@ class Replay:
         done = [key for key, each in self._open.items() if each.call not in waiting and not _may_come(each, senders)]
         for key in done:
             del self._open[key]
+        if self._old and done:
+            self._old = [each for each in self._old if _key(each.loose.letter) in self._open]
         return done
 
 
