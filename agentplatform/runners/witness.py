@@ -39,9 +39,10 @@ class WitnessedResident(Resident):
     def pausing(self, stops: bool) -> None:
         """The process stops, or goes on (runners.process.leased); it may come in the midst of `_step`."""
         if stops:
-            self._paused = self._told
+            self._paused = self._paused or self._told  # a stop may come while it stops
             self._stopped()
         elif self._paused:
+            self._paused = False
             self._runs()
 
     def _runs(self) -> None:

@@ -183,8 +183,8 @@ async def test_a_worker_that_stops_with_its_lease_tells_so_once_and_only_of_agen
     resident.pausing(False)
     assert events(tmp_path) == []
     await resident.create(Counter, codec.encode(0), Arrival("north", 0, None))
-    resident.pausing(True)
-    resident.pausing(False)
+    for stops in (True, True, False, False):  # one stop within another
+        resident.pausing(stops)
     await resident.capture(Move("south", "owner", "a test"))
     resident.pausing(True)
     resident.pausing(False)
