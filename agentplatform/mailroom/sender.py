@@ -1,6 +1,7 @@
 """What one resident sends: its letters are numbered, and kept until their replies are there."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 
 from msgspec.structs import replace
@@ -23,11 +24,11 @@ class Numbers:
     def __init__(self) -> None:
         self.asked = 0
         self.written = 0
-        self.write: asyncio.Future[None] | None = None
+        self.writes: deque[tuple[int, asyncio.Future[None]]] = deque()  # under way: up to which number
 
-    def reserved(self, upto: int, done: "asyncio.Future[None]") -> None:
+    def reserved(self, done: "asyncio.Future[None]") -> None:
         if not done.cancelled() and done.exception() is None:
-            self.written = upto
+            self.written, _ = self.writes.popleft()
 
 
 class Sender:
@@ -93,9 +94,13 @@ class Sender:
         numbers = self._numbers.setdefault(letter.receiver, Numbers())
         if letter.sequence > numbers.asked - RESERVED_NUMBERS // 2:
             upto = numbers.asked = letter.sequence + RESERVED_NUMBERS
-            numbers.write = self._outbox.reserve_numbers(self._agent, letter.receiver, upto)
-            numbers.write.add_done_callback(lambda done: numbers.reserved(upto, done))
-        return None if letter.sequence <= numbers.written else numbers.write
+            write = self._outbox.reserve_numbers(self._agent, letter.receiver, upto)
+            numbers.writes.append((upto, write))
+            write.add_done_callback(numbers.reserved)
+        if letter.sequence <= numbers.written:
+            return None
+        # Not the last one: later letters would leave before this, when an earlier write is done.
+        return next(write for upto, write in numbers.writes if letter.sequence <= upto)
 
     def replied(self, reply: Reply) -> bool:
         """Whether it answers a question: a sleeping agent must wake to hear it."""

@@ -180,6 +180,22 @@ async def test_letters_that_are_not_kept_leave_at_once_and_their_numbers_are_wri
     assert max(codec.decode(raw, Letter).sequence for _, raw in desk.wire) == desk.reserved[0][2]
 
 
+async def test_letters_whose_numbers_are_being_written_leave_in_their_order():
+    desk = Desk()
+    desk.whereabouts.learn(Located(OTHER, 1, "east"))
+    desk.room.admit(AGENT, 3, Luggage())
+    outgoing = Outgoing(OTHER, "hello", b"\xc0", None, kept=False)
+    for _ in range(RESERVED_NUMBERS + RESERVED_NUMBERS // 2):  # with three writes, and none of them is done
+        desk.room.sent(AGENT, outgoing)
+    assert len(desk.reserved) == 3
+    for future, _ in desk.kept[:3]:
+        future.set_result(None)
+        await turn()
+        desk.room.sent(AGENT, outgoing)
+    numbers = [codec.decode(raw, Letter).sequence for _, raw in desk.wire]
+    assert numbers == list(range(1, RESERVED_NUMBERS + RESERVED_NUMBERS // 2 + 4))
+
+
 async def test_a_number_that_was_reserved_is_not_used_again_and_does_not_stop_the_receiver():
     journal = await Journal.open(MemoryDisk())
     await journal.reserve_numbers(AGENT, OTHER, 1025)
