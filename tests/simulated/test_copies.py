@@ -1,0 +1,164 @@
+"""Copies of a held agent under broken links, crashes and the loss of its host; what left is in the copy. Seeded."""
+
+import asyncio
+from random import Random
+
+import pytest
+from msgspec.structs import replace
+
+from agentplatform.custody import copies, vault
+from agentplatform.custody.copies import Changes, Have, Pieces, Refused, Settled, Whole, Wrote
+from agentplatform.custody.holders import NOTHING
+from agentplatform.custody.replication import Replication
+from agentplatform.mail import Letter, Luggage
+from ledger import codec
+from ledger.errors import PeerFault
+from tests.helpers import virtual_loop
+from tests.helpers.copies_world import HOLDERS, HOME, ROOM, Lost, World, live
+
+SEEDS = range(60)
+
+
+def lives(kind: type[World], seeds: range, wanted: int = 1) -> int:
+    """How many changes left in all."""
+    left = 0
+    for seed in seeds:
+        world = kind(Random(seed), wanted)  # noqa: S311  a simulation must be repeatable
+        try:
+            virtual_loop.run(live(world, 80))
+        except Lost as lost:
+            raise Lost(f"seed {seed}: {lost}") from None
+        left += world.released
+    return left
+
+
+@pytest.mark.parametrize("wanted", [1, 2])
+def test_what_left_is_in_the_copy_that_the_agent_goes_on_from(wanted: int) -> None:
+    assert lives(World, SEEDS, wanted) > 10 * len(SEEDS)
+
+
+class Hasty(Replication):
+    """What is durable here leaves, whoever has it elsewhere."""
+
+    def _both(self, agent, durable, *ops):  # type: ignore[no-untyped-def]
+        super()._both(agent, durable, *ops)
+        return durable
+
+    def may_leave(self, agent: str) -> bool:
+        return True
+
+
+class HastyWorld(World):
+    replication = Hasty
+
+
+def test_a_release_before_the_holders_have_it_is_caught() -> None:
+    with pytest.raises(Lost):
+        lives(HastyWorld, SEEDS)
+
+
+# What a holder takes
+
+
+def told(world: World, host: str = "east") -> list[copies.CopyMessage]:
+    """Everything that the holder answers from now on."""
+    answers: list[copies.CopyMessage] = []
+    world.vaults[host]._send = lambda to, raw: answers.append(copies.decode(raw, host)) or True  # type: ignore[func-returns-value]
+    return answers
+
+
+def whole(world: World, position: int = 1, epoch: int = 0, run: int = 1) -> Whole:
+    named = world.birth.agent, world.subject, epoch, run, position
+    return Whole(*named, world.certificate, b"init", b"the code", codec.encode(Luggage()), b"9", (), (), (), (), None)
+
+
+async def quiet(seconds: float = 1.0) -> None:
+    await asyncio.sleep(seconds)
+
+
+def on_virtual_time(test):  # type: ignore[no-untyped-def]
+    def run() -> None:
+        async def main() -> None:
+            world = World(Random(1))  # noqa: S311
+            for host in HOLDERS:
+                await world.start_holder(host)
+            await test(world)
+
+        virtual_loop.run(main())
+
+    run.__name__ = test.__name__
+    return run
+
+
+@on_virtual_time
+async def test_a_holder_believes_the_host_alone_that_the_ledger_names(world: World) -> None:
+    answers = told(world)
+    world.vaults["east"].receive("south", whole(world))
+    world.vaults["east"].receive(HOME, whole(world, epoch=1))
+    await quiet()
+    assert [type(each) for each in answers] == [Refused, Refused]
+    world.vaults["east"].receive(HOME, whole(world))
+    await quiet()
+    assert isinstance(answers[-1], Have) and answers[-1].position == 1
+
+
+@on_virtual_time
+async def test_after_it_served_an_epoch_nothing_lower_is_taken(world: World) -> None:
+    """[H5] Even while this host's own chain would allow it, as after a loss of its disk."""
+    holder = world.vaults["east"]
+    holder.receive(HOME, whole(world))
+    await quiet()
+    await holder.check_out(world.birth.agent, 1)
+    answers = told(world)
+    holder.receive(HOME, whole(world, position=2))
+    holder.receive(HOME, Changes(world.birth.agent, world.subject, 0, 1, 2, ()))
+    await quiet()
+    assert [type(each) for each in answers] == [Refused, Refused]
+    await world.crash_holder("east")
+    answers = told(world)
+    world.vaults["east"].receive(HOME, whole(world, position=2))
+    await quiet()
+    assert [type(each) for each in answers] == [Refused]
+
+
+@on_virtual_time
+async def test_no_letter_is_taken_in_anothers_name_and_no_other_agents_copy_is_touched(world: World) -> None:
+    holder = world.vaults["east"]
+    holder.receive(HOME, whole(world))
+    other = "other-0000000000000000"
+    forged = Letter(other, 0, 1, 0, world.birth.agent, HOME, "kind", b"")
+    named = world.birth.agent, world.subject, 0, 1, 2
+    for op in (Wrote(forged, None), copies.Checkpointed(copies.Change(None, letters=(forged,)))):
+        with pytest.raises(PeerFault, match="others wrote"):
+            holder.receive(HOME, Changes(*named, (op,)))
+    with pytest.raises(PeerFault, match="another's birth certificate"):
+        holder.receive(HOME, replace(whole(world), agent=other))
+    with pytest.raises(PeerFault, match="another residence"):
+        holder.receive(HOME, replace(Changes(*named, (Settled("x", 1),)), subject=bytes(32)))
+    await quiet()
+    found = await holder.check_out(world.birth.agent, 1)
+    assert found.rows.sent == ()
+
+
+@on_virtual_time
+async def test_a_host_fills_no_more_than_its_room(world: World) -> None:
+    holder, answers = world.vaults["east"], told(world)
+    named = world.birth.agent, world.subject, 0, 1, 1
+    for number in range(3):
+        holder.receive(HOME, Pieces(*named, ((bytes([number]) * 32, bytes(ROOM // 2)),)))
+    await quiet()
+    assert [type(each) for each in answers] == [Refused] and "at most" in answers[0].reason  # type: ignore[union-attr]
+
+
+@on_virtual_time
+async def test_a_copy_that_grows_without_end_is_begun_anew(world: World) -> None:
+    holder, answers = world.vaults["east"], told(world)
+    holder.receive(HOME, whole(world))
+    limit, vault.MAX_GROWTH_BYTES = vault.MAX_GROWTH_BYTES, 200
+    try:
+        for position in (2, 3):
+            holder.receive(HOME, Changes(world.birth.agent, world.subject, 0, 1, position, (Settled("x" * 150, 1),)))
+        await quiet()
+    finally:
+        vault.MAX_GROWTH_BYTES = limit
+    assert isinstance(answers[-1], Have) and answers[-1].position == NOTHING
