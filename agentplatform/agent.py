@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from agentplatform import handlers
 from agentplatform.agenda import Agenda
 from agentplatform.correspondence import Correspondence, Message, Post
-from agentplatform.kinds import Kind
+from agentplatform.kinds import Found, Kind, Query, query
 from agentplatform.messages import Arrival, Move
 from agentplatform.ticket import Ticket
 from ledger.errors import Misuse
@@ -42,6 +42,8 @@ class Place(Post, Protocol):
 
     @property
     def epoch(self) -> int: ...
+
+    async def find(self, query: Query) -> list[Found]: ...
 
     def dispatch(self, where: str | Ticket) -> None: ...
 
@@ -205,6 +207,16 @@ class Agent(Correspondence):
     def epoch(self) -> int:
         """The number of its changes of host. It only grows."""
         return self._where().epoch
+
+    async def find(self, service: str, version: str | None = None, *, owner: str | None = None) -> list[Found]:
+        """The agents that offer a service, the nearest first: on this host, then by the measured round trip. `version`
+        "1.2" is served by any 1.x from 1.2 on. It may be empty.
+
+        Anyone may offer a service of any name: name an `owner` (hexadecimal, as in `Found.owner`) where that matters.
+        Send to `found[0].agent`: an id stays valid when that moves. What comes back is news, not kept: asked again
+        after a crash, it may differ. Raises Misuse for what is no service, version or owner.
+        """
+        return await self._where().find(query(service, version, owner))
 
     def dispatch(self, where: str | Ticket) -> None:
         """Asks to go to a host, by its name or on the terms of a Ticket. Returns at once; the move begins when the

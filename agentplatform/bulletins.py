@@ -44,6 +44,12 @@ class Topics(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     subscribed: tuple[Subscribed, ...]
 
 
+class Services(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="services"):
+    """Service agents that live with the sender: all when a link comes up, afterwards the news."""
+
+    certificates: tuple[bytes, ...]  # of birth
+
+
 class Rms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="rms"):
     """A message of the resource management server (services.rms.service)."""
 
@@ -56,4 +62,4 @@ class Heard(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     event: UserMoved
 
 
-Bulletin = Residents | Moved | Seek | Silent | Rehomed | Topics | Rms | Heard
+Bulletin = Residents | Moved | Seek | Silent | Rehomed | Topics | Services | Rms | Heard

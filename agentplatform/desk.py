@@ -13,6 +13,7 @@ from agentplatform import rotation
 from agentplatform.commands import read_command
 from agentplatform.custody.waits import waits
 from agentplatform.environment import Environment
+from agentplatform.kinds import query
 from agentplatform.mail import check
 from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
 from agentplatform.version import __version__
@@ -194,6 +195,12 @@ class FrontDesk:
 
     async def logs(self, agent: str, lines: int = 200) -> dict[str, Any]:
         return {"lines": self._here.logbook.read(self._here.whereabouts.resolve(agent), lines)}
+
+    async def services(
+        self, service: str | None = None, version: str | None = None, owner: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Service agents, the nearest to this host first (agentplatform.directory)."""
+        return [msgspec.to_builtins(found) for found in self._here.services(query(service, version, owner))]
 
     # Decisions
 
@@ -383,6 +390,7 @@ VERBS: dict[str, Callable[..., Awaitable[Any]]] = {
         FrontDesk.tell,
         FrontDesk.order,
         FrontDesk.logs,
+        FrontDesk.services,
         FrontDesk.group,
         FrontDesk.event,
         FrontDesk.why,

@@ -11,6 +11,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from agentplatform import passes, rotation
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.bulletins import Silent, Topics
@@ -30,6 +32,7 @@ from agentplatform.custody.vault import Vault
 from agentplatform.exchange import Exchange
 from agentplatform.history import HostHistory
 from agentplatform.hops import HopBook
+from agentplatform.kinds import DIRECTORY, Found, Query, User
 from agentplatform.lives import Lives
 from agentplatform.logbook import Logbook
 from agentplatform.mailroom.roads import Roads
@@ -44,7 +47,7 @@ from agentplatform.settings import Home
 from agentplatform.ticket import Ticket
 from agentplatform.whereabouts import Whereabouts
 from agentplatform.witnesses import watched
-from ledger import genesisfile, keyfile
+from ledger import codec, genesisfile, keyfile
 from ledger.client import Client
 from ledger.contracts import trust
 from ledger.disk import FileDisk
@@ -70,6 +73,7 @@ from services.tms.service import Tms
 from services.tms.verdicts import Verdict
 
 log = logging.getLogger(__name__)
+replace = msgspec.structs.replace
 COPY_DISK_BYTES = 1 << 30  # that a host has free, by its own advert, to be asked to hold copies
 
 
@@ -215,7 +219,7 @@ class Environment:
             self.mailroom,
             self.commands,
             self.rms,
-            self.eds,
+            self._user_moved,
             self.start_task,
         )
         self._opened.push_async_callback(self.links.stop)
@@ -331,7 +335,30 @@ class Environment:
         self.mailroom.checkpointed(agent, checkpoint)
 
     def sent(self, agent: str, outgoing: Outgoing) -> None:
-        self.mailroom.sent(agent, outgoing)
+        if outgoing.receiver != DIRECTORY:
+            self.mailroom.sent(agent, outgoing)
+        elif outgoing.call is not None:
+            self.runner.answer(agent, outgoing.call, self._found(agent, outgoing.body))
+
+    def _found(self, agent: str, query: bytes) -> Answer:
+        try:
+            return Answer(True, codec.encode(self.services(codec.decode(query, Query, agent))))
+        except PeerFault as fault:
+            return Answer(False, codec.encode(str(fault)))
+
+    def services(self, query: Query) -> list[Found]:
+        """Those of this host's directory, where they are by its whereabouts; not on hosts that are not trusted."""
+        links = self.rms.links()
+
+        def where(agent: str) -> str | None:
+            host = self.whereabouts.host_of(agent)
+            return host if host and self.trusted(host) else None
+
+        def distance(host: str) -> float | None:
+            link = links.get((self.host, host))
+            return None if link is None else link.rtt_ms
+
+        return self.exchange.directory.find(query, where, distance)
 
     def answered(self, agent: str, ticket: int, answer: Answer) -> None:
         self.mailroom.answered(agent, ticket, answer)
@@ -369,8 +396,15 @@ class Environment:
         """An event for the groups here; what concerns a user is told to the other hosts too."""
         await (self.exchange.happened(event) if isinstance(event, UserMoved) else self.eds.happened(event))
 
+    async def _user_moved(self, event: UserMoved) -> None:
+        for agent, resident in self.carrier.residents.known.items():
+            if _user_of(resident.birth) == event.user:
+                self.runner.tell(agent, "on_user_moved", event.nearest)
+        await self.eds.happened(event)
+
     def groups(self) -> list[Group]:
-        """The groups that this host decides for: those whose first agent lives here.
+        """The groups that this host decides for: those whose first agent lives here. One that names no user follows
+        that of the user agent in it; and a user agent in no group is one by itself.
 
         A group comes with an agent's luggage. It counts only when all of it that lives here has one owner, so that
         nobody moves another's agents by naming them.
@@ -378,9 +412,12 @@ class Environment:
         known = self.carrier.residents.known
         standings = [box.luggage.standing.group for box in self.mailroom.boxes.values()]
         groups = {group.name: group for group in standings if group is not None}
+        grouped = {agent for group in groups.values() for agent in group.agents}
+        users = {agent: user for agent, each in known.items() if (user := _user_of(each.birth)) is not None}
+        alone = [Group(agent, (agent,)) for agent in users if agent not in grouped]
         return [
-            group
-            for group in groups.values()
+            replace(group, user=group.user or next((users[agent] for agent in group.agents if agent in users), None))
+            for group in (*groups.values(), *alone)
             if group.agents[0] in known
             and len({known[agent].birth.owner for agent in group.agents if agent in known}) == 1
         ]
@@ -463,3 +500,7 @@ class Environment:
         """Nothing may leave any more that rests on what was not written: the only safe thing is to end."""
         log.critical("%s", reason)
         os._exit(1)
+
+
+def _user_of(birth: Birth) -> str | None:
+    return birth.kind.name if isinstance(birth.kind, User) else None

@@ -4,6 +4,7 @@ Links carry channels (ledger.links.base.Channel): the handoff, mail, commands, a
 A host that sends what must not be sent is named in the log, and in the end loses its link.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -11,13 +12,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from agentplatform.bulletins import Bulletin, Heard, Moved, Rehomed, Residents, Seek, Silent, Topics
+from agentplatform.bulletins import Bulletin, Heard, Moved, Rehomed, Residents, Seek, Services, Silent, Topics
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.commands import Commands
 from agentplatform.custody import copies
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.rehoming import Rehoming
 from agentplatform.custody.replication import Replication
+from agentplatform.directory import Directory
+from agentplatform.kinds import Service
 from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.parcel.freight import PIECE_BYTES
@@ -28,7 +31,6 @@ from ledger import codec
 from ledger.errors import PeerFault
 from ledger.links.base import Channel, Links
 from services.eds.events import UserMoved
-from services.eds.service import Eds
 from services.rms.service import Rms
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ MAX_MESSAGE = {  # bytes; the others have the link's own limit
 }
 MAX_FAULTS = 100  # messages of one host and minute that are refused before its link is ended
 RESIDENTS_AT_ONCE = 128  # well within an advert, each with one pass
+SERVICES_AT_ONCE = 24  # certificates, each with directory.MAX_CERTIFICATE bytes
 TOLD_SECONDS = 10.0  # in which it is repeated that an agent went on here
 TOPICS_AT_ONCE = 12  # agents, each with MAX_TOPIC_BYTES
 
@@ -58,15 +61,16 @@ class Exchange:
         mailroom: Mailroom,
         commands: Commands,
         rms: Rms,
-        eds: Eds,
+        user_moved: Callable[[UserMoved], Coroutine[Any, Any, object]],
         start: Callable[[Coroutine[Any, Any, object]], object],
     ) -> None:
-        """`certified(certificate, sender)` opens a birth certificate or raises PeerFault; `start` runs a task beside
-        the others of the daemon."""
+        """`certified(certificate, sender)` opens a birth certificate or raises PeerFault; `user_moved` acts on the
+        event here; `start` runs a task beside the others of the daemon."""
+        self.directory = Directory(host)
         self._host, self._links, self._whereabouts = host, links, whereabouts
         self._carrier, self._roads, self._mailroom, self._commands = carrier, roads, mailroom, commands
         self._replication, self._rehoming, self._certified = replication, rehoming, certified
-        self._rms, self._eds, self._start = rms, eds, start
+        self._rms, self._user_moved, self._start = rms, user_moved, start
         self._faults: dict[str, tuple[int, int]] = {}  # host -> the minute, and its faults in it
         links.on_message(self._received)
         links.on_change(self._link_changed)
@@ -85,10 +89,23 @@ class Exchange:
         ended = None if host else int(time.time() * 1000)
         if ended is not None:
             self._mailroom.ended(agent, ended)
+            self.directory.forget(agent)
         located = Located(agent, epoch, host or self._host, ended, trail)
         if self._whereabouts.learn(located):
             self.tell_all(Residents((_short(located),)))
             self._mailroom.resend({agent})
+            if host == self._host and (certificate := self._service(agent)):
+                self.tell_all(Services((certificate,)))
+
+    def _service(self, agent: str) -> bytes | None:
+        """The certificate of a service agent that lives here; None for any other, a clone too."""
+        resident = self._carrier.residents.known.get(agent)
+        if resident is None or not isinstance(resident.birth.kind, Service):
+            return None
+        if agent not in self.directory:
+            with contextlib.suppress(PeerFault):
+                self.directory.learn(self._host, resident.certificate)
+        return resident.certificate if agent in self.directory else None
 
     def learn(self, located: Located) -> None:
         """What the ledger says."""
@@ -110,7 +127,7 @@ class Exchange:
 
     async def happened(self, event: UserMoved) -> None:
         """Told to the others too: the group that it concerns may be decided about elsewhere."""
-        await self._eds.happened(event)
+        await self._user_moved(event)
         self.tell_all(Heard(event))
 
     # What comes over the links
@@ -152,7 +169,7 @@ class Exchange:
             case RmsBulletin(message):
                 self._rms.received(host, message)
             case Heard(event):
-                self._start(self._eds.happened(event))
+                self._start(self._user_moved(event))
             case Seek(agents):
                 self._roads.sought(host, agents)
             case Silent(subjects):
@@ -165,6 +182,11 @@ class Exchange:
                 for each in subscribed:
                     if not self._ours(each.agent) and self._whereabouts.host_of(each.agent) == host:
                         self._mailroom.subscriptions.learn(host, each)
+            case Services(certificates):
+                for certificate in certificates:
+                    agent = self.directory.learn(host, certificate)
+                    if agent is not None and self._whereabouts.host_of(agent) == "":
+                        self.directory.forget(agent)
             case Moved(located):
                 self._hear(host, located)
             case Residents(located):
@@ -177,6 +199,7 @@ class Exchange:
             return False
         if self._whereabouts.host_of(located.agent) == "":
             self._mailroom.subscriptions.forget(located.agent)
+            self.directory.forget(located.agent)
         return True
 
     def _ours(self, agent: str) -> bool:
@@ -195,6 +218,9 @@ class Exchange:
         topics = self._mailroom.topics_here()
         for first in range(0, len(topics), TOPICS_AT_ONCE):
             self.tell(host, Topics(tuple(topics[first : first + TOPICS_AT_ONCE])))
+        services = [each for each in map(self._service, self._carrier.residents.known) if each is not None]
+        for first in range(0, len(services), SERVICES_AT_ONCE):
+            self.tell(host, Services(tuple(services[first : first + SERVICES_AT_ONCE])))
         self._carrier.linked(host)
         self._replication.linked(host)
         for certificate, epoch in self._rehoming.here():

@@ -8,8 +8,12 @@ from typing import Self
 
 import msgspec
 
+from ledger.errors import Misuse
+
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")  # of a service
+DIRECTORY = "services:"  # whom an agent asks for service agents: its host itself, whose name no agent can have
 VERSION = re.compile(r"(0|[1-9][0-9]{0,4})\.(0|[1-9][0-9]{0,4})")
+OWNER = re.compile(r"[0-9a-f]{64}")
 MAX_USER = 64  # characters of a user's name
 
 
@@ -58,3 +62,37 @@ def check_name(service: str) -> None:
     """Raises ValueError for what is no name of a service."""
     if not NAME.fullmatch(service):
         raise ValueError(f"{service!r:.80} is no service: lower case letters, digits and '-', at most 32")
+
+
+class Query(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What somebody wants of the directory."""
+
+    service: str | None = None  # None: all
+    version: str | None = None  # that it must serve; None: any
+    owner: str | None = None  # whose: the public key, in hexadecimal; None: anyone's
+
+    def __post_init__(self) -> None:
+        if self.service is not None:
+            check_name(self.service)
+        if self.version is not None:
+            Version.parse(self.version)
+        if self.owner is not None and not OWNER.fullmatch(self.owner):
+            raise ValueError(f"an owner is 64 hexadecimal digits, not {self.owner!r:.80}")
+
+
+def query(service: str | None, version: str | None, owner: str | None) -> Query:
+    """Raises Misuse for what nobody can find."""
+    try:
+        return msgspec.convert([service, version, owner], Query)
+    except msgspec.ValidationError as error:
+        raise Misuse(f"that is nothing to find: {error}") from None
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A service agent, as the directory of one host has it."""
+
+    agent: str  # its id
+    service: str
+    version: str
+    host: str  # where it is, as far as that host has heard
+    owner: str  # the public key that its birth certificate is signed with, in hexadecimal

@@ -112,6 +112,10 @@ def agents(args: Namespace) -> list[Plain]:
     return sorted(best.values(), key=lambda row: str(row["agent"]))
 
 
+def services(args: Namespace) -> list[Plain]:
+    return list(_host(args).call("services", service=args.service, version=args.version, owner=args.owner))
+
+
 def hosts(args: Namespace) -> list[Plain]:
     return list(_host(args).call("hosts"))
 

@@ -69,6 +69,12 @@ def _residents(row: Row) -> str:
     return f"{row['agents']} ({asleep} deactivated)" if asleep else str(row["agents"])
 
 
+def services(console: Console, rows: list[Row]) -> None:
+    columns = ("service", "version", "agent", "host", "owner")
+    shown = ([row[name] for name in columns[:-1]] + [f"{row['owner'][:16]}.."] for row in rows)
+    console.print(table("Services", columns, shown))
+
+
 def hosts(console: Console, rows: list[Row]) -> None:
     columns = ("host", "organisation", "trust", "link", "cpu free", "memory free", "rtt", "loss", "agents", "remark")
     console.print(table("Hosts of the consortium", columns, map(_host_row, rows)))

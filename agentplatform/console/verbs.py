@@ -46,6 +46,12 @@ def _agent(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("agent", metavar="AGENT", help="its id, its name, or the beginning of its id")
 
 
+def _services(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("service", nargs="?", metavar="SERVICE", help="its name (default: all)")
+    parser.add_argument("--version", metavar="V", help="that serves who asks for V: 1.2 is served by 1.2, 1.3, not 2.0")
+    parser.add_argument("--owner", metavar="KEY", help="the owner's public key, in hexadecimal")
+
+
 def _patience(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--patience", type=_seconds, default=30.0, metavar="S", help="seconds to wait (default: 30)")
 
@@ -221,6 +227,7 @@ VERBS: dict[str, Verb] = {
     "snapshot": Verb("have an agent's state written now", actions.snapshot, render.done, _agent_and_patience),
     "dispose": Verb("end an agent", actions.dispose, render.disposed, _agent),
     "agents": Verb("which agents there are, and where", actions.agents, render.agents),
+    "services": Verb("which agents offer a service, the nearest first", actions.services, render.services, _services),
     "hosts": Verb("the hosts of the consortium, as one host sees them", actions.hosts, render.hosts),
     "why": Verb("why an agent was moved, or not", actions.why, render.why, _why),
     "logs": Verb("what an agent printed, and its tracebacks", actions.logs, render.logs, _logs),

@@ -16,6 +16,7 @@ from agentplatform.commands import LIFE_MS, Command, Verb, sign
 from agentplatform.custody.residences import consent
 from agentplatform.faults import as_error
 from agentplatform.frontdoor.server import OBJECT
+from agentplatform.kinds import Found
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import Custody, agent_id, code_digest, give_birth
 from agentplatform.settings import Home
@@ -113,6 +114,11 @@ class Host:
     def agent(self, name: str) -> "AgentProxy":
         """An agent that lives anywhere in the consortium, by id, name, or the beginning of its id."""
         return AgentProxy(self, self.call("resolve", agent=name)["agent"])
+
+    def find(self, service: str, version: str | None = None, *, owner: str | None = None) -> list[Found]:
+        """As Agent.find, from this host's directory: `host.agent(found[0].agent)` talks to the nearest."""
+        rows = self.call("services", service=service, version=version, owner=owner)
+        return msgspec.convert(rows, list[Found])
 
     def owner(self) -> Identity:
         """The key that owns what is created here; drawn at the first use."""

@@ -111,6 +111,10 @@ class Checkpoints:
         else:
             self._wake()
 
+    def asked(self, outgoing: Outgoing) -> None:
+        """Of the host itself: it leaves at once, and is not kept."""
+        self._upcalls.sent(self._agent, outgoing)
+
     def answered(self, ticket: int, answer: Answer | None) -> None:
         """None: it was handled, and is answered later."""
         if self._policy == "message" or answer is None:

@@ -6,6 +6,8 @@ import sys
 from typing import Any
 
 from agentplatform.agent import Agent
+from agentplatform.directory import Directory
+from agentplatform.kinds import DIRECTORY, Found, Query
 from agentplatform.lifecycle import Event
 from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Move, Mover, Outgoing
 from agentplatform.parcel.freight import Stowed
@@ -13,6 +15,7 @@ from agentplatform.parcel.manifest import agent_id
 from agentplatform.runners.captures import sooner
 from agentplatform.runners.errands import QUESTIONS_FROM
 from agentplatform.runners.resident import Resident
+from agentplatform.service_agent import ServiceAgent
 from agentplatform.ticket import Ticket
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
@@ -260,6 +263,10 @@ class Guests:
             self.answered(agent, later.sequence, answer)
 
     def sent(self, agent: str, outgoing: Outgoing) -> None:
+        if outgoing.receiver == DIRECTORY and outgoing.call is not None:
+            found = Answer(True, codec.encode(self._found(agent, codec.decode(outgoing.body, Query))))
+            asyncio.get_running_loop().call_soon(self._answer, agent, outgoing.call, found)
+            return
         if outgoing.topic:
             for each in [each for each, guest in self._guests.items() if outgoing.receiver in guest.topics]:
                 if each != agent:
@@ -273,6 +280,13 @@ class Guests:
         elif outgoing.call is not None:
             error = codec.encode(f"there is no agent {outgoing.receiver!r}")
             asyncio.get_running_loop().call_soon(self._answer, agent, outgoing.call, Answer(False, error))
+
+    def _found(self, agent: str, query: Query) -> list[Found]:
+        here, directory = self._guests[agent].arrival.host, Directory(self._guests[agent].arrival.host)
+        for each, guest in self._guests.items():
+            if issubclass(guest.cls, ServiceAgent):
+                directory.add(each, guest.cls.kind_of(None), bytes(32), here)
+        return directory.find(query, lambda each: self._guests[each].arrival.host, lambda host: None)
 
     def answered(self, agent: str, ticket: int, answer: Answer) -> None:
         self._guests[agent].unanswered.pop(ticket, None)

@@ -6,7 +6,10 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+import msgspec
+
 from agentplatform.agenda import MAX_SECONDS, Question
+from agentplatform.kinds import DIRECTORY, Found, Query
 from agentplatform.lifecycle import State
 from agentplatform.messages import Answer, Arrival, Later, Outgoing
 from agentplatform.replies import FutureReply
@@ -21,6 +24,7 @@ MAX_STATE_BYTES = 256 << 20  # one agent; a parcel goes in one piece for now
 PIECE_BYTES = 256 << 10  # of a state that is larger: so much is kept, or found unchanged, at a time
 MAX_PIECES = (MAX_STATE_BYTES // PIECE_BYTES) + (1 << 16)  # a buffer begins a piece of its own
 DIGEST_BYTES = 32
+FIND_SECONDS = 30.0  # within which a host finds services: it asks nobody
 MAX_NAME = 256  # characters of a receiver, a kind or a host
 ACTING = frozenset({State.CREATING, State.RUNNING, State.FREEZING, State.CLONING, State.DISPOSING})
 
@@ -33,6 +37,8 @@ class Acts(Protocol):
     """What an agent does at its place goes here, to be kept (runners.checkpoints)."""
 
     def post(self, outgoing: Outgoing) -> None: ...
+
+    def asked(self, outgoing: Outgoing) -> None: ...
 
     def late(self, later: Later, answer: Answer) -> None: ...
 
@@ -107,6 +113,14 @@ class AgentPlace:
         finally:
             self._calls.pop(reply.number).cancel()
 
+    async def find(self, query: Query) -> list[Found]:
+        reply = self._expect(DIRECTORY, "find", FIND_SECONDS)
+        self._acts.asked(Outgoing(DIRECTORY, "find", codec.encode(query), reply.number, kept=False))
+        try:
+            return msgspec.convert(await reply.alone(), list[Found])
+        finally:
+            self._calls.pop(reply.number).cancel()
+
     def future(self, receiver: str, kind: str, body: Any, seconds: float) -> FutureReply:
         reply = self._open(receiver, kind, body, seconds)
         reply.add_done_callback(lambda reply: self._calls.pop(reply.number, None))
@@ -166,18 +180,22 @@ class AgentPlace:
             reply.cancel()
 
     def _open(self, receiver: str, kind: str, body: Any, seconds: float) -> FutureReply:
+        _check_seconds(seconds)
+        reply = self._expect(receiver, kind, seconds)
+        try:
+            self._post(receiver, kind, body, reply.number, seconds)
+        except Misuse:
+            self._calls.pop(reply.number).cancel()
+            raise
+        return reply
+
+    def _expect(self, receiver: str, kind: str, seconds: float) -> FutureReply:
         self._check("call")
         if self.state is State.CREATING:
             raise Misuse(f"{self.id} is not created yet; what it sends leaves after on_creation: call from `run`")
-        _check_seconds(seconds)
         number = next(self._numbers)
         reply = self._calls[number] = FutureReply(receiver, kind, number)
         reply.expire_in(seconds)
-        try:
-            self._post(receiver, kind, body, number, seconds)
-        except Misuse:
-            self._calls.pop(number).cancel()
-            raise
         return reply
 
     def _ask(self, kind: str, body: Any, question: Question) -> int:

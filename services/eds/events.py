@@ -19,6 +19,11 @@ class UserMoved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="us
     def why(self) -> str:
         return f"{self.user} moved"
 
+    @property
+    def nearest(self) -> str:
+        """The host that answered the access point best; "" when it measured none."""
+        return min(((access.rtt_ms, access.host) for access in self.access), default=(0.0, ""))[1]
+
 
 class Overload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="overload"):
     """A host has too little left of something."""

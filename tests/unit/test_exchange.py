@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 
 from agentplatform import passes
-from agentplatform.bulletins import Bulletin, Moved, Residents, Seek, Topics
-from agentplatform.exchange import MAX_MESSAGE, Exchange
-from agentplatform.parcel.manifest import MAX_EPOCH
+from agentplatform.bulletins import Bulletin, Moved, Residents, Seek, Services, Topics
+from agentplatform.directory import MAX_CERTIFICATE
+from agentplatform.exchange import MAX_FAULTS, MAX_MESSAGE, SERVICES_AT_ONCE, Exchange
+from agentplatform.kinds import Service
+from agentplatform.parcel.manifest import MAX_EPOCH, certify_clone, give_birth, open_birth, open_certificate
 from agentplatform.passes import MAX_TRAIL
 from agentplatform.subscriptions import Subscribed, Subscriptions
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
+from ledger.errors import PeerFault
 from ledger.links.base import Channel
 from tests.helpers.linked_hosts import CHAIN, identity
 from tests.helpers.mail_desk import AGENT, OTHER, Desk
@@ -50,7 +53,10 @@ class Host:
             passes.authentic(CHAIN, keys.get)
         )
         self.machine = SimpleNamespace(agents={}, here=lambda agent: 1 if agent == AGENT else None)
-        carrier: Any = SimpleNamespace(machine=self.machine, remind=lambda: None, linked=lambda host: None)
+        self.known: dict[str, Any] = {}  # residents
+        residents = SimpleNamespace(known=self.known)
+        still = {"remind": lambda: None, "linked": lambda host: None}
+        carrier: Any = SimpleNamespace(machine=self.machine, residents=residents, **still)
         nothing: Any = None
         desk.roads._tell = lambda host, bulletin: self.exchange.tell(host, bulletin)
         held = SimpleNamespace(linked=lambda host: None), SimpleNamespace(here=list), nothing
@@ -139,3 +145,33 @@ def test_when_a_link_comes_up_all_that_lives_here_is_told_in_bulletins_that_fit(
     bulletins = [bulletin for _, bulletin in host.told(Residents | Topics)]
     assert sum(len(each.located) for each in bulletins if isinstance(each, Residents)) == 300
     assert sum(len(each.subscribed) for each in bulletins if isinstance(each, Topics)) == 300
+
+
+def test_service_agents_are_told_with_their_certificates_and_forgotten_when_they_end(host: Host) -> None:
+    raw = give_birth("echo", identity("ada"), bytes(16), bytes(32), "module:Echo", True, kind=Service("echo", "1.0"))
+    clone = certify_clone(raw, open_birth(raw, "").agent, b"s" * 16, CHAIN, "north", identity("north"))
+    births = [open_birth(raw, ""), open_certificate(clone, "")]
+    host.known |= {birth.agent: SimpleNamespace(birth=birth, certificate=raw) for birth in births[:1]}
+    host.known |= {birth.agent: SimpleNamespace(birth=birth, certificate=clone) for birth in births[1:]}
+    for birth in births:
+        host.exchange.located(birth.agent, 0, "north")
+    told = [said for _, said in host.told(Bulletin) if isinstance(said, Services)]
+    assert told == [Services((raw,))] * 2  # to both hosts; never the clone's
+    host.links.change("east", True)
+    assert [said for _, said in host.told(Bulletin) if isinstance(said, Services)] == [Services((raw,))]
+    other = Host()
+    other.hears("east", Services((raw,)))
+    other.hears("east", Residents((Located(births[0].agent, 0, "east"),)))
+    assert births[0].agent in other.exchange.directory
+    other.hears("east", Residents((Located(births[0].agent, 0, "east", 5),)))
+    other.hears("south", Services((raw,)))  # it did not hear of the end
+    assert births[0].agent not in other.exchange.directory
+
+
+def test_services_that_fill_a_bulletin_fit_and_lies_are_counted(host: Host) -> None:
+    largest = Services((bytes(MAX_CERTIFICATE),) * SERVICES_AT_ONCE)
+    assert len(codec.encode(largest)) <= MAX_MESSAGE[Channel.ADVERT]
+    for _ in range(MAX_FAULTS - 1):
+        host.hears("east", largest)
+    with pytest.raises(PeerFault, match="east"):  # then the link ends
+        host.hears("east", largest)
