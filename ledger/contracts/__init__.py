@@ -6,6 +6,7 @@ from ledger.contracts import (
     accounts,
     callers,
     claims,
+    losses,
     membership,
     pseudonyms,
     records,
@@ -22,6 +23,7 @@ from ledger.transaction import Transaction
 CONTRACTS: Mapping[str, Callable[[Overlay, Call], None]] = {
     "accounts": accounts.execute,
     "claims": claims.execute,
+    "losses": losses.execute,
     "membership": membership.execute,
     "pseudonyms": pseudonyms.execute,
     "records": records.execute,
