@@ -90,7 +90,17 @@ class Carrier:
         subject_of = lambda agent: machine.agents[agent].subject  # noqa: E731
         self.residents = Residents(host, journal, mailroom, surroundings, replication, subject_of)
         self.departures = Departures(
-            identity, chain, machine, self.step, self.residents, mailroom, runner, surroundings, deadlines, spool
+            identity,
+            chain,
+            machine,
+            self.step,
+            self.residents,
+            mailroom,
+            runner,
+            surroundings,
+            deadlines,
+            spool,
+            replication.make_way,
         )
         self.arrivals = Arrivals(chain, self.step, self.residents, journal, runner, surroundings, deadlines, spool)
         self.reopening = Reopening(

@@ -5,7 +5,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -72,12 +72,14 @@ class Departures:
         surroundings: Surroundings,
         deadlines: Deadlines,
         spool: Spool,
+        make_way: Callable[[str, str], Awaitable[None]],
     ) -> None:
+        """`make_way(agent, to)`: another host than `to` holds its checkpoint, if it has holders."""
         self._identity, self._chain = identity, chain
         self._machine, self._step = machine, step
         self._residents, self._mailroom, self._runner = residents, mailroom, runner
         self._surroundings, self._deadlines = surroundings, deadlines
-        self._spool = spool
+        self._spool, self._make_way = spool, make_way
         self.supply = Supply(spool, surroundings.stream, self._alive, self._unreadable)
         self._journeys: dict[bytes, _Journey] = {}
         self._known_code: dict[str, set[bytes]] = {}  # what a host has, as far as its answers tell
@@ -111,6 +113,7 @@ class Departures:
         transfer = os.urandom(TRANSFER_BYTES)
         try:
             self._check(agents, to)
+            await asyncio.gather(*(self._make_way(agent, to) for agent in agents))
             states |= await self._capture([agent for agent in agents if agent not in states], move)
             large = {agent: state for agent, state in states.items() if isinstance(state, Spooled)}
             await asyncio.gather(*(self._spool.sync(state.file) for state in large.values()))

@@ -62,6 +62,7 @@ class Stay(msgspec.Struct, eq=False):
     # What waits: the position that it rests on, when it is durable here, and when there, too.
     waits: "deque[tuple[int, asyncio.Future[None], asyncio.Future[None]]]" = msgspec.field(default_factory=deque)
     naming: asyncio.Task[None] | None = None
+    leaving_for: str = ""  # a host that it is about to go to: that cannot hold its checkpoint for it
     was_complete: bool = False
     waits_since: float | None = None  # something waits for holders since then, by the loop's clock
 

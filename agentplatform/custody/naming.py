@@ -62,6 +62,19 @@ class Naming:
             retry_after=LATER,
         )
 
+    async def make_way(self, stay: Stay, to: str) -> None:
+        """Before a move to `to`: another host holds the checkpoint, if there is one. Else the agent would be without a
+        holder when it arrives: the ledger names no host as its own holder."""
+        stay.leaving_for = to
+        try:
+            for _ in range(FINDING_ROUNDS):
+                if stay.copies.named != (to,) or not self._chosen(stay):
+                    return
+                self.look(stay)
+                await asyncio.sleep(SOON)
+        finally:
+            stay.leaving_for = ""
+
     def look(self, stay: Stay) -> None:
         """What the ledger says, and whether others should hold it."""
         now = self._ledger.find(stay.subject)
@@ -88,9 +101,9 @@ class Naming:
             feed = self._feeder.start(stay, host)
             feed.gone_since = None if self._hosts.linked(host) else feed.gone_since or now
             away = feed.gone_since is not None and now - feed.gone_since > self._settings.patience
-            if self._hosts.trusted(host) and not away:
+            if self._hosts.trusted(host) and not away and host != stay.leaving_for:
                 keep.append(host)
-        candidates = {each.host: each for each in self._hosts.candidates()}
+        candidates = {each.host: each for each in self._hosts.candidates() if each.host != stay.leaving_for}
         kept = [candidates.get(host, Candidate(host, "")) for host in keep]
         others = [each for host, each in candidates.items() if host not in keep]
         return choose(

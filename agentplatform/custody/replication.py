@@ -86,6 +86,12 @@ class Replication:
         if stay is not None:
             await self._both(agent, _done())
 
+    async def make_way(self, agent: str, to: str) -> None:
+        """Before a move to `to`: it is not left without a holder, if that can be."""
+        stay = self._stays.get(agent)
+        if stay is not None:
+            await self._naming.make_way(stay, to)
+
     def renewed(self, agent: str) -> None:
         """The state that a restart reads is another one now than its changes lead to."""
         stay = self._stays.get(agent)

@@ -23,6 +23,20 @@ def wipe(local: Local, host: str) -> None:
 
 
 @pytest.mark.slow
+def test_an_agent_that_moves_to_its_holder_is_not_left_without_one(tmp_path: Path) -> None:
+    with consortium(tmp_path / "root") as local:
+        asked = local.host("south").agent(local.host("east").create(Counter, init=0, custody="held").id)
+        hosts = ["east", "south", "west", "north"]
+        for number, host in enumerate((*hosts[1:], *hosts[:1]), 1):  # one of them holds its checkpoint
+            asked.dispatch(host)
+            assert asked.call("add", 1) == number
+        asked.dispatch("west")
+        wipe(local, "west")
+        assert patiently(lambda: asked.call("add", 1, patience=20)) == 5
+        assert asked.host != "west"
+
+
+@pytest.mark.slow
 def test_held_agents_of_a_host_that_is_gone_go_on_from_their_checkpoints(tmp_path: Path) -> None:
     with consortium(tmp_path / "root") as local:
         east, south = local.host("east"), local.host("south")

@@ -162,3 +162,45 @@ async def test_a_copy_that_grows_without_end_is_begun_anew(world: World) -> None
     finally:
         vault.MAX_GROWTH_BYTES = limit
     assert isinstance(answers[-1], Have) and answers[-1].position == NOTHING
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_before_a_move_to_its_only_holder_another_one_is_found_if_there_is_one(others: bool) -> None:
+    async def main() -> None:
+        world = World(Random(1))  # noqa: S311
+        await world.boot()
+        agent = world.birth.agent
+        await world.here.ready(agent)
+        (holder,) = world.entry.holders
+        if not others:
+            world.cut |= set(HOLDERS) - {holder}
+        await asyncio.wait_for(world.here.make_way(agent, holder), 9.0)
+        assert (world.entry.holders != (holder,)) is others
+        world.work()
+        await quiet()
+        assert world.released == 1
+        world.here.end(agent)
+
+    virtual_loop.run(main())
+
+
+def test_a_holder_that_is_away_for_long_is_replaced_and_blocks_until_then() -> None:
+    async def main() -> None:
+        world = World(Random(1))  # noqa: S311
+        await world.boot()
+        await world.here.ready(world.birth.agent)
+        (holder,) = world.entry.holders
+        world.cut_off(holder)
+        world.work()
+        for _ in range(3):
+            world.here.remind()
+            await quiet()
+        (wait,) = world.here.waits()
+        assert (wait.agents, wait.waits_for, world.released) == ((world.birth.agent,), holder, 0)
+        for _ in range(6):
+            world.here.remind()
+            await quiet()
+        assert world.entry.holders != (holder,) and world.released == 1 and not list(world.here.waits())
+        world.here.end(world.birth.agent)
+
+    virtual_loop.run(main())
