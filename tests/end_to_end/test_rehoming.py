@@ -13,13 +13,34 @@ from tests.helpers.local import Local, consortium, patiently, until
 AGENTS = 3
 
 
-def wipe(local: Local, host: str) -> None:
-    """Kill it and all that it had started, and delete its folder: nothing of it is left."""
+def killed(local: Local, host: str) -> None:
     for child in local.kill(host):
         child.wait()
     line = {"t": time.monotonic(), "host": "driver", "incarnation": 1, "event": "fault", "fault": "kill", "on": host}
     (local.history / "driver.jsonl").write_text(json.dumps(line) + "\n")
+
+
+def wipe(local: Local, host: str) -> None:
+    """Nothing of it is left."""
+    killed(local, host)
     shutil.rmtree(local.home(host).folder)
+
+
+@pytest.mark.slow
+def test_a_host_that_comes_back_discards_its_copy(tmp_path: Path) -> None:
+    with consortium(tmp_path / "root") as local:
+        made = local.host("east").create(Counter, init=0, custody="held")
+        asked = local.host("south").agent(made.id)
+        assert asked.call("add", 1) == 1
+        killed(local, "east")
+        assert patiently(lambda: asked.call("add", 1, patience=20)) == 2
+        local.start("east")
+        # Until its chain says more it has a copy, which stands still.
+        (row,) = until("one host has it", lambda: len(rows := local.residents(made.id)) == 1 and rows)
+        assert row["host"] == asked.host != "east"
+        east = local.host("east")
+        assert "the ledger gave it to" in str(east.call("logs", agent=made.id))
+        assert east.agent(made.id).call("add", 1) == 3
 
 
 @pytest.mark.slow
