@@ -1,7 +1,8 @@
 """Many light agents of one owner on one host: what each costs while it is idle, and when it is deactivated.
 
 Memory is that of the daemon and all that it started, in proportional set size: a page that several share counts
-once. Both figures are over the same host before the first agent came.
+once. All figures are over the same host before the first agent came. Memory that agents leave in the daemon when they
+are deactivated it uses again, but does not give back; so the host is started again too: then what they cost is seen.
 """
 
 import argparse
@@ -93,14 +94,17 @@ def measure(root: Path, count: int) -> dict[str, Any]:
             _, sleep_s = _all(pool, lambda agent: agent.deactivate(patience=PATIENCE), crowd)
         _wait_until(lambda: scales.processes() <= alone)
         asleep, asleep_disk = scales.memory(), scales.disk()
-        state = host.call("status")
+        processes.stop(root, (HOST,))
+        processes.start(root, (HOST,))
+        host, scales = connect(HOST, root=root), Scales(home)
+        restarted, state = scales.memory(), host.call("status")
         woken = AgentProxy(host, crowd[-1].id).call("count", patience=PATIENCE)
     finally:
         processes.stop(root, (HOST,))
     if state["deactivated"] != count or woken <= 0:
         raise SystemExit(f"{state['deactivated']} of {count} agents are deactivated")
     each = lambda after, before: {name: round((after[name] - before[name]) / count) for name in before}  # noqa: E731
-    idle_each, asleep_each = each(idle, empty), each(asleep, empty)
+    idle_each = each(idle, empty)
     return {
         "agents": count,
         "bytes_per_idle_agent": sum(idle_each.values()),
@@ -109,7 +113,8 @@ def measure(root: Path, count: int) -> dict[str, Any]:
         "disk_bytes_per_idle_agent": round((idle_disk - empty_disk) / count),
         "create_s": round(create_s, 2),
         "deactivate_s": round(sleep_s, 2),
-        "memory_bytes_per_deactivated_agent": sum(asleep_each.values()),
+        "bytes_per_deactivated_agent": sum(each(asleep, empty).values()),
+        "bytes_per_deactivated_agent_restarted": sum(each(restarted, empty).values()),
         "disk_bytes_per_deactivated_agent": round((asleep_disk - empty_disk) / count),
     }
 
@@ -130,7 +135,8 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder) / "root", options.agents)
     if not options.json:
-        idle, asleep = figures["bytes_per_idle_agent"], figures["memory_bytes_per_deactivated_agent"]
-        print(f"{options.agents} agents: {idle / 1024:.1f} KiB of memory each, {asleep / 1024:.1f} when deactivated")
+        idle, asleep = figures["bytes_per_idle_agent"], figures["bytes_per_deactivated_agent_restarted"]
+        print(f"{options.agents} agents: {idle / 1024:.1f} KiB of memory each; {asleep / 1024:.1f} when deactivated,")
+        print("and the host started again")
     print(json.dumps(figures))
     return 0
