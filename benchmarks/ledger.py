@@ -108,7 +108,7 @@ def _rounded(figures: dict[str, float], digits: int = 1) -> dict[str, float]:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks ledger", description=__doc__)
     parser.add_argument("--full", action="store_true", help="all steps of 1,000 to 10,000, and n = 4, 7, 10, 16")
-    parser.add_argument("--rounds", type=int, default=3, help="medians of so many (default 3)")
+    parser.add_argument("--rounds", type=int, default=4, help="medians of so many (default 4)")
     parser.add_argument("--mbits", type=float, default=100, help="of the primary's link for ratio_mean (default 100)")
     parser.add_argument("--plot", type=Path, help="with --full: an SVG of the figures against n (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print the last line only")
