@@ -5,7 +5,6 @@ where that task looks around. `run` has a task of its own beside it.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -47,7 +46,7 @@ class Resident(Captures):
         super().__init__(agent, name, upcalls, patience, pack)
         self._ended = ended
         self._life: asyncio.Task[Any] | None = None
-        self._news: deque[tuple[str, str]] = deque()  # hooks to call when it comes to it, and what to tell
+        self._news: list[tuple[str, str]] = []  # hooks to call when it comes to it, and what to tell
         self._disposal: asyncio.Future[None] | None = None
 
     # The Runner contract
@@ -176,7 +175,7 @@ class Resident(Captures):
             elif (wish := self._place.wishes.next()) is not None:
                 await self._do(wish)
             elif self._news:
-                await self._hook_or_traceback(*self._news.popleft())
+                await self._hook_or_traceback(*self._news.pop(0))
             elif self._inbox:
                 item = self._inbox.popleft()
                 await (self._handle(*item) if isinstance(item, Waiting) else self._run_errand(*item))

@@ -1,7 +1,6 @@
 """What is wanted of an agent at its next message boundary: by others (orders), and by itself (wishes)."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -58,11 +57,11 @@ class Wishes:
         """`wake` calls for a message boundary."""
         self.held = 0  # critical sections that the agent is in
         self._wake = wake
-        self._open: deque[Wish] = deque()
+        self._open: list[Wish] = []
 
     def add(self, wish: Wish) -> None:
         if isinstance(wish, Ticket | Sleep):  # the last word counts
-            self._open = deque(each for each in self._open if not isinstance(each, Ticket | Sleep))
+            self._open = [each for each in self._open if not isinstance(each, Ticket | Sleep)]
         if len(self._open) >= MAX_WISHES:
             raise Misuse(f"an agent has at most {MAX_WISHES} wishes at a time; wait until some are fulfilled")
         self._open.append(wish)
