@@ -43,40 +43,42 @@ class Outbox:
 
     def __init__(self) -> None:
         self.bytes = 0
+        self._waiting = 0
         self._queues: dict[Channel, deque[memoryview]] = {channel: deque() for channel in SHARES}
         self._credit = dict(SHARES)
 
     def __bool__(self) -> bool:
-        return any(self._queues.values())
+        return self._waiting > 0
 
     def put(self, channel: Channel, message: bytes) -> None:
         self._queues[channel].append(memoryview(message))
+        self._waiting += 1
         self.bytes += len(message)
 
     def take(self) -> bytes:
         """The next frames, together about FRAME_BYTES at most; empty when nothing waits."""
         parts: list[bytes | memoryview] = []
         size = 0
-        while size < FRAME_BYTES and (channel := self._next()) is not None:
+        while size < FRAME_BYTES and self._waiting:
+            channel = self._next()
             queue = self._queues[channel]
-            message = queue.popleft()
-            payload, rest = message[:FRAME_BYTES], message[FRAME_BYTES:]
-            if rest:
-                queue.appendleft(rest)
-            parts += (HEADER.pack(channel if rest else channel | END, len(payload)), payload)
+            payload, mark = queue.popleft(), END
+            if len(payload) > FRAME_BYTES:
+                queue.appendleft(payload[FRAME_BYTES:])
+                payload, mark = payload[:FRAME_BYTES], 0
+            else:
+                self._waiting -= 1
+            parts += (HEADER.pack(channel | mark, len(payload)), payload)
             frame = HEADER.size + len(payload)
             size += frame
             self._credit[channel] -= frame
             self.bytes -= len(payload)
         return b"".join(parts)
 
-    def _next(self) -> Channel | None:
-        waiting = [channel for channel, queue in self._queues.items() if queue]
-        if not waiting:
-            return None
+    def _next(self) -> Channel:
         while True:
-            for channel in waiting:
-                if self._credit[channel] > 0:
+            for channel, queue in self._queues.items():
+                if queue and self._credit[channel] > 0:
                     return channel
             for channel, share in SHARES.items():
                 self._credit[channel] = min(share, self._credit[channel] + share)
@@ -102,6 +104,8 @@ class Inbox:
         at = 0
         while True:
             if self._between:
+                if at == len(data):
+                    return
                 header = self._header + bytes(data[at : at + HEADER.size - len(self._header)])
                 at += len(header) - len(self._header)
                 if len(header) < HEADER.size:
@@ -109,6 +113,13 @@ class Inbox:
                     return
                 self._header = b""
                 self._begin(*HEADER.unpack(header))
+                if self._end and self._sizes[self._channel] == self._missing <= len(data) - at:  # whole, as most are
+                    payload = data[at : at + self._missing]
+                    at += self._missing
+                    self._between = True
+                    self._sizes[self._channel] = 0
+                    yield self._channel, bytes(payload)
+                    continue
             payload = data[at : at + self._missing]
             at += len(payload)
             self._missing -= len(payload)
