@@ -174,6 +174,8 @@ class Mailbox:
     def _forget_the_silent(self) -> None:
         """Clients come and go without a word: the longest silent lose their replies, and in the end their place."""
         senders = self.luggage.senders
+        if self._memory_bytes <= MAX_MEMORY_BYTES and len(senders) <= MAX_SENDERS:
+            return
         newest = next(reversed(senders))
         for sender, memory in senders.items():
             if self._memory_bytes <= MAX_MEMORY_BYTES:

@@ -357,8 +357,9 @@ class Mailroom:
         return reply.receiver in self._epochs
 
     def _pump(self, agent: str) -> None:
-        box, now = self.boxes[agent], self._clock()
-        while True:
+        box = self.boxes[agent]
+        while box.waiting:
+            now = self._clock()
             while (late := box.expired(now)) is not None:
                 self._refuse(agent, box, late)
             if (letter := box.next(now)) is None:

@@ -347,10 +347,13 @@ class FrameReader(Generic[T]):
     def feed(self, data: bytes, most: int | None = None) -> list[T]:
         """The frames that `data` completes; `most` of them, then the others wait for the next call. Raises PeerFault
         at the first that is too large or unreadable."""
-        self._rest += data
         frames: list[T] = []
         at = 0
-        with memoryview(self._rest) as view:
+        whole: bytes | bytearray = data
+        if self._rest:
+            self._rest += data
+            whole = self._rest
+        with memoryview(whole) as view:
             while len(view) - at >= HEAD and len(frames) != most:
                 size = int.from_bytes(view[at : at + HEAD], "big")
                 if size > self._limit:
@@ -360,6 +363,9 @@ class FrameReader(Generic[T]):
                     break
                 frames.append(self._read(view[at + HEAD : end]))
                 at = end
+            if whole is not self._rest:  # as a rule nothing was left, and nothing is
+                self._rest += view[at:]
+                return frames
         del self._rest[:at]
         return frames
 

@@ -63,6 +63,8 @@ class Worker(asyncio.Protocol):
 
     def _do(self, frame: wire.Down) -> None:
         match frame:
+            case wire.Deliver() | wire.Answered() if frame.agent in self._residents:  # first: they are most of all
+                _command(self._residents[frame.agent], frame)
             case wire.Create():
                 self._start(frame.ask, self._create(frame))
             case wire.Open():
