@@ -86,6 +86,7 @@ EXPLANATION = {
     "remark": "staying is best",
     "outcome": {"failed": {}},
 }
+SERVICE = {"agent": AGENT, "service": "echo", "version": "1.4", "host": "east", "owner": "ab" * 32}
 TRUST = {
     "height": 3,
     "organisations": [{"name": "west-org", "status": "revoked", "reason": "gone", "since": 2, "hosts": ["west"]}],
@@ -97,6 +98,7 @@ SAYS: dict[str, Any] = {
     "status": STATUS,
     "hosts": HOSTS,
     "agents": [{"agent": AGENT, "name": "counter", "host": "north", "epoch": 1, "resident": True, "state": "running"}],
+    "services": lambda service, version, owner: [SERVICE] if (service, version) == ("echo", "1.2") else [],
     "resolve": lambda agent: {"agent": AGENT, "host": "north"},
     "create": lambda **_: {"agent": AGENT},
     "ask": lambda body, **_: {"body": body},
@@ -201,6 +203,8 @@ def test_without_a_consortium_or_a_running_host_it_says_what_to_do(
 JSON = [
     (["status"], {"north": True, "south": False}, lambda data: {row["host"]: row["running"] for row in data}),
     (["hosts"], ["north", "south"], lambda data: [row["host"] for row in data]),
+    (["services", "echo", "--version", "1.2"], [AGENT], lambda data: [row["agent"] for row in data]),
+    (["services"], [], list),
     (["agents"], [AGENT], lambda data: [row["agent"] for row in data]),
     (["create", "counter"], {"agent": AGENT, "host": "north"}, dict),
     (["message", "counter", "add", "[1, 2]"], {"agent": AGENT, "answer": [1, 2]}, dict),
@@ -241,6 +245,7 @@ def test_json_is_one_document_on_stdout(
         (["status"], ["north", "does not run", "3 (2 deactivated)", "down: south"]),
         (["status"], ["counter-0123456789abcdef", "waits for south"]),
         (["hosts"], ["50%", "1.0 GiB", "not trusted", "[reason]"]),
+        (["services", "echo", "--version", "1.2"], ["echo", "1.4", AGENT, "east", "ab" * 8 + ".."]),
         (["agents"], [AGENT, "running"]),
         (["create", "counter"], [f"{AGENT} lives on north"]),
         (["message", "counter", "add", "7"], ["7"]),
