@@ -45,7 +45,7 @@ from agentplatform.passes import Trail
 from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
 from agentplatform.settings import Home
 from agentplatform.ticket import Ticket
-from agentplatform.whereabouts import Whereabouts
+from agentplatform.whereabouts import Located, Whereabouts
 from agentplatform.witnesses import watched
 from ledger import codec, genesisfile, keyfile
 from ledger.client import Client
@@ -129,7 +129,7 @@ class Environment:
             lambda host, bulletin: self.exchange.tell(host, bulletin),
             self.links.up,
         )
-        on_chain = OnChain(self.replica, self.client)
+        on_chain = OnChain(self.host, self.replica, self.client)
         self.replication = Replication(
             self.host,
             settings.organisation,
@@ -170,6 +170,7 @@ class Environment:
             self,
             settings.handoff,
             self.spool,
+            on_chain,
             on_chain,
             self.keeper,
             self.replication,
@@ -235,6 +236,7 @@ class Environment:
         self.exchange.recall(await self.journal.kept.ends())
         await self.carrier.recover(effects)  # before the links: a notice must find its copies opened
         self._custody_changed()
+        self._learn_declared()
         await self.links.start()
         self._opened.callback(self._cancel_tasks)
         self._opened.callback(self.rehoming.stop)
@@ -449,8 +451,16 @@ class Environment:
 
     def _custody_changed(self) -> None:
         self.carrier.residences.follow()
+        if self.carrier.declarations.follow():
+            self._learn_declared()
         self.rehoming.follow()
         self.replication.follow()
+
+    def _learn_declared(self) -> None:
+        """Where agents are whose last host is lost: nobody else can say."""
+        for each in self.whereabouts.alive():
+            if (found := self.carrier.declarations.of(each.agent)) is not None and found.destination != self.host:
+                self.exchange.learn(Located(each.agent, found.epoch, found.destination))
 
     def _registry_changed(self) -> None:
         before, self._registry = self._registry, self.replica.registry()

@@ -13,7 +13,7 @@ from agentplatform.custody.events import Durable, Effect, Event, Send
 from agentplatform.custody.held import Held
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Cargo, Notice, Offer
-from agentplatform.custody.records import Active, Born, Commit, Prepare, Received, Record
+from agentplatform.custody.records import Active, Born, Commit, Declared, Prepare, Received, Record
 from agentplatform.custody.state import Phase
 from agentplatform.history import HostHistory
 from agentplatform.mail import Change, Letter, Loose, Post, Reply
@@ -47,7 +47,7 @@ class WitnessedHandoff(_Witness, Held):
         match record:
             case Prepare(transfer, _, cargo) | Received(transfer, _, cargo) | Commit(transfer, cargo):
                 self._tell(type(record).__name__.lower(), transfer, cargo)
-            case Active(transfer) if transfer in self.arriving:
+            case Active(transfer) | Declared(transfer) if transfer in self.arriving:
                 self._tell("active", transfer, self.arriving[transfer].cargo)
             case Born(agent, epoch, subject):
                 self._tell("active", _BORN, (Cargo(agent, epoch, subject),))

@@ -14,12 +14,13 @@ import msgspec
 
 from agentplatform.custody import events
 from agentplatform.custody.arrivals import Arrivals
+from agentplatform.custody.declarations import Chain, Declarations
 from agentplatform.custody.departures import Departures
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.keeper import Keeper
-from agentplatform.custody.messages import Accept, Cargo, HandoffMessage, Notice, Offer, Refuse
+from agentplatform.custody.messages import Accept, Cargo, Forswear, HandoffMessage, Notice, Offer, Refuse
 from agentplatform.custody.pieces import Fetch, PieceMessage
 from agentplatform.custody.records import (
     Aborted,
@@ -27,6 +28,7 @@ from agentplatform.custody.records import (
     Beginning,
     Born,
     Closed,
+    Declared,
     Ended,
     Kept,
     Prepare,
@@ -79,6 +81,7 @@ class Carrier:
         deadlines: Deadlines,
         spool: Spool,
         ledger: Ledger,
+        losses: Chain,
         keeper: Keeper,
         replication: Replication,
     ) -> None:
@@ -117,6 +120,17 @@ class Carrier:
             self._start,
         )
         self.dormitory = self.reopening.dormitory
+        self.declarations = Declarations(
+            host,
+            identity,
+            chain,
+            losses,
+            machine,
+            self.step,
+            self.departures.send,
+            self.arrivals.parcels,
+            surroundings.was_key_of,
+        )
         self._identity, self._chain = identity, chain
         self._ending: set[str] = set()  # agents that are disposed of
         self._journal, self._gateway, self._mailroom, self._runner = journal, gateway, mailroom, runner
@@ -287,6 +301,8 @@ class Carrier:
             # Revoked while the offer was out: arrivals there stop at once. COMMIT is not written yet.
             self.step(events.GiveUp(message.transfer, f"{host} is not trusted any more: {reason}"))
             return
+        elif self.declarations.receive(host, message):
+            return
         if isinstance(message, Accept):
             self.residences.promised(message)
         self.step(events.Message(host, message))
@@ -320,6 +336,7 @@ class Carrier:
         """Asks again about all that waits for another host."""
         self.arrivals.fetches.remind()
         self.step(events.Remind())
+        self.declarations.remind()
 
     def step(self, event: events.Event) -> None:
         """Raises what the machine raises."""
@@ -337,6 +354,8 @@ class Carrier:
                 case events.Send(to, message):
                     if isinstance(message, Accept) and message.held:
                         message = self.residences.promise(to, message)
+                    elif isinstance(message, Forswear):
+                        message = self.declarations.signed(to, message)
                     self.departures.send(to, message)
                 case events.Examine(transfer, source, cargo):
                     examination = self.arrivals.examine(transfer, source)
@@ -398,7 +417,7 @@ class Carrier:
         durable = self._last = self._journal.write(record, beside, files, parent)
         if isinstance(record, Born):
             self._gateway.hold(record.agent, durable)
-        elif isinstance(record, Active):
+        elif isinstance(record, Active | Declared):
             for agent in self.arrivals.agents(record.transfer):
                 self._gateway.hold(agent, durable)
         elif isinstance(record, Closed):
@@ -450,7 +469,8 @@ class Carrier:
         if any(known.held and known.here for known in self.machine.agents.values()):
             self._keeper.want()
         self._perform(effects)
-        self.residences.follow()  # what the chain took from here meanwhile does not run again
+        self.residences.follow()
+        self.declarations.follow()  # what the chain took from here meanwhile does not run again
         while waiting := self._tasks - self.reopening.births:
             await asyncio.wait(waiting)
 

@@ -94,7 +94,20 @@ class Decided(_Value, frozen=True):
     transfer: bytes  # of the handoff that made the entry; empty for any other
 
 
-Event = Created | Rehomed | Disposed | Depart | Message | Examined | Durable | GiveUp | Remind | Decided
+class Lost(_Value, frozen=True):
+    """Local: the ledger's last declaration for an agent, from this host's own chain (ledger.contracts.losses).
+
+    Step it for each new one, from time to time while the agent is on its way, and at a start before any agent runs.
+    Late or repeated it does no harm.
+    """
+
+    agent: str
+    epoch: int
+    host: str  # whose inert copy is the agent now
+    transfer: bytes  # by which that came
+
+
+Event = Created | Rehomed | Disposed | Depart | Message | Examined | Durable | GiveUp | Remind | Decided | Lost
 
 
 # Effects

@@ -1,5 +1,6 @@
 """The handoff of agents between two hosts, local custody (docs/custody.md): one host's machine, both roles. Pure.
-In held custody the ledger decides in the place of COMMIT: agentplatform.custody.held.
+In held custody the ledger decides in the place of COMMIT: agentplatform.custody.held. When the source is lost:
+agentplatform.custody.declaring.
 
     source                                    destination
       Depart -> Write(Prepare), OFFER  -->      Examine
@@ -29,6 +30,7 @@ from agentplatform.custody.events import (
     Examine,
     Examined,
     GiveUp,
+    Lost,
     Message,
     Rehomed,
     Release,
@@ -44,10 +46,13 @@ from agentplatform.custody.messages import (
     Abort,
     Accept,
     Acknowledge,
+    Canvass,
     Cargo,
+    Forswear,
     HandoffMessage,
     Inquire,
     Notice,
+    Object,
     Offer,
     Refuse,
 )
@@ -93,6 +98,8 @@ class Handoff(Custody):
                 return [self._write(Ended(agent))]
             case Decided(agent) | Rehomed(agent):
                 raise Misuse(f"{self.host} takes no agents in held custody; {agent} was none")
+            case Lost():
+                return []  # the declaration is for whoever may have the agent: custody.declaring
 
     def _message(self, sender: str, message: HandoffMessage) -> list[Effect]:
         match message:
@@ -112,6 +119,8 @@ class Handoff(Custody):
                 return self._forsaken(sender, transfer, reason)
             case messages.Closed(transfer):
                 return self._forsaken(sender, transfer, f"{sender} finished this handoff long ago")
+            case Canvass() | Forswear() | Object():
+                return []
 
     # Source
 
@@ -234,14 +243,17 @@ class Handoff(Custody):
         return self._activate(transfer, held, mail) if held.phase is Phase.RECEIVED else []
 
     def _activate(self, transfer: bytes, held: Open, mail: tuple[bytes, ...]) -> list[Effect]:
-        # A notice of a later epoch acknowledges all earlier ones: the agents went on from there. Written first, for
-        # no log may say that an agent is here again and on its way from here.
-        earlier = {self.leaving_by[load.agent] for load in held.cargo if load.agent in self.leaving_by}
         return [
-            *(self._write(Closed(left, self.leaving[left].cargo)) for left in sorted(earlier)),
+            *self._close_earlier(held.cargo),
             self._write(Active(transfer, mail)),
             Activate(transfer, held.peer, held.cargo, mail),
         ]
+
+    def _close_earlier(self, cargo: tuple[Cargo, ...]) -> list[Effect]:
+        """A notice of a later epoch acknowledges all earlier ones: the agents went on from there. Written first, for
+        no log may say that an agent is here again and on its way from here."""
+        earlier = {self.leaving_by[load.agent] for load in cargo if load.agent in self.leaving_by}
+        return [self._write(Closed(left, self.leaving[left].cargo)) for left in sorted(earlier)]
 
     def _activated(self, transfer: bytes, held: Open) -> list[Effect]:
         return [Send(held.peer, Acknowledge(transfer))]

@@ -14,6 +14,7 @@ From Ask on, the source ends the handoff only through the ledger: Withdraw asks 
 the two entries fails. Both hosts take the outcome from their own chains. Without a quorum they wait.
 """
 
+from agentplatform.custody.declaring import Declaring
 from agentplatform.custody.events import (
     Ask,
     Decided,
@@ -28,7 +29,6 @@ from agentplatform.custody.events import (
     Send,
     Withdraw,
 )
-from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.messages import Abort, Accept, Cargo, HandoffMessage, Inquire, Offer
 from agentplatform.custody.records import (
     BIRTH,
@@ -47,7 +47,7 @@ from agentplatform.custody.state import Open, Phase, replace
 from ledger.errors import Misuse, PeerFault
 
 
-class Held(Handoff):
+class Held(Declaring):
     """The machine of a host: for agents in local custody it is a Handoff, for those in held custody what follows."""
 
     def step(self, event: Event) -> list[Effect]:

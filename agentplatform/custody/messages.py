@@ -67,4 +67,24 @@ class Closed(_Message, frozen=True):
     """Source to destination: the transfer was finished long ago; only an inert copy may go."""
 
 
-HandoffMessage = Offer | Accept | Refuse | Notice | Acknowledge | Inquire | Abort | Closed
+class Canvass(_Message, frozen=True):
+    """Destination to every other host: the source is lost. Sign that nothing of these agents is with you."""
+
+    source: str
+    cargo: tuple[Cargo, ...]  # of the inert copies
+    manifests: tuple[bytes, ...]  # that the source signed, in the order of `cargo`
+
+
+class Forswear(_Message, frozen=True):
+    """The answer, when FORSWORN is durable. `signature`: of ledger.contracts.losses.Statement."""
+
+    signature: bytes = b""
+
+
+class Object(_Message, frozen=True):
+    """The answer of a host that runs, holds or forwarded one of them, or that cannot tell."""
+
+    reason: str
+
+
+HandoffMessage = Offer | Accept | Refuse | Notice | Acknowledge | Inquire | Abort | Closed | Canvass | Forswear | Object

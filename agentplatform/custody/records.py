@@ -12,7 +12,7 @@ from agentplatform.custody.messages import Cargo
 
 BIRTH = b""  # stands for a transfer's id where an agent did not come by one: it was created here
 # How a transfer ended on this host. An abort in local custody leaves no trace: an id that is not known was aborted.
-Outcome = Literal["Closed", "Active", "Discarded", "Withdrawn", "Kept"]
+Outcome = Literal["Closed", "Active", "Declared", "Discarded", "Withdrawn", "Kept"]
 
 
 class Beginning(msgspec.Struct, frozen=True, array_like=True):
@@ -120,6 +120,31 @@ class Active(_Record, frozen=True):
     mail: tuple[bytes, ...]
 
 
+class Declared(_Record, frozen=True):
+    """Destination, local: the source is lost, and the ledger made these copies the agents. As Active, at the fresh
+    epochs of `cargo`."""
+
+    transfer: bytes
+    cargo: tuple[Cargo, ...]
+
+
+class Forsworn(_Record, frozen=True):
+    """This host signed for `asker` that it has nothing of these agents, which came there from `source`. It takes none
+    of them any more at an epoch that the declaration reaches."""
+
+    transfer: bytes
+    asker: str
+    source: str
+    cargo: tuple[Cargo, ...]  # at the fresh epochs
+
+
+class Sworn(_Record, frozen=True):
+    """All that is remembered of Forsworn, for ever. Written when the journal is shortened."""
+
+    agent: str
+    epoch: int  # the highest
+
+
 class Known(_Record, frozen=True):
     """All that is remembered for ever of one agent that ever ran here. Written when the journal is shortened."""
 
@@ -157,6 +182,9 @@ Record = (
     | Received
     | Discarded
     | Active
+    | Declared
+    | Forsworn
+    | Sworn
     | Known
     | Past
 )

@@ -63,6 +63,9 @@ class Reopening:
         for load in cargo:
             guest = await self._arrivals.unpack(transfer, load.agent)
             if await self._arrivals.open_again(guest):
+                if self._machine.here(load.agent) != load.epoch - 1:
+                    self._runner.discard(load.agent)  # the chain says that it is elsewhere
+                    continue
                 self._runner.thaw(load.agent, reason, Arrival(self._host, load.epoch - 1, None))
                 self._residents.settle(guest.birth, guest.certificate, load.epoch - 1, guest.luggage)
             else:

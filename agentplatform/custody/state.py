@@ -18,9 +18,11 @@ from agentplatform.custody.records import (
     Born,
     Closed,
     Commit,
+    Declared,
     Discarded,
     Dismissed,
     Ended,
+    Forsworn,
     Kept,
     Known,
     Outcome,
@@ -29,6 +31,7 @@ from agentplatform.custody.records import (
     Received,
     Record,
     Revoked,
+    Sworn,
     Withdrawn,
 )
 from ledger.errors import Misuse
@@ -73,6 +76,7 @@ class Custody:
         self.past: dict[bytes, Outcome] = {}  # finished transfers, for ever; an abort by the source leaves no trace
         self.leaving_by: dict[str, bytes] = {}  # agent -> its transfer in `leaving`
         self.arriving_by: dict[str, bytes] = {}  # agent -> its transfer in `arriving`
+        self.sworn: dict[str, int] = {}  # agent -> the epoch up to which this host forswore it (custody.declaring)
         self.ended: set[str] = set()  # here, in held custody, and the ledger may not know it yet
 
     # What others ask
@@ -161,6 +165,15 @@ class Custody:
                 self.arriving[transfer] = replace(held, phase=Phase.ACTIVATING)
                 for load in held.cargo:
                     self.agents[load.agent] = Known(load.agent, load.epoch, True, None, transfer, mail, load.subject)
+            case Declared(transfer, cargo):
+                self.arriving[transfer] = replace(self.arriving[transfer], cargo=cargo, phase=Phase.ACTIVATING)
+                for load in cargo:
+                    self.agents[load.agent] = Known(load.agent, load.epoch, True, None, transfer, ())
+            case Forsworn(_, _, _, cargo):
+                for load in cargo:
+                    self.sworn[load.agent] = max(load.epoch, self.sworn.get(load.agent, 0))
+            case Sworn(agent, epoch):
+                self.sworn[agent] = epoch
             case Known():
                 self._know(record)
             case Past(transfer, outcome):
@@ -187,11 +200,15 @@ class Custody:
             case Active(transfer):
                 self.past[transfer] = "Active"
                 return self.forget(transfer)
+            case Declared(transfer):
+                self.past[transfer] = "Declared"
+                return self.forget(transfer)
         return None
 
     def summary(self) -> list[Record]:
         """A short log that folds to this state but for `past`, which the journal keeps by itself."""
         records: list[Record] = list(self.agents.values())
+        records += [Sworn(agent, epoch) for agent, epoch in self.sworn.items()]
         for transfer, held in self.leaving.items():
             records.append(Prepare(transfer, held.peer, held.cargo))
             if held.phase in (Phase.COMMITTING, Phase.COMMITTED):
@@ -233,10 +250,10 @@ class Custody:
         other.agents, other.past = self.agents.copy(), self.past.copy()
         other.leaving, other.leaving_by = self.leaving.copy(), self.leaving_by.copy()
         other.arriving, other.arriving_by = self.arriving.copy(), self.arriving_by.copy()
-        other.ended = self.ended.copy()
+        other.ended, other.sworn = self.ended.copy(), self.sworn.copy()
         return other
 
     def key(self) -> tuple[object, ...]:
         """Equal for machines of one host that are in the same state."""
-        parts = (self.agents, self.leaving, self.arriving, self.past)
+        parts = (self.agents, self.leaving, self.arriving, self.past, self.sworn)
         return tuple(frozenset(part.items()) for part in parts)

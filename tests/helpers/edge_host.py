@@ -196,11 +196,12 @@ class EdgeHost:
             self.world.deadlines,
             self.world.spools[self.name],
             ledger,
+            ledger,
             keeper,
             replication,
         )
         self.carrier.arrivals.fetches.clock = lambda: 0.0  # so that a run is the same whenever its schedule is
-        self.world.entries.followers[self.name] = self.carrier.residences.follow
+        self.world.entries.followers[self.name] = self._follow
 
         self.lives = Lives(
             self.name,
@@ -224,6 +225,10 @@ class EdgeHost:
         self.links.on_change(self._link_changed)
         self.links.admit(self.world.registry)
         await self.links.start()
+
+    def _follow(self) -> None:
+        self.carrier.residences.follow()
+        self.carrier.declarations.follow()
 
     # No copies here (custody.replication.Around)
 
@@ -279,7 +284,7 @@ class EdgeHost:
         return self._sender(Channel.BULK)(host, message)
 
     def was_key_of(self, host: str, key: bytes) -> bool:
-        return self.key_of(host) == key
+        return identity(host).public == key
 
     def shortage(self, inline: int, spooled: int) -> str | None:
         return self.short

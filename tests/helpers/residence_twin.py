@@ -1,8 +1,10 @@
 """The ledger of residences without a chain: all hosts' entries in one place, final at once. And a lease for ever."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from ledger.contracts import losses
+from ledger.contracts.losses import Declaration, Declare
 from ledger.contracts.residence import MOVE, Abort, End, Found, Move, Residence, Statement, subject
 from ledger.errors import Misuse, Unavailable
 from tests.helpers.linked_hosts import CHAIN, identity
@@ -14,6 +16,8 @@ class Entries:
         self.quorum = True
         self.late: list[tuple[str, Any]] = []  # submitted without a quorum: any of them may be decided yet
         self.followers: dict[str, Callable[[], None]] = {}  # host -> its Residences.follow
+        self.declared: dict[bytes, Declaration] = {}  # by digest of the agent's id
+        self.members: set[str] = set()  # hosts that have to sign a declaration
 
     def decide(self, caller: str, action: Any) -> None:
         """As ledger.contracts.residence, for what these tests do."""
@@ -32,13 +36,25 @@ class Entries:
                 raise Misuse(f"{to} did not sign this")
         self.known[place] = Residence(now.owner, action.epoch, to, (), 1, transfer)
 
+    def declare(self, caller: str, action: Declare) -> None:
+        """As ledger.contracts.losses, for what these tests do."""
+        said = losses.Statement(CHAIN, action.transfer, action.source, caller, action.copies)
+        for host in self.members - {caller}:
+            if dict(action.signatures).get(host) != said.sign(identity(host)):
+                raise Misuse(f"{host} did not sign this")
+        for copy in action.copies:
+            before = self.declared.get(copy.agent)
+            if copy.since != (0 if before is None else before.epoch) or copy.epoch <= copy.since:
+                raise Misuse("this comes too late")
+            self.declared[copy.agent] = Declaration(copy.epoch, action.source, caller, action.transfer, 1)
+
     def follow(self) -> None:
         for follow in list(self.followers.values()):
             follow()
 
 
 class LedgerTwin:
-    """Implements agentplatform.custody.residences.Ledger."""
+    """Implements agentplatform.custody.residences.Ledger and custody.declarations.Chain."""
 
     def __init__(self, host: str, entries: Entries) -> None:
         self._host, self._entries = host, entries
@@ -51,6 +67,19 @@ class LedgerTwin:
             self._entries.late.append((self._host, action))
             raise Unavailable("there is no quorum")
         self._entries.decide(self._host, action)
+        self._entries.follow()
+
+    def declaration(self, agent: bytes) -> Declaration | None:
+        return self._entries.declared.get(agent)
+
+    def declarations(self) -> int:
+        return len(self._entries.declared)
+
+    def signers(self) -> Mapping[str, bytes | None]:
+        return {host: identity(host).public for host in sorted(self._entries.members - {self._host})}
+
+    async def declare(self, action: Declare) -> None:
+        self._entries.declare(self._host, action)
         self._entries.follow()
 
 

@@ -35,9 +35,11 @@ from agentplatform.custody.records import (
     Born,
     Closed,
     Commit,
+    Declared,
     Discarded,
     Dismissed,
     Ended,
+    Forsworn,
     Kept,
     Known,
     Past,
@@ -45,6 +47,7 @@ from agentplatform.custody.records import (
     Received,
     Record,
     Revoked,
+    Sworn,
     Withdrawn,
 )
 from ledger.errors import Misuse, PeerFault
@@ -426,6 +429,8 @@ def test_every_record_has_a_meaning() -> None:
         [*log, Withdrawn(T1, CARGO)],
         [*log, Kept(T1, CARGO), Revoked("x", 2, "C")],
         [Born("w", 0, b"its residence"), Ended("w"), Dismissed("w")],
+        [Received(T1, "A", CARGO), Declared(T1, CARGO)],
+        [Forsworn(T1, "A", "C", CARGO), Sworn("x", 2)],
     ]
     for path in paths:
         machine = Handoff("B")
