@@ -94,18 +94,16 @@ class Exchange:
         if self._whereabouts.learn(located):
             self.tell_all(Residents((_short(located),)))
             self._mailroom.resend({agent})
-            if host == self._host and (certificate := self._service(agent)):
-                self.tell_all(Services((certificate,)))
+            self._announce(agent)
 
-    def _service(self, agent: str) -> bytes | None:
-        """The certificate of a service agent that lives here; None for any other, a clone too."""
+    def _announce(self, agent: str) -> None:
+        """If it lives here and offers a service."""
         resident = self._carrier.residents.known.get(agent)
-        if resident is None or not isinstance(resident.birth.kind, Service):
-            return None
-        if agent not in self.directory:
-            with contextlib.suppress(PeerFault):
+        if resident is not None and isinstance(resident.birth.kind, Service):
+            with contextlib.suppress(PeerFault):  # a clone's certificate is not its owner's
                 self.directory.learn(self._host, resident.certificate)
-        return resident.certificate if agent in self.directory else None
+            if agent in self.directory:
+                self.tell_all(Services((resident.certificate,)))
 
     def learn(self, located: Located) -> None:
         """What the ledger says."""
@@ -218,7 +216,8 @@ class Exchange:
         topics = self._mailroom.topics_here()
         for first in range(0, len(topics), TOPICS_AT_ONCE):
             self.tell(host, Topics(tuple(topics[first : first + TOPICS_AT_ONCE])))
-        services = [each for each in map(self._service, self._carrier.residents.known) if each is not None]
+        known = self._carrier.residents.known
+        services = [resident.certificate for agent, resident in known.items() if agent in self.directory]
         for first in range(0, len(services), SERVICES_AT_ONCE):
             self.tell(host, Services(tuple(services[first : first + SERVICES_AT_ONCE])))
         self._carrier.linked(host)

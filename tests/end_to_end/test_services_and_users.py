@@ -7,7 +7,7 @@ import pytest
 from agentplatform.console import processes
 from agentplatform.consortium import found
 from ledger.errors import Misuse
-from tests.helpers.kinds_of_agents import Echo, Guide, Seeker
+from tests.helpers.kinds_of_agents import Echo, Guide, Rude, Seeker
 from tests.helpers.local import Local, small, until
 
 NORTH, SOUTH = "north", "south"
@@ -51,6 +51,34 @@ def test_a_service_is_found_before_and_after_it_moved(hosts: Local) -> None:
     clone.dispose()
     echo.dispose()
     seeker.dispose()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"\xc0", b"\x93\xa4Echo\xc0\xc0", b"\x93\xc0\xc0\xa3ada", b"\x94\xc0\xc0\xc0\xc0", b"\x91" * 2000 + b"\xc0"],
+)
+def test_an_agent_that_asks_nonsense_of_its_host_hears_so(hosts: Local, body: bytes) -> None:
+    north = hosts.host(NORTH)
+    rude = north.create(Rude)
+    with pytest.raises(Misuse, match="rude"):
+        rude.call("ask", body)
+    assert rude.call("ask", b"\x93\xa4echo\xc0\xc0") == []  # both go on
+    rude.dispose()
+
+
+def test_a_group_follows_the_user_of_the_agent_in_it(hosts: Local) -> None:
+    north = hosts.host(NORTH)
+    guide, echo = north.create(Guide, "leader", "cy"), north.create(Echo)
+    for each in (guide, echo):
+        each.call("look")
+    north.call("group", name="walk", user="", agents=[guide.id, echo.id], rules=[])
+    north.call("event", event={"type": "user-moved", "user": "di", "access": []})
+    north.call("event", event={"type": "user-moved", "user": "cy", "access": []})
+    until("its host decided about both", lambda: north.call("why", agent=echo.id))
+    assert [each["why"] for each in north.call("why", agent=echo.id)] == ["cy moved"]
+    assert guide.call("look")[:2] == ["cy", {"near": ""}]
+    guide.dispose()
+    echo.dispose()
 
 
 def test_the_agents_of_a_user_who_moved_hear_of_it_wherever_they_are(hosts: Local) -> None:

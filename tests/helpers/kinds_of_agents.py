@@ -3,6 +3,8 @@
 from typing import Any
 
 from agentplatform import Agent, ServiceAgent, UserAgent
+from agentplatform.kinds import DIRECTORY
+from agentplatform.messages import Outgoing
 
 
 class Echo(ServiceAgent):
@@ -26,6 +28,18 @@ class Seeker(Agent):
 
     async def run(self) -> None:
         self.first = [found.agent for found in await self.find("echo")]  # at a message boundary, too
+
+
+class Rude(Agent):
+    """Message "ask" [bytes]: asks its host's directory that, past all checks in its worker."""
+
+    light = True
+
+    async def handle_message(self, message: Any) -> Any:
+        place: Any = self._place
+        reply = place._expect(DIRECTORY, "find", 30.0)
+        place._acts.asked(Outgoing(DIRECTORY, "find", message.body, reply.number, kept=False))
+        return await reply
 
 
 class Guide(UserAgent):
