@@ -309,7 +309,9 @@ class Environment:
 
     def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
         self.exchange.located(agent, epoch, host, trail)
-        self.exchange.rehomed()
+        known = self.carrier.machine.agents.get(agent)
+        if known is not None and known.held:  # of the others there may be thousands
+            self.exchange.rehomed()
 
     def hopped(self, hop: Hop) -> None:
         for load in hop.cargo:

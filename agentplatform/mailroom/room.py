@@ -85,7 +85,9 @@ class Mailroom:
         self._epochs[agent] = epoch
         answer = lambda call, answer: self._answer(agent, call, answer)  # noqa: E731
         sender = Sender(agent, epoch, self.host, luggage, replay, self._outbox, answer, self._clock)
-        self._senders[agent] = self._busy[agent] = sender
+        self._senders[agent] = sender
+        if not sender.idle:
+            self._busy[agent] = sender
         self._standings.brought(agent, epoch, luggage)
 
     def close(self, agent: str) -> Luggage:
@@ -102,6 +104,8 @@ class Mailroom:
         waiting = self.boxes[agent].left(self._clock()) if agent in self.boxes else []
         self.remove(agent)
         self._take_on(agent, epoch, luggage, Replay())
+        if agent not in self._busy:
+            del self._senders[agent]  # nothing that it sent waits for a reply
         self._asleep[agent] = waiting
         if waiting:
             self._wake(agent)
