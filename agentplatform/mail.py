@@ -19,6 +19,7 @@ from services.eds.rules import Group
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_KIND = 256  # characters
+MAX_NAME = 256  # characters of an agent's id, a client's or a host's name
 MAX_OUTBOX_BYTES = 64 * 1024 * 1024  # of bodies that one agent has sent and has no reply to
 MAX_OUTBOX_LETTERS = 10_000
 MAX_TOPICS = 64  # that one agent subscribes to
@@ -42,6 +43,12 @@ def check_topics(topics: tuple[str, ...]) -> None:
         raise ValueError(f"the topics that an agent subscribes to have at most {MAX_TOPIC_BYTES} bytes in all")
 
 
+def _check_names(sender: str, receiver: str, origin: str) -> None:
+    """Raises ValueError for longer ones than there are: what waits is counted by its body (`size`)."""
+    if len(sender) > MAX_NAME or len(receiver) > MAX_NAME or len(origin) > MAX_NAME:
+        raise ValueError(f"post has a sender, a receiver and an origin of at most {MAX_NAME} characters")
+
+
 class Letter(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="letter"):
     sender: str  # an agent's id, or "client-..."
     epoch: int  # the sender's; 0 for a client
@@ -55,6 +62,7 @@ class Letter(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     question: int | None = None  # the sender's own number, if its state waits for the answer
 
     def __post_init__(self) -> None:
+        _check_names(self.sender, self.receiver, self.origin)
         if not 0 <= self.settled < self.sequence or self.epoch < 0:
             raise ValueError("a letter has a number above what it says is settled, and no epoch below 0")
         if not 1 <= len(self.kind) <= MAX_KIND or len(self.body) > MAX_BODY_BYTES:
@@ -70,6 +78,7 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     body: bytes  # the answer, or an encoded error text
 
     def __post_init__(self) -> None:
+        _check_names(self.sender, self.receiver, self.origin)
         if self.sequence < 1 or len(self.body) > MAX_BODY_BYTES:
             raise ValueError(f"an answer has the number of its letter, and at most {MAX_BODY_BYTES} bytes")
 
@@ -81,6 +90,9 @@ class Settled(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     sequence: int
     receiver: str
 
+    def __post_init__(self) -> None:
+        _check_names(self.sender, self.receiver, "")
+
 
 Post = Letter | Reply | Settled
 
@@ -91,6 +103,9 @@ class Forwarded(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     post: Post
     epoch: int  # of the receiver, where it is sent now: each host on the way knows a later one
     origin: str  # host where this way began: it hears where the agent is
+
+    def __post_init__(self) -> None:
+        _check_names("", "", self.origin)
 
 
 class Memory(msgspec.Struct, array_like=True, forbid_unknown_fields=True):

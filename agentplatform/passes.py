@@ -14,6 +14,7 @@ from ledger import codec
 from ledger.identity import SIGNATURE_BYTES, Identity, verify
 
 DOMAIN = "agentplatform/pass"
+MAX_NAME = 63  # characters of a host's name; an agent's id has fewer
 MAX_TRAIL = 8  # passes that travel with an agent: about 120 bytes each
 
 
@@ -27,6 +28,8 @@ class Pass(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     def __post_init__(self) -> None:
         if self.epoch < 1 or len(self.signature) not in (0, SIGNATURE_BYTES):
             raise ValueError("a pass has an epoch above 0, and a signature")
+        if max(len(self.agent), len(self.source), len(self.destination)) > MAX_NAME:
+            raise ValueError(f"a pass has names of at most {MAX_NAME} characters")
 
 
 Trail = tuple[Pass, ...]

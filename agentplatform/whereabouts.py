@@ -99,7 +99,8 @@ class Whereabouts:
         if teller != located.host or self._told.get(teller, 0) >= MAX_FROM_ONE_HOST:
             return False
         self._told[teller] = self._told.get(teller, 0) + 1
-        self._known[located.agent] = _Known(located, False, teller)
+        # Nothing is known that its trail could lead from; the last step may join one that comes later.
+        self._known[located.agent] = _Known(replace(located, trail=located.trail[-1:]), False, teller)
         return True
 
     def _leads(self, base: Located, located: Located) -> bool:

@@ -307,6 +307,22 @@ def test_luggage_with_a_trail_of_another_agent_is_refused():
         Luggage(trail=trail).check(AGENT, "east")
 
 
+@pytest.mark.parametrize(
+    "post",
+    [
+        ["letter", "x" * 257, 0, 1, 0, AGENT, "east", "add", b"", None, None],
+        ["letter", OTHER, 0, 1, 0, AGENT, "x" * 257, "add", b"", None, None],
+        ["reply", AGENT, OTHER, 1, "x" * 257, True, b""],
+        ["settled", "x" * 257, 1, AGENT],
+        ["forwarded", ["settled", OTHER, 1, AGENT], 1, "x" * 257],
+    ],
+)
+def test_post_with_names_longer_than_any_is_refused(post: list[object]):
+    """A mailbox counts the bodies that wait in it, and remembers its senders by their names."""
+    with pytest.raises(PeerFault, match=r"^east: .*at most 256 characters"):
+        Desk().room.receive("east", codec.encode(post))
+
+
 async def test_mail_for_a_dead_agent_gets_a_clear_error():
     desk = Desk()
     desk.whereabouts.learn(Located(AGENT, 2, "west", 1_700_000_000_000))

@@ -169,6 +169,14 @@ def test_one_host_cannot_fill_the_memory_with_agents_that_it_invents(monkeypatch
     assert known.hear("north", on("north", 0))
 
 
+def test_nor_with_passes_that_prove_nothing() -> None:
+    for names in ((AGENT, "x" * 64, "mallory"), (AGENT, "east", "x" * 64), ("x" * 64, "east", "mallory")):
+        with pytest.raises(ValueError, match="at most 63 characters"):
+            Pass(names[0], 1, *names[1:], bytes(64))
+    known = heard("mallory", on("mallory", 5, *journey("north", "east", "south", "west", "mallory", since=1)))
+    assert len(known.place(AGENT).trail) == 1  # type: ignore[union-attr]
+
+
 def test_a_trail_is_as_long_as_is_allowed_and_has_no_gap() -> None:
     there_and_back = journey(*["north", "east"] * MAX_TRAIL)
     assert passes.joined(there_and_back[:3], there_and_back[3:]) == there_and_back[-MAX_TRAIL:]
