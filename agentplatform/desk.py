@@ -11,7 +11,7 @@ import msgspec
 
 from agentplatform import rotation
 from agentplatform.commands import read_command
-from agentplatform.custody.waits import waits
+from agentplatform.custody.waits import stranded, waits
 from agentplatform.environment import Environment
 from agentplatform.kinds import query
 from agentplatform.mail import check
@@ -99,8 +99,9 @@ class FrontDesk:
         }
 
     def _blocked(self) -> list[dict[str, Any]]:
-        here = self._here
-        found = [*waits(here.carrier.machine, here.keeper.frozen), *here.replication.waits()]
+        here, machine = self._here, self._here.carrier.machine
+        found = [*waits(machine, here.keeper.frozen), *stranded(machine, here.carrier.residents.known)]
+        found += here.replication.waits()
         return [{"host": here.host} | msgspec.to_builtins(wait) for wait in found]
 
     async def hosts(self) -> list[dict[str, Any]]:
@@ -238,6 +239,22 @@ class FrontDesk:
         """What this host waits for on behalf of an agent, and whom."""
         found = self._here.whereabouts.resolve(agent)
         return [row for row in self._blocked() if found in row["agents"]]
+
+    async def declare_lost(self, agent: str, waiting: float) -> dict[str, Any]:
+        """The host from which an inert copy of an agent came here is lost for good: the copy is the agent from now on,
+        if every other host signs within `waiting` seconds (custody.declarations)."""
+        carrier = self._here.carrier
+        found = [each for each in carrier.machine.arriving_by if agent in (each, each.rpartition("-")[0])]
+        chosen = found[0] if found else self._here.whereabouts.resolve(agent)
+        if len(found) > 1:
+            raise Misuse(f"{agent!r} may be any of {', '.join(found)}; give the whole id")
+        await carrier.declarations.declare(chosen, waiting)
+        await carrier.written()
+        declared = carrier.declarations.of(chosen)
+        assert declared is not None  # it is final
+        text = f"goes on here at epoch {declared.epoch}: {declared.source} was declared lost"
+        self._here.printed(chosen, "note", text)
+        return {"agent": chosen, "host": self._here.host, "lost": declared.source, "epoch": declared.epoch}
 
     async def hops(self, agent: str | None = None) -> list[dict[str, Any]]:
         found = None if agent is None else self._here.whereabouts.resolve(agent)
@@ -395,6 +412,7 @@ VERBS: dict[str, Callable[..., Awaitable[Any]]] = {
         FrontDesk.event,
         FrontDesk.why,
         FrontDesk.blocked,
+        FrontDesk.declare_lost,
         FrontDesk.hops,
         FrontDesk.trust,
         FrontDesk.ledger,

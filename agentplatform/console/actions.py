@@ -96,6 +96,11 @@ def snapshot(args: Namespace) -> Plain:
     return {"agent": agent.id, "done": "has a checkpoint of how it is now"}
 
 
+def declare_lost(args: Namespace) -> Plain:
+    patience = args.patience + 30.0  # when all have signed, the ledger has to agree
+    return dict(_host(args).call("declare_lost", patience=patience, agent=args.agent, waiting=args.patience))
+
+
 def dispose(args: Namespace) -> Plain:
     agent = _host(args).agent(args.agent)
     agent.dispose()
@@ -107,7 +112,7 @@ def agents(args: Namespace) -> list[Plain]:
     best: dict[str, Plain] = {}
     for row in (row for host in which_hosts(args) for row in host.call("agents")):
         other = best.setdefault(row["agent"], row)
-        if (row["resident"], row["epoch"]) > (other["resident"], other["epoch"]):
+        if (row["state"] is not None, row["epoch"]) > (other["state"] is not None, other["epoch"]):
             best[row["agent"]] = row
     return sorted(best.values(), key=lambda row: str(row["agent"]))
 

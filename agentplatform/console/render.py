@@ -91,7 +91,8 @@ def _host_row(row: Row) -> Iterable[object]:
 
 
 def agents(console: Console, rows: list[Row]) -> None:
-    lines = ((row["agent"], row["name"], row["host"], row["epoch"], row["state"]) for row in rows)
+    silent = "its host does not say"
+    lines = ((row["agent"], row["name"], row["host"], row["epoch"], row["state"] or silent) for row in rows)
     console.print(table("Agents", ("agent", "name", "host", "epoch", "state"), lines))
 
 
@@ -109,6 +110,10 @@ def disposed(console: Console, row: Row) -> None:
 
 def done(console: Console, row: Row) -> None:
     say(console, f"{row['agent']} {row['done']}")
+
+
+def declared(console: Console, row: Row) -> None:
+    say(console, f"{row['agent']} goes on at {row['host']}, at epoch {row['epoch']}; {row['lost']} was declared lost")
 
 
 def hop(console: Console, row: Row) -> None:

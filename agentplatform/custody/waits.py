@@ -1,17 +1,18 @@
 """What is blocked in custody on one host, and on whom. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import msgspec
 
 from agentplatform.custody.state import Custody, Open, Phase
 
 LEDGER = "the ledger"
+OWNER = "their owner"
 
 
 class Wait(msgspec.Struct, frozen=True):
     agents: tuple[str, ...]
-    waits_for: str  # a host, or LEDGER
+    waits_for: str  # a host, LEDGER or OWNER
     why: str  # for people
 
 
@@ -28,6 +29,14 @@ def waits(machine: Custody, frozen: bool) -> Iterator[Wait]:
     if frozen and stand_still:
         why = "this host has no lease from a quorum of the members, so agents in held custody stand still"
         yield Wait(tuple(sorted(stand_still)), LEDGER, why)
+
+
+def stranded(machine: Custody, open_here: Container[str]) -> Iterator[Wait]:
+    """Agents in custody here that nothing opens again by itself. `open_here`: those that run or are deactivated."""
+    agents = tuple(sorted(each.agent for each in machine.agents.values() if each.here and each.agent not in open_here))
+    if agents:
+        why = "they are on the disk, not open; see their logs and the host's. Then: agentplatform activate, or dispose"
+        yield Wait(agents, OWNER, why)
 
 
 def _source(held: Open) -> tuple[str, str]:

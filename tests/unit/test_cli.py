@@ -288,6 +288,13 @@ def test_logs_and_agents_of_several_hosts_are_merged(root: Path, capsys: pytest.
         assert [each["line"][-6:] for each in json.loads(out)["lines"]] == [" first", "second"]
         _, out, _ = run(capsys, "--root", root, "--json", "agents")
         assert [(row["state"], row["epoch"]) for row in json.loads(out)] == [("running", 2)]
+    stranded = desk("south", "", host="south", state="stranded")
+    with answering(root, desk("north", "", host="south"), stranded):
+        _, out, _ = run(capsys, "--root", root, "agents")
+        assert "stranded" in out
+    with answering(root, desk("north", "", host="south")):
+        _, out, _ = run(capsys, "--root", root, "agents")
+        assert "its host does not say" in out
 
 
 def test_votes_stop_when_it_is_decided_and_the_one_concerned_is_not_asked(

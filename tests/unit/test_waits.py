@@ -6,7 +6,7 @@ from agentplatform.custody.events import Decided, Depart, Disposed, Durable, Exa
 from agentplatform.custody.held import Held
 from agentplatform.custody.messages import Accept, Cargo, Offer
 from agentplatform.custody.records import Commit, Prepare, Received
-from agentplatform.custody.waits import LEDGER, waits
+from agentplatform.custody.waits import LEDGER, OWNER, stranded, waits
 from tests.unit.test_handoff_held import CARGO, MOVED, T1, asked, newborn, offered, received
 
 
@@ -70,3 +70,11 @@ def test_what_is_settled_waits_for_nobody() -> None:
     source.step(Message("B", Accept(T1, True)))
     source.step(Decided("x", 1, "A", b""))
     assert said(source) == []
+
+
+def test_an_agent_that_nothing_opens_again_waits_for_its_owner() -> None:
+    machine = newborn()
+    (agent,) = machine.agents
+    assert [(wait.agents, wait.waits_for) for wait in stranded(machine, ())] == [((agent,), OWNER)]
+    assert list(stranded(machine, {agent})) == []
+    assert list(stranded(committed(), ())) == []  # it is another host's
