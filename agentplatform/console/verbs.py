@@ -226,6 +226,12 @@ VERBS: dict[str, Verb] = {
     "activate": Verb("wake it, or open it again", actions.activate, render.done, _agent_and_patience),
     "snapshot": Verb("have an agent's state written now", actions.snapshot, render.done, _agent_and_patience),
     "dispose": Verb("end an agent", actions.dispose, render.disposed, _agent),
+    "declare-lost": Verb(
+        "say that the host which an agent was coming from is gone for good, and let its copy on this host go on",
+        actions.declare_lost,
+        render.declared,
+        _agent_and_patience,
+    ),
     "agents": Verb("which agents there are, and where", actions.agents, render.agents),
     "services": Verb("which agents offer a service, the nearest first", actions.services, render.services, _services),
     "hosts": Verb("the hosts of the consortium, as one host sees them", actions.hosts, render.hosts),

@@ -1,0 +1,170 @@
+"""What `benchmarks.migration` stands on: its sums, a disk and a link that are slow, and what it makes of notes."""
+
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ledger.disk
+from agentplatform.consortium import found
+from benchmarks import migration, parts
+from benchmarks.migration_hosts import _slow_down
+from benchmarks.shuttles import Shuttle
+from benchmarks.slow_disk import SlowDisk
+from benchmarks.slow_link import SlowLink
+from ledger.disk import FileDisk
+from ledger.sqlite import Schema
+
+NUMBERS = Schema("numbers", 1, ("CREATE TABLE numbers (number INTEGER)",))
+SECONDS = 0.02
+
+
+def test_ratios_are_of_medians_and_of_the_95th_percentiles() -> None:
+    ours, bare = [2.0] * 90 + [8.0] * 10, [1.0] * 90 + [2.0] * 10
+    assert migration.ratios("ratio", ours, bare) == {"ratio": 2.0, "ratio_p95": 4.0}
+    assert migration.spread("hop", ours) == {"hop_ms_p50": 2.0, "hop_ms_p95": 8.0}
+
+
+def test_who_is_not_installed_has_null_and_no_ratio() -> None:
+    assert migration.peer("ray_recreate.py", None, 3) is None
+    assert migration.versus("ray_recreate", None, 2.0) == {"ray_recreate_ms_p50": None, "ratio_vs_ray_recreate": None}
+    assert migration.versus("paglets", 150.0, 2.0) == {"paglets_ms_p50": 150.0, "ratio_vs_paglets": 75.0}
+
+
+def test_a_peer_is_asked_by_its_own_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "it warms up"\necho \'{"ms": [3.0, 1.0, 2.0]}\'\n')
+    python.chmod(0o700)
+    assert migration.peer("paglets_hop.py", python, 3) == 2.0
+    python.write_text("#!/bin/sh\necho 'no module named paglets' >&2\nexit 1\n")
+    with pytest.raises(SystemExit, match="no module named paglets"):
+        migration.peer("paglets_hop.py", python, 3)
+
+
+def test_the_floor_carries_what_the_agent_carries() -> None:
+    """An attribute of the agent that the floor does not have would make the floor too cheap."""
+    shuttle = Shuttle()
+    shuttle.on_creation({"hosts": migration.PAIR, "bytes": 100, "rest": None})
+    moving = object.__new__(migration.Moving)
+    moving._init, moving._size = {"hosts": migration.PAIR, "bytes": 100, "rest": None}, 100
+    state = moving.state([1.0])
+    assert set(vars(shuttle)) <= set(state)
+    assert len(state["ballast"]) == len(shuttle.ballast) == 100
+
+
+# A slow disk, and a slow link
+
+
+async def test_a_commit_on_the_slow_disk_takes_its_time_and_a_read_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(ledger.disk, "connect", SlowDisk(1000.0).connect)
+    disk = FileDisk(tmp_path / "data")
+    database = await disk.open("numbers", NUMBERS)
+    for number in range(2):
+        await database.write(("INSERT INTO numbers VALUES (?)", (number,)))
+    assert await database.read("SELECT number FROM numbers") == [(0,), (1,)]
+    await disk.close()
+    assert len(slept) == 2 and all(900.0 < each <= 1000.0 for each in slept)
+
+
+async def test_the_slow_disk_makes_the_same_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger.disk, "connect", SlowDisk(0.0).connect)
+    disk = FileDisk(tmp_path / "data")
+    database = await disk.open("numbers", NUMBERS)
+    await database.write(("INSERT INTO numbers VALUES (7)", ()))
+    await disk.close()
+    monkeypatch.undo()
+    disk = FileDisk(tmp_path / "data")
+    assert await (await disk.open("numbers", NUMBERS)).read("SELECT number FROM numbers") == [(7,)]
+    await disk.close()
+
+
+def echo(listening: socket.socket) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        while piece := connection.recv(1 << 16):
+            connection.sendall(piece)
+
+
+def test_what_passes_a_slow_link_comes_whole_in_order_and_late() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=echo, args=(listening,), daemon=True).start()
+        link = SlowLink(0, listening.getsockname()[1], SECONDS)
+        try:
+            with socket.create_connection(("127.0.0.1", link.port)) as near:
+                begin = time.monotonic()
+                near.sendall(b"x")
+                assert near.recv(1) == b"x"
+                assert time.monotonic() - begin >= 2 * SECONDS
+                sent = bytes(range(256)) * 4096
+                threading.Thread(target=near.sendall, args=(sent,), daemon=True).start()
+                got = b""
+                while len(got) < len(sent):
+                    piece = near.recv(1 << 16)
+                    assert piece
+                    got += piece
+                assert got == sent
+                near.shutdown(socket.SHUT_WR)
+                assert near.recv(1) == b""  # the end passes too
+        finally:
+            link.close()
+
+
+def test_a_host_behind_a_slow_link_listens_elsewhere(tmp_path: Path) -> None:
+    (home,) = found(tmp_path / "root", ("north",))
+    before = home.settings().listen
+    link = _slow_down(home, SECONDS)
+    try:
+        assert f"127.0.0.1:{link.port}" == before != home.settings().listen
+    finally:
+        link.close()
+
+
+# Where the time goes
+
+
+def hop(epoch: int, source: str, target: str, at: float) -> list[dict[str, Any]]:
+    """A hop whose steps take 1, 2, 3, .. ms each."""
+    agent: dict[str, Any] = {"agent": "a", "epoch": epoch}
+    transfer = {"transfer": f"t{epoch}"}
+    steps: list[tuple[float, str, str, dict[str, Any]]] = [
+        (0, source, "frozen", {"agent": "a", "epoch": epoch - 1}),
+        (1, source, "leaves", transfer | {"message": "Offer"}),
+        (3, target, "comes", transfer | {"message": "Offer"}),
+        (10, target, "opened", {"begin": at + 0.006}),
+        (15, target, "received", transfer | agent),
+        (15, target, "leaves", transfer | {"message": "Accept"}),
+        (21, source, "comes", transfer | {"message": "Accept"}),
+        (28, source, "commit", transfer | agent),
+        (28, source, "leaves", transfer | {"message": "Notice"}),
+        (36, target, "comes", transfer | {"message": "Notice"}),
+        (45, target, "running", agent),
+        (55, target, "leaves", transfer | {"message": "Acknowledge"}),
+    ]
+    return [{"t": at + ms / 1000, "host": host, "event": event, **fields} for ms, host, event, fields in steps]
+
+
+def test_the_parts_of_a_hop_are_its_whole_time() -> None:
+    # The acknowledgement of a hop comes in the midst of the next: the agent turns round at once.
+    lines = hop(1, "north", "east", 0.0) + hop(2, "east", "north", 0.05) + hop(3, "north", "east", 0.1)
+    hops = parts.of_hops(reversed(lines), "a", [50.0, 49.0])
+    expected = {"capture": 1, "wire": 2 + 6 + 8, "verify": 3, "open": 4, "journal": 5 + 7, "start": 9}
+    assert [each.pop("freeze") for each in hops] == pytest.approx([5.0, 4.0])
+    assert hops == [pytest.approx(expected), pytest.approx(expected)]
+
+
+def test_a_hop_that_is_not_whole_is_not_made_up() -> None:
+    lines = [line for line in hop(1, "north", "east", 0.0) if line.get("message") != "Accept"]
+    with pytest.raises(StopIteration):
+        parts.of_hops(lines, "a", [50.0])
+
+
+def test_medians_name_each_part() -> None:
+    hops = [dict.fromkeys(parts.PARTS, value) for value in (1.0, 2.0, 9.0)]
+    assert parts.medians(hops) == dict.fromkeys(parts.PARTS, 2.0)
