@@ -3,9 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from agentplatform.mail import MAX_TOPIC_BYTES, Forwarded, Letter, Luggage, Memory, Standing
+from agentplatform.mail import MAX_TOPIC_BYTES, Forwarded, Letter, Luggage, Memory, Sent, Standing
 from agentplatform.mailbox import Mailbox
-from agentplatform.mailroom.sender import GRACE
+from agentplatform.mailroom.sender import GRACE, Sender
 from agentplatform.messages import Answer, Checkpoint, Delivery, Outgoing
 from agentplatform.subscriptions import MAX_SUBSCRIBERS, Subscribed, Subscriptions
 from agentplatform.whereabouts import Located
@@ -268,3 +268,24 @@ async def test_a_letter_that_made_a_detour_while_its_sender_came_here_is_no_forg
 async def test_deliveries_say_where_their_answers_go(desk: Desk) -> None:
     arrive(desk, letter(1))
     assert desk.delivered == [(AGENT, Delivery(1, OTHER, "add", NOTHING, 1, "east"))]
+
+
+async def test_who_has_no_letters_out_costs_nothing_when_others_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a host with thousands of agents, asleep or awake, goes through all of them for each that it starts."""
+    desk, looked = Desk(), list[str]()
+    unanswered = Sender.unanswered
+
+    def look(sender: Sender, receivers: object = None) -> object:
+        looked.append(sender._agent)
+        return unanswered(sender, receivers)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Sender, "unanswered", look)
+    for number in range(20):
+        desk.room.admit(f"idle-{number:016x}", 0, Luggage())
+        desk.room.sleep(f"asleep-{number:016x}", 0, Luggage())
+        desk.room.resend({AGENT})
+    assert looked == []
+    busy = Luggage(sent={AGENT: Sent(1, [letter(1)])})
+    desk.room.sleep(OTHER, 1, busy)
+    desk.room.resend({AGENT})
+    assert looked == [OTHER]
