@@ -89,14 +89,15 @@ def beside_floor(root: Path, kind: type[Shuttle], hops: int, **how: Any) -> tupl
     """Milliseconds of hops and of the floor with the same bytes, in turns."""
     ours: list[float] = []
     bare: list[float] = []
+    each = hops // ROUNDS
     with moving(root, kind, **how) as shuttle, tempfile.TemporaryDirectory() as folder:
-        shuttle.go(WARM_UP if how.get("rest") is None else 4)
+        shuttle.go(min(WARM_UP, each))
         for turn in range(ROUNDS):
-            (seen,) = shuttle.go(max(1, hops // ROUNDS))
+            (seen,) = shuttle.go(each)
             ours += seen["times"]
             place = Path(folder) / str(turn)
             place.mkdir()
-            bare += floor.measure(shuttle.state(seen["times"][::2]), place, max(20, hops // ROUNDS), WARM_UP)
+            bare += floor.measure(shuttle.state(seen["times"][::2]), place, each, min(WARM_UP, each))
     return ours, bare
 
 
