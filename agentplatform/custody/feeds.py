@@ -149,8 +149,10 @@ class Feeder:
         self._feed(stay, host)
 
     def relinked(self, stay: Stay, host: str) -> None:
-        """There is a new link: what was under way on the last one is lost."""
-        stay.feeds[host].sent = stay.copies.at(host)
+        """There is a new link: what was under way on the last one is lost; so may be what the holder had."""
+        at = stay.feeds[host].sent = stay.copies.at(host)
+        if at != NOTHING:
+            self._send_now(host, codec.encode(Changes(*self._named(stay, at), ())))  # a repeat: it says what it has
         self._feed(stay, host)
 
     def remind(self, stay: Stay) -> None:

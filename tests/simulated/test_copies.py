@@ -12,6 +12,7 @@ from agentplatform.custody.holders import NOTHING
 from agentplatform.custody.replication import Replication
 from agentplatform.mail import Letter, Luggage
 from ledger import codec
+from ledger.disk import MemoryDisk
 from ledger.errors import PeerFault
 from tests.helpers import virtual_loop
 from tests.helpers.copies_world import HOLDERS, HOME, ROOM, Lost, World, live
@@ -201,6 +202,23 @@ def test_a_holder_that_is_away_for_long_is_replaced_and_blocks_until_then() -> N
             world.here.remind()
             await quiet()
         assert world.entry.holders != (holder,) and world.released == 1 and not list(world.here.waits())
+        world.here.end(world.birth.agent)
+
+    virtual_loop.run(main())
+
+
+def test_a_holder_that_lost_its_disk_gets_the_copy_again_though_nothing_changes() -> None:
+    async def main() -> None:
+        world = World(Random(1))  # noqa: S311
+        await world.boot()
+        await world.here.ready(world.birth.agent)
+        (holder,) = world.entry.holders
+        world.cut_off(holder)
+        world.disks[holder] = MemoryDisk()
+        await world.start_holder(holder)
+        world.mend(holder)
+        await quiet()
+        assert await world.lose(holder) == 0
         world.here.end(world.birth.agent)
 
     virtual_loop.run(main())
