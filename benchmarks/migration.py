@@ -44,12 +44,12 @@ class Moving:
         self._size, self._rest = size, rest or 0.0
         self._init = {"hosts": PAIR, "bytes": size, "rest": rest}
         host = connect(PAIR[0], root=root)
-        self.agents = [host.create(kind, init=self._init) for _ in range(count)]
+        self.agents = [host.create(kind, init=self._init, patience=60.0) for _ in range(count)]
 
     def go(self, hops: int) -> list[dict[str, Any]]:
         """What each agent says in the end: `times` are the milliseconds of its hops."""
         for agent in self.agents:
-            agent.call("go", hops)
+            agent.call("go", hops, patience=60.0)
         time.sleep(hops * self._rest)  # so long they need by all means
         deadline = time.monotonic() + PATIENCE
         return [self._await(agent, deadline) for agent in self.agents]
