@@ -6,13 +6,16 @@ The command line and the shell both read this table; a new verb is one row here.
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from agentplatform.agenda import MAX_SECONDS
 from agentplatform.console import actions, proofs, render
 from agentplatform.console.demo import story
+from agentplatform.ticket import MAX_DEADLINE
 
 Arguments = Callable[[argparse.ArgumentParser], None]
 
@@ -67,12 +70,9 @@ def _message(parser: argparse.ArgumentParser) -> None:
 def _dispatch(parser: argparse.ArgumentParser) -> None:
     _agent(parser)
     parser.add_argument("to", metavar="HOST", help="where it shall go")
-    parser.add_argument(
-        "--deadline", type=_seconds, metavar="S", help="stay if it has not left after so many seconds"
-    )
-    parser.add_argument(
-        "--retries", type=_number, default=0, metavar="N", help="try again if HOST cannot take it yet"
-    )
+    deadline = partial(_seconds, most=MAX_DEADLINE)
+    parser.add_argument("--deadline", type=deadline, metavar="S", help="stay if it has not left after so many seconds")
+    parser.add_argument("--retries", type=_number, default=0, metavar="N", help="try again if HOST cannot take it yet")
     parser.add_argument(
         "--need",
         action="append",
@@ -93,7 +93,7 @@ def _deactivate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for",
         dest="seconds",
-        type=_seconds,
+        type=partial(_seconds, most=MAX_SECONDS),
         metavar="S",
         help="seconds (default: until a message or `activate`)",
     )
@@ -200,13 +200,13 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, most: float = 3600) -> float:
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0, at most 3600")
+    if not 0 < seconds <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0, at most {most:.0f}")
     return seconds
 
 

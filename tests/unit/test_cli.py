@@ -149,6 +149,8 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str
         (["logs", AGENT, "--lines", "0"], "no number above 0"),
         (["logs", AGENT, "--lines", "many"], "no number above 0"),
         (["message", AGENT, "hi", "--patience", "nan"], "no number of seconds"),
+        (["deactivate", AGENT, "--for", "inf"], "no number of seconds above 0, at most 316224000"),
+        (["dispatch", AGENT, "south", "--deadline", "604801"], "no number of seconds above 0, at most 604800"),
         (["trust", "vote-revoke", "west-org", "--as", "all"], "required: --reason"),
         (["trust", "vote-join", "/nowhere", "--reason", "r", "--as", "all"], "/nowhere cannot be read"),
         (["trust", "fly"], "invalid choice: 'fly'"),
