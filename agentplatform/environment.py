@@ -11,8 +11,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from agentplatform import passes, rotation
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.bulletins import Silent, Topics
@@ -30,9 +28,10 @@ from agentplatform.custody.replication import Replication
 from agentplatform.custody.surroundings import Hop
 from agentplatform.custody.vault import Vault
 from agentplatform.exchange import Exchange
+from agentplatform.following import groups_here, user_of
 from agentplatform.history import HostHistory
 from agentplatform.hops import HopBook
-from agentplatform.kinds import DIRECTORY, Found, Query, User
+from agentplatform.kinds import DIRECTORY, Found, Query
 from agentplatform.lives import Lives
 from agentplatform.logbook import Logbook
 from agentplatform.mailroom.roads import Roads
@@ -73,7 +72,6 @@ from services.tms.service import Tms
 from services.tms.verdicts import Verdict
 
 log = logging.getLogger(__name__)
-replace = msgspec.structs.replace
 COPY_DISK_BYTES = 1 << 30  # that a host has free, by its own advert, to be asked to hold copies
 
 
@@ -402,29 +400,13 @@ class Environment:
 
     async def _user_moved(self, event: UserMoved) -> None:
         for agent, resident in self.carrier.residents.known.items():
-            if _user_of(resident.birth) == event.user:
+            if user_of(resident.birth) == event.user:
                 self.runner.tell(agent, "on_user_moved", event.nearest)
         await self.eds.happened(event)
 
     def groups(self) -> list[Group]:
-        """The groups that this host decides for: those whose first agent lives here. One that names no user follows
-        that of the user agent in it; and a user agent in no group is one by itself.
-
-        A group comes with an agent's luggage. It counts only when all of it that lives here has one owner, so that
-        nobody moves another's agents by naming them.
-        """
-        known = self.carrier.residents.known
-        standings = [box.luggage.standing.group for box in self.mailroom.boxes.values()]
-        groups = {group.name: group for group in standings if group is not None}
-        grouped = {agent for group in groups.values() for agent in group.agents}
-        users = {agent: user for agent, each in known.items() if (user := _user_of(each.birth)) is not None}
-        alone = [Group(agent, (agent,)) for agent in users if agent not in grouped]
-        return [
-            replace(group, user=group.user or next((users[agent] for agent in group.agents if agent in users), None))
-            for group in (*groups.values(), *alone)
-            if group.agents[0] in known
-            and len({known[agent].birth.owner for agent in group.agents if agent in known}) == 1
-        ]
+        births = {agent: resident.birth for agent, resident in self.carrier.residents.known.items()}
+        return groups_here((box.luggage.standing.group for box in self.mailroom.boxes.values()), births)
 
     async def _snapshot(self, group: Group) -> Snapshot:
         residents = {}
@@ -512,7 +494,3 @@ class Environment:
         """Nothing may leave any more that rests on what was not written: the only safe thing is to end."""
         log.critical("%s", reason)
         os._exit(1)
-
-
-def _user_of(birth: Birth) -> str | None:
-    return birth.kind.name if isinstance(birth.kind, User) else None

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from agentplatform.bulletins import Residents
 from agentplatform.environment import Environment
 from agentplatform.exchange import MAX_FAULTS, MAX_MESSAGE
+from agentplatform.kinds import User
 from agentplatform.mail import Luggage, Standing
 from agentplatform.whereabouts import Located
 from agents.counter import Counter
@@ -17,6 +18,8 @@ from ledger.links.base import Channel
 from ledger.links.tls import TlsLinks
 from services.eds.rules import Group
 from tests.helpers.local import PATIENCE, Local, consortium, until
+
+VICTIM = "victim-0123456789abcdef"
 
 
 @asynccontextmanager
@@ -72,9 +75,11 @@ async def test_a_host_that_goes_on_sending_nonsense_loses_its_link(tmp_path: Pat
 
 def test_nobody_moves_the_agents_of_others_by_naming_them_in_a_group() -> None:
     def environment(*owners: bytes) -> Environment:
-        names = ("evil-0123456789abcdef", "victim-0123456789abcdef")
+        names = ("evil-0123456789abcdef", VICTIM)
         group = Group("together", names, user="u")
-        here = {name: SimpleNamespace(birth=SimpleNamespace(owner=o)) for name, o in zip(names, owners, strict=True)}
+        births = [SimpleNamespace(owner=owner, kind=None) for owner in owners]
+        births[1].kind = User("ada")
+        here = {name: SimpleNamespace(birth=birth) for name, birth in zip(names, births, strict=True)}
         first = Luggage(standing=Standing(group, ()))
         boxes = {names[0]: SimpleNamespace(luggage=first), names[1]: SimpleNamespace(luggage=Luggage())}
         fake = SimpleNamespace(
@@ -83,5 +88,5 @@ def test_nobody_moves_the_agents_of_others_by_naming_them_in_a_group() -> None:
         return fake  # type: ignore[return-value]
 
     assert [group.name for group in Environment.groups(environment(b"a", b"a"))] == ["together"]
-    assert Environment.groups(environment(b"a", b"b")) == []
-
+    # Nor keeps another's user agent from following its user.
+    assert Environment.groups(environment(b"a", b"b")) == [Group(VICTIM, (VICTIM,), user="ada")]

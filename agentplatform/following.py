@@ -1,0 +1,37 @@
+"""Which groups a host decides for, and which user each of them follows. Pure.
+
+A group comes with an agent's luggage. It counts only when all of it that lives here has one owner, so that nobody moves
+another's agents by naming them.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
+
+from agentplatform.kinds import User
+from agentplatform.parcel.manifest import Birth
+from services.eds.rules import Group
+
+
+def user_of(birth: Birth) -> str | None:
+    """Whom the agent stands for."""
+    return birth.kind.name if isinstance(birth.kind, User) else None
+
+
+def groups_here(luggage: Iterable[Group | None], births: Mapping[str, Birth]) -> list[Group]:
+    """Of the groups in the luggage of agents here, those whose first agent lives here, by `births`. One that names no
+    user follows that of the user agent in it; a user agent in no group is one by itself."""
+    named = {group.name: group for group in luggage if group is not None}
+    groups = [
+        group
+        for group in named.values()
+        if len({births[agent].owner for agent in group.agents if agent in births}) == 1
+    ]
+    users = {agent: user for agent, birth in births.items() if (user := user_of(birth)) is not None}
+    grouped = {agent for group in groups for agent in group.agents}
+    groups += [Group(agent, (agent,)) for agent in users if agent not in grouped]
+    return [
+        replace(group, user=group.user or next((users[agent] for agent in group.agents if agent in users), None))
+        for group in groups
+        if group.agents[0] in births
+    ]
