@@ -76,10 +76,10 @@ class Runner(Protocol):
     def answer(self, agent: str, call: int, answer: Answer) -> None:
         """The answer to a call that the agent made."""
 
-
     def lease(self, until: float | None) -> None:
         """Agents in held custody may run until then, by CLOCK_BOOTTIME, and stop by themselves unless they are told a
-        later time before; None: there is no lease."""
+        later time before; None: there is no lease. One that is activated or thawed without a lease begins when there is
+        one, and never if it was discarded before."""
 
 
 class Upcalls(Protocol):

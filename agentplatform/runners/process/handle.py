@@ -68,6 +68,7 @@ class Handle(asyncio.Protocol):
         self._said, self._broken = said, broken
         self._reader = wire.up_reader()
         self._asks: dict[int, _Ask] = {}
+        self._parked: dict[str, list[wire.Down]] = {}  # by agent: what it is told when there is a lease
         self._numbers = itertools.count(1)
 
     async def connect(self) -> tuple[socket.socket, socket.socket]:
@@ -119,12 +120,34 @@ class Handle(asyncio.Protocol):
 
     def tell(self, frame: wire.Down) -> None:
         """Nothing, when the worker is gone: its end is told, or about to be."""
-        if self._transport.is_closing():
+        if self._transport.is_closing() or (self._parked and self._is_parked(frame)):
             return
         self._transport.write(wire.encode(frame))
         if self._transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self._transport.abort()
             self._broken(self, "its worker does not read any more")
+
+    def park(self, agent: str) -> None:
+        """What the agent is told from now on waits: it is not to begin before there is a lease."""
+        self._parked.setdefault(agent, [])
+
+    def parked(self, agent: str) -> bool:
+        return agent in self._parked
+
+    def unpark(self) -> None:
+        """There is a lease, and the worker was told of it."""
+        parked, self._parked = self._parked, {}
+        for frame in itertools.chain.from_iterable(parked.values()):
+            self.tell(frame)
+
+    def _is_parked(self, frame: wire.Down) -> bool:
+        if isinstance(frame, wire.Leased) or frame.agent not in self._parked:
+            return False
+        if isinstance(frame, wire.Discard):
+            del self._parked[frame.agent]
+            return False
+        self._parked[frame.agent].append(frame)
+        return True
 
     async def ask(self, agent: str, make: Callable[[int], wire.Down], seconds: float, step: Step) -> bytes | Freight:
         """Sends the frame that `make` returns for a number, and waits for the reply under that number; then the

@@ -29,6 +29,7 @@ class Lease:
 
     def _look(self, *_: object) -> None:
         """A signal handler, so that a long computation of an agent is interrupted too."""
+        signal.setitimer(signal.ITIMER_REAL, 0)  # else it rings while the process is stopped, and stops it once more
         left = self._until - now()
         if left <= 0:
             self._pausing(True)

@@ -19,7 +19,7 @@ from agentplatform.parcel.freight import Stowed, travelling
 from agentplatform.parcel.manifest import Birth
 from agentplatform.parcel.spool import Spool
 from agentplatform.runners.base import Upcalls
-from agentplatform.runners.process import jail, wire
+from agentplatform.runners.process import jail, leased, wire
 from agentplatform.runners.process.forkserver import ForkServer
 from agentplatform.runners.process.handle import CREATED, ENDED, FROZEN, GOES_ON, OPENED, Handle, Held, Step
 from agentplatform.runners.process.lender import Lender
@@ -122,6 +122,8 @@ class ProcessRunner:
     async def create(self, birth: Birth, code: bytes, init: bytes, arrival: Arrival) -> None:
         """What the agent does at once is told when the caller gives way to the loop for the first time after this."""
         handle = await self._admit(birth)
+        if handle.leased and not self._is_leased():
+            handle.tell(wire.Leased(0.0))  # it was over before there was a worker: that one stops first
         held = handle.agents[birth.agent]
         held.early = []
 
@@ -143,7 +145,7 @@ class ProcessRunner:
         await self._bring_in(handle, birth.agent, frame, self._settings.open, OPENED)
 
     def activate(self, agent: str, arrival: Arrival, beginning: Event = Event.ARRIVE) -> None:
-        self._stop_without_lease(agent)
+        self._wait_for_lease(agent)
         self._tell(agent, wire.Activate(agent, arrival, beginning), State.RUNNING)
 
     async def capture(self, agent: str, move: Move) -> Stowed:
@@ -177,14 +179,20 @@ class ProcessRunner:
         self._tell(agent, wire.Told(agent, hook, word))
 
     def thaw(self, agent: str, failure: str | None, arrival: Arrival | None = None) -> None:
-        self._stop_without_lease(agent)
+        self._wait_for_lease(agent)
         self._tell(agent, wire.Thaw(agent, failure, arrival), State.RUNNING)
 
     def discard(self, agent: str) -> None:
         """Ends an opened or frozen agent without a hook. For one that is gone already it does nothing."""
-        if agent in self._homes:
-            self._tell(agent, wire.Discard(agent))
-            self._release(agent)
+        handle = self._homes.get(agent)
+        if handle is None:
+            return
+        held = handle.agents[agent]
+        lives = (held.state is State.RUNNING or held.early is not None) and not handle.parked(agent)
+        self._tell(agent, wire.Discard(agent))
+        self._release(agent)
+        if lives and handle.leased and not self._is_leased():
+            self._broken(handle, f"{agent} was taken away while its worker had no lease: it would go on first")
 
     async def dispose(self, agent: str) -> None:
         handle = self._home(agent)
@@ -209,13 +217,17 @@ class ProcessRunner:
         for handle in self._workers.values():
             if handle.leased and until is not None:
                 handle.tell(wire.Leased(until))
+                handle.unpark()
                 self._server.wake(handle.pid)
 
-    def _stop_without_lease(self, agent: str) -> None:
-        """A worker that is about to run a held agent stops first, and reads on when there is a lease."""
+    def _is_leased(self) -> bool:
+        return self._leased is not None and leased.now() < self._leased
+
+    def _wait_for_lease(self, agent: str) -> None:
+        """A held agent that is to begin hears of it when there is a lease, unless it was discarded before."""
         handle = self._homes.get(agent)
-        if handle is not None and handle.leased and self._leased is None:
-            handle.tell(wire.Leased(0.0))
+        if handle is not None and handle.leased and not self._is_leased():
+            handle.park(agent)
 
     # Finding and leaving a worker
 
@@ -238,7 +250,7 @@ class ProcessRunner:
         self._homes[birth.agent] = handle
         if birth.custody == "held":
             handle.leased = True
-            if self._leased is not None:
+            if self._leased is not None and self._is_leased():
                 handle.tell(wire.Leased(self._leased))
         return handle
 
@@ -293,8 +305,7 @@ class ProcessRunner:
         running = len(self._workers) + self._forking
         if running >= most:
             raise Unavailable(
-                f"this host runs {running} workers and may run {most}; dispose of an agent here, or move "
-                "one elsewhere",
+                f"this host runs {running} workers and may run {most}; dispose of an agent here, or move one elsewhere",
                 retry_after=1.0,
             )
         handle = Handle(self._said, self._broken)
