@@ -26,7 +26,7 @@ LIFE_MS = 60_000
 RESEND_EVERY = 0.5  # seconds
 MAX_NONCE = 16  # bytes
 MAX_REMEMBERED = 10_000  # commands of the last minute
-
+MAX_AT_ONCE = 256  # requests of one host that are being performed; what comes then is sent again
 
 Verb = Literal["dispatch", "retract", "clone", "deactivate", "activate", "snapshot", "dispose"]
 
@@ -135,7 +135,9 @@ class Commands:
             future = self._waiting.get(paper.number)
             if future is not None and not future.done():
                 future.set_result(paper)
-        elif (host, paper.number) not in self._performing:  # a request sent again while it is performed
+        elif (host, paper.number) not in self._performing:  # else it was sent again while it is performed
+            if sum(asked_by == host for asked_by, _ in self._performing) >= MAX_AT_ONCE:
+                return  # whoever repeats one long command under new numbers costs a task for each
             task = asyncio.ensure_future(self._answer(host, paper))
             self._performing[host, paper.number] = task
             task.add_done_callback(lambda _: self._performing.pop((host, paper.number)))

@@ -75,7 +75,11 @@ class Lives:
             self._runner.tell(agent, "on_move_failed", str(error))
 
     def wants_to_sleep(self, agent: str, seconds: float | None) -> None:
-        self._by_itself(agent, self._carrier.dormitory.lay_down(agent, seconds))
+        self._by_itself(agent, self._lay_down(agent, seconds))
+
+    async def _lay_down(self, agent: str, seconds: float | None) -> None:
+        self._cancel_booking(agent)  # another try would wake it
+        await self._carrier.dormitory.lay_down(agent, seconds)
 
     def wants_clone(self, agent: str) -> None:
         self._by_itself(agent, self._clone_by_itself(agent))

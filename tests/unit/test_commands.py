@@ -1,0 +1,27 @@
+"""What other hosts may ask at once."""
+
+import asyncio
+from typing import Any
+
+from agentplatform.commands import MAX_AT_ONCE, Commands, Request, Response
+from agentplatform.whereabouts import Located, Whereabouts
+from ledger import codec
+from tests.helpers.mail_desk import AGENT, turn
+
+
+async def test_a_host_that_repeats_a_long_command_under_new_numbers_has_so_many_tasks_and_no_more() -> None:
+    whereabouts, sent, done = Whereabouts(), [], asyncio.Event()
+    whereabouts.learn(Located(AGENT, 1, "b"))
+
+    async def perform(agent: str, command: bytes, sender: str) -> dict[str, Any]:
+        await done.wait()
+        return {}
+
+    commands = Commands("b", whereabouts, lambda host, raw: sent.append((host, codec.decode(raw, Response))), perform)
+    for number in range(2 * MAX_AT_ONCE):
+        commands.receive("mallory", codec.encode(Request(number, "mallory", AGENT, b"the same")))
+    commands.receive("a", codec.encode(Request(1, "a", AGENT, b"the same")))
+    done.set()
+    while ("a", Response(1, None, {})) not in sent:
+        await turn()
+    assert len(sent) == MAX_AT_ONCE + 1

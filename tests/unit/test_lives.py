@@ -1,0 +1,46 @@
+"""What becomes of the wishes of agents."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from agentplatform.lives import Lives
+from agentplatform.ticket import Ticket
+from ledger.errors import Unavailable
+from tests.helpers.mail_desk import AGENT, turn
+
+
+async def test_who_is_deactivated_at_its_own_wish_is_not_woken_to_go_by_an_earlier_ticket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agentplatform.lives.FIRST_PAUSE", 0.0)
+    tries, asleep = [], asyncio.Event()
+
+    async def awake(agent: str) -> None: ...
+
+    async def depart(agents: list[str], host: str, *rest: Any, **more: Any) -> None:
+        tries.append(host)
+        raise Unavailable("there is no link")
+
+    async def lay_down(agent: str, seconds: float | None) -> None:
+        asleep.set()
+
+    carrier: Any = SimpleNamespace(
+        residents=SimpleNamespace(known={AGENT}),
+        dormitory=SimpleNamespace(awake=awake, lay_down=lay_down),
+        departures=SimpleNamespace(depart=depart),
+    )
+    runner: Any = SimpleNamespace(tell=lambda *word: None)
+    gateway: Any = SimpleNamespace(release=lambda agent, act: act())
+    lives = Lives("a", carrier, runner, gateway, dict, lambda *note: None, asyncio.ensure_future)
+    lives.books(AGENT, Ticket("b", retries=100))
+    while len(tries) < 2:
+        await turn()
+    lives.wants_to_sleep(AGENT, None)
+    await asleep.wait()
+    before = len(tries)
+    for _ in range(50):
+        await turn()
+    assert before == len(tries) < 100
