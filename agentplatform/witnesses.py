@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from agentplatform.custody.events import Durable, Effect, Event, Send
+from agentplatform.custody.events import Durable, Effect, Event, Send, Write
 from agentplatform.custody.held import Held
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Cargo, Notice, Offer
@@ -57,6 +57,8 @@ class WitnessedHandoff(_Witness, Held):
             match effect:
                 case Send(_, Offer(transfer, cargo)):
                     self._tell("offer", transfer, cargo)
+                case Write(Declared(transfer, cargo)):
+                    self._tell("declared", transfer, cargo)
                 case Send(_, Notice(transfer)) if transfer in self.leaving:
                     self._tell("notice", transfer, self.leaving[transfer].cargo)
         return effects

@@ -134,6 +134,16 @@ def test_a_held_agent_comes_back_without_a_notice_but_never_beside_its_old_copy(
     assert [found.rule for found in check(history(old, BORN[1], new))] == ["two copies run"]
 
 
+def test_a_copy_that_was_declared_runs_without_a_notice_but_never_on_two_hosts() -> None:
+    """Its source was killed while it was on offer, and is lost."""
+    offered = (*BORN, *HOP[:4], kill("north"))
+    declared, runs = custody("east.1", "declared", 2), run("east.1", 2)
+    assert check(history(*offered, declared, runs)) == []
+    assert [found.rule for found in check(history(*offered, runs))] == ["it runs without a notice"]
+    rival = custody("south.1", "declared", 2, "t2"), run("south.1", 2)
+    assert "two copies run" in {found.rule for found in check(history(*offered, declared, runs, *rival))}
+
+
 # Files
 
 
