@@ -28,6 +28,7 @@ WARM_UP = 50
 ROUNDS = 4  # of hops and of the floor, in turns
 CROWD = 8  # agents at once
 REST = 0.2  # seconds in which a host forks and warms the next worker, and what was written last is durable
+HELD_REST = 0.1  # seconds in which the source hears, too, what the ledger has decided, and can take the agent back
 SYNC_MS, ROUND_TRIP_MS = 10.0, 20.0
 SIZES = {"64kib": 64 << 10, "1mib": 1 << 20}
 LOOK_EVERY = 0.25  # seconds; a look is a message to an agent on its way, so it is rare
@@ -180,7 +181,7 @@ def measure(folder: Path, scale: int, load: int) -> dict[str, Any]:
     with hosts(folder / "slow", PAIR, sync_ms=SYNC_MS, round_trip_ms=ROUND_TRIP_MS, load=load):
         figures |= spread("slow", only(folder / "slow", Shuttle, 30 * scale, REST))
     with hosts(folder / "four", COMPASS, load=load):
-        held, local = only(folder / "four", HeldShuttle, 50 * scale), only(folder / "four", Shuttle, 50 * scale)
+        held, local = (only(folder / "four", kind, 50 * scale, HELD_REST) for kind in (HeldShuttle, Shuttle))
         figures |= spread("held", held) | spread("held_local", local)
         figures["held_over_local"] = round(statistics.median(held) / statistics.median(local), 2)
     with hosts(folder / "noted", PAIR, history=folder / "history", load=load):
