@@ -16,17 +16,17 @@ from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.bulletins import Silent, Topics
 from agentplatform.commands import Command, Commands, open_command
 from agentplatform.custody.carry import Carrier
+from agentplatform.custody.copies.holders import Candidate
+from agentplatform.custody.copies.origins import Origins
+from agentplatform.custody.copies.replication import Replication
+from agentplatform.custody.copies.vault import Vault
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.held import Held
-from agentplatform.custody.holders import Candidate
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.keeper import Keeper
 from agentplatform.custody.onchain import OnChain
-from agentplatform.custody.origins import Origins
 from agentplatform.custody.rehoming import Rehoming
-from agentplatform.custody.replication import Replication
 from agentplatform.custody.surroundings import Hop
-from agentplatform.custody.vault import Vault
 from agentplatform.exchange import Exchange
 from agentplatform.following import groups_here, user_of
 from agentplatform.history import HostHistory
@@ -261,7 +261,7 @@ class Environment:
         return self.links.send(host, Channel.COPY, message)
 
     def candidates(self) -> list[Candidate]:
-        """For copies of held agents (custody.replication.Around)."""
+        """For copies of held agents (custody.copies.replication.Around)."""
         adverts, up = self.rms.adverts(), self.links.up()
         full = {host for host, advert in adverts.items() if advert.resources.disk_free < COPY_DISK_BYTES}
         return [

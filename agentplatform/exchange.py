@@ -15,10 +15,10 @@ from msgspec.structs import replace
 from agentplatform.bulletins import Bulletin, Heard, Moved, Rehomed, Residents, Seek, Services, Silent, Topics
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.commands import Commands
-from agentplatform.custody import copies
 from agentplatform.custody.carry import Carrier
+from agentplatform.custody.copies.messages import decode as decode_copy
+from agentplatform.custody.copies.replication import Replication
 from agentplatform.custody.rehoming import Rehoming
-from agentplatform.custody.replication import Replication
 from agentplatform.directory import Directory
 from agentplatform.kinds import Service
 from agentplatform.mailroom.roads import Roads
@@ -139,7 +139,7 @@ class Exchange:
             elif channel == Channel.BULK:
                 self._carrier.stream(host, message)
             elif channel == Channel.COPY:
-                copy = copies.decode(message, host)
+                copy = decode_copy(message, host)
                 self._replication.receive(host, copy)
                 self._rehoming.receive(host, copy)
             elif channel == Channel.MAIL:

@@ -14,6 +14,8 @@ import msgspec
 
 from agentplatform.custody import events
 from agentplatform.custody.arrivals import Arrivals
+from agentplatform.custody.copies.replication import Replication
+from agentplatform.custody.copies.vault import Checkpoint
 from agentplatform.custody.declarations import Chain, Declarations
 from agentplatform.custody.departures import Departures
 from agentplatform.custody.gateway import Gateway
@@ -37,11 +39,9 @@ from agentplatform.custody.records import (
     Withdrawn,
 )
 from agentplatform.custody.reopening import Reopening
-from agentplatform.custody.replication import Replication
 from agentplatform.custody.residences import Ledger, Residences
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
-from agentplatform.custody.vault import Checkpoint
 from agentplatform.lifecycle import Event
 from agentplatform.mail import Luggage
 from agentplatform.mailroom.room import Mailroom

@@ -211,7 +211,7 @@ class Journal:
         self._lazy.append(kept.standing(agent, standing))
 
     def replicated(self, agent: str) -> bool:
-        """The journal alone is on this host alone (agentplatform.custody.replication)."""
+        """The journal alone is on this host alone (agentplatform.custody.copies.replication)."""
         return False
 
     def keep_end(self, agent: str, at: int) -> None:

@@ -7,10 +7,10 @@ from typing import Protocol
 
 from agentplatform.custody import votes
 from agentplatform.custody.carry import Carrier
-from agentplatform.custody.copies import CopyMessage
+from agentplatform.custody.copies.messages import CopyMessage
+from agentplatform.custody.copies.vault import Vault
 from agentplatform.custody.records import BIRTH
 from agentplatform.custody.residences import subject_of
-from agentplatform.custody.vault import Vault
 from agentplatform.custody.votes import Case, Cast, Withdraw
 from agentplatform.parcel.manifest import Birth
 from ledger.contracts.residence import Residence, Vote, WithdrawVote

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from agentplatform.custody.copies.replication import Replication
 from agentplatform.custody.journal import Journal
-from agentplatform.custody.replication import Replication
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Letter, Luggage
 from agentplatform.mailroom.room import Mailroom

@@ -6,16 +6,16 @@ import asyncio
 from random import Random
 from typing import Any
 
-from agentplatform.custody import copies
+from agentplatform.custody.copies.holders import Candidate
+from agentplatform.custody.copies.messages import decode as decode_copy
+from agentplatform.custody.copies.origins import Origins
+from agentplatform.custody.copies.replication import Replication
+from agentplatform.custody.copies.vault import Vault
 from agentplatform.custody.events import Created
 from agentplatform.custody.held import Held
-from agentplatform.custody.holders import Candidate
 from agentplatform.custody.journal import Journal
-from agentplatform.custody.origins import Origins
 from agentplatform.custody.records import Beginning
-from agentplatform.custody.replication import Replication
 from agentplatform.custody.residences import subject_of
-from agentplatform.custody.vault import Vault
 from agentplatform.mail import Change, Letter, Reply, Seen
 from agentplatform.messages import Captured
 from agentplatform.parcel.manifest import Birth, code_digest, give_birth, open_birth
@@ -105,7 +105,7 @@ class World:
 
     def _deliver(self, host: str, message: bytes) -> None:
         if host not in self.cut:
-            self.vaults[host].receive(HOME, copies.decode(message, HOME))
+            self.vaults[host].receive(HOME, decode_copy(message, HOME))
 
     def _carry(self, host: str, raw: bytes) -> bool:
         if host not in self.cut:
@@ -114,7 +114,7 @@ class World:
 
     def _answer(self, host: str, raw: bytes) -> None:
         if host not in self.cut:
-            self.here.receive(host, copies.decode(raw, host))
+            self.here.receive(host, decode_copy(raw, host))
 
     def candidates(self) -> list[Candidate]:
         return [Candidate(host, host) for host in HOLDERS if host not in self.cut]

@@ -16,15 +16,15 @@ from agentplatform.bulletins import Bulletin, Moved, Residents, Seek
 from agentplatform.commands import Commands, open_command
 from agentplatform.custody import residences
 from agentplatform.custody.carry import Carrier
+from agentplatform.custody.copies.holders import Candidate
+from agentplatform.custody.copies.origins import Origins
+from agentplatform.custody.copies.replication import Replication
 from agentplatform.custody.events import Restore
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.held import Held
-from agentplatform.custody.holders import Candidate
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.keeper import Keeper
-from agentplatform.custody.origins import Origins
 from agentplatform.custody.records import Record
-from agentplatform.custody.replication import Replication
 from agentplatform.custody.state import Custody
 from agentplatform.custody.surroundings import Hop
 from agentplatform.lives import Lives
@@ -230,7 +230,7 @@ class EdgeHost:
         self.carrier.residences.follow()
         self.carrier.declarations.follow()
 
-    # No copies here (custody.replication.Around)
+    # No copies here (custody.copies.replication.Around)
 
     def send_copy(self, host: str, message: bytes) -> bool:
         return False

@@ -6,10 +6,10 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
-from agentplatform.custody import copies, vault
-from agentplatform.custody.copies import Changes, Have, Pieces, Refused, Settled, Whole, Wrote
-from agentplatform.custody.holders import NOTHING
-from agentplatform.custody.replication import Replication
+from agentplatform.custody.copies import messages, vault
+from agentplatform.custody.copies.holders import NOTHING
+from agentplatform.custody.copies.messages import Changes, Have, Pieces, Refused, Settled, Whole, Wrote
+from agentplatform.custody.copies.replication import Replication
 from agentplatform.mail import Letter, Luggage
 from ledger import codec
 from ledger.disk import MemoryDisk
@@ -61,10 +61,10 @@ def test_a_release_before_the_holders_have_it_is_caught() -> None:
 # What a holder takes
 
 
-def told(world: World, host: str = "east") -> list[copies.CopyMessage]:
+def told(world: World, host: str = "east") -> list[messages.CopyMessage]:
     """Everything that the holder answers from now on."""
-    answers: list[copies.CopyMessage] = []
-    world.vaults[host]._send = lambda to, raw: answers.append(copies.decode(raw, host)) or True  # type: ignore[func-returns-value]
+    answers: list[messages.CopyMessage] = []
+    world.vaults[host]._send = lambda to, raw: answers.append(messages.decode(raw, host)) or True  # type: ignore[func-returns-value]
     return answers
 
 
@@ -129,7 +129,7 @@ async def test_no_letter_is_taken_in_anothers_name_and_no_other_agents_copy_is_t
     other = "other-0000000000000000"
     forged = Letter(other, 0, 1, 0, world.birth.agent, HOME, "kind", b"")
     named = world.birth.agent, world.subject, 0, 1, 2
-    for op in (Wrote(forged, None), copies.Checkpointed(copies.Change(None, letters=(forged,)))):
+    for op in (Wrote(forged, None), messages.Checkpointed(messages.Change(None, letters=(forged,)))):
         with pytest.raises(PeerFault, match="others wrote"):
             holder.receive(HOME, Changes(*named, (op,)))
     with pytest.raises(PeerFault, match="another's birth certificate"):

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from agentplatform.custody.holders import NOTHING, Answer, Candidate, Copies, Copy, Shelf, choose
+from agentplatform.custody.copies.holders import NOTHING, Answer, Candidate, Copies, Copy, Shelf, choose
 
 ANN, BOB = "ann-0000000000000000", "bob-0000000000000000"
 

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from agentplatform.custody.feeds import LATER, SOON, Feeder, Stay
-from agentplatform.custody.holders import Candidate, choose
+from agentplatform.custody.copies.feeds import LATER, SOON, Feeder, Stay
+from agentplatform.custody.copies.holders import Candidate, choose
 from agentplatform.custody.residences import Ledger
 from agentplatform.parcel.manifest import Birth
 from agentplatform.settings import Holders

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from agentplatform.custody import kept as keeping
-from agentplatform.custody.copies import (
+from agentplatform.custody.copies.holders import NOTHING, Answer, Copy, Shelf
+from agentplatform.custody.copies.messages import (
     MAX_GROWTH_BYTES,
     Answered,
     Bound,
@@ -30,7 +31,6 @@ from agentplatform.custody.copies import (
     check_op,
     check_whole,
 )
-from agentplatform.custody.holders import NOTHING, Answer, Copy, Shelf
 from agentplatform.custody.kept import Kept, Rows
 from agentplatform.parcel.manifest import Birth, code_digest
 from ledger import codec

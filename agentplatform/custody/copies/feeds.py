@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from agentplatform.custody.copies import (
+from agentplatform.custody.copies.holders import NOTHING, Copies
+from agentplatform.custody.copies.messages import (
     PIECES_AT_ONCE,
     Changes,
     Checkpointed,
@@ -20,9 +21,8 @@ from agentplatform.custody.copies import (
     Unneeded,
     Whole,
 )
-from agentplatform.custody.holders import NOTHING, Copies
+from agentplatform.custody.copies.origins import Origin
 from agentplatform.custody.journal import Journal
-from agentplatform.custody.origins import Origin
 from agentplatform.parcel.manifest import Birth
 from ledger import codec
 from ledger.errors import PlatformError, Unavailable

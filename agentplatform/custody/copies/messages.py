@@ -1,4 +1,4 @@
-"""What a held agent's host sends to the holders of its checkpoint (agentplatform.custody.holders), on its own channel.
+"""What a held agent's host sends to the holders of its checkpoint (custody.copies.holders), on its own channel.
 
 A full copy is all that a restart reads; a change is what one transaction of the custody log did to that. Large states
 go ahead of both, in pieces of at most PIECES_AT_ONCE bytes. State and code are opaque bytes here.

@@ -8,7 +8,9 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol
 
-from agentplatform.custody.copies import (
+from agentplatform.custody.copies.feeds import Feeder, Stay
+from agentplatform.custody.copies.holders import Copies
+from agentplatform.custody.copies.messages import (
     Answered,
     Bound,
     Checkpointed,
@@ -20,11 +22,9 @@ from agentplatform.custody.copies import (
     Settled,
     Wrote,
 )
-from agentplatform.custody.feeds import Feeder, Stay
-from agentplatform.custody.holders import Copies
+from agentplatform.custody.copies.naming import Hosts, Naming
+from agentplatform.custody.copies.origins import Origin
 from agentplatform.custody.journal import Journal
-from agentplatform.custody.naming import Hosts, Naming
-from agentplatform.custody.origins import Origin
 from agentplatform.custody.residences import Ledger
 from agentplatform.custody.waits import Wait
 from agentplatform.mail import Change, Letter, Loose, Standing

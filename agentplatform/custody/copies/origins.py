@@ -1,4 +1,4 @@
-"""What the journal's parcel of a resident agent has of it, for a full copy (agentplatform.custody.replication)."""
+"""What the journal's parcel of a resident agent has of it, for a full copy (custody.copies.replication)."""
 
 import hashlib
 
