@@ -1,5 +1,7 @@
 """What `benchmarks.migration` stands on: its sums, a disk and a link that are slow, and what it makes of notes."""
 
+import asyncio
+import json
 import socket
 import threading
 import time
@@ -9,13 +11,18 @@ from typing import Any
 import pytest
 
 import ledger.disk
+from agentplatform import environment
 from agentplatform.consortium import found
-from benchmarks import migration, parts
+from agentplatform.custody.messages import Offer
+from benchmarks import migration, migration_mae, parts
 from benchmarks.migration_hosts import _slow_down
 from benchmarks.shuttles import Shuttle
 from benchmarks.slow_disk import SlowDisk
 from benchmarks.slow_link import SlowLink
+from ledger import codec
 from ledger.disk import FileDisk
+from ledger.identity import Identity
+from ledger.links.base import Channel
 from ledger.sqlite import Schema
 
 NUMBERS = Schema("numbers", 1, ("CREATE TABLE numbers (number INTEGER)",))
@@ -127,6 +134,33 @@ def test_a_host_behind_a_slow_link_listens_elsewhere(tmp_path: Path) -> None:
 
 
 # Where the time goes
+
+
+async def test_what_is_noted_of_messages_and_openings_is_what_production_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(runner: Any, *parcel: Any) -> Any:
+        return asyncio.sleep(0)
+
+    monkeypatch.setattr(environment.ProcessRunner, "open", opened)
+    for name in ("TlsLinks", "ProcessRunner"):
+        monkeypatch.setattr(environment, name, getattr(environment, name))  # put back in the end
+    migration_mae.note(tmp_path)
+    links = environment.TlsLinks("north", Identity(bytes(32)), b"chain", "127.0.0.1:0")
+    got: list[bytes] = []
+    links.on_message(lambda host, channel, message: got.append(message))
+    offer, mail = codec.encode(Offer(b"t", (), ())), codec.encode("a letter")
+    assert not links.send("east", Channel.HANDOFF, offer)  # there is no link
+    for channel, message in ((Channel.HANDOFF, offer), (Channel.MAIL, mail)):
+        links._receivers[0]("east", channel, message)
+    await object.__new__(environment.ProcessRunner).open()
+    lines = [json.loads(line) for line in (tmp_path / "north-notes.1.jsonl").read_text().splitlines()]
+    assert [(line["event"], line.get("message"), line.get("transfer")) for line in lines] == [
+        ("leaves", "Offer", b"t".hex()),
+        ("comes", "Offer", b"t".hex()),
+        ("opened", None, None),
+    ]
+    assert lines[2]["begin"] <= lines[2]["t"] and got == [offer, mail]
 
 
 def hop(epoch: int, source: str, target: str, at: float) -> list[dict[str, Any]]:
