@@ -10,6 +10,7 @@ from typing import NoReturn
 import msgspec
 from rich.console import Console
 
+from agentplatform.console.render import visible
 from agentplatform.console.verbs import DEEPER, VERBS, Verb
 from agentplatform.frontdoor.client import default_root
 from agentplatform.version import __version__
@@ -46,7 +47,7 @@ def perform(argv: Sequence[str], console: Console, program: str = PROGRAM) -> No
 
 
 def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return visible(" ".join(str(error).split()))
 
 
 class _Parser(argparse.ArgumentParser):

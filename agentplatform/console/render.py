@@ -1,5 +1,6 @@
 """How results look to people. Every function takes a console and the plain data of one verb's action."""
 
+import re
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +14,8 @@ from services.eds.explain import COLUMNS, Explanation
 
 Row = dict[str, Any]
 _GIB = float(1 << 30)
-_FOLDING = {"folder", "members", "remark", "reason", "why", "what it does"}
+_FOLDING = {"folder", "members", "links", "jail", "remark", "reason", "why", "what it does"}
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
@@ -24,7 +26,7 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) 
     for column in columns:
         made.add_column(column, overflow="fold", no_wrap=column not in _FOLDING)
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else Text(visible(str(cell))) for cell in row))
     return made
 
 
@@ -253,9 +255,14 @@ def adopted(console: Console, row: Row) -> None:
     say(console, f"{row['host']} starts with its next key; the old one is {row['old']}")
 
 
+def visible(text: str) -> str:
+    """Control characters as people read them: what an agent printed, or a peer said, must not steer a terminal."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 def say(console: Console, text: str) -> None:
     """Plain words, as they are: no markup, no colours of numbers, no lines broken in two."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _or_not(value: Any, form: str) -> str:

@@ -272,6 +272,16 @@ def test_people_see_words_and_tables(
     assert [word for word in words if word not in out] == []
 
 
+def test_what_agents_say_does_not_steer_the_terminal(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "\x1b]0;owned\x07\x9b2J\x1b[31m"
+    says = SAYS | {"logs": lambda agent, lines: {"lines": [f"2026-01-02 00:00:02 out  {evil}"]}, "trust": Misuse(evil)}
+    with answering(root, DeskTwin("north", says)):
+        _, out, _ = run(capsys, "--root", root, "logs", "counter")
+        _, _, error = run(capsys, "--root", root, "trust")
+    for shown in (out, error):
+        assert r"\x1b]0;owned\x07\x9b2J\x1b[31m" in shown and not set("\x1b\x07\x9b") & set(shown)
+
+
 def test_found_makes_hosts_with_private_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--root", tmp_path / "r", "--json", "found", "a", "b")
     assert code == 0 and [row["host"] for row in json.loads(out)] == ["a", "b"]
