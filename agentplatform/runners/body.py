@@ -21,7 +21,7 @@ current: ContextVar[str | None] = ContextVar("current", default=None)
 """The id of the agent whose code is running: its output is attributed by it."""
 
 
-_HERE = os.path.dirname(__file__)
+_PLATFORM = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 
 
 class Waiting(NamedTuple):
@@ -93,7 +93,7 @@ class Body:
 
     def _print_traceback(self, error: BaseException) -> None:
         frames = error.__traceback__
-        while frames is not None and os.path.dirname(frames.tb_frame.f_code.co_filename) == _HERE:
+        while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_PLATFORM):
             frames = frames.tb_next  # the agent's owner wants the agent's lines
         text = "".join(traceback.format_exception(type(error), error, frames))
         self._upcalls.printed(self.id, "err", text)

@@ -75,7 +75,19 @@ def test_an_exception_answers_and_the_agent_lives(inline: Inline) -> None:
     [(agent, stream, text)] = inline.printed_lines
     assert (agent, stream) == (counter.id, "err")
     assert 'raise KeyError("no such thing")' in text
-    assert "resident.py" not in text
+    assert "resident.py" not in text and "agentplatform" not in text
+
+
+class Deaf(Agent):
+    pass
+
+
+def test_what_no_handler_takes_is_told_without_the_platforms_own_lines(inline: Inline) -> None:
+    agent = inline.create(Deaf)
+    with pytest.raises(PeerFault, match="cannot answer 'add'"):
+        agent.call("add", 1)
+    [(_, _, text)] = inline.printed_lines
+    assert text == "ledger.errors.Misuse: Deaf has no handle_message, so it cannot answer 'add'\n"
 
 
 def test_an_answer_must_be_plain_data(inline: Inline) -> None:
