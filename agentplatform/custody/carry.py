@@ -229,9 +229,14 @@ class Carrier:
         if epoch is None:
             self.arrivals.died(agent)
             return "its copy here was inert"
+        if self.reopening.died(agent):
+            return "it was only being opened, and stays on the disk"
         if self.departures.died(agent) or agent in self.dormitory.asleep:
             return "its state was captured before"
-        if agent in self._ending or not self.residents.known[agent].birth.kept:
+        resident = self.residents.known.get(agent)
+        if resident is None:
+            return "it did not live there yet, and stays on the disk"
+        if agent in self._ending or not resident.birth.kept:
             self.ended(agent)
             return "it has ended"
         self.residents.forget(agent)

@@ -46,6 +46,7 @@ class Reopening:
         self._host, self._machine, self._residents, self._arrivals = host, machine, residents, arrivals
         self._journal, self._runner, self._surroundings, self._start = journal, runner, surroundings, start
         self._granted = granted
+        self._opening: set[str] = set()  # by a worker that has not ended meanwhile
         self._revivals = Revivals()
         self.dormitory = Dormitory(
             machine,
@@ -94,6 +95,12 @@ class Reopening:
         self._start(self._revive(agent))
         return "it goes on from its last checkpoint"
 
+    def died(self, agent: str) -> bool:
+        """Whether it was being opened by the worker that ended: then it is not settled there."""
+        opening = agent in self._opening
+        self._opening.discard(agent)
+        return opening
+
     async def _revive(self, agent: str) -> None:
         self._journal.flush()  # what was to be written with something else is read now
         await self.reopen(agent, Event.ARRIVE)
@@ -111,7 +118,14 @@ class Reopening:
 
     async def _open(self, guest: Guest, epoch: int, mail: tuple[bytes, ...], beginning: Event) -> bool:
         agent = guest.birth.agent
-        if not await self._arrivals.open_again(guest):
+        if agent in self._opening:
+            return False  # for somebody else
+        self._opening.add(agent)
+        try:
+            opened = await self._arrivals.open_again(guest) and agent in self._opening
+        finally:
+            self._opening.discard(agent)
+        if not opened:
             self._surroundings.located(agent, epoch, self._host)
             return False
         if self._machine.here(agent) != epoch:

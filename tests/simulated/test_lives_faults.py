@@ -228,6 +228,50 @@ async def test_a_worker_that_ends_takes_a_few_lives_only(world: World) -> None:
     assert host.state(x)["handled"] == [1, 2]
 
 
+@pytest.mark.parametrize("asleep", [False, True])
+async def test_a_worker_that_ends_when_it_has_just_opened_its_agent_does_not_keep_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, asleep: bool
+) -> None:
+    x = await world.create("a", "x")
+    host = world["a"]
+    await world.until(host.ask(x, "note", 1))
+    if asleep:
+        await world.until(deactivate(world, x))
+    open_it = host.runner.open
+
+    async def open_and_end(*what: Any) -> None:
+        await open_it(*what)
+        monkeypatch.undo()
+        host.runner.die(x)
+        host.died(x, "a test")  # both were heard of in one turn of the loop
+
+    monkeypatch.setattr(host.runner, "open", open_and_end)
+    if asleep:
+        host.carrier.dormitory.wake(x)
+    else:
+        host.runner.die(x)
+        host.died(x, "a test")
+    await world.crank()
+    assert host.carrier.state_of(x) == ("deactivated" if asleep else "stranded")
+    await world.until(host.start(host.carrier.activate(x)))
+    assert (await world.until(host.ask(x, "note", 2))).ok and host.state(x)["handled"] == [1, 2]
+
+
+async def test_who_opens_an_agent_that_is_being_opened_does_not_end_that(world: World) -> None:
+    x = await world.create("a", "x")
+    host = world["a"]
+    await world.until(host.ask(x, "note", 1))
+    host.runner.hangs[x] = asyncio.Event()
+    host.runner.die(x)
+    host.died(x, "a test")
+    await world.crank()
+    with pytest.raises(Unavailable, match="could not be opened"):
+        await world.until(host.start(host.carrier.activate(x)))
+    host.runner.hangs.pop(x).set()
+    await world.crank()
+    assert host.carrier.state_of(x) == "runs" and (await world.until(host.ask(x, "note", 2))).ok
+
+
 def test_revivals_are_counted_for_each_agent_and_forgotten_in_time() -> None:
     revivals = Revivals()
     assert [revivals.may("x", now) for now in (0.0, 1.0, 2.0, 3.0)] == [True, True, True, False]
