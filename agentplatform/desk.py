@@ -143,7 +143,7 @@ class FrontDesk:
         if len(code) > MAX_BUNDLE_BYTES:
             raise Misuse(f"the code has {len(code)} bytes; at most {MAX_BUNDLE_BYTES} are taken")
         born = await self._here.carrier.create(birth, code, init, consent)
-        self._here.printed(born.agent, "note", f"was born on {self._here.host}")
+        self._here.note(born.agent, f"was born on {self._here.host}")
         return {"agent": born.agent}
 
     async def agents(self) -> list[dict[str, Any]]:
@@ -232,7 +232,7 @@ class FrontDesk:
         found = self._here.whereabouts.resolve(agent)
         return [
             msgspec.to_builtins(explanation) | {"rows": explanation.rows()}
-            for explanation in await self._here.eds.why(found)
+            for explanation in await self._here.deciding.eds.why(found)
         ]
 
     async def blocked(self, agent: str) -> list[dict[str, Any]]:
@@ -253,7 +253,7 @@ class FrontDesk:
         declared = carrier.declarations.of(chosen)
         assert declared is not None  # it is final
         text = f"goes on here at epoch {declared.epoch}: {declared.source} was declared lost"
-        self._here.printed(chosen, "note", text)
+        self._here.note(chosen, text)
         return {"agent": chosen, "host": self._here.host, "lost": declared.source, "epoch": declared.epoch}
 
     async def hops(self, agent: str | None = None) -> list[dict[str, Any]]:
@@ -349,10 +349,10 @@ class FrontDesk:
     async def rotate_key(self, height: int | None = None) -> dict[str, Any]:
         """This host's organisation announces a new key of the host, from `height` on (default: the next block)."""
         here = self._here
-        if here.key_of(here.host) != here.identity.public:
+        if here.registry.key_of(here.host) != here.identity.public:
             raise Misuse(f"{here.host} runs with a key that the chain does not have for it; start it again")
         at = await rotation.announce(here.home, here.host, here.settings.organisation, here.replica, height)
-        taken = here.key_of(here.host) != here.identity.public  # then it is in place (Environment.adopt_key)
+        taken = here.registry.key_of(here.host) != here.identity.public  # then it is in place (Registry.adopt_key)
         return {"host": here.host, "from": at, "height": here.replica.height, "in_place": taken}
 
     def _organisation(self, name: str) -> str:

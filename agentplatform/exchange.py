@@ -20,7 +20,7 @@ from agentplatform.custody.copies.messages import decode as decode_copy
 from agentplatform.custody.copies.replication import Replication
 from agentplatform.custody.rehoming import Rehoming
 from agentplatform.directory import Directory
-from agentplatform.kinds import Service
+from agentplatform.kinds import Found, Query, Service
 from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.parcel.freight import PIECE_BYTES
@@ -95,6 +95,9 @@ class Exchange:
             self.tell_all(Residents((_short(located),)))
             self._mailroom.resend({agent})
             self._announce(agent)
+        known = self._carrier.machine.agents.get(agent)
+        if known is not None and known.held:  # of the others there may be thousands
+            self.rehomed()
 
     def _announce(self, agent: str) -> None:
         """If it lives here and offers a service."""
@@ -110,6 +113,13 @@ class Exchange:
         if self._whereabouts.learn(located):
             self._mailroom.resend({located.agent})
 
+    def learn_declared(self) -> None:
+        """Where agents are whose last host is lost: nobody else can say."""
+        for each in self._whereabouts.alive():
+            found = self._carrier.declarations.of(each.agent)
+            if found is not None and found.destination != self._host:
+                self.learn(Located(each.agent, found.epoch, found.destination))
+
     def rehomed(self) -> None:
         """Tells of agents that went on here lately, and again to those whose chain did not say so yet."""
         for certificate, epoch in self._rehoming.here(time.time() - TOLD_SECONDS):
@@ -122,6 +132,20 @@ class Exchange:
                 self._whereabouts.learn(Located(known.agent, known.epoch + 1, known.to))
             elif not known.here:
                 self._whereabouts.learn(Located(known.agent, known.epoch, self._host, ends.get(known.agent, 0)))
+
+    def find(self, query: Query, trusted: Callable[[str], bool]) -> list[Found]:
+        """Services of this host's directory, where they are by its whereabouts; not on hosts that are not trusted."""
+        links = self._rms.links()
+
+        def where(agent: str) -> str | None:
+            host = self._whereabouts.host_of(agent)
+            return host if host and trusted(host) else None
+
+        def distance(host: str) -> float | None:
+            link = links.get((self._host, host))
+            return None if link is None else link.rtt_ms
+
+        return self.directory.find(query, where, distance)
 
     async def happened(self, event: UserMoved) -> None:
         """Told to the others too: the group that it concerns may be decided about elsewhere."""

@@ -1,4 +1,4 @@
-"""What the edge of the handoff asks of the rest of its host (agentplatform.environment provides it)."""
+"""What the edge of the handoff asks of the rest of its host (agentplatform.surroundings is it)."""
 
 from typing import Protocol
 

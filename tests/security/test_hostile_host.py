@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from agentplatform.bulletins import Residents
-from agentplatform.environment import Environment
+from agentplatform.deciding import Deciding
 from agentplatform.exchange import MAX_FAULTS, MAX_MESSAGE
 from agentplatform.kinds import User
 from agentplatform.mail import Luggage, Standing
@@ -74,7 +74,7 @@ async def test_a_host_that_goes_on_sending_nonsense_loses_its_link(tmp_path: Pat
 
 
 def test_nobody_moves_the_agents_of_others_by_naming_them_in_a_group() -> None:
-    def environment(*owners: bytes) -> Environment:
+    def deciding(*owners: bytes) -> Deciding:
         names = ("evil-0123456789abcdef", VICTIM)
         group = Group("together", names, user="u")
         births = [SimpleNamespace(owner=owner, kind=None) for owner in owners]
@@ -82,11 +82,9 @@ def test_nobody_moves_the_agents_of_others_by_naming_them_in_a_group() -> None:
         here = {name: SimpleNamespace(birth=birth) for name, birth in zip(names, births, strict=True)}
         first = Luggage(standing=Standing(group, ()))
         boxes = {names[0]: SimpleNamespace(luggage=first), names[1]: SimpleNamespace(luggage=Luggage())}
-        fake = SimpleNamespace(
-            carrier=SimpleNamespace(residents=SimpleNamespace(known=here)), mailroom=SimpleNamespace(boxes=boxes)
-        )
+        fake = SimpleNamespace(_residents=SimpleNamespace(known=here), _mailroom=SimpleNamespace(boxes=boxes))
         return fake  # type: ignore[return-value]
 
-    assert [group.name for group in Environment.groups(environment(b"a", b"a"))] == ["together"]
+    assert [group.name for group in Deciding.groups(deciding(b"a", b"a"))] == ["together"]
     # Nor keeps another's user agent from following its user.
-    assert Environment.groups(environment(b"a", b"b")) == [Group(VICTIM, (VICTIM,), user="ada")]
+    assert Deciding.groups(deciding(b"a", b"b")) == [Group(VICTIM, (VICTIM,), user="ada")]

@@ -1,0 +1,78 @@
+"""What the EDS of a host asks of the rest of it: the groups that live here, the picture of them, and their moves."""
+
+import time
+from collections.abc import Callable
+
+from agentplatform.custody.residents import Residents
+from agentplatform.following import groups_here, user_of
+from agentplatform.lives import Lives
+from agentplatform.mailroom.room import Mailroom
+from agentplatform.messages import News
+from agentplatform.whereabouts import Whereabouts
+from ledger.errors import PlatformError, Unavailable
+from services.dms.store import Store
+from services.eds.events import UserMoved
+from services.eds.explain import Outcome
+from services.eds.offers import Policy
+from services.eds.planner import Plan
+from services.eds.rules import Group
+from services.eds.service import Eds
+from services.eds.snapshot import Resident, Snapshot, assemble
+from services.rms.service import Rms
+from services.tms.service import Tms
+
+
+class Deciding:
+    def __init__(
+        self,
+        host: str,
+        policy: Policy,
+        store: Store,
+        whereabouts: Whereabouts,
+        residents: Residents,
+        mailroom: Mailroom,
+        lives: Lives,
+        rms: Rms,
+        tms: Tms,
+        tell: Callable[[str, News, str], None],
+    ) -> None:
+        """`tell(agent, hook, word)` calls a hook of an agent here (runners.base.Runner)."""
+        self.eds = Eds(policy, self._snapshot, self._carry_out, store, groups=self.groups)
+        self._host, self._whereabouts, self._residents = host, whereabouts, residents
+        self._mailroom, self._lives, self._rms, self._tms, self._tell = mailroom, lives, rms, tms, tell
+
+    def groups(self) -> list[Group]:
+        births = {agent: resident.birth for agent, resident in self._residents.known.items()}
+        return groups_here((box.luggage.standing.group for box in self._mailroom.boxes.values()), births)
+
+    async def user_moved(self, event: UserMoved) -> None:
+        """Here, or told by another host. The agents that stand for the user hear of it too."""
+        for agent, resident in self._residents.known.items():
+            if user_of(resident.birth) == event.user:
+                self._tell(agent, "on_user_moved", event.nearest)
+        await self.eds.happened(event)
+
+    async def _snapshot(self, group: Group) -> Snapshot:
+        residents = {}
+        for agent in group.agents:
+            host = self._whereabouts.host_of(agent)
+            if host:
+                here = self._residents.known.get(agent)
+                residents[agent] = Resident(agent, host, here.since if here else 0.0)
+        return assemble(group, time.time(), self._tms.verdicts(), self._rms.adverts(), self._rms.links(), residents)
+
+    async def _carry_out(self, plan: Plan, why: str) -> Outcome:
+        """All moves from here to one host are one handoff: they arrive together or stay together."""
+        absent = [move.agent for move in plan.moves if move.agent not in self._residents.known]
+        if absent:
+            raise Unavailable(
+                f"{', '.join(absent)} not on {self._host}: only a group that is in one place moves as one"
+            )
+        failed: dict[str, str] = {}
+        for destination in sorted({move.destination for move in plan.moves}):
+            agents = [move.agent for move in plan.moves if move.destination == destination]
+            try:
+                await self._lives.decided(agents, destination, why)
+            except PlatformError as error:
+                failed |= dict.fromkeys(agents, str(error))
+        return Outcome(failed)

@@ -1,0 +1,90 @@
+"""What custody asks of the rest of its host, and tells it (custody.surroundings, custody.copies.replication.Around)."""
+
+from collections.abc import Callable
+
+from agentplatform.custody.copies.holders import Candidate
+from agentplatform.custody.surroundings import Hop
+from agentplatform.hops import HopBook
+from agentplatform.logbook import Logbook
+from agentplatform.passes import Trail
+from agentplatform.registry import Registry
+from ledger.links.base import Channel, Links
+from services.rms.resources import Minima
+from services.rms.service import Rms
+from services.tms.service import Tms
+from services.tms.verdicts import Verdict
+
+COPY_DISK_BYTES = 1 << 30  # that a host has free, by its own advert, to be asked to hold copies
+
+
+class HostSurroundings:
+    def __init__(
+        self,
+        host: str,
+        links: Links,
+        registry: Registry,
+        tms: Tms,
+        rms: Rms,
+        hops: HopBook,
+        logbook: Logbook,
+        located: Callable[[str, int, str, Trail], None],
+        broken: Callable[[str], None],
+    ) -> None:
+        """`located(agent, epoch, host, trail)` tells everyone where an agent is; `broken(reason)` ends this host."""
+        self._host, self._links, self._registry, self._tms, self._rms = host, links, registry, tms, rms
+        self._hops, self._logbook, self._located, self._broken = hops, logbook, located, broken
+
+    def send(self, host: str, message: bytes) -> bool:
+        return self._links.send(host, Channel.HANDOFF, message)
+
+    def stream(self, host: str, message: bytes) -> bool:
+        return self._links.send(host, Channel.BULK, message)
+
+    def send_copy(self, host: str, message: bytes) -> bool:
+        return self._links.send(host, Channel.COPY, message)
+
+    def candidates(self) -> list[Candidate]:
+        adverts, up = self._rms.adverts(), self._links.up()
+        full = {host for host, advert in adverts.items() if advert.resources.disk_free < COPY_DISK_BYTES}
+        return [
+            Candidate(host, passport.organisation)
+            for host, passport in sorted(self._registry.hosts.items())
+            if host in up and host not in full and self.trusted(host)
+        ]
+
+    def trusted(self, host: str) -> bool:
+        return self._tms.verdict(host).trusted
+
+    def linked(self, host: str) -> bool:
+        return host in self._links.up()
+
+    def verdict(self, host: str) -> Verdict:
+        return self._tms.verdict(host)
+
+    def key_of(self, host: str) -> bytes | None:
+        return self._registry.key_of(host)
+
+    def was_key_of(self, host: str, key: bytes) -> bool:
+        return self._registry.was_key_of(host, key)
+
+    def shortage(self, inline: int, spooled: int) -> str | None:
+        """A state lies in memory three times while it is opened: as received, in the worker, and as the live agent; one
+        that is spooled in the agent alone."""
+        advert = self._rms.adverts().get(self._host)
+        if advert is None:
+            return None
+        return "; ".join(advert.resources.shortages(Minima(memory=3 * inline + spooled, disk=inline + spooled))) or None
+
+    def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
+        self._located(agent, epoch, host, trail)
+
+    def hopped(self, hop: Hop) -> None:
+        for load in hop.cargo:
+            self.printed(load.agent, "note", f"went to {hop.destination} in {hop.downtime_ms:.1f} ms: {hop.why}")
+        self._hops.add(hop)
+
+    def printed(self, agent: str, stream: str, text: str) -> None:
+        self._logbook.write(agent, stream, text)
+
+    def broken(self, reason: str) -> None:
+        self._broken(reason)

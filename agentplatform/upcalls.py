@@ -1,0 +1,71 @@
+"""What agents do goes to the room that it is for (runners.base.Upcalls)."""
+
+import logging
+from collections.abc import Callable
+
+from agentplatform.custody.carry import Carrier
+from agentplatform.kinds import DIRECTORY, Found, Query
+from agentplatform.lives import Lives
+from agentplatform.logbook import Logbook
+from agentplatform.mailroom.room import Mailroom
+from agentplatform.messages import Answer, Checkpoint, Outgoing
+from agentplatform.parcel.freight import Stowed
+from agentplatform.runners.base import Runner
+from agentplatform.ticket import Ticket
+from ledger import codec
+from ledger.errors import PeerFault
+
+log = logging.getLogger(__name__)
+
+
+class HostUpcalls:
+    # The runner, and rooms that it is given to: they are put here before it starts.
+    carrier: Carrier
+    mailroom: Mailroom
+    lives: Lives
+    runner: Runner
+
+    def __init__(self, host: str, logbook: Logbook, find: Callable[[Query], list[Found]]) -> None:
+        """`find` asks the directory of services."""
+        self._host, self._logbook, self._find = host, logbook, find
+
+    def wants_to_go(self, agent: str, destination: str, state: Stowed) -> None:
+        self.lives.wants_to_go(agent, destination, state)
+
+    def books(self, agent: str, ticket: Ticket) -> None:
+        self.lives.books(agent, ticket)
+
+    def wants_to_sleep(self, agent: str, seconds: float | None) -> None:
+        self.lives.wants_to_sleep(agent, seconds)
+
+    def wants_clone(self, agent: str) -> None:
+        self.lives.wants_clone(agent)
+
+    def wants_to_end(self, agent: str) -> None:
+        self.lives.wants_to_end(agent)
+
+    def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
+        self.mailroom.checkpointed(agent, checkpoint)
+
+    def sent(self, agent: str, outgoing: Outgoing) -> None:
+        if outgoing.receiver != DIRECTORY:
+            self.mailroom.sent(agent, outgoing)
+        elif outgoing.call is not None:
+            self.runner.answer(agent, outgoing.call, self._found(agent, outgoing.body))
+
+    def _found(self, agent: str, query: bytes) -> Answer:
+        try:
+            return Answer(True, codec.encode(self._find(codec.decode(query, Query, agent))))
+        except PeerFault as fault:
+            return Answer(False, codec.encode(str(fault)))
+
+    def answered(self, agent: str, ticket: int, answer: Answer) -> None:
+        self.mailroom.answered(agent, ticket, answer)
+
+    def printed(self, agent: str, stream: str, text: str) -> None:
+        self._logbook.write(agent, stream, text)
+
+    def died(self, agent: str, reason: str) -> None:
+        becomes = self.carrier.died(agent)
+        log.warning("the worker of %s ended: %s; %s", agent, reason, becomes)
+        self._logbook.write(agent, "note", f"its worker on {self._host} ended: {reason}; {becomes}")
