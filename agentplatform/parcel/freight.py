@@ -63,11 +63,6 @@ def travelling(stowed: Stowed) -> State:
     return stowed.freight if isinstance(stowed, Spooled) else stowed
 
 
-def size_of(state: State) -> int:
-    """Bytes of the state itself."""
-    return state.size if isinstance(state, Freight) else len(state)
-
-
 def state_digest(state: State) -> bytes:
     if isinstance(state, Freight):
         return codec.digest("agentplatform/freight", codec.encode(state))
