@@ -208,13 +208,15 @@ class Arrivals:
         self.fetches.cancel(transfer, "the handoff was called off")
         self._end(self._guests.pop(transfer, ()))
 
-    async def reopen(self, transfer: bytes, cargo: tuple[Cargo, ...]) -> None:
-        """After a restart: the copies are in custody here, and stay inert until the source says more."""
+    async def reopen(self, transfer: bytes, cargo: tuple[Cargo, ...], opened: Callable[[bytes], None]) -> None:
+        """After a restart: the copies are in custody here, and stay inert until the source says more, or the ledger,
+        which may do so from `opened(transfer)` on."""
         guests = [await self.unpack(transfer, load.agent) for load in cargo]
         self._guests[transfer] = tuple(guests)
         for guest in guests:
             if not await self.open_again(guest):
                 self._closed.add(guest.birth.agent)
+        opened(transfer)
 
     # Shared with the revival of residents
 

@@ -381,7 +381,7 @@ class Carrier:
                 case events.Restart(agent, epoch, kept, mail):
                     self._start(self.reopening.restart(agent, epoch, kept, mail))
                 case events.Reopen(transfer, _, cargo):
-                    self._start(self.arrivals.reopen(transfer, cargo))
+                    self._start(self.arrivals.reopen(transfer, cargo, self.residences.opened))
                 case events.Ask(transfer, to, (load,)):
                     self.residences.ask(transfer, to, load)
                 case events.Withdraw(transfer, (load,)):
@@ -471,7 +471,9 @@ class Carrier:
         """
         await self._sweep()
         self.dormitory.asleep |= await self._journal.kept.asleep()
-        if any(known.held and known.here for known in self.machine.agents.values()):
+        machine = self.machine
+        moving = (*machine.leaving.values(), *machine.arriving.values())
+        if any(known.held and known.here for known in machine.agents.values()) or any(held.by_ledger for held in moving):
             self._keeper.want()
         self._perform(effects)
         self.residences.follow()

@@ -60,6 +60,7 @@ class Residences:
         self._asking: set[bytes] = set()  # entries on their way to the ledger
         self._tasks: set[asyncio.Task[None]] = set()
         self._told: dict[str, tuple[int, str, bytes]] = {}  # agent -> what the machine heard last
+        self._unopened = set(machine.arriving)  # transfers that a restart has still to open again
 
     # The beginning
 
@@ -137,7 +138,11 @@ class Residences:
 
     def follow(self) -> None:
         """Tells the machine what is new. Call it for every block, and at a start before any agent runs."""
+        self._unopened &= self._machine.arriving.keys()
+        unopened = {load.agent for each in self._unopened for load in self._machine.arriving[each].cargo}
         for agent, subject in list(self._concerned()):
+            if agent in unopened:
+                continue  # there is nothing yet that could be activated
             now = self._ledger.find(subject)
             if now is None:
                 continue
@@ -145,6 +150,11 @@ class Residences:
             if self._told.get(agent) != entry:
                 self._told[agent] = entry
                 self._step(Decided(agent, *entry))
+
+    def opened(self, transfer: bytes) -> None:
+        """After a restart: its copies are there again, and the ledger's word on them counts."""
+        self._unopened.discard(transfer)
+        self.follow()
 
     def _concerned(self) -> Iterator[tuple[str, bytes]]:
         machine = self._machine

@@ -88,4 +88,5 @@ class Lease:
 
     until: float | None = float("inf")
 
-    def keep(self, observer: Callable[[bool], None]) -> None: ...
+    def keep(self, observer: Callable[[bool], None]) -> None:
+        observer(True)

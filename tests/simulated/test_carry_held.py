@@ -99,6 +99,23 @@ async def test_what_the_ledger_decided_without_the_source_counts() -> None:
     assert world.holder(agent) == "b" and epoch(world, agent) == ("b", 1)
 
 
+async def test_what_the_ledger_decided_while_the_destination_was_down_counts() -> None:
+    """Its chain knows when it starts, before the copy is opened again."""
+    world, agent = await start()
+    world.entries.quorum = False
+    world["a"].depart([agent], "b")
+    await world.crank()
+    world.crash("b")
+    world.entries.quorum = True
+    for caller, late in world.entries.late:
+        world.entries.decide(caller, late)
+    await world.boot()
+    await world.heal()
+    assert world.holder(agent) == "b" and epoch(world, agent) == ("b", 1)
+    await world.until(world["b"].ask(agent, "note", 2))
+    assert world["b"].state(agent)["handled"] == [1, 2]
+
+
 async def test_an_agent_that_the_ledger_gave_away_ends_here() -> None:
     world, agent = await start()
     subject = subject_of(OWNER.public, agent)
