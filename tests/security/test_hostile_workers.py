@@ -213,6 +213,21 @@ def _unkeepable() -> Ticket:
     return ticket
 
 
+@pytest.mark.parametrize("place", range(5, 11))
+def test_a_checkpoint_of_more_than_anybody_counts_is_no_frame(place: int) -> None:
+    """Within the bytes of one frame single bytes would be gigabytes of the daemon's memory."""
+    tag, *fields = msgspec.msgpack.decode(wire.encode(wire.Checkpointed("x", None, *[()] * 8))[wire.HEAD :])
+    one: Any = {5: [1, None, b""], 6: ["", "", b"", None, False, None, False, False], 8: ["", 1, "", True, b""]}
+    fields[place - 1] = [one.get(place, ["", True] if place == 10 else 1)]
+    allowed = msgspec.msgpack.encode([tag, *fields])
+    assert wire.up_reader().feed(len(allowed).to_bytes(4, "big") + allowed)
+    fields[place - 1] *= wire.MAX_COUNT + 1
+    flood = msgspec.msgpack.encode([tag, *fields])
+    assert len(flood) < wire.MAX_FRAME_BYTES
+    with pytest.raises(PeerFault, match="no frame"):
+        wire.up_reader().feed(len(flood).to_bytes(4, "big") + flood)
+
+
 async def test_a_late_answer_to_a_capture_does_not_wake_an_agent_on_its_way(line: Line) -> None:
     late = await line.asks(FROZEN, 0.0)
     with pytest.raises(Unavailable, match="took longer"):
@@ -252,9 +267,7 @@ async def test_what_an_agent_did_before_it_was_known_is_judged_when_it_is_told(l
     assert line.said == [GO]
 
 
-async def test_what_an_agent_sends_before_it_was_known_is_limited(
-    line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_an_agent_sends_before_it_was_known_is_limited(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handles, "MAX_EARLY_BYTES", 1 << 20)
     line.held.early = []
     sent = wire.Sent("villain", "deep", "flood", bytes(500 << 10), None, True, False, False, None, False, False)

@@ -20,6 +20,7 @@ from ledger.errors import PeerFault
 
 MAX_FRAME_BYTES = MAX_STATE_BYTES + (64 << 20)  # a checkpoint has letters and an answer beside a state
 MAX_TEXT = 16 << 10  # characters of one piece of output; longer ones are cut into pieces
+MAX_COUNT = 1 << 18  # of what one checkpoint has of each kind: a frame of single bytes takes 50 times its size
 HEAD = 4
 
 Name = Annotated[str, Meta(max_length=MAX_NAME)]
@@ -31,6 +32,7 @@ Number = Annotated[int, Meta(ge=0, le=(1 << 62))]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Digest = Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
 Piece = Annotated[bytes, Meta(min_length=1, max_length=PIECE_BYTES)]
+Many = Meta(max_length=MAX_COUNT)
 
 
 class _Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=True):
@@ -236,12 +238,12 @@ class Checkpointed(_Frame, frozen=True):
     head: State | None  # None: the state is as it was
     pieces: Annotated[tuple[Digest, ...], Meta(max_length=MAX_PIECES)]
     fresh: Annotated[tuple[tuple[Digest, Piece], ...], Meta(max_length=MAX_PIECES)]
-    answers: tuple[tuple[Number, bool | None, Body], ...]  # None: later
-    letters: tuple[Letter, ...]
-    calling: tuple[Number, ...]
-    late: tuple[tuple[Name, Number, Name, bool, Body], ...]
-    heard: tuple[Number, ...]
-    topics: tuple[tuple[Name, bool], ...]
+    answers: Annotated[tuple[tuple[Number, bool | None, Body], ...], Many]  # None: later
+    letters: Annotated[tuple[Letter, ...], Many]
+    calling: Annotated[tuple[Number, ...], Many]
+    late: Annotated[tuple[tuple[Name, Number, Name, bool, Body], ...], Many]
+    heard: Annotated[tuple[Number, ...], Many]
+    topics: Annotated[tuple[tuple[Name, bool], ...], Many]
 
     @classmethod
     def of(cls, agent: str, checkpoint: Checkpoint) -> "Checkpointed":
