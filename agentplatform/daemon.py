@@ -8,7 +8,7 @@ from pathlib import Path
 
 import uvloop
 
-from agentplatform.desk import FrontDesk
+from agentplatform.desk.front import FrontDesk
 from agentplatform.environment import Environment
 from agentplatform.frontdoor.server import Server
 from agentplatform.settings import Home

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from agentplatform.desk import FrontDesk
+from agentplatform.desk.front import FrontDesk
 from ledger import codec
 from ledger.certificate import COMMIT, VOTE_DOMAIN, Ballot
 from ledger.client import Client

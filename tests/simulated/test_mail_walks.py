@@ -82,7 +82,7 @@ class Walk:
             self.told.setdefault((sender, receiver), []).append((self.number, asking))
 
     def _client(self, sender: str) -> str:
-        """Numbers begin anew with a host's start, so names do (see FrontDesk)."""
+        """Numbers begin anew with a host's start, so names do (see AgentDesk)."""
         return f"client-{sender}-{len(self.world.crashed)}"
 
     async def move(self) -> None:

@@ -1,0 +1,103 @@
+"""What a caller may ask about this host, the others, and what it waits for."""
+
+import os
+import time
+from typing import Any
+
+import msgspec
+
+from agentplatform.custody.waits import stranded, waits
+from agentplatform.environment import Environment
+from agentplatform.version import __version__
+
+
+class HostDesk:
+    def __init__(self, environment: Environment) -> None:
+        self._here = environment
+
+    async def hello(self) -> dict[str, Any]:
+        here = self._here
+        return {
+            "host": here.host,
+            "organisation": here.settings.organisation,
+            "chain": here.chain.hex(),
+            "version": __version__,
+            "pid": os.getpid(),
+        }
+
+    async def status(self) -> dict[str, Any]:
+        here = self._here
+        up = here.links.up()
+        members = here.replica.members()
+        return await self.hello() | {
+            "uptime_s": round(time.time() - here.started_at, 1),
+            "jail": here.runner.jail,
+            "ledger": {
+                "height": here.replica.height,
+                "members": [member.host for member in members.members],
+                "members_version": members.version,
+                "quorum": members.quorum,
+            },
+            "links": {"up": sorted(up), "down": sorted(here.replica.registry().keys() - up - {here.host})},
+            "agents": len(here.carrier.residents.known),
+            "deactivated": len(here.carrier.dormitory.asleep),
+            "blocked": self._blocked(),
+            "in_doubt": [
+                {
+                    "transfer": transfer.hex(),
+                    "agents": [load.agent for load in open_.cargo],
+                    "role": role,
+                    "phase": open_.phase.name.lower(),
+                    "waits_for": open_.peer,
+                }
+                for role, transfers in (
+                    ("source", here.carrier.machine.leaving),
+                    ("destination", here.carrier.machine.arriving),
+                )
+                for transfer, open_ in transfers.items()
+            ],
+        }
+
+    def _blocked(self) -> list[dict[str, Any]]:
+        here, machine = self._here, self._here.carrier.machine
+        found = [*waits(machine, here.keeper.frozen), *stranded(machine, here.carrier.residents.known)]
+        found += here.replication.waits()
+        return [{"host": here.host} | msgspec.to_builtins(wait) for wait in found]
+
+    async def hosts(self) -> list[dict[str, Any]]:
+        """Every host that the ledger names, with what is known of it."""
+        here = self._here
+        adverts, links, up = here.rms.adverts(), here.rms.links(), here.links.up()
+        standings = here.replica.organisations().values()
+        alive = here.whereabouts.alive()
+        rows = []
+        for standing in standings:
+            for passport in standing.organisation.hosts:
+                verdict = here.tms.verdict(passport.host)
+                advert = adverts.get(passport.host)
+                link = links.get((here.host, passport.host))
+                rows.append(
+                    {
+                        "host": passport.host,
+                        "organisation": passport.organisation,
+                        "address": passport.address,
+                        "trusted": verdict.trusted,
+                        "reason": verdict.reason,
+                        "since": standing.since,
+                        "up": passport.host in up or passport.host == here.host,
+                        "cpu_free": advert.resources.cpu_free if advert else None,
+                        "memory_free": advert.resources.memory_free if advert else None,
+                        "rtt_ms": link.rtt_ms if link else None,
+                        "loss": link.loss if link else None,
+                        "agents": sum(located.host == passport.host for located in alive),
+                    }
+                )
+        return rows
+
+    async def stop(self) -> None:
+        self._here.stopping.set()
+
+    async def blocked(self, agent: str) -> list[dict[str, Any]]:
+        """What this host waits for on behalf of an agent, and whom."""
+        found = self._here.whereabouts.resolve(agent)
+        return [row for row in self._blocked() if found in row["agents"]]
