@@ -31,8 +31,8 @@ class Outbox(Protocol):
         """What it belongs to now; durable with what is written next."""
 
     def replicated(self, agent: str) -> bool:
-        """Whether other hosts must have what it does before it leaves: then what comes of its letters on this host may
-        not go ahead of that."""
+        """Whether other hosts must have what it does before it leaves, and have copies of what it knows: then neither
+        its letters nor those for it go ahead of the disk of this host."""
 
     def keep_end(self, agent: str, at: int) -> None:
         """It ended here, `at` milliseconds since 1970; durable with what is written next."""

@@ -225,13 +225,15 @@ class Mailroom:
         """When `durable` is. If that fails, never: the agent is ahead of what is written of it.
 
         Within the host they need not wait for the disk where what comes of them is written behind them: the log
-        has it in this order, or has none of it. What other hosts must have first does not go ahead.
+        has it in this order, or has none of it. What other hosts must have first does not go ahead; nor does what is
+        for an agent that they have copies of: such a copy may know of it when this host has lost it with the power.
         """
         self._unwritten.update(map(_key, posts))
         ahead: list[Letter | Reply] = []
         later: list[Letter | Reply] = []
         for post in posts:
-            goes_ahead = post.receiver in self._transacting and not self._outbox.replicated(post.sender)
+            replicated = self._outbox.replicated(post.sender) or self._outbox.replicated(post.receiver)
+            goes_ahead = post.receiver in self._transacting and not replicated
             (ahead if goes_ahead else later).append(post)
         for post in ahead:
             self._release(post.sender, lambda post=post: self.route(post))  # type: ignore[misc]

@@ -29,6 +29,7 @@ class Desk:
         self.ends: list[tuple[str, int]] = []
         self.notes: list[tuple[str, str]] = []
         self.broken: list[str] = []
+        self.copied: set[str] = set()  # agents that other hosts have copies of
         self.reserved: list[tuple[str, str, int]] = []
         self.gateway = Gateway()
         self.wire: list[tuple[str, bytes]] = []
@@ -75,7 +76,7 @@ class Desk:
         return self.checkpoint(agent, Change(None))
 
     def replicated(self, agent: str) -> bool:
-        return False
+        return agent in self.copied
 
     def keep_answer(self, agent: str, receiver: str, sequence: int, answer: Answer) -> None: ...
 

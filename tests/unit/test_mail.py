@@ -9,7 +9,7 @@ from agentplatform.custody.journal import Journal
 from agentplatform.mail import MAX_BODY_BYTES, Letter, Luggage, Sent
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.sender import RESERVED_NUMBERS
-from agentplatform.messages import Answer, Outgoing
+from agentplatform.messages import Answer, Checkpoint, Outgoing
 from agentplatform.passes import Pass
 from agentplatform.whereabouts import Located
 from ledger import codec
@@ -126,6 +126,23 @@ async def test_an_agents_letter_leaves_only_when_it_is_durable():
     assert desk.answers == [(AGENT, 7, Answer(True, b"\x01"))]
     assert desk.dropped == [(AGENT, OTHER, 1)]
     assert raw
+
+
+@pytest.mark.parametrize("copied", [None, AGENT, OTHER])
+async def test_a_letter_within_the_host_goes_ahead_of_the_disk_unless_other_hosts_have_a_copy_of_either_agent(copied):
+    """[a copy knows of a letter or a reply that its sender's host lost with the power: the next one is dropped]"""
+    desk = Desk()
+    desk.copied = {copied}
+    for agent in (AGENT, OTHER):
+        desk.room.admit(agent, 3, Luggage())
+    desk.room.checkpointed(OTHER, Checkpoint(None, ((1, Answer(True, b"\xc0")),), ()))
+    desk.room.sent(AGENT, Outgoing(OTHER, "hello", b"\xc0", None))
+    await turn()
+    assert [agent for agent, _ in desk.delivered] == ([OTHER] if copied is None else [])
+    for future, _ in desk.kept:
+        future.set_result(None)
+    await turn()
+    assert [agent for agent, _ in desk.delivered] == [OTHER]
 
 
 def answer_to(sent: Letter):
