@@ -222,3 +222,17 @@ def test_a_holder_that_lost_its_disk_gets_the_copy_again_though_nothing_changes(
         world.here.end(world.birth.agent)
 
     virtual_loop.run(main())
+
+
+@on_virtual_time
+async def test_who_waits_for_its_holders_goes_on_when_it_does_not_live_here_any_more(world: World) -> None:
+    for host in HOLDERS:
+        world.cut_off(host)
+    await world.start_home()
+    world.work()
+    ready, flushed = asyncio.ensure_future(world.here.ready(world.birth.agent)), world.here.flush()
+    await quiet()
+    assert flushed is not None and not flushed.done() and not ready.done()
+    world.here.end(world.birth.agent)
+    async with asyncio.timeout(1.0):
+        assert await flushed is None and await ready is None

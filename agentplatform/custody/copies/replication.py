@@ -81,10 +81,13 @@ class Replication:
         self._advance(stay)
 
     async def ready(self, agent: str) -> None:
-        """Until its holders have it."""
+        """Until its holders have it, or it does not live here any more."""
         stay = self._stays.get(agent)
         if stay is not None:
-            await self._both(agent, _done())
+            waiting = self._both(agent, _done())
+            await asyncio.wait([waiting])
+            if not waiting.cancelled():
+                waiting.result()
 
     async def make_way(self, agent: str, to: str) -> None:
         """Before a move to `to`: it is not left without a holder, if that can be."""
@@ -172,11 +175,7 @@ class Replication:
                 self._feeder.change(stay, ())
             if stay.copies.safe < stay.copies.position:
                 waits.append(self._both(agent, _done()))
-        if len(waits) <= 1:
-            return waits[0] if waits else None
-        joined = asyncio.get_running_loop().create_future()
-        asyncio.gather(*waits).add_done_callback(lambda done: _copy_outcome(done, joined))
-        return joined
+        return _joined(waits) if waits else None
 
     def _both(self, agent: str, durable: "asyncio.Future[None]", *ops: Op) -> "asyncio.Future[None]":
         stay = self._stays.get(agent)
@@ -246,6 +245,23 @@ def _done() -> "asyncio.Future[None]":
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     future.set_result(None)
     return future
+
+
+def _joined(waits: "list[asyncio.Future[None]]") -> "asyncio.Future[None]":
+    """Done when all are. One that was cancelled counts as done: its agent does not live here any more."""
+    joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def join(done: "asyncio.Future[list[BaseException | None]]") -> None:
+        errors = [each for each in done.result() if isinstance(each, Exception)]
+        if joined.cancelled():
+            return
+        if errors:
+            joined.set_exception(errors[0])
+        else:
+            joined.set_result(None)
+
+    asyncio.gather(*waits, return_exceptions=True).add_done_callback(join)
+    return joined
 
 
 def _copy_outcome(done: "asyncio.Future[Any]", future: "asyncio.Future[None]") -> None:
