@@ -472,8 +472,8 @@ class Carrier:
         await self._sweep()
         self.dormitory.asleep |= await self._journal.kept.asleep()
         machine = self.machine
-        moving = (*machine.leaving.values(), *machine.arriving.values())
-        if any(known.held and known.here for known in machine.agents.values()) or any(held.by_ledger for held in moving):
+        here = any(known.held and known.here for known in machine.agents.values())
+        if here or any(held.by_ledger for held in (*machine.leaving.values(), *machine.arriving.values())):
             self._keeper.want()
         self._perform(effects)
         self.residences.follow()
