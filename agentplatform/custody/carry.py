@@ -381,7 +381,7 @@ class Carrier:
                 case events.Restart(agent, epoch, kept, mail):
                     self._start(self.reopening.restart(agent, epoch, kept, mail))
                 case events.Reopen(transfer, _, cargo):
-                    self._start(self.arrivals.reopen(transfer, cargo, self.residences.opened))
+                    self._start(self.arrivals.reopen(transfer, cargo, self._opened))
                 case events.Ask(transfer, to, (load,)):
                     self.residences.ask(transfer, to, load)
                 case events.Withdraw(transfer, (load,)):
@@ -480,6 +480,10 @@ class Carrier:
         self.declarations.follow()  # what the chain took from here meanwhile does not run again
         while waiting := self._tasks - self.reopening.births:
             await asyncio.wait(waiting)
+
+    def _opened(self, transfer: bytes) -> None:
+        self.residences.opened(transfer)
+        self.declarations.opened(transfer)
 
     # Helpers
 

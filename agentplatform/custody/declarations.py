@@ -65,6 +65,7 @@ class Declarations:
         self._answers: dict[bytes, dict[str, bytes | str]] = {}  # transfer -> host -> signature, or objection
         self._heard = asyncio.Event()
         self._count = 0  # of declarations that the machine knows
+        self._unopened = set(machine.arriving)  # transfers that a restart has still to open again
 
     # The host that has the copies
 
@@ -213,6 +214,11 @@ class Declarations:
         self._tell([*self._machine.agents, *self._machine.arriving_by])
         return True
 
+    def opened(self, transfer: bytes) -> None:
+        """After a restart: its copies are there again, and a declaration of them counts."""
+        self._unopened.discard(transfer)
+        self._tell([agent for agent, other in self._machine.arriving_by.items() if other == transfer])
+
     def remind(self) -> None:
         """What was on its way here when its declaration came may be done with by now."""
         if self._count:
@@ -220,5 +226,7 @@ class Declarations:
 
     def _tell(self, agents: Iterable[str]) -> None:
         for agent in dict.fromkeys(agents):
+            if self._machine.arriving_by.get(agent) in self._unopened:
+                continue  # there is nothing yet that could be activated
             if (now := self.of(agent)) is not None:
                 self._step(Lost(agent, now.epoch, now.destination, now.transfer))

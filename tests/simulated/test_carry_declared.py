@@ -10,9 +10,9 @@ from agentplatform.custody.messages import Canvass, Cargo, Forswear, HandoffMess
 from agentplatform.custody.residences import agent_digest
 from agentplatform.custody.waits import waits
 from ledger import codec
-from ledger.contracts.losses import Copy, Declare, Statement
+from ledger.contracts.losses import Copy, Declaration, Declare, Statement
 from ledger.errors import Misuse, PeerFault, Unavailable
-from tests.helpers.edge_host import World
+from tests.helpers.edge_world import World
 from tests.helpers.linked_hosts import CHAIN, identity
 
 pytest_plugins = "tests.helpers.edge_fixtures"
@@ -72,6 +72,22 @@ async def test_the_source_comes_back_and_sees_the_declaration_before_it_resumes(
     await world.heal()
     assert world.holder(agent) == "b" and world["a"].carrier.machine.went(agent) == ("b", 2)
     assert agent not in world["a"].runner.copies
+    world.close()
+
+
+async def test_what_was_declared_while_the_host_with_the_copies_was_down_counts() -> None:
+    """Its chain knows when it starts, before the copies are opened again."""
+    world, agents = await in_doubt(count=2)
+    transfer = world["b"].carrier.machine.arriving_by[agents[0]]
+    world.crash("b")
+    entry = Declaration(2, "a", "b", transfer, 1)
+    world.entries.declared = {agent_digest(agent): entry for agent in agents}
+    await world.boot("b")
+    await world.crank()
+    for agent in agents:
+        assert world.holder(agent) == "b" and world["b"].carrier.machine.here(agent) == 2
+        await world.until(world["b"].ask(agent, "note", 2))
+        assert world["b"].state(agent)["handled"] == [1, 2]
     world.close()
 
 
