@@ -29,6 +29,8 @@ class Wanderer(Agent):
     async def run(self) -> None:
         while self.going:
             await asyncio.sleep(self.chance.expovariate(1 / self.pace))
+            if not self.going:
+                return  # it was halted meanwhile: a last move would be under way when the driver ends
             try:
                 if self.chance.random() < 0.4:
                     self.dispatch(self.chance.choice([host for host in self.hosts if host != self.host]))
