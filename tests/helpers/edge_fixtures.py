@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.helpers.edge_host import World
+from tests.helpers.edge_world import World
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from ledger import codec
 from ledger.errors import PeerFault
 from ledger.identity import Identity, Signed
 from ledger.links.base import Channel
-from tests.helpers.edge_host import CODE, OWNER, World
+from tests.helpers.edge_world import CODE, OWNER, World
 from tests.helpers.linked_hosts import CHAIN, identity
 
 pytest_plugins = "tests.helpers.edge_fixtures"

@@ -14,7 +14,7 @@ from ledger import codec
 from ledger.errors import Misuse, Unavailable
 from ledger.links import frames
 from ledger.links.base import Channel
-from tests.helpers.edge_host import CODE, World
+from tests.helpers.edge_world import CODE, World
 from tests.helpers.linked_hosts import until
 
 pytest_plugins = "tests.helpers.edge_fixtures"

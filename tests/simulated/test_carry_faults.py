@@ -14,7 +14,7 @@ from agentplatform.custody.carry import Carrier
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.messages import Cargo
 from agentplatform.custody.records import Commit, Record
-from tests.helpers.edge_host import World
+from tests.helpers.edge_world import World
 
 pytest_plugins = "tests.helpers.edge_fixtures"
 pytestmark = pytest.mark.usefixtures("no_errors")

@@ -11,7 +11,7 @@ from agentplatform.parcel.spool import MemorySpool
 from ledger import codec
 from ledger.errors import Unavailable
 from ledger.links.base import Channel
-from tests.helpers.edge_host import World
+from tests.helpers.edge_world import World
 
 pytest_plugins = "tests.helpers.edge_fixtures"
 PIECES = 10  # of the state: more than a window

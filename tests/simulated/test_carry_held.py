@@ -12,7 +12,7 @@ from agentplatform.custody.waits import LEDGER, waits
 from ledger import codec
 from ledger.contracts.residence import Abort, Move, Residence
 from ledger.errors import Unavailable
-from tests.helpers.edge_host import CODE, OWNER, World
+from tests.helpers.edge_world import CODE, OWNER, World
 
 pytest_plugins = "tests.helpers.edge_fixtures"
 _MESSAGE: Any = HandoffMessage

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from agentplatform.mail import Change, Letter, Loose, Reply
 from agentplatform.messages import Answer
-from tests.helpers.edge_host import WatchedJournal, WatchedMailroom, World
+from tests.helpers.edge_ground import WatchedJournal, WatchedMailroom
+from tests.helpers.edge_world import World
 
 pytest_plugins = "tests.helpers.edge_fixtures"
 pytestmark = pytest.mark.usefixtures("no_errors")

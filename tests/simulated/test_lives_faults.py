@@ -10,7 +10,8 @@ from agentplatform.custody.kept import Kept
 from agentplatform.custody.revivals import MAX_REVIVALS, REVIVAL_SECONDS, Revivals
 from ledger.disk import Statement
 from ledger.errors import Misuse, Unavailable
-from tests.helpers.edge_host import WatchedJournal, WatchedMailroom, World
+from tests.helpers.edge_ground import WatchedJournal, WatchedMailroom
+from tests.helpers.edge_world import World
 
 pytest_plugins = "tests.helpers.edge_fixtures"
 pytestmark = pytest.mark.usefixtures("no_errors")

@@ -11,7 +11,8 @@ from agentplatform.parcel.manifest import MAX_EPOCH
 from agentplatform.whereabouts import Located
 from ledger import codec
 from ledger.links.base import Channel
-from tests.helpers.edge_host import _ANY_POST, World
+from tests.helpers.edge_host import ANY_POST
+from tests.helpers.edge_world import World
 
 pytest_plugins = "tests.helpers.edge_fixtures"
 pytestmark = pytest.mark.usefixtures("no_errors")
@@ -27,7 +28,7 @@ class Wire:
 
     def _drops(self, source: str, target: str, channel: Channel, message: bytes) -> bool:
         if channel is Channel.MAIL:
-            post = codec.decode(message, _ANY_POST)
+            post = codec.decode(message, ANY_POST)
             if isinstance(post.post if isinstance(post, Forwarded) else post, Letter):
                 self.letters.append((source, target))
         return channel is Channel.ADVERT and target in self.deaf

@@ -14,7 +14,8 @@ from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.sender import Sender
 from agentplatform.replay import Replay
 from ledger.links.base import Channel
-from tests.helpers.edge_host import WatchedMailroom, World
+from tests.helpers.edge_ground import WatchedMailroom
+from tests.helpers.edge_world import World
 
 pytest_plugins = "tests.helpers.edge_fixtures"
 pytestmark = pytest.mark.usefixtures("no_errors")

@@ -10,7 +10,7 @@ from agentplatform.mail import Letter, Reply
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.sender import Sender
 from agentplatform.messages import Answer
-from tests.helpers.edge_host import World
+from tests.helpers.edge_world import World
 
 pytest_plugins = "tests.helpers.edge_fixtures"
 pytestmark = pytest.mark.usefixtures("no_errors")
