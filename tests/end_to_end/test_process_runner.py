@@ -1,7 +1,9 @@
 import ast
 import asyncio
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -20,11 +22,12 @@ from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import code_digest, give_birth, open_birth
 from agentplatform.runners.process import wire
 from agentplatform.runners.process.pool import WorkerSettings
+from agentplatform.runners.process.requests import FORK, PACKET
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.identity import Identity
 from tests.helpers.travellers import Bare, Careless, Counter, Feather, Hasty, Refusing, Stubborn
-from tests.helpers.two_runners import OWNER, THERE, Station, born, is_alive, until_gone
+from tests.helpers.two_runners import OWNER, SECONDS, THERE, Station, born, is_alive, until_gone
 
 ROOT = Path(agentplatform.__file__).parents[1]
 
@@ -361,3 +364,16 @@ def test_nothing_that_the_daemon_imports_can_unpickle() -> None:
 
 def test_the_check_for_picklers_finds_them_in_a_worker() -> None:
     assert "agentplatform.parcel.state" in picklers_reached_from("agentplatform.runners.process.zygote")
+
+
+def test_a_fork_server_whose_daemon_dies_with_its_words_unread_ends_in_order(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, "-m", "agentplatform.runners.process.zygote", str(theirs.fileno()), str(os.getpid())]
+    with subprocess.Popen([*command, str(tmp_path)], pass_fds=[theirs.fileno()], stderr=subprocess.PIPE) as server:
+        theirs.close()
+        frames, files = socket.socketpair()
+        socket.send_fds(ours, [PACKET.pack(FORK, 0, 0)], [frames.fileno(), files.fileno()])
+        select.select([ours], [], [])  # it has answered
+        for each in (ours, frames, files):
+            each.close()
+        assert server.communicate(timeout=SECONDS)[1] == b"" and server.returncode == 0

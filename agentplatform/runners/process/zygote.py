@@ -55,7 +55,10 @@ class Zygote:
             self._reap()
         if self._daemon.fileno() not in ready:
             return True
-        packet, files, _, _ = socket.recv_fds(self._daemon, PACKET.size, ENDS)
+        try:
+            packet, files, _, _ = socket.recv_fds(self._daemon, PACKET.size, ENDS)
+        except ConnectionResetError:
+            return False  # it ended before it had read all that we said
         if not packet:
             return False
         verb, pid, _ = PACKET.unpack(packet)
@@ -79,7 +82,8 @@ class Zygote:
         for file in files:
             os.close(file)
         self._workers.add(pid)
-        self._daemon.send(PACKET.pack(FORKED, pid, 0))
+        with contextlib.suppress(OSError):
+            self._daemon.send(PACKET.pack(FORKED, pid, 0))
 
     def _reap(self) -> None:
         ended = []
