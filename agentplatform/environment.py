@@ -270,7 +270,7 @@ class Environment:
         """An owner's signed command for an agent that lives here (agentplatform.commands)."""
         if self.whereabouts.host_of(agent) == "":
             return {}
-        owner = await self.carrier.owner_of(agent)
+        owner = await self.carrier.lifetimes.owner_of(agent)
         if owner is None:
             raise Unavailable(f"{agent} is not on {self.host}", retry_after=1)
         order = open_command(command, owner, int(time.time() * 1000), sender)

@@ -96,7 +96,7 @@ class Lives:
 
     def wants_to_end(self, agent: str) -> None:
         self._cancel_booking(agent)
-        self._gateway.release(agent, lambda: self._carrier.ended(agent))
+        self._gateway.release(agent, lambda: self._carrier.lifetimes.ended(agent))
 
     def _by_itself(self, agent: str, work: Coroutine[Any, Any, None]) -> None:
         """When what the agent is here rests on is durable."""
@@ -129,14 +129,14 @@ class Lives:
             case "deactivate":
                 await dormitory.deactivate(agent, order.seconds)
             case "activate":
-                await self._carrier.activate(agent)
+                await self._carrier.lifetimes.activate(agent)
             case "snapshot":
                 if agent not in dormitory.asleep:
                     self._carrier.machine.free(agent)
                     await self._runner.snapshot(agent)
                     await self._carrier.written()
             case "dispose":
-                await self._carrier.dispose(agent)
+                await self._carrier.lifetimes.dispose(agent)
         return None
 
     async def _send(self, agent: str, ticket: Ticket, by: Mover, why: str) -> Hop | None:
@@ -145,7 +145,7 @@ class Lives:
         return await self.travel(agent, ticket, by, why)
 
     async def _clone(self, agent: str) -> str:
-        clone = await self._carrier.clone(agent)
+        clone = await self._carrier.lifetimes.clone(agent)
         self._note(clone, f"was cloned from {agent} on {self._host}")
         self._runner.tell(agent, "on_cloned", clone)
         return clone

@@ -66,6 +66,6 @@ class HostUpcalls:
         self._logbook.write(agent, stream, text)
 
     def died(self, agent: str, reason: str) -> None:
-        becomes = self.carrier.died(agent)
+        becomes = self.carrier.lifetimes.died(agent)
         log.warning("the worker of %s ended: %s; %s", agent, reason, becomes)
         self._logbook.write(agent, "note", f"its worker on {self._host} ended: {reason}; {becomes}")

@@ -164,7 +164,7 @@ class Rehoming:
         for agent, subject, epoch in self._vault.due():
             if self._carrier.machine.here(agent) == epoch:
                 self._vault.drop(agent)  # it was taken in before a crash
-            elif subject not in self._tasks and self._carrier.free_for(agent):
+            elif subject not in self._tasks and self._carrier.lifetimes.free_for(agent):
                 self._start(subject, self._take_in(agent, subject, epoch))
 
     async def _take_in(self, agent: str, subject: bytes, epoch: int) -> None:
@@ -173,7 +173,7 @@ class Rehoming:
         if now is None or (now.host, now.epoch) != (self._host, epoch):
             return  # this host was thought to be gone, too
         log.warning("%s goes on here, in epoch %d: the ledger gave it to %s", agent, epoch, self._host)
-        await self._carrier.rehome(agent, epoch, subject, checkpoint)
+        await self._carrier.lifetimes.rehome(agent, epoch, subject, checkpoint)
         self._vault.drop(agent)
         self._note(agent, f"its host was gone; it goes on here on {self._host}, in epoch {epoch}")
 

@@ -26,7 +26,7 @@ class AgentDesk:
     async def create(self, birth: bytes, code: bytes, init: bytes, consent: bytes = b"") -> dict[str, Any]:
         if len(code) > MAX_BUNDLE_BYTES:
             raise Misuse(f"the code has {len(code)} bytes; at most {MAX_BUNDLE_BYTES} are taken")
-        born = await self._here.carrier.create(birth, code, init, consent)
+        born = await self._here.carrier.lifetimes.create(birth, code, init, consent)
         self._here.note(born.agent, f"was born on {self._here.host}")
         return {"agent": born.agent}
 
@@ -39,7 +39,7 @@ class AgentDesk:
                 "host": located.host,
                 "epoch": located.epoch,
                 "resident": located.agent in here.carrier.residents.known,
-                "state": here.carrier.state_of(located.agent),
+                "state": here.carrier.lifetimes.state_of(located.agent),
             }
             for located in here.whereabouts.alive()
         ]
@@ -74,7 +74,7 @@ class AgentDesk:
         known = self._here.tms.verdicts()
         if order.host and order.host not in known:
             raise Misuse(f"the ledger knows no host {order.host!r}; there are: {', '.join(known)}")
-        if self._here.carrier.state_of(found) is not None:
+        if self._here.carrier.lifetimes.state_of(found) is not None:
             return await self._here.obey(found, order)
         return await self._here.commands.ask(found, command, waiting)
 

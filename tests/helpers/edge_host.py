@@ -234,7 +234,7 @@ class EdgeHost:
         self.printed_lines.append(text)
 
     def died(self, agent: str, reason: str) -> None:
-        self.carrier.died(agent)
+        self.carrier.lifetimes.died(agent)
 
     def wants_to_end(self, agent: str) -> None:
         self.lives.wants_to_end(agent)

@@ -158,7 +158,7 @@ class World(Ground):
     async def create(self, host: str, name: str, custody: Custody_ = "local") -> str:
         birth, raw = self.birth(name, custody=custody)
         consent = residences.consent(CHAIN, OWNER, birth.agent, host)
-        await self.until(self[host].start(self[host].carrier.create(raw, CODE, b"", consent)))
+        await self.until(self[host].start(self[host].carrier.lifetimes.create(raw, CODE, b"", consent)))
         return birth.agent
 
     def birth(self, name: str, owner: Identity = OWNER, custody: Custody_ = "local") -> tuple[Birth, bytes]:

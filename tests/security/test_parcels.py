@@ -471,5 +471,5 @@ async def test_a_false_certificate_is_refused_at_creation(world: World) -> None:
         (NESTED, "no Signed"),
     ):
         with pytest.raises(PeerFault, match=f"^the client: .*{why}"):
-            await world["b"].carrier.create(certificate, CODE, b"")
+            await world["b"].carrier.lifetimes.create(certificate, CODE, b"")
     assert world["b"].runner.asked == []

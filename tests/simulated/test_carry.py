@@ -83,7 +83,7 @@ async def test_nothing_is_left_of_a_hop_but_the_forwarding_address(world: World)
 
 async def test_nobody_is_told_of_a_birth_that_is_not_durable(world: World) -> None:
     birth, certificate = world.birth("x")
-    creation = world["a"].start(world["a"].carrier.create(certificate, CODE, b""))
+    creation = world["a"].start(world["a"].carrier.lifetimes.create(certificate, CODE, b""))
     await world.messages_only()
     ask = world["b"].ask(birth.agent, "note", 1)
     await world.messages_only()
@@ -96,13 +96,13 @@ async def test_nobody_is_told_of_a_birth_that_is_not_durable(world: World) -> No
 
 async def test_nobody_is_told_of_an_end_that_is_not_durable(world: World) -> None:
     x = await world.create("a", "x")
-    disposal = world["a"].start(world["a"].carrier.dispose(x))
+    disposal = world["a"].start(world["a"].carrier.lifetimes.dispose(x))
     await world.messages_only()
     assert not disposal.done() and world["b"].whereabouts.host_of(x) == "a"
     world.crash("a")
     await world.heal()
     assert world.holder(x) == "a" and (await world.until(world["b"].ask(x, "note", 1))).ok
-    await world.until(world["a"].start(world["a"].carrier.dispose(x)))
+    await world.until(world["a"].start(world["a"].carrier.lifetimes.dispose(x)))
     assert world["b"].whereabouts.host_of(x) == "" and x not in world.runs.now
     reply = await world.until(world["b"].ask(x, "note", 2))
     assert not reply.ok and "ended on a at" in codec.decode(reply.body, str)
@@ -323,9 +323,7 @@ async def test_an_agent_that_goes_on_at_once_waits_until_its_arrival_is_durable(
 # What is too large, and what dies on the way
 
 
-async def test_what_is_larger_than_a_message_stays_and_goes_on(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_larger_than_a_message_stays_and_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (departures, frames):
         monkeypatch.setattr(module, "MAX_MESSAGE_BYTES", 100_000)
     x = await world.create("a", "x")
@@ -370,7 +368,7 @@ async def test_a_worker_that_dies_while_its_agent_is_on_offer(
     await world.crank()
     assert (move.exception() is None) == (fate == "arrives")
     if fate == "cannot stay":
-        assert world["a"].carrier.state_of(x) == "stranded"
+        assert world["a"].carrier.lifetimes.state_of(x) == "stranded"
         assert "a has it no more either" in caplog.text
         caplog.clear()
         world.crash("a")
@@ -403,7 +401,7 @@ async def test_a_worker_that_dies_while_its_copy_is_inert(
     await world.crank()
     await world.heal()
     if fate == "is stranded":
-        assert world["b"].carrier.state_of(x) == "stranded"
+        assert world["b"].carrier.lifetimes.state_of(x) == "stranded"
         assert "no module 'cv2' any more" in caplog.text
         caplog.clear()
         world.crash("b")
@@ -426,7 +424,7 @@ async def test_a_copy_that_cannot_be_opened_after_a_restart_is_stranded_and_not_
     world.crash("b")
     world.refuses["b"][x] = "b has no module 'cv2' any more"
     await world.heal()
-    assert world["b"].carrier.state_of(x) == "stranded" and x not in world.runs.now
+    assert world["b"].carrier.lifetimes.state_of(x) == "stranded" and x not in world.runs.now
     assert [located.host for located in world["b"].whereabouts.alive()] == ["b"]
     world.crash("b")
     world.refuses["b"].clear()

@@ -201,7 +201,7 @@ async def test_an_agent_whose_state_was_changed_on_the_disk_is_stranded_and_said
     (file,) = world.spools["b"].files
     world.spools["b"].files[file][PIECE_BYTES] ^= 1
     await world.boot("b")
-    assert world["b"].carrier.state_of(agent) == "stranded"
+    assert world["b"].carrier.lifetimes.state_of(agent) == "stranded"
     assert "piece 1 of its state was changed on the disk" in caplog.text
     assert world.spools["b"].files  # whatever is left of it
 

@@ -221,7 +221,7 @@ async def test_nothing_of_a_held_agent_leaves_without_a_lease() -> None:
 async def test_its_end_is_told_to_the_ledger_also_after_a_restart() -> None:
     world, agent = await start()
     world.entries.quorum = False
-    await world.until(world["a"].start(world["a"].carrier.dispose(agent)))
+    await world.until(world["a"].start(world["a"].carrier.lifetimes.dispose(agent)))
     assert world["a"].carrier.machine.ended == {agent} and epoch(world, agent) == ("a", 0)
     world.crash("a")
     world.entries.quorum = True
@@ -236,5 +236,5 @@ async def test_an_agent_is_not_created_before_the_ledger_has_it() -> None:
     _, certificate = world.birth("x", custody="held")
     world.entries.quorum = False
     with pytest.raises(Unavailable):
-        await world["a"].carrier.create(certificate, CODE, b"", b"")
+        await world["a"].carrier.lifetimes.create(certificate, CODE, b"", b"")
     assert world["a"].runner.asked == []

@@ -25,7 +25,7 @@ def deactivate(world: World, agent: str, seconds: float | None = None) -> "async
 async def clone(world: World, agent: str) -> str:
     async def cloned() -> str:
         await world["a"].runner.clone(agent)
-        return await world["a"].carrier.clone(agent)
+        return await world["a"].carrier.lifetimes.clone(agent)
 
     made: str = await world.until(world["a"].start(cloned()))
     return made
@@ -80,7 +80,7 @@ async def lives_with(at: int | None, when: str, seed: int, **kinds: type) -> int
 
 async def clone_of(world: World, agent: str) -> str:
     await world["a"].runner.clone(agent)
-    made: str = await world["a"].carrier.clone(agent)
+    made: str = await world["a"].carrier.lifetimes.clone(agent)
     return made
 
 
@@ -155,7 +155,7 @@ async def test_the_harness_catches_a_broken_edge(kinds: dict[str, type], says: s
 async def test_who_moves_a_sleeper_wakes_it_first(world: World) -> None:
     x = await world.create("a", "x")
     await world.until(deactivate(world, x))
-    assert x not in world["a"].runner.copies and world["a"].carrier.state_of(x) == "deactivated"
+    assert x not in world["a"].runner.copies and world["a"].carrier.lifetimes.state_of(x) == "deactivated"
     with pytest.raises(Misuse, match="is not here"):  # the edge alone does not
         await world.until(world["a"].depart([x], "b"))
     await world.until(world["a"].start(world["a"].lives.decided([x], "b", "a decision")))
@@ -180,11 +180,11 @@ async def test_a_sleeper_that_cannot_be_opened_sleeps_on_and_says_so(
     await world.until(deactivate(world, x))
     world.refuses["a"][x] = "no room"
     with pytest.raises(Unavailable, match="is deactivated and could not be opened"):
-        await world.until(world["a"].start(world["a"].carrier.activate(x)))
-    assert world["a"].carrier.state_of(x) == "deactivated"
+        await world.until(world["a"].start(world["a"].carrier.lifetimes.activate(x)))
+    assert world["a"].carrier.lifetimes.state_of(x) == "deactivated"
     world.refuses["a"].clear()
     caplog.clear()
-    await world.until(world["a"].start(world["a"].carrier.activate(x)))
+    await world.until(world["a"].start(world["a"].carrier.lifetimes.activate(x)))
     assert world.holder(x) == "a"
 
 
@@ -223,8 +223,8 @@ async def test_a_worker_that_ends_takes_a_few_lives_only(world: World) -> None:
     host.runner.die(x)
     host.died(x, "a test")
     await world.crank()
-    assert host.carrier.state_of(x) == "stranded"
-    await world.until(host.start(host.carrier.activate(x)))
+    assert host.carrier.lifetimes.state_of(x) == "stranded"
+    await world.until(host.start(host.carrier.lifetimes.activate(x)))
     assert world.holder(x) == "a" and (await world.until(host.ask(x, "note", 2))).ok
     assert host.state(x)["handled"] == [1, 2]
 
@@ -253,8 +253,8 @@ async def test_a_worker_that_ends_when_it_has_just_opened_its_agent_does_not_kee
         host.runner.die(x)
         host.died(x, "a test")
     await world.crank()
-    assert host.carrier.state_of(x) == ("deactivated" if asleep else "stranded")
-    await world.until(host.start(host.carrier.activate(x)))
+    assert host.carrier.lifetimes.state_of(x) == ("deactivated" if asleep else "stranded")
+    await world.until(host.start(host.carrier.lifetimes.activate(x)))
     assert (await world.until(host.ask(x, "note", 2))).ok and host.state(x)["handled"] == [1, 2]
 
 
@@ -267,10 +267,10 @@ async def test_who_opens_an_agent_that_is_being_opened_does_not_end_that(world: 
     host.died(x, "a test")
     await world.crank()
     with pytest.raises(Unavailable, match="could not be opened"):
-        await world.until(host.start(host.carrier.activate(x)))
+        await world.until(host.start(host.carrier.lifetimes.activate(x)))
     host.runner.hangs.pop(x).set()
     await world.crank()
-    assert host.carrier.state_of(x) == "runs" and (await world.until(host.ask(x, "note", 2))).ok
+    assert host.carrier.lifetimes.state_of(x) == "runs" and (await world.until(host.ask(x, "note", 2))).ok
 
 
 def test_revivals_are_counted_for_each_agent_and_forgotten_in_time() -> None:

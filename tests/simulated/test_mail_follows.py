@@ -237,7 +237,7 @@ async def test_who_writes_to_an_agent_that_ended_hears_where_and_when_after_rest
     await moved(world, x, "a", "b")
     wire = Wire(world)
     wire.deaf = {"s", "a"}
-    await world.until(world["b"].start(world["b"].carrier.dispose(x)))
+    await world.until(world["b"].start(world["b"].carrier.lifetimes.dispose(x)))
     for _ in range(2):
         reply = await asked(world, "s", x, 1)
         assert not reply.ok and f"{x} ended on b at " in codec.decode(reply.body, str)

@@ -138,7 +138,7 @@ async def test_a_question_to_an_agent_that_ended_is_answered_with_that() -> None
     world["a"].ask(x, "inquire", [z, "hold", 1])
     await world.crank()
     assert world["a"].state(x)["asked"] and world["b"].state(z)["held"]
-    await world.until(world["b"].start(world["b"].carrier.dispose(z)))
+    await world.until(world["b"].start(world["b"].carrier.lifetimes.dispose(z)))
     await world.heal()
     assert world["a"].state(x)["heard"] == ["an error"] and world["a"].mailroom._senders[x].idle
     world.close()
