@@ -26,7 +26,7 @@ from tests.helpers.chaos_hosts import ChaosHosts
 from tests.helpers.custody_mutants import MUTANTS
 from tests.helpers.effects import Effects
 
-AGENTS, HELD, FRIENDS = 50, 0, 6
+AGENTS, HELD, FRIENDS = 50, 10, 6
 PACE = 1.0  # seconds between two acts of an agent, in the mean
 CLIENTS_PAUSE = 0.2
 REST_SECONDS = 60.0  # until all is quiet at the end; a bound for what is broken
