@@ -41,7 +41,7 @@ _ANY_BULLETIN: Any = Bulletin
 
 
 class EdgeHost:
-    """One host between two crashes. It does what agentplatform.environment does for custody, mail and commands."""
+    """One host between two crashes: for custody, mail and commands it is what agentplatform.environment joins."""
 
     def __init__(self, world: Ground, name: str, carrier: type[Carrier], gateway: type[Gateway]) -> None:
         self.world, self.name, self.alive = world, name, True
