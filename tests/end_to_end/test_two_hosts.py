@@ -57,7 +57,7 @@ def test_a_life_between_two_hosts(hosts: Local) -> None:
     assert "reached south" in lines[SOUTH]
     assert hosts.residents(agent.id) == []
     until("the news of its end", lambda: hosts.host(SOUTH).call("resolve", agent=agent.id)["host"] == "")
-    with pytest.raises(Misuse, match="ended on .* in its epoch"):
+    with pytest.raises(Misuse, match=r"ended on .* in its epoch"):
         agent.call("look")
 
 
