@@ -214,7 +214,7 @@ class Arrivals:
         guests = [await self.unpack(transfer, load.agent) for load in cargo]
         self._guests[transfer] = tuple(guests)
         for guest in guests:
-            if not await self.open_again(guest):
+            if await self.open_again(guest) is not None:
                 self._closed.add(guest.birth.agent)
         opened(transfer)
 
@@ -254,16 +254,17 @@ class Arrivals:
         """Of an agent in custody here, by the journal."""
         return (await self.birth(agent))[0] if kept == BIRTH else (await self.unpack(kept, agent)).birth
 
-    async def open_again(self, guest: Guest) -> bool:
-        """False when it cannot be opened any more: it stays in custody, and `agents` shows it as stranded."""
+    async def open_again(self, guest: Guest) -> PlatformError | None:
+        """What kept it from being opened, if something did: then it stays in custody, and `agents` shows it as
+        stranded."""
         try:
             if isinstance(guest.state, Spooled):
                 await self._spool.verify(guest.file, guest.state.freight)
             await self._runner.open(guest.birth, await self._residents.code_of(guest.birth), guest.state)
         except PlatformError as error:
             log.error("%s is in custody here and could not be opened: %s", guest.birth.agent, error)
-            return False
-        return True
+            return error
+        return None
 
     # Helpers
 
