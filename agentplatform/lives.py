@@ -128,6 +128,7 @@ class Lives:
                 return await self._clone(agent)
             case "deactivate":
                 await dormitory.deactivate(agent, order.seconds)
+                self._cancel_booking(agent)  # not before: when that fails, the agent lives on, and still wants to go
             case "activate":
                 await self._carrier.lifetimes.activate(agent)
             case "snapshot":

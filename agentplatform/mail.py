@@ -200,7 +200,11 @@ class Luggage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
             sent.letters.sort(key=lambda each: each.sequence)
 
     def check(self, agent: str, host: str) -> None:
-        """Raises PeerFault, naming `host`, for luggage that cannot be `agent`'s: its letters leave in our name."""
+        """Raises PeerFault, naming `host`, for luggage that cannot be `agent`'s: its letters and replies leave in our
+        name."""
+        for sender, memory in self.senders.items():
+            if any((reply.sender, reply.receiver) != (agent, sender) for reply in memory.replies):
+                raise PeerFault(host, f"sent luggage of {agent} with replies that others gave, or to others")
         for receiver, sent in self.sent.items():
             numbers = [letter.sequence for letter in sent.letters]
             if numbers != sorted(set(numbers)) or (numbers and numbers[-1] > sent.last):

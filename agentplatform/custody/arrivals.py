@@ -121,7 +121,9 @@ class Arrivals:
         guests = self._guests.get(transfer, ())
         agents = [guest.birth.agent for guest in guests]
         # A copy of an earlier handoff, aborted since, may still be opened: when that is done it is ended by its name.
-        while earlier := {self._opening[agent] for agent in agents if agent in self._opening}:
+        # Held: the ledger's word may have reached the source before our COMMIT is durable, so that the agent is back
+        # already while its frozen copy is here. Either takes as long as it takes; the source gives up at its deadline.
+        while earlier := {each for agent in agents for each in self._before(agent) if each is not None}:
             await asyncio.wait(earlier)
         if transfer not in self._guests:
             return  # aborted meanwhile
@@ -147,6 +149,9 @@ class Arrivals:
         if refusal is not None or transfer not in self._guests:  # or aborted meanwhile
             self._end(self._guests.pop(transfer, guests))
         self._step(events.Examined(transfer, refusal))
+
+    def _before(self, agent: str) -> tuple["asyncio.Future[None] | None", ...]:
+        return self._opening.get(agent), self._residents.gone(agent)
 
     async def _fetch(self, transfer: bytes, source: str, guests: tuple[Guest, ...]) -> tuple[Guest, ...]:
         """Large states, one after the other: they share the window. Raises what Fetches.fetch raises."""
@@ -214,7 +219,7 @@ class Arrivals:
         guests = [await self.unpack(transfer, load.agent) for load in cargo]
         self._guests[transfer] = tuple(guests)
         for guest in guests:
-            if not await self.open_again(guest):
+            if await self.open_again(guest) is not None:
                 self._closed.add(guest.birth.agent)
         opened(transfer)
 
@@ -254,16 +259,17 @@ class Arrivals:
         """Of an agent in custody here, by the journal."""
         return (await self.birth(agent))[0] if kept == BIRTH else (await self.unpack(kept, agent)).birth
 
-    async def open_again(self, guest: Guest) -> bool:
-        """False when it cannot be opened any more: it stays in custody, and `agents` shows it as stranded."""
+    async def open_again(self, guest: Guest) -> PlatformError | None:
+        """What kept it from being opened, if something did: then it stays in custody, and `agents` shows it as
+        stranded."""
         try:
             if isinstance(guest.state, Spooled):
                 await self._spool.verify(guest.file, guest.state.freight)
             await self._runner.open(guest.birth, await self._residents.code_of(guest.birth), guest.state)
         except PlatformError as error:
             log.error("%s is in custody here and could not be opened: %s", guest.birth.agent, error)
-            return False
-        return True
+            return error
+        return None
 
     # Helpers
 

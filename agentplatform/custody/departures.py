@@ -319,6 +319,8 @@ class Departures:
         verdict = self._surroundings.verdict(to)
         if not verdict.trusted:
             raise Misuse(f"{to} is not trusted by the ledger at height {verdict.height}: {verdict.reason}")
+        if not self._surroundings.linked(to):  # a capture stops what the agent does, and every retry has one
+            raise Unavailable(f"{', '.join(agents)} stayed on {self._residents.host}: there is no link to {to} now")
 
     def _patience(
         self, agents: Sequence[str], to: str, since: float, seconds: float | None, large: Iterable[Spooled]

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from agentplatform.custody.arrivals import Arrivals, Guest, take_in
-from agentplatform.custody.dormitory import Dormitory
+from agentplatform.custody.dormitory import RETRY_SECONDS, Dormitory
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journal import Journal
@@ -21,7 +21,7 @@ from agentplatform.lifecycle import Event
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Arrival
 from agentplatform.runners.base import Runner
-from ledger.errors import PlatformError
+from ledger.errors import PlatformError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class Reopening:
         self._granted = granted
         self._opening: set[str] = set()  # by a worker that has not ended meanwhile
         self._revivals = Revivals()
+        self._tried_again: set[str] = set()  # soon: see _failed
         self.dormitory = Dormitory(
             machine,
             residents,
@@ -63,7 +64,7 @@ class Reopening:
         """Agents that were on offer when this host, or their worker, ended: they stay, and hear why."""
         for load in cargo:
             guest = await self._arrivals.unpack(transfer, load.agent)
-            if await self._arrivals.open_again(guest):
+            if await self._arrivals.open_again(guest) is None:
                 if self._machine.here(load.agent) != load.epoch - 1:
                     self._runner.discard(load.agent)  # the chain says that it is elsewhere
                     continue
@@ -122,11 +123,14 @@ class Reopening:
             return False  # for somebody else
         self._opening.add(agent)
         try:
-            opened = await self._arrivals.open_again(guest) and agent in self._opening
+            failure = await self._arrivals.open_again(guest)
+            ended = agent not in self._opening  # its worker, which may be the agent's doing: not tried again
         finally:
             self._opening.discard(agent)
-        if not opened:
+        if failure is not None or ended:
             self._surroundings.located(agent, epoch, self._host)
+            if failure is not None and not ended and beginning is Event.ARRIVE and self._machine.here(agent) == epoch:
+                self._failed(agent, failure)
             return False
         if self._machine.here(agent) != epoch:
             self._runner.discard(agent)  # it ended meanwhile
@@ -136,6 +140,22 @@ class Reopening:
         letters = take_in(agent, guest.luggage, mail, self._host)
         self._residents.settle(guest.birth, guest.certificate, epoch, guest.luggage, letters, guest.loose)
         return True
+
+    def _failed(self, agent: str, failure: PlatformError) -> None:
+        """To be opened. What may be better soon, such as no room for a worker, is tried again."""
+        if not isinstance(failure, Unavailable):
+            text = "could not be opened, and waits on the disk; when the reason is gone: agentplatform activate"
+        else:
+            text = f"could not be opened now, and is tried again in {RETRY_SECONDS:g} s"
+            if agent not in self._tried_again:
+                self._tried_again.add(agent)
+                asyncio.get_running_loop().call_later(RETRY_SECONDS, self._try_again, agent)
+        self._surroundings.printed(agent, "note", f"{text}: {failure}")
+
+    def _try_again(self, agent: str) -> None:
+        self._tried_again.discard(agent)
+        if self._machine.here(agent) is not None and agent not in self._residents.known:
+            self._start(self._revive(agent))
 
     async def _bear_again(self, agent: str, arrival: Arrival) -> None:
         birth, beginning, luggage = await self._arrivals.birth(agent)

@@ -1,5 +1,6 @@
 """The agents that live on this host, their code, and the mail that travels with them."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 
@@ -36,6 +37,7 @@ class Residents:
         self._replication, self._subject = replication, subject
         self.known: dict[str, Resident] = {}
         self._journal, self._mailroom, self._surroundings = journal, mailroom, surroundings
+        self._gone: dict[str, asyncio.Future[None]] = {}  # somebody waits for these to leave
         self._code: dict[bytes, bytes] = {}  # bundles seen since the start, by digest
 
     def settle(
@@ -71,6 +73,14 @@ class Residents:
         self.known.pop(agent, None)
         self._replication.end(agent)
         self._mailroom.remove(agent)
+        if (gone := self._gone.pop(agent, None)) is not None:
+            gone.set_result(None)
+
+    def gone(self, agent: str) -> "asyncio.Future[None] | None":
+        """Done when the agent does not live here any more; None for one that does not now."""
+        if agent not in self.known:
+            return None
+        return self._gone.setdefault(agent, asyncio.get_running_loop().create_future())
 
     def keep_code(self, digest: bytes, code: bytes) -> None:
         if digest not in self._code:

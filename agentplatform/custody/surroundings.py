@@ -27,6 +27,9 @@ class Surroundings(Protocol):
     def send(self, host: str, message: bytes) -> bool:
         """Over the link; False when there is none now."""
 
+    def linked(self, host: str) -> bool:
+        """Whether there is a link to it now."""
+
     def stream(self, host: str, message: bytes) -> bool:
         """The same for pieces of large states, which nothing else waits behind. False, too, when much waits already."""
 

@@ -20,7 +20,7 @@ from agentplatform.custody.messages import (
     Offer,
     Refuse,
 )
-from agentplatform.mail import Letter, Luggage
+from agentplatform.mail import Letter, Luggage, Memory, Reply
 from agentplatform.parcel.freight import PIECE_BYTES, Freight
 from agentplatform.parcel.manifest import (
     Manifest,
@@ -194,6 +194,22 @@ async def test_random_bytes_are_refused(attacker: Attacker) -> None:
 async def test_signed_luggage_that_is_none_is_refused(attacker: Attacker, luggage: bytes) -> None:
     manifest = attacker.manifest(luggage=luggage_digest(luggage))
     await attacker.is_refused(attacker.offer(manifest, luggage=luggage), "sent bytes that are no Luggage")
+
+
+@pytest.mark.parametrize(("sender", "receiver"), [("another", "client-b"), (None, "client-c")])
+async def test_replies_in_luggage_that_the_agent_did_not_give_to_that_sender(
+    attacker: Attacker, sender: str | None, receiver: str
+) -> None:
+    """A repeat of the sender's letter would be answered by them, in the name of whoever they name."""
+
+    def offer(reply: Reply) -> Offer:
+        luggage = codec.encode(Luggage({"client-b": Memory(0, 1, [reply])}))
+        return attacker.offer(attacker.manifest(luggage=luggage_digest(luggage)), luggage=luggage)
+
+    agent = attacker.birth.agent
+    forged = Reply(sender or agent, receiver, 1, "b", True, b"")
+    await attacker.is_refused(offer(forged), "with replies that others gave, or to others")
+    assert await attacker.answered(offer(Reply(agent, "client-b", 1, "b", True, b""))) == [Accept(b"t" * 16)]
 
 
 @pytest.mark.parametrize("body", [NESTED, COUNTED, codec.encode("no manifest")])

@@ -432,3 +432,17 @@ async def test_a_copy_that_cannot_be_opened_after_a_restart_is_stranded_and_not_
     assert world.holder(x) == "b" and world["b"].state(x)["handled"] == [1]
     assert "could not be opened: b has no module 'cv2' any more" in caplog.text
     caplog.clear()
+
+
+async def test_an_agent_does_not_stop_for_a_move_over_a_link_that_is_down(world: World) -> None:
+    x = await world.create("a", "x")
+    world.hub.cut("a", "b")
+    await world.crank()
+    failed = world["a"].depart([x], "b")
+    await world.crank()
+    with pytest.raises(Unavailable, match="there is no link to b now"):
+        failed.result()
+    assert ("capture", x) not in world["a"].runner.asked and world["a"].state(x)["failed"] == []
+    await world.until(world["a"].ask(x, "go", "b"))  # frozen at its own wish: it hears of it
+    await world.crank()
+    assert "there is no link to b now" in world["a"].state(x)["failed"][0] and world.holder(x) == "a"

@@ -166,6 +166,36 @@ async def test_an_agent_that_the_ledger_has_elsewhere_is_not_taken() -> None:
     assert world["b"].carrier.machine.here(agent) is None
 
 
+@pytest.mark.parametrize("patient", [True, False])
+async def test_an_agent_that_is_back_before_its_departure_is_durable_waits_for_that(patient: bool) -> None:
+    """Its destination heard the ledger first, and gives it back at once; our disk is slow."""
+    world, agent = await start()
+
+    async def all_but_the_disk_of_a() -> None:
+        await world.settle()
+        while events := [event for event in world._events() if event != ("a",)]:
+            await world._next(events)
+
+    hop = world["a"].depart([agent], "b")
+    while world["a"].carrier.machine.here(agent) is not None:
+        await world.turn()
+    await all_but_the_disk_of_a()
+    assert world.runs.now[agent] == ("b", 1) and agent in world["a"].runner.copies
+    back = world["b"].depart([agent], "a")
+    await all_but_the_disk_of_a()
+    assert not hop.done() and not back.done()
+    if not patient:
+        (transfer,) = world["b"].carrier.machine.leaving
+        world["b"].carrier.step(GiveUp(transfer, "a test's deadline"))
+        await all_but_the_disk_of_a()
+        assert world.runs.now[agent] == ("b", 1) and isinstance(back.exception(), Unavailable)
+    await world.crank()
+    there = "a" if patient else "b"
+    assert hop.result().destination == "b" and world.holder(agent) == there
+    await world.until(world[there].ask(agent, "note", 2))
+    assert world[there].state(agent)["handled"] == [1, 2]
+
+
 async def test_the_destination_signs_when_received_is_durable() -> None:
     """[H3]"""
     world, agent = await start()

@@ -9,7 +9,7 @@ import pytest
 from agentplatform.custody.kept import Kept
 from agentplatform.custody.revivals import MAX_REVIVALS, REVIVAL_SECONDS, Revivals
 from ledger.disk import Statement
-from ledger.errors import Misuse, Unavailable
+from ledger.errors import Misuse, PlatformError, Unavailable
 from tests.helpers.edge_ground import WatchedJournal, WatchedMailroom
 from tests.helpers.edge_world import World
 
@@ -256,6 +256,35 @@ async def test_a_worker_that_ends_when_it_has_just_opened_its_agent_does_not_kee
     assert host.carrier.lifetimes.state_of(x) == ("deactivated" if asleep else "stranded")
     await world.until(host.start(host.carrier.lifetimes.activate(x)))
     assert (await world.until(host.ask(x, "note", 2))).ok and host.state(x)["handled"] == [1, 2]
+
+
+@pytest.mark.parametrize("failure", [Unavailable("no room for a worker"), Misuse("its state is broken")])
+async def test_a_revival_for_which_there_is_no_room_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: PlatformError
+) -> None:
+    monkeypatch.setattr("agentplatform.custody.reopening.RETRY_SECONDS", 0.0)
+    x = await world.create("a", "x")
+    host = world["a"]
+    await world.until(host.ask(x, "note", 1))
+    open_it, failures = host.runner.open, [failure, failure]
+
+    async def open_later(*what: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await open_it(*what)
+
+    monkeypatch.setattr(host.runner, "open", open_later)
+    host.runner.die(x)
+    host.died(x, "a test")
+    for _ in range(3):
+        await world.crank()
+    caplog.clear()
+    if isinstance(failure, Misuse):
+        assert host.carrier.lifetimes.state_of(x) == "stranded" and len(failures) == 1
+        assert "waits on the disk" in host.printed_lines[-1] and "its state is broken" in host.printed_lines[-1]
+        return
+    assert host.carrier.lifetimes.state_of(x) == "runs" and host.state(x)["handled"] == [1]
+    assert ["tried again" in line and "no room for a worker" in line for line in host.printed_lines] == [True, True]
 
 
 async def test_who_opens_an_agent_that_is_being_opened_does_not_end_that(world: World) -> None:

@@ -1,6 +1,7 @@
 """What becomes of the wishes of agents."""
 
 import asyncio
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +13,9 @@ from ledger.errors import Unavailable
 from tests.helpers.mail_desk import AGENT, turn
 
 
-async def test_who_is_deactivated_at_its_own_wish_is_not_woken_to_go_by_an_earlier_ticket(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("whose", ["its own", "its owner's", "its owner's, and it fails"])
+async def test_who_is_deactivated_is_not_woken_to_go_by_an_earlier_ticket(
+    monkeypatch: pytest.MonkeyPatch, whose: str
 ) -> None:
     monkeypatch.setattr("agentplatform.lives.FIRST_PAUSE", 0.0)
     tries, asleep = [], asyncio.Event()
@@ -26,10 +28,12 @@ async def test_who_is_deactivated_at_its_own_wish_is_not_woken_to_go_by_an_earli
 
     async def lay_down(agent: str, seconds: float | None) -> None:
         asleep.set()
+        if whose == "its owner's, and it fails":
+            raise Unavailable("it is busy")
 
     carrier: Any = SimpleNamespace(
         residents=SimpleNamespace(known={AGENT}),
-        dormitory=SimpleNamespace(awake=awake, lay_down=lay_down),
+        dormitory=SimpleNamespace(awake=awake, lay_down=lay_down, deactivate=lay_down),
         departures=SimpleNamespace(depart=depart),
     )
     runner: Any = SimpleNamespace(tell=lambda *word: None)
@@ -38,9 +42,14 @@ async def test_who_is_deactivated_at_its_own_wish_is_not_woken_to_go_by_an_earli
     lives.books(AGENT, Ticket("b", retries=100))
     while len(tries) < 2:
         await turn()
-    lives.wants_to_sleep(AGENT, None)
+    if whose == "its own":
+        lives.wants_to_sleep(AGENT, None)
+    else:
+        order: Any = SimpleNamespace(verb="deactivate", seconds=None)
+        with contextlib.suppress(Unavailable):
+            await lives.obey(AGENT, order)
     await asleep.wait()
     before = len(tries)
     for _ in range(50):
         await turn()
-    assert before == len(tries) < 100
+    assert (before < len(tries)) == (whose == "its owner's, and it fails") and before < 100
