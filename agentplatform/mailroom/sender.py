@@ -52,7 +52,9 @@ class Sender:
         self._calls: dict[Key, int] = {}  # the agent's own numbers of those that it waits for
         self._numbers: dict[str, Numbers] = {}  # by receiver
         self._settling: dict[str, int] = {}  # receiver -> settled, not written yet
-        self._settled: dict[str, int] = {}  # and written
+        # And written, as all luggage is. A receiver that never had a letter which was given up on takes none after it
+        # until it hears of that, also from a host where the agent has settled nothing yet.
+        self._settled = {receiver: sent.settled for receiver, sent in luggage.sent.items() if sent.settled}
         letters = [each for sent in luggage.sent.values() for each in sent.letters]  # without a reply
         self._bytes = sum(map(size, letters))
         self._ends = {_key(each): clock() + each.left / 1000 for each in letters if each.left is not None}
