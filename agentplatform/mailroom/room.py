@@ -235,8 +235,16 @@ class Mailroom:
             replicated = self._outbox.replicated(post.sender) or self._outbox.replicated(post.receiver)
             goes_ahead = post.receiver in self._transacting and not replicated
             (ahead if goes_ahead else later).append(post)
+
+        def go_ahead(post: Letter | Reply) -> None:
+            """The gateway may have kept it until its receiver had left: then it waits for the disk like any other."""
+            if post.receiver in self._transacting or _key(post) not in self._unwritten:
+                self.route(post)
+            else:
+                later.append(post)
+
         for post in ahead:
-            self._release(post.sender, lambda post=post: self.route(post))  # type: ignore[misc]
+            self._release(post.sender, lambda post=post: go_ahead(post))  # type: ignore[misc]
 
         def leave(done: "asyncio.Future[None]") -> None:
             if done.cancelled():  # the agent left, and took it along

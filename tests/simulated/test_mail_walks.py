@@ -133,7 +133,9 @@ async def walk(seed: int, **kinds: Any) -> None:
         raise AssertionError(f"seed {seed}: {error}") from error
 
 
-@pytest.mark.parametrize("seed", range(4))
+# In 318 a letter was given up on that its receiver never had, and the sender's next host did not say so to those after
+# it; in 353 one that need not wait for the disk was kept until its receiver had left, and left before it was durable.
+@pytest.mark.parametrize("seed", [*range(4), 318, 353])
 async def test_mail_arrives_once_and_in_order_whatever_happens(seed: int) -> None:
     await walk(seed)
 
