@@ -101,22 +101,26 @@ async def full_disk(chaos: Chaos, random: Random) -> None:
     """No file of one process can grow: it stops with one message, sends nothing more, and goes on when it has room."""
     host = unlucky(chaos, random)[0]
     chaos.note(f"the disk of {host} is full")
+    said = alarms(chaos, host)
     await chaos.processes[host].ask("limit", bytes=ROOM)
-    await stops_by_itself(chaos, host)
+    await stops_by_itself(chaos, host, said)
     await go_on(chaos, random)
     assert (await chaos.processes[host].ask("status"))["sent_since_failure"] == 0
     await chaos.processes[host].kill()
     await chaos.restart(host)
 
 
-async def stops_by_itself(chaos: Chaos, host: str) -> None:
-    """With one message that says what to do."""
+def alarms(chaos: Chaos, host: str) -> int:
+    return chaos.processes[host].log.read_text().count("CRITICAL")
+
+
+async def stops_by_itself(chaos: Chaos, host: str, said: int = 0) -> None:
+    """With one message that says what to do; `said` is the number of `alarms` before."""
     process = chaos.processes[host]
-    said = process.log.read_text().count("CRITICAL")
     await until(lambda: process.failure is not None, "it notices", PATIENCE)
     assert process.failure is not None
     assert "cannot write" in process.failure and "sends nothing more: start it anew" in process.failure
-    assert process.log.read_text().count("CRITICAL") == said + 1
+    assert alarms(chaos, host) == said + 1
 
 
 FAULTS: dict[str, Fault] = {
