@@ -1,10 +1,15 @@
 """What hosts tell each other unasked (Channel.ADVERT)."""
 
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
 import msgspec
 
 from agentplatform.subscriptions import Subscribed
 from agentplatform.whereabouts import Located
 from services.eds.events import UserMoved
+
+T = TypeVar("T")
 
 
 class Residents(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="residents"):
@@ -63,3 +68,9 @@ class Heard(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 
 Bulletin = Residents | Moved | Seek | Silent | Rehomed | Topics | Services | Rms | Heard
+
+
+def in_parts(all_of: Sequence[T], most: int) -> Iterator[tuple[T, ...]]:
+    """What takes more than one bulletin: at most `most` in each."""
+    for first in range(0, len(all_of), most):
+        yield tuple(all_of[first : first + most])

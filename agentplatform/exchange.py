@@ -12,7 +12,18 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from agentplatform.bulletins import Bulletin, Heard, Moved, Rehomed, Residents, Seek, Services, Silent, Topics
+from agentplatform.bulletins import (
+    Bulletin,
+    Heard,
+    Moved,
+    Rehomed,
+    Residents,
+    Seek,
+    Services,
+    Silent,
+    Topics,
+    in_parts,
+)
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.commands import Commands
 from agentplatform.custody.carry import Carrier
@@ -235,15 +246,14 @@ class Exchange:
             self._carrier.departures.lost(host)
             return
         here = [_short(located) for located in self._whereabouts.on(self._host)]
-        for first in range(0, len(here), RESIDENTS_AT_ONCE):
-            self.tell(host, Residents(tuple(here[first : first + RESIDENTS_AT_ONCE])))
-        topics = self._mailroom.topics_here()
-        for first in range(0, len(topics), TOPICS_AT_ONCE):
-            self.tell(host, Topics(tuple(topics[first : first + TOPICS_AT_ONCE])))
+        for located in in_parts(here, RESIDENTS_AT_ONCE):
+            self.tell(host, Residents(located))
+        for topics in in_parts(self._mailroom.topics_here(), TOPICS_AT_ONCE):
+            self.tell(host, Topics(topics))
         known = self._carrier.residents.known
         services = [resident.certificate for agent, resident in known.items() if agent in self.directory]
-        for first in range(0, len(services), SERVICES_AT_ONCE):
-            self.tell(host, Services(tuple(services[first : first + SERVICES_AT_ONCE])))
+        for certificates in in_parts(services, SERVICES_AT_ONCE):
+            self.tell(host, Services(certificates))
         self._carrier.linked(host)
         self._replication.linked(host)
         for certificate, epoch in self._rehoming.here():

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from agentplatform.custody.surroundings import Hop
-from agentplatform.parcel.manifest import MANIFEST_DOMAIN
+from agentplatform.parcel.manifest import MANIFEST_DOMAIN, agent_digest
 from ledger import codec
 from ledger.client import Client, Receipt
 from ledger.contracts.records import RecordHop
@@ -20,7 +20,6 @@ RETRY = 2.0  # seconds, while the ledger does not take records
 UNRECORDED = "hops/unrecorded"  # transfer -> Hop
 HISTORY = "hops"  # transfer -> Hop as plain data
 HEIGHTS = "hops/height"  # transfer -> ledger height of its record
-AGENT_DOMAIN = "agentplatform/agent"
 TRANSFER_DOMAIN = "agentplatform/transfer"
 
 
@@ -60,7 +59,7 @@ class HopBook:
         """One record an agent. True when the ledger has them, or never will take them."""
         records = [
             RecordHop(
-                codec.digest(AGENT_DOMAIN, load.agent.encode()),
+                agent_digest(load.agent),
                 load.epoch,
                 hop.source,
                 hop.destination,

@@ -8,7 +8,7 @@ from typing import Any
 
 from agentplatform.console.actions import stopped, which_hosts
 from agentplatform.frontdoor.client import Host, connect, homes
-from agentplatform.hops import AGENT_DOMAIN
+from agentplatform.parcel.manifest import agent_digest
 from ledger import codec, genesisfile, store, subjects
 from ledger.contracts import accounts
 from ledger.errors import Misuse, PeerFault
@@ -126,7 +126,7 @@ def _key(args: Namespace, host: Host) -> bytes:
         if not epoch.isascii() or not epoch.isdigit() or not 0 < int(epoch) < 2**63:
             raise Misuse(f"{epoch!r} is no epoch; an agent's first hop brings it to 1")
         full = agent if _AGENT_ID.fullmatch(agent) else host.agent(agent).id
-        return subjects.hop_key(codec.digest(AGENT_DOMAIN, full.encode()), int(epoch))
+        return subjects.hop_key(agent_digest(full), int(epoch))
     if args.organisation is not None:
         return subjects.organisation_key(args.organisation)
     if args.account is not None:

@@ -41,9 +41,7 @@ from agentplatform.custody.residences import Ledger, Residences
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mailroom.room import Mailroom
-from agentplatform.parcel.manifest import (
-    Birth,
-)
+from agentplatform.parcel.manifest import Birth
 from agentplatform.parcel.spool import Spool
 from agentplatform.runners.base import Runner
 from agentplatform.settings import Handoff as Deadlines

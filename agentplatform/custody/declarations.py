@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from agentplatform.custody.declaring import fresh
 from agentplatform.custody.events import Event, Lost
 from agentplatform.custody.messages import Canvass, Cargo, Forswear, HandoffMessage, Object
-from agentplatform.custody.residences import agent_digest, subject_of
+from agentplatform.custody.residences import subject_of
 from agentplatform.custody.state import Custody, Phase, replace
-from agentplatform.parcel.manifest import MANIFEST_DOMAIN, Birth, Manifest, Parcel, open_certificate
+from agentplatform.parcel.manifest import MANIFEST_DOMAIN, Birth, Manifest, Parcel, agent_digest, open_certificate
 from ledger import codec, identity
 from ledger.contracts.losses import DOMAIN, MAX_COPIES, Copy, Declaration, Declare, Statement
 from ledger.contracts.residence import Residence

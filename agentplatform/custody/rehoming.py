@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Protocol
 
+from agentplatform.bulletins import in_parts
 from agentplatform.custody import votes
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.copies.messages import CopyMessage
@@ -87,8 +88,7 @@ class Rehoming:
         for source, subjects in self._vault.sources().items():
             if source == self._host or not self._silent(source):
                 continue
-            for first in range(0, len(subjects), REPORT_AT_ONCE):
-                some = tuple(subjects[first : first + REPORT_AT_ONCE])
+            for some in in_parts(subjects, REPORT_AT_ONCE):
                 for member in self._chain.members():
                     if member == self._host:
                         self.heard(some)

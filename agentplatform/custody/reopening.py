@@ -86,8 +86,7 @@ class Reopening:
             await self._open(guest, epoch, mail, Event.ARRIVE)
 
     def revive(self, agent: str) -> str:
-        """Its worker ended alone. Returns what becomes of it, for people to read."""
-        self._residents.forget(agent)
+        """Its worker ended alone, and it is forgotten. Returns what becomes of it, for people to read."""
         if not self._revivals.may(agent, time.monotonic()):
             return (
                 f"its worker ended more than {MAX_REVIVALS} times within {REVIVAL_SECONDS:g} s, so it waits on the "

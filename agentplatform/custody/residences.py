@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from agentplatform.custody.events import Decided, Event
 from agentplatform.custody.messages import Accept, Cargo
 from agentplatform.custody.state import Custody
-from agentplatform.parcel.manifest import Birth
+from agentplatform.parcel.manifest import Birth, agent_digest
 from ledger import codec
 from ledger.contracts import owners, residence
 from ledger.contracts.residence import FOUND, MOVE, Abort, End, Found, Move, Residence, Statement
@@ -18,7 +18,6 @@ from ledger.errors import Misuse, PlatformError
 from ledger.identity import Identity
 
 log = logging.getLogger(__name__)
-_AGENT_DOMAIN = "agentplatform/agent"
 
 
 class Ledger(Protocol):
@@ -32,10 +31,6 @@ class Ledger(Protocol):
 
 def subject_of(owner: bytes, agent: str) -> bytes:
     return residence.subject(owner, agent_digest(agent))
-
-
-def agent_digest(agent: str) -> bytes:
-    return codec.digest(_AGENT_DOMAIN, agent.encode())
 
 
 def consent(chain: bytes, owner: Identity, agent: str, host: str) -> bytes:

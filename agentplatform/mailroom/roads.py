@@ -7,7 +7,7 @@ at once. Each host sends it on only to a place of a later epoch than the one bef
 import time
 from collections.abc import Callable, Collection
 
-from agentplatform.bulletins import Bulletin, Moved, Residents, Seek
+from agentplatform.bulletins import Bulletin, Moved, Residents, Seek, in_parts
 from agentplatform.mail import Forwarded, Post, Reply
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
@@ -76,8 +76,8 @@ class Roads:
             if since is not None:
                 unsure.append((agent, since))
         for host in sorted(up):
-            for first in range(0, len(unsure), SEEK_AT_ONCE):
-                self._tell(host, Seek(tuple(unsure[first : first + SEEK_AT_ONCE])))
+            for agents in in_parts(unsure, SEEK_AT_ONCE):
+                self._tell(host, Seek(agents))
 
     def sought(self, host: str, agents: tuple[tuple[str, int], ...]) -> None:
         """Another host asks: it hears of those of whom we know a later place."""

@@ -19,6 +19,7 @@ from ledger.contracts.residence import MAX_HOLDERS
 from ledger.errors import Misuse, PeerFault
 from ledger.identity import KEY_BYTES, Identity, Signed, verify
 
+AGENT_DOMAIN = "agentplatform/agent"
 BIRTH_DOMAIN = "agentplatform/birth"
 CLONE_DOMAIN = "agentplatform/clone"
 MANIFEST_DOMAIN = "agentplatform/manifest"
@@ -56,6 +57,11 @@ class Birth(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 def agent_id(name: str, owner: bytes, salt: bytes) -> str:
     return f"{name}-{codec.digest(BIRTH_DOMAIN, name.encode(), owner, salt)[:8].hex()}"
+
+
+def agent_digest(agent: str) -> bytes:
+    """By this the ledger knows an agent."""
+    return codec.digest(AGENT_DOMAIN, agent.encode())
 
 
 def give_birth(

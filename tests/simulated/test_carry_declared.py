@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from agentplatform.custody.declaring import fresh
 from agentplatform.custody.messages import Canvass, Cargo, Forswear, HandoffMessage, Object
-from agentplatform.custody.residences import agent_digest
 from agentplatform.custody.waits import waits
+from agentplatform.parcel.manifest import agent_digest
 from ledger import codec
 from ledger.contracts.losses import Copy, Declaration, Declare, Statement
 from ledger.errors import Misuse, PeerFault, Unavailable

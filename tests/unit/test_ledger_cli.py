@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from agentplatform import consortium
 from agentplatform.console.cli import main
 from agentplatform.frontdoor.client import homes
-from agentplatform.hops import AGENT_DOMAIN
+from agentplatform.parcel.manifest import agent_digest
 from ledger import codec, genesisfile, store, subjects
 from ledger.certificate import COMMIT, VOTE_DOMAIN, Ballot
 from ledger.consensus.engine import RESTORED
@@ -85,7 +85,7 @@ def test_a_proof_is_exported_and_checked_elsewhere(
 def test_absence_is_proven_too(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with hosts(root):
         code, out, _ = run(capsys, "--root", root, "ledger", "export", tmp_path / "hop", "--hop", AGENT, "1")
-    agent = codec.digest(AGENT_DOMAIN, AGENT.encode()).hex()
+    agent = agent_digest(AGENT).hex()
     assert code == 0 and f"records/hop of agent {agent}, epoch 1: nothing" in out
 
 
