@@ -112,7 +112,7 @@ class Environment:
             private=(home.folder,),
             history=None if self.history is None else self.history.prefix,
         )
-        upcalls = HostUpcalls(self.host, self.logbook, self.services)
+        upcalls = watched(HostUpcalls, self.history)(self.host, self.logbook, self.services)
         self.runner = upcalls.runner = ProcessRunner(upcalls, self.spool, workers)
         machine, effects = watched(Held, self.history).recover(self.host, await self.journal.load())
         self.roads = Roads(

@@ -140,6 +140,10 @@ class Mailbox:
         self._forget_the_silent()
         return True
 
+    def is_new(self, reply: Reply) -> bool:
+        """Whether it answers a letter that was handled since the last checkpoint."""
+        return reply.receiver in self._saved and reply.sequence > self._saved[reply.receiver]
+
     def changes(self) -> tuple[list[Seen], list[tuple[str, int]]]:
         """For a checkpoint: what was handled since the last one, and up to where the replies of a sender may go."""
         senders, seen = self.luggage.senders, []
@@ -150,10 +154,9 @@ class Mailbox:
             seen += [Seen(sender, reply.sequence, memory.epoch, reply) for reply in fresh]
             if not fresh or fresh[-1].sequence != memory.handled:
                 seen.append(Seen(sender, memory.handled, memory.epoch, None))
-        written = {(each.sender, each.sequence) for each in seen}
         for reply in self._late:
             memory = senders.get(reply.receiver)
-            if memory is not None and reply in memory.replies and (reply.receiver, reply.sequence) not in written:
+            if memory is not None and reply in memory.replies and not self.is_new(reply):
                 seen.append(Seen(reply.receiver, reply.sequence, memory.epoch, reply))
         forgotten = [
             (sender, min(upto, senders[sender].handled - 1) if sender in senders else upto)

@@ -21,7 +21,8 @@ from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.clients import Clients
 from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
-from agentplatform.messages import Answer
+from agentplatform.messages import Answer, Later
+from agentplatform.upcalls import HostUpcalls
 
 Kind = TypeVar("Kind")
 _BORN = b""  # no transfer: the agent was created here
@@ -122,13 +123,30 @@ class WitnessedMailroom(_Witness, Mailroom):
             self.history.write("handled", sender=letter.sender, sequence=letter.sequence, receiver=agent)
         super().answered(agent, ticket, answer)
 
+    def _late(self, agent: str, box: Mailbox, later: Later, answer: Answer) -> Reply | None:
+        """The message was handled before, perhaps on another host."""
+        reply = super()._late(agent, box, later, answer)
+        if reply is not None and not box.is_new(reply):
+            self.history.answered.add((reply.receiver, agent, reply.sequence))
+        return reply
+
     def _refuse(self, agent: str, box: Mailbox, late: Reply) -> None:
         """A letter that was too late is answered with an error, and not handled."""
         self.history.answered.add((late.receiver, agent, late.sequence))
         super()._refuse(agent, box, late)
 
 
+class WitnessedUpcalls(_Witness, HostUpcalls):
+    def died(self, agent: str, reason: str) -> None:
+        """Its worker cannot say any more that the copy does not run."""
+        epoch = self.carrier.machine.here(agent)
+        if epoch is not None:
+            self.history.write("frozen", agent=agent, epoch=epoch)
+        super().died(agent, reason)
+
+
 _WITNESSES: dict[type, type[_Witness]] = {
+    HostUpcalls: WitnessedUpcalls,
     Held: WitnessedHandoff,
     Journal: WitnessedJournal,
     Mailroom: WitnessedMailroom,

@@ -167,10 +167,18 @@ def _stays(its: list[Line], lives: Lives) -> list[Stay]:
         if line.event == "running":
             here[process] = Stay(line, lives.end(line))
             stays.append(here[process])
-        elif line.event == "frozen" and process in here:
-            stay = here.pop(process)
-            stay.end, stay.frozen = min(stay.end, line.t), line
+        elif line.event == "frozen":
+            for other in _closed(line, process, here):
+                stay = here.pop(other)
+                stay.end, stay.frozen = min(stay.end, line.t), line
     return stays
+
+
+def _closed(line: Line, process: str, here: dict[str, Stay]) -> list[str]:
+    """A process speaks for itself; one that never ran the agent, for those of its host that ended without a word."""
+    if process in here:
+        return [process]
+    return [other for other, stay in here.items() if stay.begin.host == line.host]
 
 
 def _one_copy(agent: str, stays: list[Stay]) -> Iterator[Violation]:

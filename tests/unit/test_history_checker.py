@@ -66,6 +66,11 @@ GOOD = {
         *(*BORN, *HOP, run("east.1", 1, "frozen")),
         *(custody("east.1", "commit", 2, "t2"), custody("east.1", "notice", 2, "t2"), run("north.1", 2)),
     ),
+    "a worker that ended alone": (
+        *BORN,
+        custody("north.1", "frozen", 0),
+        ("north.1.next", "running", {"agent": "a", "epoch": 0}),
+    ),
     "an end that was asked for": (*BORN, run("north.1", 0, "frozen", ended=True)),
     "a creation that was never confirmed": (run("north.1", 0), kill("north")),
     "a history that begins late": (run("north.4", 7), custody("north.4", "active", 7, "t9")),
