@@ -6,24 +6,16 @@ from typing import Any
 
 import pytest
 
-from agentplatform.console import processes
-from agentplatform.consortium import found
 from tests.helpers.errand_agents import Errand, Holder
-from tests.helpers.local import Local, gone, patiently, small, until
+from tests.helpers.local import Local, consortium, gone, patiently, until
 
 NORTH, SOUTH = "north", "south"
 
 
 @pytest.fixture
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
-    local = Local(tmp_path_factory.mktemp("errands") / "root")
-    for home in found(local.root, [NORTH, SOUTH]):
-        small(home)
-    try:
-        local.start(NORTH, SOUTH)
+    with consortium(tmp_path_factory.mktemp("errands") / "root", NORTH, SOUTH, light=True) as local:
         yield local
-    finally:
-        processes.stop(local.root, [NORTH, SOUTH])
 
 
 def restart(hosts: Local, *names: str) -> None:

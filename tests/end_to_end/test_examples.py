@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agentplatform.console import processes
-from agentplatform.consortium import COMPASS, found
-from tests.helpers.local import Local, small
+from tests.helpers.local import Local, consortium
 
 FOLDER = Path(__file__).parents[2] / "examples"
 LINES = {  # of what each prints, as patterns
@@ -37,14 +35,8 @@ QUICK = "02_sequence.py"
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
-    local = Local(tmp_path_factory.mktemp("examples") / "root")
-    for home in found(local.root, COMPASS):
-        small(home)
-    try:
-        local.start(*COMPASS)
+    with consortium(tmp_path_factory.mktemp("examples") / "root", light=True) as local:
         yield local
-    finally:
-        processes.stop(local.root, COMPASS)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 
-from agentplatform.console import processes
-from agentplatform.consortium import found
 from agentplatform.itineraries import Circular, MasterWorkers
 from tests.helpers.itinerary_agents import Boss, Log, Rounds, Slow
-from tests.helpers.local import Local, gone, patiently, small, until
+from tests.helpers.local import Local, consortium, gone, patiently, until
 
 NORTH, EAST, SOUTH = "north", "east", "south"
 pytestmark = pytest.mark.slow
@@ -18,14 +16,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
-    local = Local(tmp_path_factory.mktemp("itineraries") / "root")
-    for home in found(local.root, [NORTH, EAST, SOUTH]):
-        small(home)
-    try:
-        local.start(NORTH, EAST, SOUTH)
+    with consortium(tmp_path_factory.mktemp("itineraries") / "root", NORTH, EAST, SOUTH, light=True) as local:
         yield local
-    finally:
-        processes.stop(local.root, [NORTH, EAST, SOUTH])
 
 
 def test_a_traveller_goes_on_after_its_hosts_were_killed_and_no_stop_counts_twice(hosts: Local) -> None:

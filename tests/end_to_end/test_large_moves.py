@@ -11,10 +11,9 @@ import pytest
 
 from agentplatform import Agent, Message
 from agentplatform.console import processes
-from agentplatform.consortium import found
 from agentplatform.frontdoor.client import AgentProxy
 from ledger.errors import PlatformError
-from tests.helpers.local import Local, gone, small, until
+from tests.helpers.local import Local, consortium, gone, until
 
 NORTH, SOUTH = "north", "south"
 MIB = 1 << 20
@@ -38,14 +37,8 @@ class Library(Agent):
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
-    local = Local(tmp_path_factory.mktemp("large-moves") / "root")
-    for home in found(local.root, [NORTH, SOUTH]):
-        small(home)
-    try:
-        local.start(NORTH, SOUTH)
+    with consortium(tmp_path_factory.mktemp("large-moves") / "root", NORTH, SOUTH, light=True) as local:
         yield local
-    finally:
-        processes.stop(local.root, [NORTH, SOUTH])
 
 
 def spool(hosts: Local, host: str) -> list[int]:

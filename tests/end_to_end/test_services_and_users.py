@@ -4,25 +4,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from agentplatform.console import processes
-from agentplatform.consortium import found
 from ledger.errors import Misuse
 from tests.helpers.kinds_of_agents import Echo, Guide, Rude, Seeker
-from tests.helpers.local import Local, small, until
+from tests.helpers.local import Local, consortium, until
 
 NORTH, SOUTH = "north", "south"
 
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
-    local = Local(tmp_path_factory.mktemp("kinds") / "root")
-    for home in found(local.root, [NORTH, SOUTH]):
-        small(home)
-    try:
-        local.start(NORTH, SOUTH)
+    with consortium(tmp_path_factory.mktemp("kinds") / "root", NORTH, SOUTH, light=True) as local:
         yield local
-    finally:
-        processes.stop(local.root, [NORTH, SOUTH])
 
 
 def test_a_service_is_found_before_and_after_it_moved(hosts: Local) -> None:

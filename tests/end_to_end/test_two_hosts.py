@@ -7,11 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from agentplatform.console import processes
-from agentplatform.consortium import found
 from agentplatform.frontdoor.client import AgentProxy
 from ledger.errors import Misuse, PlatformError, Unavailable
-from tests.helpers.local import Local, gone, patiently, small, until
+from tests.helpers.local import Local, consortium, gone, patiently, until
 from tests.helpers.shuttle import Careless, Dreamer, Shuttle, Teller
 
 NORTH, SOUTH = "north", "south"
@@ -21,15 +19,8 @@ LETTERS = 250  # from one agent to another
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
-    local = Local(tmp_path_factory.mktemp("two-hosts") / "root")
-    for home in found(local.root, [NORTH, SOUTH]):
-        small(home)
-    try:
-        local.start(NORTH, SOUTH)
+    with consortium(tmp_path_factory.mktemp("two-hosts") / "root", NORTH, SOUTH, light=True) as local:
         yield local
-        local.judge()
-    finally:
-        processes.stop(local.root, [NORTH, SOUTH])
 
 
 def shuttle(hosts: Local, name: str, host: str = NORTH) -> AgentProxy:

@@ -8,25 +8,18 @@ import pytest
 
 from agentplatform import Ticket
 from agentplatform.console import processes
-from agentplatform.consortium import found
 from agentplatform.frontdoor.client import AgentProxy
 from ledger.errors import Misuse, Unavailable
 from tests.helpers.livers import Feather, Liver, Loose, Mayfly
-from tests.helpers.local import Local, patiently, small, until
+from tests.helpers.local import Local, consortium, patiently, until
 
 NORTH, SOUTH = "north", "south"
 
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
-    local = Local(tmp_path_factory.mktemp("lives") / "root")
-    for home in found(local.root, [NORTH, SOUTH]):
-        small(home)
-    try:
-        local.start(NORTH, SOUTH)
+    with consortium(tmp_path_factory.mktemp("lives") / "root", NORTH, SOUTH, light=True) as local:
         yield local
-    finally:
-        processes.stop(local.root, [NORTH, SOUTH])
 
 
 def state(hosts: Local, agent: AgentProxy, host: str = NORTH) -> str | None:

@@ -4,6 +4,7 @@ Its events are its checkpoints and its landings. At the one that `arm` names it 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from agentplatform.lifecycle import Event
@@ -90,3 +91,12 @@ class CrashingGuests(Guests):
         guest.arrival = Arrival(guest.arrival.host, guest.arrival.epoch, None)
         self._open(agent, guest.kept, Event.ARRIVE)
         old.idle.set()
+
+
+def until(inline: Inline, condition: Callable[[], bool]) -> None:
+    """Lets the agents go on, without letting time pass, until it holds."""
+    for _ in range(1_000):
+        if condition():
+            return
+        inline.settle()
+    raise AssertionError("it never came to that")

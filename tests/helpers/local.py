@@ -98,10 +98,12 @@ class Local:
 
 
 @contextmanager
-def consortium(root: Path, *names: str, start: tuple[str, ...] | None = None) -> Iterator[Local]:
-    """Hosts of these names, all of which are started, or those in `start`."""
+def consortium(root: Path, *names: str, start: tuple[str, ...] | None = None, light: bool = False) -> Iterator[Local]:
+    """Hosts of these names, all of which are started, or those in `start`. `light`: see `small`."""
     names = names or COMPASS
-    found(root, names)
+    for home in found(root, names):
+        if light:
+            small(home)
     local = Local(root)
     try:
         local.start(*(names if start is None else start))

@@ -1,6 +1,5 @@
 """Agents that meet, and a master with its workers, on hosts that exist by being named and that crash."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,18 +8,9 @@ from agentplatform import Later, Message, Ticket, handles
 from agentplatform.itineraries import Master, MasterWorkers, Meeting, Traveller, Worker
 from agentplatform.runners.inline import Inline, InlineAgent
 from ledger.errors import PeerFault
-from tests.helpers.crashing_inline import CrashingInline
+from tests.helpers.crashing_inline import CrashingInline, until
 
 GUESTS = ("ada", "bob", "eve")
-
-
-def until(inline: Inline, condition: Callable[[], bool]) -> None:
-    """Lets the agents go on, without letting time pass, until it holds."""
-    for _ in range(1_000):
-        if condition():
-            return
-        inline.settle()
-    raise AssertionError("it never came to that")
 
 
 class Guest(Traveller):

@@ -1,6 +1,6 @@
 """Agents that follow itineraries, on hosts that exist by being named."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from agentplatform.itineraries import (
 from agentplatform.itineraries.circular import REST_SECONDS
 from agentplatform.runners.inline import Inline, InlineAgent
 from ledger.errors import Misuse, PeerFault
-from tests.helpers.crashing_inline import CrashingInline
+from tests.helpers.crashing_inline import CrashingInline, until
 
 
 class Walker(Traveller):
@@ -95,15 +95,6 @@ def inline() -> Iterator[Inline]:
 
 def itinerary(walker: InlineAgent) -> Any:
     return walker.agent.itinerary  # type: ignore[attr-defined]
-
-
-def until(inline: Inline, condition: Callable[[], bool]) -> None:
-    """Lets the agents go on, without letting time pass, until it holds."""
-    for _ in range(1_000):
-        if condition():
-            return
-        inline.settle()
-    raise AssertionError("it never came to that")
 
 
 SKIPPED = ["shut", None, "closed"]
