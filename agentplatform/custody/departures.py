@@ -1,9 +1,7 @@
-"""The source's side of the edge: freezes agents, packs them, and sees them off or takes them back."""
+"""The source's side of the edge: freezes agents, sees them off or takes them back."""
 
 import asyncio
-import logging
 import os
-import platform
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
@@ -12,34 +10,21 @@ import msgspec
 from agentplatform.custody import events
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.messages import Cargo, HandoffMessage, Inquire, Notice, Offer
+from agentplatform.custody.packing import Packer, check_size
 from agentplatform.custody.pieces import SLOWEST, Fetch
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.supply import Supply
 from agentplatform.custody.surroundings import Hop, Surroundings
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Arrival, Move, Mover
-from agentplatform.parcel.freight import Freight, Spooled, State, Stowed, state_digest, travelling
-from agentplatform.parcel.manifest import (
-    TRANSFER_BYTES,
-    Manifest,
-    Parcel,
-    luggage_digest,
-    sign_manifest,
-)
+from agentplatform.parcel.freight import Spooled, Stowed
+from agentplatform.parcel.manifest import TRANSFER_BYTES, Parcel
 from agentplatform.parcel.spool import Spool
-from agentplatform.passes import Pass
-from agentplatform.passes import sign as sign_pass
 from agentplatform.runners.base import Runner
 from agentplatform.settings import Handoff as Deadlines
 from ledger import codec
 from ledger.errors import Misuse, PlatformError, Unavailable
 from ledger.identity import Identity
-from ledger.links.base import MAX_MESSAGE_BYTES
-
-log = logging.getLogger(__name__)
-PYTHON = ".".join(platform.python_version_tuple()[:2])
-MAX_MAIL_BYTES = MAX_MESSAGE_BYTES // 2  # of a notice
-_ENVELOPE_BYTES = 64 * 1024  # what an offer has beside its parcels is far less
 
 
 class _Journey(msgspec.Struct):
@@ -75,14 +60,13 @@ class Departures:
         make_way: Callable[[str, str], Awaitable[None]],
     ) -> None:
         """`make_way(agent, to)`: another host than `to` holds its checkpoint, if it has holders."""
-        self._identity, self._chain = identity, chain
         self._machine, self._step = machine, step
         self._residents, self._mailroom, self._runner = residents, mailroom, runner
         self._surroundings, self._deadlines = surroundings, deadlines
         self._spool, self._make_way = spool, make_way
         self.supply = Supply(spool, surroundings.stream, self._alive, self._unreadable)
+        self._packer = Packer(identity, chain, residents, mailroom, deadlines.parcel_life)
         self._journeys: dict[bytes, _Journey] = {}
-        self._known_code: dict[str, set[bytes]] = {}  # what a host has, as far as its answers tell
 
     async def depart(
         self,
@@ -120,8 +104,8 @@ class Departures:
             self._check(agents, to)  # all that took a while
             patience = self._patience(agents, to, frozen_at, seconds, large.values())
             cargo = self._machine.cargo(agents)
-            parcels = tuple(self._pack(transfer, to, load, states[load.agent]) for load in cargo)
-            _check_size(agents, parcels)
+            parcels = tuple(self._packer.parcel(transfer, to, load, states[load.agent]) for load in cargo)
+            check_size(agents, parcels)
         except PlatformError as error:
             for agent, state in states.items():
                 self.drop(state)
@@ -172,7 +156,7 @@ class Departures:
 
     def lost(self, host: str) -> None:
         """The link to `host` went down: what was only offered stays here. A large state waits for the next link."""
-        self._known_code.pop(host, None)
+        self._packer.forget_code(host)
         self.supply.lost(host)
         for transfer in self._machine.offered(host):
             if not self.supply.has(transfer):
@@ -203,8 +187,7 @@ class Departures:
             message = msgspec.structs.replace(message, parcels=journey.parcels)
         elif isinstance(message, Notice) and journey is not None:
             if journey.mail is None:
-                passes = tuple(codec.encode(self._pass(load, to)) for load in journey.cargo)
-                journey.mail = passes + self._mail(journey.cargo)
+                journey.mail = self._packer.mail(to, journey.cargo)
             message = msgspec.structs.replace(message, mail=journey.mail)
         raw = codec.encode(message)
         sent = self._surroundings.send(to, raw)
@@ -219,7 +202,7 @@ class Departures:
         """They stay. Returns those that must be opened again: their workers ended meanwhile."""
         journey = self._journeys.pop(transfer)
         self.supply.withdraw(transfer)
-        self._known_code.pop(journey.to, None)  # it may have refused because the code was not there
+        self._packer.forget_code(journey.to)  # it may have refused because the code was not there
         for load in cargo:
             if load.agent in journey.dead:
                 self._residents.forget(load.agent)
@@ -264,10 +247,10 @@ class Departures:
         for load in cargo:
             resident = self._residents.known.get(load.agent)
             if resident is not None:
-                self._known_code.setdefault(to, set()).add(resident.birth.code)
+                self._packer.has_code(to, resident.birth.code)
                 self._runner.discard(load.agent)
                 self._residents.forget(load.agent)
-            self._surroundings.located(load.agent, load.epoch, to, (self._pass(load, to),))
+            self._surroundings.located(load.agent, load.epoch, to, (self._packer.pass_for(load, to),))
 
     def arrived(self, transfer: bytes) -> None:
         """The destination acknowledged."""
@@ -294,23 +277,7 @@ class Departures:
         journeys = self._journeys.values()
         return next((each for each in journeys if any(load.agent == agent for load in each.cargo)), None)
 
-    def _mail(self, cargo: tuple[Cargo, ...]) -> tuple[bytes, ...]:
-        """What waits for them, as far as one message holds it. The senders keep the rest, and send it again."""
-        waiting = (codec.encode(letter) for load in cargo for letter in self._mailroom.waiting(load.agent))
-        sizes = 0
-        mail = []
-        for letter in waiting:
-            sizes += len(letter)
-            if sizes > MAX_MAIL_BYTES:
-                break  # none after it either: a letter that leaves a gap is not taken
-            mail.append(letter)
-        return tuple(mail)
-
-    def _pass(self, load: Cargo, to: str) -> Pass:
-        """Only for what is committed: it proves that the agent is the destination's."""
-        return sign_pass(self._chain, load.agent, load.epoch, self._residents.host, to, self._identity)
-
-    # Freezing and packing
+    # Freezing
 
     def _check(self, agents: Sequence[str], to: str) -> None:
         self._machine.cargo(agents)  # raises Misuse for one that is not here, or on its way
@@ -357,46 +324,7 @@ class Departures:
         self._runner.thaw(agent, reason)
         self._mailroom.reopen(agent)
 
-    def _pack(self, transfer: bytes, to: str, load: Cargo, state: Stowed) -> Parcel:
-        resident = self._residents.known[load.agent]
-        birth = resident.birth
-        luggage = codec.encode(self._mailroom.close(load.agent))
-        manifest = Manifest(
-            chain=self._chain,
-            transfer=transfer,
-            source=self._residents.host,
-            destination=to,
-            agent=birth.agent,
-            owner=birth.owner,
-            epoch=load.epoch,
-            birth=resident.certificate,
-            code=birth.code,
-            state=state_digest(travelling(state)),
-            luggage=luggage_digest(luggage),
-            python=PYTHON,
-            expires=int((time.time() + self._deadlines.parcel_life) * 1000),
-        )
-        code = None if birth.code in self._known_code.get(to, ()) else self._residents.code_at_hand(birth)
-        return Parcel(sign_manifest(manifest, self._identity), travelling(state), luggage, code)
-
 
 def _reason(move: Move, reason: str) -> str | None:
     """What an agent that stays is told. One that goes by a Ticket hears of the last try alone."""
     return None if move.by == "itself" else reason
-
-
-def _check_size(agents: Sequence[str], parcels: Sequence[Parcel]) -> None:
-    """An offer is one message: what does not fit into it must not even be announced."""
-    parts = ((each.manifest, _inline(each.state), each.luggage, each.code or b"") for each in parcels)
-    size = sum(len(part) for parcel in parts for part in parcel)
-    most = MAX_MESSAGE_BYTES - _ENVELOPE_BYTES
-    if size > most:
-        raise Misuse(
-            f"{', '.join(agents)}: state, mail and code have {size} bytes, and a handoff takes at most {most}; "
-            "let the state be smaller, or the agents go one by one"
-        )
-
-
-def _inline(state: State) -> bytes:
-    """What the offer itself has of it."""
-    return state.digests if isinstance(state, Freight) else state

@@ -59,7 +59,7 @@ class DropsItsSpool(Departures):
     def send(self, to: str, message: HandoffMessage) -> None:
         journey = self._journeys.get(message.transfer)
         if isinstance(message, Offer) and journey is not None:
-            journey.mail = self._mail(journey.cargo)
+            journey.mail = self._packer.mail(to, journey.cargo)
         super().send(to, message)
 
     def release(self, to: str, cargo: tuple[Cargo, ...]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agentplatform.custody import departures, events
+from agentplatform.custody import events, packing
 from agentplatform.custody.messages import HandoffMessage, Offer
 from agentplatform.custody.records import Commit
 from agentplatform.custody.state import Phase
@@ -324,7 +324,7 @@ async def test_an_agent_that_goes_on_at_once_waits_until_its_arrival_is_durable(
 
 
 async def test_what_is_larger_than_a_message_stays_and_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (departures, frames):
+    for module in (packing, frames):
         monkeypatch.setattr(module, "MAX_MESSAGE_BYTES", 100_000)
     x = await world.create("a", "x")
     world["a"].state(x)["ballast"] = bytes(100_000)
@@ -336,7 +336,7 @@ async def test_what_is_larger_than_a_message_stays_and_goes_on(world: World, mon
 
 async def test_mail_larger_than_a_message_comes_in_parts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """COMMIT is durable: a notice that cannot be sent would leave the agent on no host."""
-    monkeypatch.setattr(departures, "MAX_MAIL_BYTES", 5_000)
+    monkeypatch.setattr(packing, "MAX_MAIL_BYTES", 5_000)
     monkeypatch.setattr(frames, "MAX_MESSAGE_BYTES", 10_000)
     x = await world.create("a", "x")
     move = world["a"].depart([x], "b")
