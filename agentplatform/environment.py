@@ -36,7 +36,8 @@ from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.parcel.spool import FileSpool
 from agentplatform.registry import Registry
-from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
+from agentplatform.runners.process.runner import ProcessRunner
+from agentplatform.runners.process.settings import WorkerSettings
 from agentplatform.settings import Home
 from agentplatform.surroundings import HostSurroundings
 from agentplatform.upcalls import HostUpcalls

@@ -44,10 +44,8 @@ class Host(Station):
     """A station that starts agents from what it kept, as a host does after a crash."""
 
     def __init__(self, host: str) -> None:
-        super().__init__(host)
         self.kept = Journal()
-        self.ups = self.kept
-        self.runner._upcalls = self.kept
+        super().__init__(host, ups=self.kept)
 
     async def kill_and_restore(self, birth: Birth, code: bytes, epoch: int, forget: int = 0) -> None:
         """With `forget` it starts from a state before the last: a host that lost a checkpoint."""

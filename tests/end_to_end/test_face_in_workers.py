@@ -9,7 +9,8 @@ from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Move, 
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import code_digest, give_birth, open_birth
 from agentplatform.parcel.spool import MemorySpool
-from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
+from agentplatform.runners.process.runner import ProcessRunner
+from agentplatform.runners.process.settings import WorkerSettings
 from agents.face_recognition.agent import FaceRecognition
 from agents.face_recognition.camera import Camera
 from ledger import codec

@@ -21,8 +21,8 @@ from agentplatform.parcel.bundle import Contents
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import code_digest, give_birth, open_birth
 from agentplatform.runners.process import wire
-from agentplatform.runners.process.pool import WorkerSettings
 from agentplatform.runners.process.requests import FORK, PACKET
+from agentplatform.runners.process.settings import WorkerSettings
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.identity import Identity
@@ -245,14 +245,14 @@ async def test_stop_ends_everything_that_agents_started() -> None:
     async with Station("here") as here:
         birth, _ = await here.create(Painter, 1)
         child = await here.call(birth.agent, "child")
-        pids = [child, *here.runner._workers, here.runner._server._process.pid]  # type: ignore[union-attr]
+        pids = [child, *here.runner._pool._workers, here.runner._pool._server._process.pid]  # type: ignore[union-attr]
         assert all(is_alive(pid) for pid in pids)
     await until_gone(*pids)
 
 
 async def test_the_fork_server_is_started_again(here: Station) -> None:
     birth, _ = await here.create(Counter)
-    here.runner._server._process.kill()  # type: ignore[union-attr]
+    here.runner._pool._server._process.kill()  # type: ignore[union-attr]
     assert "fork server" in (await here.ups.next("died"))[1]
     birth, _ = await here.create(Counter, 3)
     assert await here.call(birth.agent, "add", 1) == 4
@@ -273,8 +273,8 @@ async def test_a_killed_daemon_leaves_no_process_behind() -> None:
         "async def main():\n"
         "    async with Station('here') as here:\n"
         "        await here.create(Counter)\n"
-        "        server = here.runner._server\n"
-        "        print(server._scratch, server._process.pid, *here.runner._workers, flush=True)\n"
+        "        server = here.runner._pool._server\n"
+        "        print(server._scratch, server._process.pid, *here.runner._pool._workers, flush=True)\n"
         "        await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )

@@ -13,7 +13,8 @@ from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import Birth, code_digest, give_birth, open_birth
 from agentplatform.parcel.spool import FileSpool
 from agentplatform.runners.base import Upcalls
-from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
+from agentplatform.runners.process.runner import ProcessRunner
+from agentplatform.runners.process.settings import WorkerSettings
 from ledger import codec
 from ledger.identity import Identity
 
@@ -68,8 +69,8 @@ class Recorder:
 class Station:
     """One host: a runner and its recorder."""
 
-    def __init__(self, host: str, settings: WorkerSettings = SMALL) -> None:
-        self.host, self.ups = host, Recorder()
+    def __init__(self, host: str, settings: WorkerSettings = SMALL, ups: Recorder | None = None) -> None:
+        self.host, self.ups = host, ups or Recorder()
         self.folder = Path(tempfile.gettempdir()) / f"spool-{os.urandom(8).hex()}"
         self.spool = FileSpool(self.folder)
         self.runner = ProcessRunner(self.ups, self.spool, settings)

@@ -19,7 +19,7 @@ from agentplatform.parcel.freight import Freight
 from agentplatform.runners.process import handle as handles
 from agentplatform.runners.process import wire
 from agentplatform.runners.process.handle import ENDED, FROZEN, GOES_ON, Handle, Held, Step
-from agentplatform.runners.process.pool import WorkerSettings
+from agentplatform.runners.process.settings import WorkerSettings
 from agentplatform.ticket import Ticket
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
@@ -92,7 +92,7 @@ async def test_what_an_agent_forks_ends_with_its_worker_and_not_before(here: Sta
 async def test_a_deep_scratch_folder_is_removed_and_ends_nobody_else(here: Station) -> None:
     birth, _ = await here.create(Villain)
     other, _ = await here.create(Counter)
-    scratch = Path(here.runner._server._scratch) / str(here.pid(birth.agent))
+    scratch = Path(here.runner._pool._server._scratch) / str(here.pid(birth.agent))
     await here.call(birth.agent, "dig")
     await here.runner.dispose(birth.agent)
     async with asyncio.timeout(30):
@@ -335,7 +335,7 @@ async def test_a_host_has_a_limit_of_workers() -> None:
         await here.create(Feather)  # light ones share
         pid = here.pid(first.agent)
         await here.runner.dispose(first.agent)
-        while pid in here.runner._workers:  # noqa: ASYNC110
+        while pid in here.runner._pool._workers:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await here.create(Counter)
 
@@ -343,9 +343,9 @@ async def test_a_host_has_a_limit_of_workers() -> None:
 async def test_stop_does_not_wait_for_what_is_outstanding() -> None:
     here = Station("here", WorkerSettings(warm=1, preload=("tests.helpers.never_imported",)))
     starting = asyncio.create_task(here.runner.start())
-    while here.runner._server._process is None:  # noqa: ASYNC110
+    while here.runner._pool._server._process is None:  # noqa: ASYNC110
         await asyncio.sleep(0)
-    server = here.runner._server._process
+    server = here.runner._pool._server._process
     await here.runner.stop()
     assert server.returncode == -signal.SIGTERM  # SIGKILL would have come after a wait
     with pytest.raises(Unavailable):

@@ -13,7 +13,8 @@ import pytest_asyncio
 from agentplatform import Agent, Message
 from agentplatform.parcel.spool import MemorySpool
 from agentplatform.runners.process import jail
-from agentplatform.runners.process.pool import ProcessRunner, WorkerSettings
+from agentplatform.runners.process.runner import ProcessRunner
+from agentplatform.runners.process.settings import WorkerSettings
 from ledger.errors import Misuse
 from tests.helpers.two_runners import Recorder, Station
 
@@ -143,7 +144,7 @@ async def test_neighbours_scratch_folders_are_closed_too(jailed: tuple[Station, 
 
 async def test_the_daemon_cannot_be_traced_signalled_or_looked_into(jailed: tuple[Station, str]) -> None:
     station, burglar = jailed
-    daemon, server = os.getpid(), station.runner._server._process.pid  # type: ignore[union-attr]
+    daemon, server = os.getpid(), station.runner._pool._server._process.pid  # type: ignore[union-attr]
     neighbour = station.pid((await station.create(Burglar))[0].agent)
     for pid in (daemon, server, neighbour):
         assert await station.call(burglar, "trace", pid) == "PermissionError"
