@@ -1,4 +1,4 @@
-"""The one way to durable bytes: SQLite databases in a host's data folder, and a twin that loses what was not synced.
+"""The one way to durable bytes: SQLite databases in a host's data folder. ledger.memory_disk is the twin.
 
 A write is queued at once, in the order of the calls, as one transaction; its future is done when it is durable.
 What a read returns is durable too. After a failed commit nothing is certain about the disk: the database stays
@@ -96,7 +96,7 @@ class FileDisk:
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     async def open(self, name: str, schema: Schema) -> "FileDatabase":
-        _check_name(name)
+        check_name(name)
         if self._lock < 0:
             raise Misuse(f"the data folder {self.folder} was released; make a new FileDisk")
         if name in self._open:
@@ -176,7 +176,7 @@ class FileDatabase:
             raise Misuse(f"the database {self.name} is closed; open it again")
         future = self._loop.create_future()
         if self.failure:
-            future.set_exception(_again(self.failure))
+            future.set_exception(again(self.failure))
         else:
             self._jobs.put(_Job(statements, future, reads))
         return future
@@ -218,7 +218,7 @@ class FileDatabase:
                 failure = self._perform(group, outcomes)
             if failure:
                 told = {id(future) for future, _, _ in outcomes}
-                outcomes += [(job.future, None, _again(failure)) for job in group if id(job.future) not in told]
+                outcomes += [(job.future, None, again(failure)) for job in group if id(job.future) not in told]
             with suppress(RuntimeError):  # the loop is closed: nobody waits for the answer
                 self._loop.call_soon_threadsafe(self._resolve, outcomes, failure)
         with suppress(sqlite3.Error):  # what counts is durable already
@@ -233,15 +233,15 @@ class FileDatabase:
         try:
             run("BEGIN")
             for job in group:
-                rows = _execute(self._connection, job.statements)
+                rows = execute(self._connection, job.statements)
                 done.append((job.future, rows if job.reads else None, None))
         except Exception as error:  # whatever it is: the thread must live, and the caller must hear of it
             with suppress(sqlite3.Error):
                 run("ROLLBACK")
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK_CODES:
-                return _failure(self.name, error)
+                return disk_failure(self.name, error)
             if len(group) == 1:
-                outcomes.append((group[0].future, None, _refused(self.name, error)))
+                outcomes.append((group[0].future, None, refused(self.name, error)))
                 return None
             failure = None
             for job in group:
@@ -250,167 +250,12 @@ class FileDatabase:
         try:
             run("COMMIT")
         except sqlite3.Error as error:
-            return _failure(self.name, error)
+            return disk_failure(self.name, error)
         outcomes += done
         return None
 
 
-class MemoryDisk:
-    """The twin: real SQL in memory, where durable is what was synced and a crash loses the rest.
-
-    A write becomes durable at the next turn of the loop; with `hold` only by `sync()`. The disk outlives the
-    process: after `crash()` or `kill()`, open the databases again, from the same object.
-    """
-
-    def __init__(self, hold: bool = False) -> None:
-        self.hold = hold
-        self._observers: list[FailureObserver] = []
-        self._connections: dict[str, sqlite3.Connection] = {}  # a transaction that is open holds what is not durable
-        self._schemas: dict[str, Schema] = {}
-        self._open: dict[str, MemoryDatabase] = {}
-        self._next_sync_fails = False
-
-    async def open(self, name: str, schema: Schema) -> "MemoryDatabase":
-        _check_name(name)
-        if name in self._open:
-            raise Misuse(f"the database {name} is open already")
-        if self._schemas.setdefault(name, schema) != schema:
-            raise Misuse(f"the database {name} was made with another schema; open it with that one")
-        if name not in self._connections:
-            self._connections[name] = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-            schema.create(self._connections[name])
-        if self._connections[name].in_transaction:  # a process was killed; what it wrote is synced before it is read
-            self._connections[name].execute("COMMIT")
-        self._open[name] = MemoryDatabase(self, name, self._connections[name])
-        return self._open[name]
-
-    def on_failure(self, observer: FailureObserver) -> None:
-        self._observers.append(observer)
-
-    async def close(self) -> None:
-        for database in list(self._open.values()):
-            await database.close()
-
-    def sync(self) -> None:
-        """Makes all durable that was written so far, in every database."""
-        for database in list(self._open.values()):
-            database.sync()
-
-    def crash(self) -> None:
-        """Power loss: what is not durable is gone. Futures are cancelled: nobody is left to hear of it."""
-        for connection in self._connections.values():
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-        self.kill()
-
-    def kill(self) -> None:
-        """The process ends without warning, the machine goes on: what it wrote is there, but not yet durable."""
-        for database in self._open.values():
-            database.die()
-        self._open.clear()
-        self._observers.clear()
-        self._next_sync_fails = False
-
-    def fail_next_sync(self) -> None:
-        """The next sync of a database reports an error, and what it should have made durable is lost."""
-        self._next_sync_fails = True
-
-    def take_fault(self) -> bool:
-        fault, self._next_sync_fails = self._next_sync_fails, False
-        return fault
-
-    def failed(self, failure: Unavailable) -> None:
-        for observer in self._observers:
-            observer(failure)
-
-    def closed(self, name: str) -> None:
-        self._open.pop(name, None)
-
-
-class MemoryDatabase:
-    def __init__(self, disk: MemoryDisk, name: str, connection: sqlite3.Connection) -> None:
-        self.name = name
-        self.failure: Unavailable | None = None
-        self._disk = disk
-        self._connection = connection
-        self._waiting: list[tuple[asyncio.Future, object]] = []
-        self._closed = False
-        self._dead = False
-
-    def write(self, *statements: Statement) -> "asyncio.Future[None]":
-        return self._queue(statements, reads=False)
-
-    async def read(self, sql: str, parameters: tuple = ()) -> list[tuple]:
-        return await self._queue(((sql, parameters),), reads=True)
-
-    async def close(self) -> None:
-        if self._closed or self._dead:
-            return
-        self.sync()
-        self._closed = True
-        self._disk.closed(self.name)
-
-    def sync(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if self._dead or self._closed:
-            return
-        if waiting and self._disk.take_fault():
-            self._connection.execute("ROLLBACK")
-            self.failure = _failure(self.name, OSError("the sync failed"))
-            self._disk.failed(self.failure)
-        elif self._connection.in_transaction:
-            self._connection.execute("COMMIT")
-        for future, rows in waiting:
-            if future.done():
-                continue
-            if self.failure:
-                future.set_exception(_again(self.failure))
-            else:
-                future.set_result(rows)
-
-    def die(self) -> None:
-        self._dead = True
-        for future, _ in self._waiting:
-            future.cancel()
-
-    def _queue(self, statements: tuple[Statement, ...], reads: bool) -> "asyncio.Future":
-        if self._closed:
-            raise Misuse(f"the database {self.name} is closed; open it again")
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-        if self._dead:
-            future.cancel()
-            return future
-        if self.failure:
-            future.set_exception(_again(self.failure))
-            return future
-        try:
-            rows = self._perform(statements, reads)
-        except Exception as error:  # as FileDatabase does
-            future.set_exception(_refused(self.name, error))
-            return future
-        self._waiting.append((future, rows if reads else None))
-        if not self._disk.hold or (reads and not self._connection.in_transaction):
-            loop.call_soon(self.sync)
-        return future
-
-    def _perform(self, statements: tuple[Statement, ...], reads: bool) -> list[tuple]:
-        """Within the transaction that the next sync commits; the savepoint keeps a wrong write from harming others."""
-        if reads:
-            return _execute(self._connection, statements)
-        if not self._connection.in_transaction:
-            self._connection.execute("BEGIN")
-        self._connection.execute("SAVEPOINT job")
-        try:
-            return _execute(self._connection, statements)
-        except Exception:
-            self._connection.execute("ROLLBACK TO job")
-            raise
-        finally:
-            self._connection.execute("RELEASE job")
-
-
-def _execute(connection: sqlite3.Connection, statements: tuple[Statement, ...]) -> list[tuple]:
+def execute(connection: sqlite3.Connection, statements: tuple[Statement, ...]) -> list[tuple]:
     """The rows of the last statement. All rows are taken: a statement that is not at its end blocks the COMMIT."""
     rows: list[tuple] = []
     for sql, parameters in statements:
@@ -418,22 +263,22 @@ def _execute(connection: sqlite3.Connection, statements: tuple[Statement, ...]) 
     return rows
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,63}", name):
         raise Misuse(f"{name!r} names no database; use lower case letters, digits and '-'")
 
 
-def _refused(name: str, error: Exception) -> Misuse:
+def refused(name: str, error: Exception) -> Misuse:
     return Misuse(f"the database {name} refused a transaction and wrote nothing of it: {error}; correct the statement")
 
 
-def _failure(name: str, error: Exception) -> Unavailable:
+def disk_failure(name: str, error: Exception) -> Unavailable:
     return Unavailable(
         f"the disk failed under the database {name}: {error}; what was not confirmed may be lost; "
         "stop this process, see to the disk (space, health), and start it again"
     )
 
 
-def _again(failure: Unavailable) -> Unavailable:
+def again(failure: Unavailable) -> Unavailable:
     """A new object for each future: an exception that is raised twice collects the traces of both."""
     return Unavailable(str(failure))

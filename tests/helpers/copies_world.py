@@ -23,9 +23,9 @@ from agentplatform.parcel.spool import MemorySpool
 from agentplatform.settings import Holders
 from ledger import codec
 from ledger.contracts.residence import Hold, Residence
-from ledger.disk import MemoryDisk
 from ledger.errors import Misuse, Unavailable
 from ledger.identity import Identity
+from ledger.memory_disk import MemoryDisk
 
 OWNER = Identity(b"owner".ljust(32, b"."))
 CODE = b"the code"

@@ -15,9 +15,9 @@ from agentplatform.mailroom.room import Mailroom
 from agentplatform.parcel.spool import MemorySpool
 from agentplatform.replay import Replay
 from agentplatform.settings import Handoff as Deadlines
-from ledger.disk import MemoryDisk
 from ledger.links.base import Channel, Passport
 from ledger.links.memory import Hub
+from ledger.memory_disk import MemoryDisk
 from tests.helpers.linked_hosts import identity
 from tests.helpers.residence_twin import Entries, Lease
 from tests.helpers.runner_twin import Runs

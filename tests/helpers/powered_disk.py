@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable
 from random import Random
 
-from ledger.disk import MemoryDatabase, MemoryDisk, Statement
+from ledger.disk import Statement
+from ledger.memory_disk import MemoryDatabase, MemoryDisk
 from ledger.sqlite import Schema
 
 SYNC = 0.0005, 0.004  # seconds that a sync takes

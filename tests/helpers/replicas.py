@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable
 
-from ledger.disk import MemoryDisk
 from ledger.engines import EngineKind
 from ledger.genesis import Genesis
 from ledger.leases import suspended_clock
 from ledger.links.memory import Hub, MemoryLinks
+from ledger.memory_disk import MemoryDisk
 from ledger.replica import Replica
 from ledger.state_transfer import BEHIND
 from tests.helpers.founders import call, identity

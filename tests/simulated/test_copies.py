@@ -12,8 +12,8 @@ from agentplatform.custody.copies.messages import Changes, Have, Pieces, Refused
 from agentplatform.custody.copies.replication import Replication
 from agentplatform.mail import Letter, Luggage
 from ledger import codec
-from ledger.disk import MemoryDisk
 from ledger.errors import PeerFault
+from ledger.memory_disk import MemoryDisk
 from tests.helpers import virtual_loop
 from tests.helpers.copies_world import HOLDERS, HOME, ROOM, Lost, World, live
 

@@ -10,8 +10,8 @@ from ledger.block import Block
 from ledger.chain import Chain, Snapshot, founding_state
 from ledger.checkpoint import PAGE, ROW, SHARE, Checkpoint
 from ledger.consensus.engine import Decide
-from ledger.disk import MemoryDisk
 from ledger.errors import Misuse
+from ledger.memory_disk import MemoryDisk
 from ledger.merkle import Tree
 from ledger.snapshot import LEVEL, PIECES, encode_piece
 from ledger.store import DATABASE, SCHEMA, Store, decide, open_store

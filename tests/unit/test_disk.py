@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ledger.disk import Database, Disk, FileDisk, MemoryDatabase, MemoryDisk, Statement
+from ledger.disk import Database, Disk, FileDisk, Statement
 from ledger.errors import Misuse, Unavailable
+from ledger.memory_disk import MemoryDatabase, MemoryDisk
 from ledger.sqlite import Schema, connect
 
 SCHEMA = Schema("test", 1, ("CREATE TABLE t (k INTEGER PRIMARY KEY, v BLOB)",))
@@ -409,7 +410,9 @@ INSERT = "INSERT INTO t VALUES (?, ?)"
 disk = FileDisk(Path(sys.argv[1]))
 """
 HOLDER = PRELUDE + "print('ready', flush=True); sys.stdin.read(); import time; time.sleep(60)"
-WRITER = PRELUDE + """
+WRITER = (
+    PRELUDE
+    + """
 async def main():
     database = await disk.open("a", SCHEMA)
     async def write(lane):
@@ -419,7 +422,10 @@ async def main():
     await asyncio.gather(*map(write, range(5)))
 asyncio.run(main())
 """
-LIMITED = PRELUDE + """
+)
+LIMITED = (
+    PRELUDE
+    + """
 async def main():
     database = await disk.open("a", SCHEMA)
     disk.on_failure(lambda failure: print("observer"))
@@ -432,3 +438,4 @@ async def main():
             print(type(error).__name__)
 asyncio.run(main())
 """
+)

@@ -23,8 +23,8 @@ from agentplatform.messages import Arrival, Move
 from agentplatform.runners.witness import WitnessedResident
 from agentplatform.witnesses import watched
 from ledger import codec
-from ledger.disk import MemoryDisk
 from ledger.errors import Misuse
+from ledger.memory_disk import MemoryDisk
 from tests.helpers.travellers import Counter
 
 AGENT, TRANSFER = "clerk-0011223344556677", b"t" * 16

@@ -27,8 +27,9 @@ from agentplatform.custody.records import (
     Record,
 )
 from agentplatform.mail import Change, Letter, Luggage, Sent
-from ledger.disk import FileDisk, MemoryDisk
+from ledger.disk import FileDisk
 from ledger.errors import Misuse
+from ledger.memory_disk import MemoryDisk
 
 
 def transfer(number: int) -> bytes:

@@ -8,8 +8,8 @@ from agentplatform.custody.records import Aborted, Born, Commit, Ended, Prepare,
 from agentplatform.mail import Change, Letter, Luggage, Memory, Reply, Seen, Sent, Standing
 from agentplatform.messages import Captured
 from agentplatform.runners.place import MAX_STATE_BYTES
-from ledger.disk import MemoryDisk
 from ledger.errors import PeerFault
+from ledger.memory_disk import MemoryDisk
 from services.eds.rules import Group
 
 ONE, TWO, THREE = (bytes([number]) * 32 for number in (1, 2, 3))

@@ -13,8 +13,8 @@ from agentplatform.messages import Answer, Checkpoint, Outgoing
 from agentplatform.passes import Pass
 from agentplatform.whereabouts import Located
 from ledger import codec
-from ledger.disk import MemoryDisk
 from ledger.errors import PeerFault, Unavailable
+from ledger.memory_disk import MemoryDisk
 from tests.helpers.mail_desk import AGENT, OTHER, Desk, turn
 
 

@@ -13,10 +13,11 @@ from ledger.consensus.engine import Accuse
 from ledger.contracts import records, trust
 from ledger.contracts.records import RecordHop
 from ledger.contracts.rules import VoteRules
-from ledger.disk import FileDisk, MemoryDisk
+from ledger.disk import FileDisk
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.links.base import Channel
 from ledger.links.memory import MemoryLinks
+from ledger.memory_disk import MemoryDisk
 from ledger.proposals import Envelope, Short
 from ledger.replica import ENGINE, PROPOSAL, TRANSACTIONS, Replica
 from ledger.requests import OWN_CLIENT

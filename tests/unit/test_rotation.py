@@ -10,10 +10,10 @@ from agentplatform.settings import Home
 from ledger import genesisfile, keyfile
 from ledger.client import Client
 from ledger.contracts import membership
-from ledger.disk import MemoryDisk
 from ledger.engines import ENGINES
 from ledger.errors import Misuse
 from ledger.links.memory import Hub, MemoryLinks
+from ledger.memory_disk import MemoryDisk
 from ledger.replica import Replica
 
 

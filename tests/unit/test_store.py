@@ -3,7 +3,7 @@
 from ledger.block import Block, Header
 from ledger.chain import Chain
 from ledger.consensus.engine import Decide
-from ledger.disk import MemoryDisk
+from ledger.memory_disk import MemoryDisk
 from ledger.store import Store, decide, open_store
 from tests.helpers.founders import certify, genesis
 
