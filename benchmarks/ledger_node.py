@@ -25,9 +25,10 @@ from ledger.engines import ENGINES
 from ledger.errors import Unavailable
 from ledger.genesis import Genesis, Organisation
 from ledger.identity import Identity
+from ledger.inbox import ENGINE, PROPOSAL, TRANSACTIONS
 from ledger.links.base import Channel, Passport
 from ledger.links.tls import TlsLinks
-from ledger.replica import ENGINE, PROPOSAL, TRANSACTIONS, Replica
+from ledger.replica import Replica
 from ledger.transaction import Transaction
 
 ACCOUNTS = 64  # of one node's clients

@@ -7,23 +7,22 @@ must be started anew.
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 from ledger import codec, state_transfer, store
 from ledger.block import Block
 from ledger.certificate import Members
 from ledger.chain import Chain, Snapshot, UnknownRules
-from ledger.consensus.engine import RESTORED, Accuse, Engine, Persist
+from ledger.consensus.engine import RESTORED, Engine, Persist
 from ledger.contracts import trust
 from ledger.contracts.state import View
 from ledger.contracts.trust import Proposal, Standing
 from ledger.disk import Disk
 from ledger.engines import EngineKind
-from ledger.errors import PeerFault, PlatformError, Unavailable
+from ledger.errors import PlatformError, Unavailable
 from ledger.genesis import Genesis
 from ledger.identity import Identity
+from ledger.inbox import ENGINE, HEARTBEAT, PROPOSAL, STATE, TRANSACTIONS, Inbox
 from ledger.leases import Leases, suspended_clock
 from ledger.light import FORMAT, Export
 from ledger.links.base import Channel, Links, Passport
@@ -36,14 +35,6 @@ from ledger.state_transfer import StateTransfer
 from ledger.store import Store
 
 log = logging.getLogger(__name__)
-
-# The first byte of a message on Channel.LEDGER: what follows it.
-ENGINE = b"\x00"
-TRANSACTIONS = b"\x01"
-STATE = b"\x02"
-HEARTBEAT = b"\x03"
-PROPOSAL = b"\x04"
-
 BlockObserver = Callable[[Block], None]
 
 
@@ -69,8 +60,6 @@ class Replica:
         `leap_behind` blocks are missing, the state is fetched instead of them. `lease_clock` counts suspended time.
         """
         self.host = host
-        self.faults: Counter[str] = Counter()  # messages that each peer should not have sent
-        self._noted: Counter[tuple[str, int]] = Counter()  # the same by the level of the log
         self.failure: Unavailable | None = None  # why the replica has stopped by itself
         self._identity = identity
         self._genesis = genesis
@@ -79,14 +68,27 @@ class Replica:
         self._kind = engine
         self._clock = clock
         self._wall = wall
-        self._rates = Rates(clock)
         self._observers: list[BlockObserver] = []
         self._failure_observers: list[Callable[[Unavailable], None]] = []
+        self._inbox = Inbox(
+            host,
+            Rates(clock),
+            {
+                ENGINE: lambda sender, body: self._performer.message(sender, body),
+                TRANSACTIONS: lambda sender, body: self._requests.receive(sender, body),
+                STATE: lambda sender, body: self._transfer.receive(sender, body),
+                HEARTBEAT: lambda sender, body: self.leases.receive(sender, body),
+                PROPOSAL: lambda sender, body: self._proposals.receive(sender, body),
+            },
+            failed=self._fail,
+            check=lambda: self._performer.check_complete(),
+        )
+        self.faults = self._inbox.faults  # messages that each peer should not have sent
         self._proposals = Proposals(
             height=lambda: self._chain.best.header.height,
             send=lambda member, raw: self._send(member, PROPOSAL + raw),
             deliver=self._put_together,
-            shielded=self._shielded,
+            shielded=self._inbox.shielded,
             later=lambda seconds, act: asyncio.get_running_loop().call_later(seconds, act),
         )
         self._requests = Requests(
@@ -96,8 +98,8 @@ class Replica:
             members=lambda: [member.host for member in self._members.members],
             send=lambda member, raw: self._send(member, TRANSACTIONS + raw),
             command=lambda raws: self._performer.command(raws),
-            shielded=self._shielded,
-            blame=self._blame,
+            shielded=self._inbox.shielded,
+            blame=self._inbox.blame,
             heard=self._proposals.heard,
             broadcast=engine.clients_broadcast,
         )
@@ -132,7 +134,7 @@ class Replica:
                 send=self._send_engine,
                 adopt=self._adopt,
                 admit=self._requests.put,
-                accuse=self._accuse,
+                accuse=self._inbox.accuse,
                 failed=self._fail,
             )
             self._chain = Chain(self._genesis, stored.snapshot, self._performer.on_append)
@@ -161,7 +163,7 @@ class Replica:
             chain=lambda: self._chain,
             send=lambda host, raw: self._send(host, STATE + raw),
             peers=self._links.up,
-            blame=self._blame,
+            blame=self._inbox.blame,
             adopt=self._leap,
             clock=self._clock,
             behind=self._leap_behind,
@@ -264,48 +266,13 @@ class Replica:
     # What comes in
 
     def _receive(self, sender: str, channel: Channel, message: bytes) -> None:
-        if channel != Channel.LEDGER or not self._running or self._leaping:
-            return
-        with self._shielded(sender):
-            self._count(sender, message)
-            kind, body = message[:1], message[1:]
-            if kind == ENGINE:
-                self._performer.message(sender, body)
-            elif kind == TRANSACTIONS:
-                self._requests.receive(sender, body)
-            elif kind == PROPOSAL:
-                self._proposals.receive(sender, body)
-            elif kind == STATE:
-                self._transfer.receive(sender, body)
-            elif kind == HEARTBEAT:
-                self.leases.receive(sender, body)
-            else:
-                raise PeerFault(sender, f"sent a ledger message of the unknown kind {kind!r}")
+        if channel == Channel.LEDGER and self._running and not self._leaping:
+            self._inbox.receive(sender, message)
 
     def _put_together(self, sender: str, proposal: bytes) -> None:
         """It counts as if it had come whole: few bytes must not buy the work of many."""
-        self._count(sender, proposal)
+        self._inbox.count(sender, proposal)
         self._performer.message(sender, proposal)
-
-    def _count(self, sender: str, message: bytes) -> None:
-        if not self._rates.allow(sender, len(message)):
-            raise PeerFault(sender, "sends more than this host takes; the message is dropped")
-
-    @contextmanager
-    def _shielded(self, sender: str) -> Iterator[None]:
-        """A peer must not be able to stop a replica with a message that finds a bug of ours."""
-        try:
-            yield
-        except PeerFault as fault:
-            self._blame(fault)
-        except UnknownRules as unknown:
-            self._fail(unknown)
-        except Exception as error:
-            self._note(sender, logging.ERROR, "a message could not be worked on", error)
-        self._performer.check_complete()
-
-    def _blame(self, fault: PeerFault) -> None:
-        self._note(fault.peer, logging.WARNING, str(fault))
 
     def _link_changed(self, host: str, up: bool) -> None:
         if up and self._running:
@@ -313,21 +280,6 @@ class Replica:
         if up and self._running and host in {member.host for member in self._members.members}:
             self._requests.linked(host)
             self.leases.linked()
-
-    def _accuse(self, accusation: Accuse) -> None:
-        """The evidence is kept with the same step's writes."""
-        self._note(
-            accusation.host, logging.CRITICAL, f"two different things were signed for one place: {accusation.domain}"
-        )
-
-    def _note(self, host: str, level: int, fault: str, error: Exception | None = None) -> None:
-        """A line for the first of a host's faults of this level, the second, the fourth, the eighth: not for each,
-        or few bytes from a peer would fill our disk.
-        """
-        self.faults[host] += 1
-        self._noted[host, level] += 1
-        if (count := self._noted[host, level]).bit_count() == 1:
-            log.log(level, "%s: %s (fault %d of %s)", self.host, fault, count, host, exc_info=error)
 
     # What goes out
 

@@ -20,9 +20,10 @@ from ledger.engines import EngineKind
 from ledger.errors import Unavailable
 from ledger.genesis import Genesis
 from ledger.identity import verify
+from ledger.inbox import ENGINE
 from ledger.links.base import Channel
 from ledger.links.memory import MemoryLinks
-from ledger.replica import ENGINE, Replica
+from ledger.replica import Replica
 from tests.helpers.founders import CREATED, call, identity
 from tests.helpers.powered_disk import PoweredDisk
 from tests.helpers.replicas import Cluster

@@ -10,9 +10,9 @@ from ledger.contracts.residence import FOUND, Found, Hold, Statement, WithdrawVo
 from ledger.engines import ENGINES
 from ledger.errors import Misuse, Unavailable
 from ledger.heartbeats import DRIFT, LEASE, Ask, Beat
+from ledger.inbox import HEARTBEAT
 from ledger.leases import FORGOTTEN
 from ledger.links.base import Channel
-from ledger.replica import HEARTBEAT
 from ledger.store import mark_restored
 from tests.helpers.founders import genesis, identity
 from tests.helpers.replicas import Cluster, until

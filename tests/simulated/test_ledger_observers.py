@@ -16,10 +16,10 @@ from ledger.consensus.messages import ChangeView, Content, EnterView, Propose, V
 from ledger.contracts import records, trust
 from ledger.contracts.claims import Claim
 from ledger.contracts.trust import VoteSuspend
+from ledger.inbox import ENGINE
 from ledger.light import LightClient, verify_exports
 from ledger.links.base import Channel
 from ledger.memory_disk import MemoryDisk
-from ledger.replica import ENGINE
 from tests.helpers.founders import NAMES, identity, join, revoke
 from tests.helpers.replicas import Cluster, until
 from tests.simulated.test_ledger_replicas import cluster, leader_of, vote

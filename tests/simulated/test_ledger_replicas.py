@@ -19,9 +19,10 @@ from ledger.contracts.claims import Claim
 from ledger.contracts.records import RecordHop
 from ledger.engines import EngineKind
 from ledger.errors import Misuse
+from ledger.inbox import PROPOSAL, TRANSACTIONS
 from ledger.links.base import Channel
 from ledger.proposals import Bodies, Envelope, Short, Want
-from ledger.replica import PROPOSAL, TRANSACTIONS, Replica
+from ledger.replica import Replica
 from tests.helpers.founders import NAMES, genesis, identity, join, revoke
 from tests.helpers.replicas import Cluster, until
 

@@ -14,12 +14,12 @@ from ledger.consensus import messages
 from ledger.consensus.engine import RESTORED
 from ledger.consensus.messages import Blocks
 from ledger.disk import Statement
+from ledger.inbox import ENGINE, STATE
 from ledger.leases import FORGOTTEN
 from ledger.light import verify_exports
 from ledger.links.base import Channel
 from ledger.memory_disk import MemoryDisk
 from ledger.rates import Rates
-from ledger.replica import ENGINE, STATE
 from ledger.snapshot import Ask, Content, Offer, Piece, Want
 from ledger.state_transfer import StateTransfer
 from tests.helpers.founders import NAMES, genesis, identity, join

@@ -15,11 +15,12 @@ from ledger.contracts.records import RecordHop
 from ledger.contracts.rules import VoteRules
 from ledger.disk import FileDisk
 from ledger.errors import Misuse, PeerFault, Unavailable
+from ledger.inbox import ENGINE, PROPOSAL, TRANSACTIONS
 from ledger.links.base import Channel
 from ledger.links.memory import MemoryLinks
 from ledger.memory_disk import MemoryDisk
 from ledger.proposals import Envelope, Short
-from ledger.replica import ENGINE, PROPOSAL, TRANSACTIONS, Replica
+from ledger.replica import Replica
 from ledger.requests import OWN_CLIENT
 from ledger.transaction import MAX_TRANSACTION_BYTES, transaction_id
 from tests.helpers.founders import NAMES, call, genesis, identity, join, revoke
@@ -305,7 +306,7 @@ async def test_a_peer_cannot_fill_the_disk_with_lines_about_it(caplog: pytest.Lo
         twice = Accuse(
             "north-2", VOTE_DOMAIN, *[identity("north-2").signed(VOTE_DOMAIN, each) for each in (b"a", b"b")]
         )
-        leader._accuse(twice)  # what is worse has its own count
+        leader._inbox.accuse(twice)  # what is worse has its own count
         assert "two different things were signed" in caplog.text and "(fault 1 of north-2)" in caplog.text
 
 
@@ -337,7 +338,7 @@ async def test_a_block_that_is_appended_and_not_decided_stops_the_replica(monkey
 async def test_a_peer_that_sends_too_much_is_cut_short() -> None:
     async with cluster("north-1") as alone:
         leader = alone.replicas["north-1"]
-        leader._rates._burst = 10
+        leader._inbox._rates._burst = 10
         leader._receive("north-2", Channel.LEDGER, bytes(11))
         assert leader.faults["north-2"] == 1
 
@@ -350,7 +351,7 @@ async def test_a_proposal_that_is_put_together_counts_as_if_it_came_whole() -> N
         leader._proposals.heard(OWN_CLIENT, raws)
         header = Header(leader.chain_id, 1, *[bytes(32)] * 4, 1, 1, "north-2")
         short = PROPOSAL + codec.encode(Envelope(Short(0, header, tuple(map(transaction_id, raws)))))
-        leader._rates._burst, leader._rates._per_second = 30_000, 0
+        leader._inbox._rates._burst, leader._inbox._rates._per_second = 30_000, 0
         for _ in range(3):
             leader._receive("north-2", Channel.LEDGER, short)
         assert len(delivered) == 1 and leader.faults["north-2"] == 2
