@@ -13,13 +13,13 @@ from typing import Generic
 
 from ledger import identity
 from ledger.block import Block
-from ledger.certificate import COMMIT, PREPARE, VOTE_DOMAIN, Certificate, Verifier
-from ledger.consensus import messages
+from ledger.certificate import COMMIT, PREPARE, Certificate, Verifier
+from ledger.consensus import counting, messages
 from ledger.consensus.catch_up import CatchUp
 from ledger.consensus.censorship import ENOUGH, Overlooked
-from ledger.consensus.engine import Accuse, Admit, Chain, Effect, Send, Serve, WakeAt
+from ledger.consensus.engine import Admit, Chain, Effect, Send, Serve, WakeAt
 from ledger.consensus.held import Held
-from ledger.consensus.judge import check_proposal, check_vote
+from ledger.consensus.judge import check_proposal
 from ledger.consensus.linger import Linger
 from ledger.consensus.messages import Blocks, Content, Fetch, Propose, Relay, Status, Vote
 from ledger.consensus.settings import Settings
@@ -196,33 +196,7 @@ class NormalCase(ABC, Generic[C]):
                 return
         elif not self._is_timely(sender, vote, ballot.height, ballot.view):
             return
-        if at.votes.first(sender, ballot) is None and at.prepared and at.prepared.certificate.ballot == ballot:
-            at.late.add(sender, vote)  # there are enough: it matters only beside another one
-        elif self._is_first(sender, vote):
-            at.votes.add(sender, vote)
-
-    def _is_first(self, sender: str, vote: Vote) -> bool:
-        """Whether `vote` is good and not yet counted. A different one at the same place is evidence (clause 9)."""
-        at = self._at
-        earlier = at.votes.first(sender, vote.ballot)
-        if earlier == vote:
-            return False
-        key = check_vote(at, sender, vote, self._verify)
-        earlier = earlier or self._late(sender, vote)
-        if earlier is None:
-            return True
-        if earlier.ballot != vote.ballot:
-            self._effects.append(Accuse(sender, VOTE_DOMAIN, earlier.signed(key), vote.signed(key)))
-        return False
-
-    def _late(self, sender: str, vote: Vote) -> Vote | None:
-        """What came at the same place when there were enough, if it holds: a bad one must not hide the next ones."""
-        late = self._at.late.first(sender, vote.ballot)
-        with suppress(PeerFault):
-            if late is not None:
-                check_vote(self._at, sender, late, self._verify)
-                return late
-        return None
+        self._effects += counting.count(at, sender, vote, self._verify)
 
     def _on_status(self, sender: str, status: Status) -> None:
         best = self._at.best.header.height
@@ -248,20 +222,11 @@ class NormalCase(ABC, Generic[C]):
                 except PeerFault as error:
                     fault = error
                     break
-                self._compare_votes(certificate)
+                self._effects += counting.compare(at, certificate)
                 self._append(block, certificate)
         self._catch_up.answered(sender, at.best.header.height, self._now, useful=at.height > first)
         if fault and at.height == first:
             raise fault
-
-    def _compare_votes(self, certificate: Certificate) -> None:
-        """It was verified. Whoever signed it, and told us otherwise, has signed twice."""
-        at, ballot = self._at, certificate.ballot
-        for host, signature in certificate.signatures:
-            earlier, key = at.votes.first(host, ballot), at.members.key_of(host)
-            if earlier is not None and earlier.ballot != ballot and key is not None:
-                second = Vote(ballot, signature)
-                self._effects.append(Accuse(host, VOTE_DOMAIN, earlier.signed(key), second.signed(key)))
 
     def _is_timely(self, sender: str, content: Propose | Vote, height: int, view: int) -> bool:
         """Whether it is about the height and view that we are in; what is of a later one is held back for then."""
