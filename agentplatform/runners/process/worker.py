@@ -2,11 +2,10 @@
 
 import asyncio
 import io
-import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import uvloop
@@ -15,12 +14,12 @@ from msgspec.structs import astuple
 from agentplatform.agent import Agent
 from agentplatform.history import History
 from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
-from agentplatform.parcel import state as states
 from agentplatform.parcel.bundle import Contents, Module
-from agentplatform.parcel.freight import MAX_FREIGHT_BYTES, MAX_INLINE_BYTES, Freight, Spooled, Stowed, travelling
+from agentplatform.parcel.freight import Stowed, travelling
 from agentplatform.parcel.importer import Code
 from agentplatform.runners.body import current, words
 from agentplatform.runners.process import wire
+from agentplatform.runners.process.borrower import Borrower
 from agentplatform.runners.process.leased import Lease
 from agentplatform.runners.resident import Resident
 from agentplatform.runners.witness import WitnessedResident
@@ -38,13 +37,13 @@ class Worker(asyncio.Protocol):
         self, files: socket.socket, strength: str, closed: Callable[[], None], history: History | None
     ) -> None:
         """`files`: where descriptors come, each before the frame that speaks of it."""
-        self._files, self._strength, self._closed, self._history = files, strength, closed, history
+        self._strength, self._closed, self._history = strength, closed, history
+        self._files = Borrower(files, self._tell)
         self._reader = wire.down_reader()
         self._residents: dict[str, Resident] = {}
         self._bundle: bytes | None = None
         self._code: Code | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._lent: dict[str, asyncio.Future[int]] = {}  # agents that wait for a file
         self._lease = Lease(self._pausing)
         self.outputs: list[Output] = []
 
@@ -77,7 +76,7 @@ class Worker(asyncio.Protocol):
             case wire.Leased(until):
                 self._lease.extend(until)
             case wire.Lent():
-                self._take_file(frame)
+                self._files.lent(frame)
             case wire.Capture():
                 self._start(frame.ask, self._capture(frame))
             case wire.Deactivate():
@@ -135,14 +134,14 @@ class Worker(asyncio.Protocol):
         await self._resident(frame.agent).dispose()
 
     def _open(self, frame: wire.Open) -> None:
-        state = frame.state if isinstance(frame.state, bytes) else self._mapped(frame.state)
+        state = frame.state if isinstance(frame.state, bytes) else self._files.mapped(frame.state)
         resident = self._take_in(frame)
         resident.open(self._load(frame), state)
 
     def _take_in(self, frame: wire.Create | wire.Open) -> Resident:
         if frame.agent in self._residents:
             raise Misuse(f"{frame.agent} is here already")
-        rest = frame.agent, frame.name, self, self._forget, PATIENCE, self._pack
+        rest = frame.agent, frame.name, self, self._forget, PATIENCE, self._files.pack
         resident = Resident(*rest) if self._history is None else WitnessedResident(self._history, *rest)
         self._residents[frame.agent] = resident
         return resident
@@ -171,48 +170,6 @@ class Worker(asyncio.Protocol):
 
     def _forget(self, agent: str) -> None:
         self._residents.pop(agent, None)
-
-    # States that are files
-
-    async def _pack(self, agent: str, parts: Sequence[states.Part]) -> Stowed:
-        """The state itself when it is small; else it is written to a file that the daemon lends."""
-        if states.size(parts) <= MAX_INLINE_BYTES:
-            return states.join(parts)
-        parts = states.for_file(parts)
-        size = states.size(parts)
-        if size > MAX_FREIGHT_BYTES:
-            raise Misuse(f"its state has {size} bytes; at most {MAX_FREIGHT_BYTES} travel")
-        lent = self._lent[agent] = asyncio.get_running_loop().create_future()
-        self._tell(wire.NeedsFile(agent, size))
-        file = await lent
-        try:
-            return Spooled(await asyncio.to_thread(states.write, parts, file), "")
-        except OSError as error:
-            raise Unavailable(f"its state could not be written to the disk: {error.strerror or error}") from error
-        finally:
-            os.close(file)
-
-    def _take_file(self, frame: wire.Lent) -> None:
-        file = self._receive() if frame.refusal is None else -1
-        lent = self._lent.pop(frame.agent, None)
-        if lent is None or lent.done():
-            if file >= 0:
-                os.close(file)
-        elif frame.refusal is None:
-            lent.set_result(file)
-        else:
-            lent.set_exception(Unavailable(frame.refusal))
-
-    def _mapped(self, freight: Freight) -> memoryview:
-        file = self._receive()
-        try:
-            return states.mapped(file, freight.size)
-        finally:
-            os.close(file)
-
-    def _receive(self) -> int:
-        _, (file,), _, _ = socket.recv_fds(self._files, 1, 1)
-        return file
 
     def _tell(self, frame: wire.Up) -> None:
         self._transport.write(wire.encode(frame))
