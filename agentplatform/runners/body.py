@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from agentplatform.agent import Agent
-from agentplatform.lifecycle import Event, State, step
+from agentplatform.lifecycle import HOOKS, Event, State, step
 from agentplatform.messages import Delivery
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.checkpoints import Checkpoints
@@ -71,8 +71,15 @@ class Body:
                 raise
             self._print_traceback(error)
 
+    async def _inform(self, hook: str, *arguments: Any) -> None:
+        """Calls a hook by which the agent hears what became of it. What it changes there is kept like what a message
+        changes; on_arrival needs no checkpoint, for the next start calls it again."""
+        await self._hook_or_traceback(hook, *arguments)
+        if hook != HOOKS[Event.ARRIVE] and getattr(type(self.instance), hook) is not getattr(Agent, hook, None):
+            self._checkpoints.changed()
+
     async def _stay(self, reason: str) -> None:
-        await self._hook_or_traceback("on_move_failed", reason)
+        await self._inform("on_move_failed", reason)
         await self._start_run()
 
     async def _start_run(self) -> None:

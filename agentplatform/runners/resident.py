@@ -164,7 +164,7 @@ class Resident(Captures):
     async def _live_on(self, *hook: Any) -> None:
         current.set(self.id)
         if hook:
-            await self._hook_or_traceback(*hook)
+            await self._inform(*hook)
         await self._start_run()
         while self.state is State.RUNNING:
             self._checkpoint()
@@ -175,7 +175,7 @@ class Resident(Captures):
             elif (wish := self._place.wishes.next()) is not None:
                 await self._do(wish)
             elif self._news:
-                await self._hook_or_traceback(*self._news.pop(0))
+                await self._inform(*self._news.pop(0))
             elif self._inbox:
                 item = self._inbox.popleft()
                 await (self._handle(*item) if isinstance(item, Waiting) else self._run_errand(*item))

@@ -159,9 +159,9 @@ async def desk() -> AsyncIterator[Desk]:
             task.cancel()
 
 
-def value_of(state: Captured | None) -> int:
+def value_of(state: Captured | None, cls: type[Clerk] = Clerk) -> int:
     assert state is not None and state.pieces == ()
-    agent = restore(state.head, Clerk)
+    agent = restore(state.head, cls)
     assert isinstance(agent, Clerk)
     return agent.value
 
@@ -181,6 +181,49 @@ async def test_a_state_that_did_not_change_is_not_sent_again(desk: Desk) -> None
     desk.told.take()
     (checkpoint,) = await desk.ask("unchanged")
     assert checkpoint.state is None and len(checkpoint.answers) == 1
+
+
+class Listener(Clerk):
+    def on_cloned(self, clone: str) -> None:
+        self.value += 10
+
+    def on_move_failed(self, reason: str) -> None:
+        self.value += 100
+
+
+async def test_what_a_hook_changed_is_a_checkpoint(desk: Desk) -> None:
+    resident = await desk.create(Listener)
+    desk.told.take()
+    resident.tell("on_cloned", "other")
+    await desk.rest()
+    (checkpoint,) = desk.told.take()
+    assert value_of(checkpoint.state, Listener) == 10 and not checkpoint.letters
+    move = asyncio.ensure_future(resident.capture(Move("there", "owner", "a test")))
+    await desk.rest()
+    await move
+    desk.told.take()
+    resident.thaw("nobody is there")
+    await desk.rest()
+    (checkpoint,) = desk.told.take()
+    assert value_of(checkpoint.state, Listener) == 110
+
+
+async def test_a_hook_that_the_class_has_not_is_none(desk: Desk) -> None:
+    resident = await desk.create(Clerk)
+    desk.told.take()
+    resident.tell("on_cloned", "other")
+    await desk.rest()
+    assert desk.told.take() == []
+
+
+async def test_a_hook_that_is_not_kept_is_seen(desk: Desk) -> None:
+    """The broken twin: it calls the hook, and that is all."""
+    resident = await desk.create(Listener)
+    resident._inform = resident._hook_or_traceback  # type: ignore[method-assign]
+    desk.told.take()
+    resident.tell("on_cloned", "other")
+    await desk.rest()
+    assert desk.told.take() == [] and resident.instance.value == 10  # type: ignore[union-attr]
 
 
 async def test_a_call_in_a_handler_leaves_at_once_and_takes_along_what_was_sent_before_it(desk: Desk) -> None:
