@@ -91,7 +91,7 @@ class Environment:
         self._opened.callback(self.spool.close)
         self.store = await SqliteStore.open(home.data / "dms.db")
         self._opened.push_async_callback(self.store.close)
-        self.journal = await watched(Journal, self.history).open(self.disk)
+        self.journal = await Journal.open(self.disk)
         self.logbook = Logbook(home.data / "logs")
         self.links = TlsLinks(self.host, self.identity, self.chain, settings.listen)
         self.replica = Replica(self.host, self.identity, self.genesis, self.disk, self.links, ENGINES["ipbft"])
@@ -143,7 +143,7 @@ class Environment:
             self.broken,
         )
         on_chain = OnChain(self.host, self.replica, self.client)
-        self.replication = Replication(
+        self.replication = watched(Replication, self.history)(
             self.host,
             settings.organisation,
             self.journal,

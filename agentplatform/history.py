@@ -7,11 +7,13 @@ writer. Off unless a folder is given (`agentplatform start --history FOLDER`), a
 import json
 import os
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from ledger.errors import Misuse
 
+Handling = tuple[str, str, int]  # sender, receiver, sequence
 ENVIRONMENT = "AGENTPLATFORM_HISTORY"  # how the fork server hears of it: the `prefix` of the daemon's history
 
 
@@ -42,12 +44,30 @@ class HostHistory(History):
             while not _claimed(folder / f"{host}.{incarnation}.jsonl"):
                 incarnation += 1
             self.prefix = folder / f"{host}.{incarnation}"
-            # Messages (sender, receiver, sequence) that need no line when their answer is durable: it is written
-            # already, or they were too late, and not handled.
-            self.answered: set[tuple[str, str, int]] = set()
+            # Messages that need no line when their answer is durable: it is written already, or they were too late,
+            # and not handled.
+            self.answered: set[Handling] = set()
+            self.reopened: set[str] = set()  # agents whose last handling a kill may have taken the line of
+            self.unheld: dict[str, list[Callable[[], None]]] = {}  # by agent: lines that wait for its holders
+            self._folder = folder
+            self._told: set[Handling] | None = None
             super().__init__(folder / f"{host}.{incarnation}.jsonl", host, incarnation)
         except OSError as error:
             raise Misuse(f"no history can be written to {folder}: {error.strerror}; name another folder") from None
+
+    def reopen(self, agents: Iterable[str]) -> None:
+        """They are opened from what a life that ended has written: its own, or another host's."""
+        self.reopened.update(agents)
+        self._told = None  # to be read anew
+
+    def told(self) -> set[Handling]:
+        """The messages that the folder has a line of `handled` for, as of the last `reopen`."""
+        if self._told is None:
+            files = [file for file in self._folder.glob("*.jsonl") if ".worker-" not in file.name]
+            lines = [text for file in files for text in file.read_text().splitlines() if '"handled"' in text]
+            rows = [json.loads(text) for text in lines if text.endswith("}")]  # the last one may be cut
+            self._told = {(row["sender"], row["receiver"], row["sequence"]) for row in rows}
+        return self._told
 
 
 def of_worker() -> History | None:

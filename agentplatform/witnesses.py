@@ -9,14 +9,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from agentplatform.custody.events import Durable, Effect, Event, Send, Write
+from agentplatform.custody.copies.replication import Replication
+from agentplatform.custody.events import Durable, Effect, Event, Rehomed, Send, Write
 from agentplatform.custody.held import Held
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Cargo, Notice, Offer
 from agentplatform.custody.records import Active, Born, Commit, Declared, Prepare, Received, Record
 from agentplatform.custody.state import Phase
 from agentplatform.history import HostHistory
-from agentplatform.mail import Change, Letter, Loose, Post, Reply
+from agentplatform.mail import Change, Letter, Loose, Luggage, Post, Reply
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.clients import Clients
 from agentplatform.mailroom.roads import Roads
@@ -36,9 +37,13 @@ class WitnessedHandoff(_Witness, Held):
     def step(self, event: Event) -> list[Effect]:
         if isinstance(event, Durable):
             self._recorded(event.record)
+        elif isinstance(event, Rehomed):
+            self.history.reopen([event.agent])
         return self._sending(super().step(event))
 
     def _resolve(self) -> list[Effect]:
+        leaving = (load.agent for held in self.leaving.values() for load in held.cargo)
+        self.history.reopen([*leaving, *(agent for agent, known in self.agents.items() if known.here)])
         for transfer, held in self.leaving.items():
             if held.phase is Phase.COMMITTED:  # the kill may have come before the line
                 self._tell("commit", transfer, held.cargo)
@@ -46,7 +51,12 @@ class WitnessedHandoff(_Witness, Held):
 
     def _recorded(self, record: Record) -> None:
         match record:
-            case Prepare(transfer, _, cargo) | Received(transfer, _, cargo) | Commit(transfer, cargo):
+            case Prepare(transfer, _, cargo):
+                for load in cargo:  # what it did goes with it, whether or not its holders had it
+                    for tell in self.history.unheld.pop(load.agent, ()):
+                        tell()
+                self._tell("prepare", transfer, cargo)
+            case Received(transfer, _, cargo) | Commit(transfer, cargo):
                 self._tell(type(record).__name__.lower(), transfer, cargo)
             case Active(transfer) | Declared(transfer) if transfer in self.arriving:
                 self._tell("active", transfer, self.arriving[transfer].cargo)
@@ -70,9 +80,11 @@ class WitnessedHandoff(_Witness, Held):
             self.history.write(event, agent=load.agent, epoch=load.epoch, transfer=transfer.hex(), custody=custody)
 
 
-class WitnessedJournal(_Witness, Journal):
+class _Outbox(_Witness):
+    """Tells of messages when what agents do may leave."""
+
     def checkpoint(self, agent: str, change: Change) -> "asyncio.Future[None]":
-        durable = super().checkpoint(agent, change)
+        durable: asyncio.Future[None] = super().checkpoint(agent, change)  # type: ignore[misc]
 
         def tell() -> None:
             for seen in change.seen:
@@ -80,14 +92,37 @@ class WitnessedJournal(_Witness, Journal):
                     self.history.write("handled", sender=seen.sender, sequence=seen.sequence, receiver=agent)
             self._sent(*change.letters)
 
-        return _when(durable, tell)
+        return self._when(durable, agent, tell)
 
     def keep_letter(self, letter: Letter, loose: Loose | None = None) -> "asyncio.Future[None]":
-        return _when(super().keep_letter(letter, loose), lambda: self._sent(letter))
+        durable: asyncio.Future[None] = super().keep_letter(letter, loose)  # type: ignore[misc]
+        return self._when(durable, letter.sender, lambda: self._sent(letter))
 
     def _sent(self, *letters: Letter) -> None:
         for letter in letters:
             self.history.write("sent", sender=letter.sender, sequence=letter.sequence, receiver=letter.receiver)
+
+    def _when(self, durable: "asyncio.Future[None]", agent: str, tell: Callable[[], None]) -> "asyncio.Future[None]":
+        """`tell` comes before whatever waits for `durable`: it is the first to be told."""
+        waiting = self.history.unheld.setdefault(agent, [])
+        waiting.append(tell)
+
+        def done(future: "asyncio.Future[None]") -> None:
+            if tell in waiting:  # else it was told when the agent left
+                waiting.remove(tell)
+                if not future.cancelled() and future.exception() is None:
+                    tell()
+
+        durable.add_done_callback(done)
+        return durable
+
+
+class WitnessedJournal(_Outbox, Journal):
+    """Where there are no holders."""
+
+
+class WitnessedReplication(_Outbox, Replication):
+    """What a held agent did counts when its holders have it too: until then it may be done again elsewhere."""
 
 
 class WitnessedClients(Clients):
@@ -113,6 +148,16 @@ class WitnessedMailroom(_Witness, Mailroom):
     def __init__(self, host: str, roads: Roads, *rest: Any) -> None:
         super().__init__(host, roads, *rest)
         self.clients = WitnessedClients(self.history, host, self.route, roads.why_late, self._clock)
+
+    def admit(self, agent: str, epoch: int, luggage: Luggage, *more: Any) -> None:
+        """A kill may have come between a handling and its line. Whoever asks again is answered from memory."""
+        if agent in self.history.reopened:
+            self.history.reopened.discard(agent)
+            for reply in (reply for memory in luggage.senders.values() for reply in memory.replies if reply.ok):
+                handling = reply.receiver, agent, reply.sequence
+                if handling not in self.history.told():
+                    self.history.write("handled", sender=reply.receiver, sequence=reply.sequence, receiver=agent)
+        super().admit(agent, epoch, luggage, *more)
 
     def answered(self, agent: str, ticket: int, answer: Answer) -> None:
         """Of an agent whose class wants no checkpoint of each message: it may be handled again after a crash."""
@@ -149,6 +194,7 @@ _WITNESSES: dict[type, type[_Witness]] = {
     HostUpcalls: WitnessedUpcalls,
     Held: WitnessedHandoff,
     Journal: WitnessedJournal,
+    Replication: WitnessedReplication,
     Mailroom: WitnessedMailroom,
 }
 
@@ -159,14 +205,3 @@ def watched(kind: type[Kind], history: HostHistory | None) -> type[Kind]:
         return kind
     witness = next(_WITNESSES[base] for base in kind.__mro__ if base in _WITNESSES)
     return type(witness.__name__, (witness, kind), {"history": history})
-
-
-def _when(durable: "asyncio.Future[None]", tell: Callable[[], None]) -> "asyncio.Future[None]":
-    """`tell` comes before whatever waits for `durable`: it is the first to be told."""
-
-    def done(future: "asyncio.Future[None]") -> None:
-        if not future.cancelled() and future.exception() is None:
-            tell()
-
-    durable.add_done_callback(done)
-    return durable

@@ -18,7 +18,7 @@ OTHER = "other-0000000000000002"
 class Desk:
     """A mailroom with its surroundings written down instead of performed."""
 
-    def __init__(self, host: str = "north") -> None:
+    def __init__(self, host: str = "north", room: type[Mailroom] = Mailroom) -> None:
         self.whereabouts = Whereabouts()
         self.now = 1000.0
         self.up = {"north", "east", "south"}
@@ -45,7 +45,7 @@ class Desk:
             lambda: self.up,
             lambda: self.now,
         )
-        self.room = Mailroom(
+        self.room = room(
             host,
             self.roads,
             self.gateway.release,

@@ -12,19 +12,22 @@ from typing import Any, cast
 
 import pytest
 
+from agentplatform.custody.copies.replication import Replication
 from agentplatform.custody.events import Depart, Durable, GiveUp, Message
 from agentplatform.custody.held import Held
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Accept, Cargo
 from agentplatform.custody.records import Aborted, Active, Born, Commit, Prepare, Received
 from agentplatform.history import ENVIRONMENT, History, HostHistory, of_worker
-from agentplatform.mail import Change, Letter, Seen
+from agentplatform.mail import Change, Letter, Luggage, Memory, Reply, Seen
+from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Arrival, Move
 from agentplatform.runners.witness import WitnessedResident
 from agentplatform.witnesses import watched
 from ledger import codec
 from ledger.errors import Misuse
 from ledger.memory_disk import MemoryDisk
+from tests.helpers.mail_desk import Desk
 from tests.helpers.travellers import Counter
 
 AGENT, TRANSFER = "clerk-0011223344556677", b"t" * 16
@@ -143,6 +146,61 @@ async def test_messages_are_told_when_they_are_durable_and_not_when_the_power_go
     disk.crash()
     await asyncio.sleep(0)
     assert len(events(tmp_path)) == 2
+
+
+def handled(folder: Path) -> list[tuple[str, int]]:
+    return [(line["sender"], line["sequence"]) for line in lines(folder) if line["event"] == "handled"]
+
+
+async def test_what_holders_have_not_counts_when_it_goes_with_the_agent_and_not_when_it_stays_behind(
+    tmp_path: Path,
+) -> None:
+    history = HostHistory(tmp_path, "north")
+
+    class Slow(Replication):
+        """Its holders take their time."""
+
+        def __init__(self) -> None:
+            self.waits: list[asyncio.Future[None]] = []
+
+        def checkpoint(self, agent: str, change: Change) -> "asyncio.Future[None]":
+            self.waits.append(asyncio.get_running_loop().create_future())
+            return self.waits[-1]
+
+    there = watched(Slow, history)()
+    machine = watched(Held, history)("north")
+    machine.step(Durable(machine._write(Born(AGENT, 0)).record))
+    for number in (1, 2):
+        there.checkpoint(AGENT, Change(None, [Seen("client-1", number, 0, None)]))
+    there.waits[0].set_result(None)
+    await asyncio.sleep(0)
+    assert handled(tmp_path) == [("client-1", 1)]
+    cargo = (Cargo(AGENT, 1),)
+    machine.step(Depart(TRANSFER, "south", cargo))
+    machine.step(Durable(Prepare(TRANSFER, "south", cargo)))
+    there.waits[1].cancel()  # the agent has left
+    await asyncio.sleep(0)
+    assert handled(tmp_path) == [("client-1", 1), ("client-1", 2)]
+    there.checkpoint("other", Change(None, [Seen("client-1", 3, 0, None)]))
+    there.waits[2].cancel()  # the ledger gave the agent to another host
+    await asyncio.sleep(0)
+    assert len(handled(tmp_path)) == 2
+
+
+async def test_a_handling_whose_line_was_lost_with_its_writer_is_told_after_the_restart_and_once(
+    tmp_path: Path,
+) -> None:
+    for written in (False, True):
+        history = HostHistory(tmp_path, "north")
+        desk = Desk(room=watched(Mailroom, history))
+        memory = Memory(
+            0, 3, [Reply(AGENT, "client-1", 2, "north", False, b""), Reply(AGENT, "client-1", 3, "", True, b"")]
+        )
+        watched(Held, history).recover("north", [Born(AGENT, 0)])
+        desk.room.admit(AGENT, 0, Luggage({"client-1": memory}))
+        desk.room.remove(AGENT)
+        desk.room.admit(AGENT, 0, Luggage({"client-2": memory}))  # it comes back from elsewhere, where it was told
+        assert handled(tmp_path) == [("client-1", 3)], f"written: {written}"
 
 
 SEEN: list[tuple[str, list[str]]] = []  # hooks, and what was told before them
