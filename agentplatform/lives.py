@@ -40,8 +40,10 @@ class Lives:
     # What agents want themselves (runners.base.Upcalls)
 
     def wants_to_go(self, agent: str, destination: str, state: Stowed) -> None:
+        same = self._same_stay(agent)
+
         def go() -> None:
-            if agent in self._carrier.residents.known:
+            if same():
                 self._start(self._depart(agent, destination, state))
             else:
                 self._carrier.departures.drop(state)
@@ -99,15 +101,23 @@ class Lives:
         self._gateway.release(agent, lambda: self._carrier.lifetimes.ended(agent))
 
     def _by_itself(self, agent: str, work: Coroutine[Any, Any, None]) -> None:
-        """When what the agent is here rests on is durable."""
+        """When what the agent is here rests on is durable, and it is still in the worker in which it asked."""
+        same = self._same_stay(agent)
 
         def act() -> None:
-            if agent in self._carrier.residents.known:
+            if same():
                 self._start(work)
             else:
                 work.close()
 
         self._gateway.release(agent, act)
+
+    def _same_stay(self, agent: str) -> Callable[[], bool]:
+        """Says later whether it lives here, and still in the worker that it is in now: one that was opened again from
+        its last checkpoint knows of no wish, and what was captured before is out of date."""
+        known = self._carrier.residents.known
+        stay = known.get(agent)
+        return lambda: agent in known and (stay is None or known[agent] is stay)
 
     # What others want of them
 

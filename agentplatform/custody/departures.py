@@ -12,7 +12,7 @@ from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.messages import Cargo, HandoffMessage, Inquire, Notice, Offer
 from agentplatform.custody.packing import Packer, check_size
 from agentplatform.custody.pieces import SLOWEST, Fetch
-from agentplatform.custody.residents import Residents
+from agentplatform.custody.residents import Resident, Residents
 from agentplatform.custody.supply import Supply
 from agentplatform.custody.surroundings import Hop, Surroundings
 from agentplatform.mailroom.room import Mailroom
@@ -94,6 +94,7 @@ class Departures:
     ) -> Hop:
         frozen_at, to = time.monotonic(), move.destination
         states = dict(captured)
+        stays = {agent: self._residents.known.get(agent) for agent in agents}
         transfer = os.urandom(TRANSFER_BYTES)
         try:
             self._check(agents, to)
@@ -102,6 +103,9 @@ class Departures:
             large = {agent: state for agent, state in states.items() if isinstance(state, Spooled)}
             await asyncio.gather(*(self._spool.sync(state.file) for state in large.values()))
             self._check(agents, to)  # all that took a while
+            if gone := [agent for agent in agents if not self._stays(agent, stays[agent])]:
+                # What was captured is out of date: it has gone on from its last checkpoint, or will.
+                raise Unavailable(f"{', '.join(gone)} stayed on {self._residents.host}: its worker ended")
             patience = self._patience(agents, to, frozen_at, seconds, large.values())
             cargo = self._machine.cargo(agents)
             parcels = tuple(self._packer.parcel(transfer, to, load, states[load.agent]) for load in cargo)
@@ -109,7 +113,8 @@ class Departures:
         except PlatformError as error:
             for agent, state in states.items():
                 self.drop(state)
-                self._thaw(agent, _reason(move, str(error)))
+                if self._stays(agent, stays[agent]):
+                    self._thaw(agent, _reason(move, str(error)))
             raise
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Hop] = loop.create_future()
@@ -303,6 +308,7 @@ class Departures:
 
     async def _capture(self, agents: Sequence[str], move: Move) -> dict[str, Stowed]:
         """The states of the agents, all frozen; if one cannot be frozen, the others go on."""
+        stays = {agent: self._residents.known.get(agent) for agent in agents}
         results = await asyncio.gather(*(self._runner.capture(agent, move) for agent in agents), return_exceptions=True)
         states = {
             agent: result
@@ -314,8 +320,13 @@ class Departures:
             return states
         for agent, state in states.items():
             self.drop(state)
-            self._thaw(agent, _reason(move, str(failure)))
+            if self._stays(agent, stays[agent]):
+                self._thaw(agent, _reason(move, str(failure)))
         raise failure
+
+    def _stays(self, agent: str, stay: Resident | None) -> bool:
+        """Whether it is still in the worker in which it was then."""
+        return stay is not None and self._residents.known.get(agent) is stay
 
     def _thaw(self, agent: str, reason: str | None) -> None:
         if agent not in self._residents.known:

@@ -1,5 +1,6 @@
 """Held custody at its edge: signatures, offers that the ledger contradicts, no quorum, an agent that is taken away."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -246,6 +247,36 @@ async def test_nothing_of_a_held_agent_leaves_without_a_lease() -> None:
     await world.until(ask)
     await world.crank()
     assert world["b"].state(other)["handled"] == [5, 6]
+
+
+@pytest.mark.parametrize("asks", ["the agent", "its owner"])
+async def test_what_was_captured_does_not_leave_when_its_worker_has_ended_and_it_goes_on(asks: str) -> None:
+    """Else what it did since would be lost, and two copies would run."""
+    world, agent = await start()
+    here, leased, way = world["a"], False, asyncio.Event()
+    if asks == "the agent":
+        here.gateway.may_leave = lambda who: leased or who != agent
+        here.lives.wants_to_go(agent, "b", here.runner.freeze(agent))  # and there is no lease
+    else:
+        here.carrier.departures._make_way = lambda *_: way.wait()  # type: ignore[assignment,return-value]
+        state = here.runner.freeze(agent)
+        hop = here.start(here.carrier.departures.depart([agent], "b", "a test", {agent: state}))
+        await world.crank()
+    here.runner.die(agent)
+    here.died(agent, "it was killed")
+    await world.crank()
+    asked = here.ask(agent, "note", 2)
+    await world.crank()
+    assert here.state(agent)["handled"] == [1, 2]
+    leased = True
+    way.set()
+    here.gateway.thawed()
+    await world.until(asked)
+    await world.crank()
+    assert world.holder(agent) == "a" and here.state(agent)["handled"] == [1, 2]
+    if asks == "its owner":
+        with pytest.raises(Unavailable, match="its worker ended"):
+            hop.result()
 
 
 async def test_its_end_is_told_to_the_ledger_also_after_a_restart() -> None:

@@ -32,7 +32,7 @@ async def test_who_is_deactivated_is_not_woken_to_go_by_an_earlier_ticket(
             raise Unavailable("it is busy")
 
     carrier: Any = SimpleNamespace(
-        residents=SimpleNamespace(known={AGENT}),
+        residents=SimpleNamespace(known={AGENT: object()}),
         dormitory=SimpleNamespace(awake=awake, lay_down=lay_down, deactivate=lay_down),
         departures=SimpleNamespace(depart=depart),
     )
