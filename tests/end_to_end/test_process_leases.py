@@ -2,6 +2,8 @@
 no agent begins without a lease, or after it was taken away."""
 
 import asyncio
+import os
+import signal
 from typing import Any
 
 from msgspec.structs import replace
@@ -33,6 +35,19 @@ class Small(Worker):
             await asyncio.sleep(0.01)
 
 
+class Clocked(Worker):
+    light = True
+
+    async def run(self) -> None:
+        self.times: list[float] = []
+        while True:
+            self.times.append(now())
+            await asyncio.sleep(0.005)
+
+    async def handle_message(self, message: Message) -> Any:
+        return self.times
+
+
 async def create(here: Station, custody: str, cls: type[Agent] = Worker) -> Birth:
     birth, code = born(cls)
     birth = replace(birth, custody=custody)
@@ -60,6 +75,11 @@ def said(here: Station, agent: str) -> list[str]:
 def is_stopped(pid: int) -> bool:
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rpartition(")")[2].split()[0] == "T"
+
+
+def context_switches(pid: int) -> int:
+    with open(f"/proc/{pid}/status") as file:
+        return sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
 
 
 async def until_state(pid: int, stopped: bool) -> None:
@@ -98,6 +118,25 @@ async def test_a_computation_is_stopped_too() -> None:
             seconds *= 2  # the machine is slow: the lease was over before it computed
             here.runner.lease(now() + seconds)
         asking.cancel()
+
+
+async def test_whoever_wakes_all_that_was_stopped_lets_nothing_run() -> None:
+    """As the end of a SIGSTOP for the whole host does."""
+    async with Station("here") as here:
+        here.runner.lease(now() + 60)
+        agent = (await create(here, "held", Clocked)).agent
+        pid = here.pid(agent)
+        here.runner.lease(now() + 0.05)  # and no renewal comes
+        await until_state(pid, stopped=True)
+        stopped, switches = now(), context_switches(pid)
+        os.kill(pid, signal.SIGCONT)
+        async with asyncio.timeout(20):
+            while context_switches(pid) == switches or not is_stopped(pid):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        leased = now()
+        here.runner.lease(leased + 60)
+        times = await here.call(agent, "times")
+        assert times[0] < stopped and not [each for each in times if stopped < each < leased]
 
 
 async def test_agents_that_waited_for_a_lease_begin_all_at_once() -> None:

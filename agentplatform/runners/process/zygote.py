@@ -21,6 +21,7 @@ from types import FrameType
 
 from agentplatform import history
 from agentplatform.runners.process import jail, worker
+from agentplatform.runners.process.leased import CALL
 from agentplatform.runners.process.requests import CONTINUE, ENDED, FORK, FORKED, KILL, PACKET
 from agentplatform.runners.process.scratch import remove
 
@@ -68,6 +69,7 @@ class Zygote:
             _kill(pid)
         elif verb == CONTINUE and pid in self._workers:
             with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, CALL)
                 os.kill(pid, signal.SIGCONT)
         return True
 
