@@ -47,7 +47,7 @@ class HostHistory(History):
             # Messages that need no line when their answer is durable: it is written already, or they were too late,
             # and not handled.
             self.answered: set[Handling] = set()
-            self.reopened: set[str] = set()  # agents whose last handling a kill may have taken the line of
+            self.reopened: set[str] = set()  # agents here whose last handling a kill may have taken the line of
             self.unheld: dict[str, list[Callable[[], None]]] = {}  # by agent: lines that wait for its holders
             self._folder = folder
             self._told: set[Handling] | None = None

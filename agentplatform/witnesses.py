@@ -53,10 +53,12 @@ class WitnessedHandoff(_Witness, Held):
         match record:
             case Prepare(transfer, _, cargo):
                 for load in cargo:  # what it did goes with it, whether or not its holders had it
-                    for tell in self.history.unheld.pop(load.agent, ()):
-                        tell()
+                    waiting = self.history.unheld.pop(load.agent, [])
+                    while waiting:
+                        waiting.pop(0)()
                 self._tell("prepare", transfer, cargo)
             case Received(transfer, _, cargo) | Commit(transfer, cargo):
+                self.history.reopened.difference_update(load.agent for load in cargo)
                 self._tell(type(record).__name__.lower(), transfer, cargo)
             case Active(transfer) | Declared(transfer) if transfer in self.arriving:
                 self._tell("active", transfer, self.arriving[transfer].cargo)

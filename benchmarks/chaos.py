@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -21,7 +21,7 @@ from agentplatform.parcel.manifest import Custody
 from ledger.errors import PlatformError
 from tests.helpers import history_checker
 from tests.helpers.chaos_agents import Wanderer
-from tests.helpers.chaos_faults import FAULTS, Fault
+from tests.helpers.chaos_faults import FAULTS, FAULTS_OF_HELD, HELD_ONLY
 from tests.helpers.chaos_hosts import ChaosHosts
 from tests.helpers.custody_mutants import MUTANTS
 from tests.helpers.effects import Effects
@@ -30,18 +30,27 @@ AGENTS, HELD, FRIENDS = 50, 10, 6
 PACE = 1.0  # seconds between two acts of an agent, in the mean
 CLIENTS_PAUSE = 0.2
 REST_SECONDS = 60.0  # until all is quiet at the end; a bound for what is broken
+EVERY_FAULT = FAULTS | FAULTS_OF_HELD
 Books = dict[str, dict[str, Any]]  # agent -> what it says of itself
 
 
 class Chaos:
     def __init__(
-        self, hosts: ChaosHosts, effects: Effects, seed: int, agents: int, held: int, caught: Callable[[], bool]
+        self,
+        hosts: ChaosHosts,
+        effects: Effects,
+        seed: int,
+        agents: int,
+        held: int,
+        faults: Sequence[str],
+        caught: Callable[[], bool],
     ) -> None:
-        """`caught` says whether to go on is needless."""
+        """`faults` are drawn until each was there, and then again; `caught` says whether to go on is needless."""
         self.hosts, self.effects, self.caught = hosts, effects, caught
         self.faults: Counter[str] = Counter()
         self._random = Random(f"chaos {seed}")  # noqa: S311  repeatable
         self._count, self._held = agents, held
+        self._kinds = faults
         self._agents: list[str] = []
         self._acked: list[tuple[str, str, int]] = []  # agent, client, number
         self.problems: list[str] = []
@@ -51,13 +60,13 @@ class Chaos:
         deadline = time.monotonic() + seconds
         clients = [asyncio.create_task(self._client(host)) for host in self.hosts.names]
         try:
-            drawn: list[Fault] = []
+            drawn: list[str] = []
             while time.monotonic() < deadline and not self.caught():
                 await asyncio.sleep(self._random.uniform(0.1, 0.8))  # the hosts are well for so long
-                drawn = drawn or self._random.sample(FAULTS, len(FAULTS))
-                fault = drawn.pop()
-                self.faults[fault.__name__] += 1
-                await fault(self.hosts)
+                drawn = drawn or self._random.sample(self._kinds, len(self._kinds))
+                name = drawn.pop()
+                self.faults[name] += 1
+                await EVERY_FAULT[name](self.hosts)
         finally:
             for client in clients:
                 client.cancel()
@@ -66,11 +75,13 @@ class Chaos:
     async def _create(self) -> None:
         names = self.hosts.names
         for index in range(self._count):
-            init = {"hosts": list(names), "pace": PACE, "port": self.effects.port, "seed": self._random.random()}
             custody: Custody = "held" if index < self._held else "local"
+            hosts = [name for name in names if custody == "held" or not self._held or name != HELD_ONLY]
+            init = {"hosts": hosts, "pace": PACE, "port": self.effects.port, "seed": self._random.random()}
             self._agents.append(
-                await self.hosts.create(names[index % len(names)], Wanderer, f"w{index}", init, custody)
+                await self.hosts.create(hosts[index % len(hosts)], Wanderer, f"w{index}", init, custody)
             )
+        self.hosts.held = set(self._agents[: self._held])
         friends = {
             agent: self._random.sample([each for each in self._agents if each != agent], min(FRIENDS, self._count - 1))
             for agent in self._agents
@@ -168,10 +179,21 @@ def _unheard(books: Books) -> list[str]:
     ]
 
 
+def of_a_run(held: int) -> tuple[str, ...]:
+    """What is drawn from when nothing else is asked for."""
+    return (*FAULTS, *FAULTS_OF_HELD) if held else tuple(FAULTS)
+
+
 async def play(
-    seconds: float, seed: int, folder: Path, mutant: str | None = None, agents: int = AGENTS, held: int = HELD
+    seconds: float,
+    seed: int,
+    folder: Path,
+    mutant: str | None = None,
+    agents: int = AGENTS,
+    held: int = HELD,
+    faults: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The figures, and under "problems" what agents and clients miss."""
+    """The figures, and under "problems" what agents and clients miss. Without `faults`, all that `held` allows."""
     print(f"chaos: seed {seed}", file=sys.stderr, flush=True)
 
     def caught() -> bool:
@@ -181,7 +203,7 @@ async def play(
         hosts = ChaosHosts(Path(root) / "root", folder, Random(f"hosts {seed}"), mutant)  # noqa: S311
         async with hosts, Effects(hosts.history) as effects:
             began = time.monotonic()
-            chaos = Chaos(hosts, effects, seed, agents, held, caught)
+            chaos = Chaos(hosts, effects, seed, agents, held, faults or of_a_run(held), caught)
             try:
                 await chaos.run(seconds)
                 known = {} if chaos.caught() else await chaos.rest()
@@ -214,13 +236,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--mutant", choices=MUTANTS, help="leave one rule out")
     parser.add_argument("--agents", type=int, default=AGENTS)
     parser.add_argument("--held", type=int, default=HELD, help="so many of them in held custody")
+    parser.add_argument("--faults", nargs="+", choices=EVERY_FAULT, default=(), metavar="FAULT", help="these alone")
     parser.add_argument("--json", action="store_true", help="print the last line only")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.history or Path(scratch) / "history"
         if folder.exists() and any(folder.iterdir()):
             parser.error(f"{folder} is not empty: a history is of one run")
-        result = asyncio.run(play(options.seconds, options.seed, folder, options.mutant, options.agents, options.held))
+        of_hosts = options.agents, options.held, options.faults
+        result = asyncio.run(play(options.seconds, options.seed, folder, options.mutant, *of_hosts))
     problems, errors, kinds, effects, took = (
         result.pop(name) for name in ("problems", "errors", "kinds", "effects", "took")
     )

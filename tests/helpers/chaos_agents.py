@@ -19,6 +19,7 @@ class Wanderer(Agent):
         self.port: int = init["port"]  # of the receiver of effects
         self.chance = random.Random(init["seed"])  # noqa: S311  repeatable
         self.friends: list[str] = []
+        self.acts = 0
         self.going = False
         self.told: dict[str, int] = {}  # to whom -> the last number
         self.heard: dict[str, int] = {}  # from whom -> the last number
@@ -32,6 +33,8 @@ class Wanderer(Agent):
             if not self.going:
                 return  # it was halted meanwhile: a last move would be under way when the driver ends
             try:
+                self.acts += 1
+                await self._act(f"{self.id}/{self.acts}")
                 if self.chance.random() < 0.4:
                     self.dispatch(self.chance.choice([host for host in self.hosts if host != self.host]))
                     return

@@ -4,10 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from agentplatform.consortium import COMPASS
 from benchmarks.chaos_host import CLOCK
+from ledger.heartbeats import DRIFT, LEASE
 from tests.helpers.chaos_hosts import ChaosHosts
 from tests.helpers.losing_disk import FAILING, FULL, SLOW
 
+HELD_ONLY = COMPASS[-1]  # agents in local custody do not go there: it may lose all that it has
+LONG = LEASE + DRIFT + 1.0  # seconds
 Fault = Callable[[ChaosHosts], Awaitable[None]]
 
 
@@ -52,8 +56,8 @@ async def stopped(hosts: ChaosHosts) -> None:
     hosts.history.write("fault", fault="stop", on=host)
     wake = hosts.pause(host)
     await _a_while(hosts, 3.0)
-    wake()
     hosts.history.write("fault", fault="wake", on=host)
+    wake()
 
 
 async def partitioned(hosts: ChaosHosts) -> None:
@@ -131,7 +135,77 @@ async def power_lost_in_a_slow_sync(hosts: ChaosHosts) -> None:
     await hosts.start_all()
 
 
-FAULTS: tuple[Fault, ...] = (
+async def upgraded(hosts: ChaosHosts) -> None:
+    """Stopped in order, and started as another version, or as the one before."""
+    host = hosts.random.choice(hosts.names)
+    hosts.history.write("fault", fault="upgrade", on=host)
+    await hosts.upgrade(host)
+
+
+# Against agents in held custody. Each takes longer than a lease.
+
+
+async def stopped_past_its_lease(hosts: ChaosHosts) -> None:
+    """All of it, with what it had in hand. Its agents have other homes when it wakes."""
+    host = hosts.random.choice(hosts.names)
+    hosts.history.write("fault", fault="stop", on=host)
+    wake = hosts.pause(host)
+    await asyncio.sleep(LONG + hosts.random.uniform(0, 4))
+    hosts.history.write("fault", fault="wake", on=host)
+    wake()
+    await _a_while(hosts, 1.0)
+
+
+async def daemon_stopped_past_its_lease(hosts: ChaosHosts) -> None:
+    """Its workers go on, and nobody tells them that the lease ends."""
+    host = hosts.random.choice(hosts.names)
+    hosts.history.write("fault", fault="stop of the daemon", on=host)
+    wake = hosts.pause(host, alone=True)
+    await asyncio.sleep(LONG + hosts.random.uniform(0, 4))
+    wake()
+    await _a_while(hosts, 1.0)
+
+
+async def linked_again_in_the_midst_of_the_votes(hosts: ChaosHosts) -> None:
+    """Two members vote that a host is gone while no quorum can hear them; then it is linked to these, and asks them
+    for a lease; then it is cut off, and the third one votes."""
+    host, third, *two = hosts.random.sample(hosts.names, 4)
+    hosts.history.write("fault", fault="cut", between=[[host], [third], two])
+    hosts.proxies.cut([host], [third, *two])
+    hosts.proxies.cut([third], two)
+    await asyncio.sleep(LONG + hosts.random.uniform(0, 2))
+    hosts.proxies.heal()
+    hosts.proxies.cut([third], [host, *two])
+    await asyncio.sleep(hosts.random.uniform(0.5, 2))
+    hosts.proxies.heal()
+    hosts.proxies.cut([host], [third, *two])
+    await asyncio.sleep(hosts.random.uniform(2, 6))
+    hosts.proxies.heal()
+
+
+async def wiped(hosts: ChaosHosts) -> None:
+    """The host that only agents in held custody go to: they come back elsewhere, and it as a machine with no data."""
+    hosts.history.write("fault", fault="wipe", on=HELD_ONLY)
+    await hosts.kill(HELD_ONLY)
+    hosts.wipe(HELD_ONLY)
+    await hosts.until("its agents have other homes", lambda: _all_there(hosts))
+    await hosts.replace(HELD_ONLY)
+    await hosts.until("holders have all again", lambda: _nothing_waits(hosts))
+
+
+async def _all_there(hosts: ChaosHosts) -> bool:
+    """The ledger has no agent on the host that was wiped."""
+    up = hosts.up()
+    rows = [row for host in up for row in await hosts.call(host, "agents")]
+    return {row["agent"] for row in rows if row["resident"]} >= hosts.held
+
+
+async def _nothing_waits(hosts: ChaosHosts) -> bool:
+    return not any([(await hosts.call(host, "status"))["blocked"] for host in hosts.up()])
+
+
+# By name, as they are drawn: each as often as the others.
+_ALWAYS: tuple[Fault, ...] = (
     killed,
     power_lost,
     power_lost_in_two_places,
@@ -146,7 +220,16 @@ FAULTS: tuple[Fault, ...] = (
     clock_jumped,
     disk_full,
     fsync_failed,
+    upgraded,
 )
+_OF_HELD: tuple[Fault, ...] = (
+    stopped_past_its_lease,
+    daemon_stopped_past_its_lease,
+    linked_again_in_the_midst_of_the_votes,
+    wiped,
+)
+FAULTS = {fault.__name__: fault for fault in _ALWAYS}
+FAULTS_OF_HELD = {fault.__name__: fault for fault in _OF_HELD}
 
 
 def _ask_for(hosts: ChaosHosts, host: str, name: str, text: str = "") -> Path:

@@ -3,11 +3,12 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -21,13 +22,19 @@ from agentplatform.frontdoor.client import Host, connect
 from agentplatform.history import HostHistory
 from agentplatform.parcel.manifest import Custody
 from agentplatform.settings import Home
+from agentplatform.version import __version__
 from benchmarks.chaos_host import VIA
+from ledger import genesisfile, store
+from ledger.disk import FileDisk
 from ledger.errors import PlatformError, Unavailable
 from tests.helpers.losing_disk import lose_power
 from tests.helpers.proxies import Proxies
 
 START_SECONDS, END_SECONDS = 60.0, 10.0  # bounds for what is broken, not measures
 CALLERS = 24  # calls at a time
+PROGRAM = Path(__file__).parents[2]
+PACKAGES = "agentplatform", "ledger", "services", "benchmarks", "tests"
+VERSION_FILE = "agentplatform/version.py"
 SETTINGS = "[handoff]\noffer_deadline = 2.0\nremind_every = 0.3\n\n[workers]\nwarm = 1\npreload = []\n"
 
 
@@ -41,8 +48,10 @@ class ChaosHosts:
         self._root, self._folder, self._mutant = root, history, mutant
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._starts = 0
+        self._releases = {host: 0 for host in COMPASS}  # how often each was upgraded
         self._callers = ThreadPoolExecutor(CALLERS)
         self._hosts: dict[str, Host] = {}
+        self.held: set[str] = set()  # agents in held custody
 
     def home(self, host: str) -> Home:
         return Home(self._root / "hosts" / host)
@@ -110,7 +119,13 @@ class ChaosHosts:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                cwd=self._release(host),
+                env=os.environ | {"PYTHONPATH": str(self._release(host))},
             )
+
+    def _release(self, host: str) -> Path:
+        """The folder of the program that the host runs: every second one is a copy with another version."""
+        return PROGRAM if self._releases[host] % 2 == 0 else self._root / "next-release"
 
     async def kill(self, *hosts: str, power: bool = False) -> None:
         """SIGKILL, and waits until all that they had started is gone; with `power` what was not synced is lost."""
@@ -125,6 +140,30 @@ class ChaosHosts:
             lost = lose_power(self.home(host).data, self.random)
             self.history.write("fault", fault="power loss", on=host, bytes=lost)
 
+    async def upgrade(self, host: str) -> None:
+        """It is stopped in order, and started from another folder, as another version."""
+        if not (next_one := self._root / "next-release").exists():
+            await self._in_thread(lambda: _copy_program(next_one))
+        self._releases[host] += 1
+        await self._end(host)
+        self.history.write("fault", fault="kill", on=host)
+        await self.start(host)
+        said = await self.call(host, "hello")
+        if said["version"] != _version(self._release(host)):
+            raise RuntimeError(f"{host} was upgraded, and runs {said['version']}")
+
+    def wipe(self, host: str) -> None:
+        """After a kill: all that it wrote is gone. Its keys, settings and the genesis come from where they are kept."""
+        shutil.rmtree(self.home(host).data)
+        self._hosts.pop(host, None)  # it will number what its clients send from 1 again: they are new ones
+
+    async def replace(self, host: str) -> None:
+        """A new machine for a host that was wiped: it says that it has forgotten what it signed, and starts."""
+        disk = FileDisk(self.home(host).data)
+        await store.mark_restored(disk, genesisfile.read(self.home(host).genesis))
+        await disk.close()
+        await self.start(host)
+
     async def start_all(self) -> None:
         """Those that were killed, or ended by themselves."""
         async with asyncio.TaskGroup() as starting:  # when one does not start, the others are not started any more
@@ -137,9 +176,10 @@ class ChaosHosts:
             await self._in_thread(lambda: self._processes[host].wait(seconds))
         return host not in self.up()
 
-    def pause(self, host: str) -> Callable[[], None]:
-        """SIGSTOP for the host and all its processes; call what is returned to wake them."""
-        tree = [psutil.Process(self._processes[host].pid), *_tree(self._processes[host].pid)]
+    def pause(self, host: str, alone: bool = False) -> Callable[[], None]:
+        """SIGSTOP for the host and all its processes, or its daemon alone; call what is returned to wake them."""
+        daemon = self._processes[host].pid
+        tree = [psutil.Process(daemon), *(() if alone else _tree(daemon))]
         _signal(tree, signal.SIGSTOP)
         return lambda: _signal(tree, signal.SIGCONT)
 
@@ -162,6 +202,14 @@ class ChaosHosts:
             for line in self.home(host).log.read_text().splitlines()
             if any(word in line for word in (" ERROR ", " CRITICAL ", "Error: "))
         ]
+
+    async def until(self, what: str, condition: Callable[[], Awaitable[bool]]) -> None:
+        """Raises RuntimeError when it takes too long: something is broken."""
+        deadline = time.monotonic() + START_SECONDS
+        while not await condition():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"still not: {what}")
+            await asyncio.sleep(0.2)
 
     # What is asked of them
 
@@ -197,6 +245,18 @@ class ChaosHosts:
 
     async def _in_thread(self, act: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._callers, act)
+
+
+def _copy_program(folder: Path) -> None:
+    """What is of the project, with another version."""
+    folder.mkdir()
+    for package in PACKAGES:
+        shutil.copytree(PROGRAM / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / VERSION_FILE).write_text(f'__version__ = "{__version__}+next"\n')
+
+
+def _version(release: Path) -> str:
+    return (release / VERSION_FILE).read_text().split('"')[1]
 
 
 def _tree(pid: int) -> list[psutil.Process]:

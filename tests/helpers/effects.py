@@ -1,4 +1,5 @@
-"""A receiver of effects outside the platform: it applies each id once, and hears no copy that is out of date."""
+"""A receiver of effects outside the platform: it applies each id once, and hears no copy that is out of date. There is
+to be no such copy that speaks."""
 
 import asyncio
 import json
@@ -7,7 +8,8 @@ from agentplatform.history import History
 
 
 class Effects:
-    """Writes `effect` for what it applied. Listens on a port of the loopback; use it with `async with`."""
+    """Writes `effect` for what it applied, and a `fault` for what it refused. Listens on a port of the loopback; use it
+    with `async with`."""
 
     def __init__(self, history: History) -> None:
         self.applied: set[str] = set()
@@ -37,6 +39,7 @@ class Effects:
     def _take(self, effect: str, agent: str, epoch: int) -> str:
         if epoch < self._epochs.get(agent, 0):
             self.refused += 1
+            self._history.write("fault", fault="refused", agent=agent, epoch=epoch, newer=self._epochs[agent])
             return "old"
         self._epochs[agent] = epoch
         if effect not in self.applied:

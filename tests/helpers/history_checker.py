@@ -1,7 +1,9 @@
 """Judges histories (docs/custody-tests.md). It knows their lines and nothing of the code that wrote them.
 
 A line of `running` opens a stay of an agent in a process; `frozen` closes it, and so does the next life of its host, or
-the driver's word that the host was killed. Everything is compared by `t`, which all processes of a machine share.
+the driver's word that the host was killed. Nothing runs on a host that the driver has stopped: a stay that another one
+followed meanwhile is over, and its process may say so when it wakes, if nothing of it acts. Everything is compared by
+`t`, which all processes of a machine share.
 """
 
 import json
@@ -17,6 +19,7 @@ RULES = {
     "two copies run": "duplicated",
     "one epoch on two hosts": "duplicated",
     "an old copy runs": "duplicated",
+    "an old copy acts": "duplicated",
     "it runs after its departure was committed": "duplicated",
     "it ran while its departure was committed": "duplicated",
     "a notice before its commit": "duplicated",
@@ -110,6 +113,8 @@ def check(lines: Iterable[Line], at_rest: bool = True) -> list[Violation]:
     violations = []
     for agent, its in by_agent.items():
         stays = _stays(its, lives)
+        _overtake(stays, lives)
+        violations += _old_copies(agent, its)
         violations += _one_copy(agent, stays)
         violations += _one_host_each_epoch(agent, its)
         violations += _epochs_rise(agent, stays)
@@ -134,6 +139,7 @@ class Lives:
 
     ends: dict[tuple[str, int], float]
     last: dict[str, int]  # host -> its last incarnation
+    stops: list[tuple[str, float, float]]  # host, and from when to when nothing of it ran
 
     def end(self, line: Line) -> float:
         return self.ends.get((line.host, line["incarnation"]), inf)
@@ -146,8 +152,14 @@ class Lives:
 def _lives(lines: list[Line]) -> Lives:
     ends: dict[tuple[str, int], float] = {}
     last: dict[str, int] = {}
+    stopped: dict[str, float] = {}
+    stops = []
     for line in lines:
         if line.event == "fault":
+            if line.data.get("fault") == "stop":
+                stopped[line["on"]] = line.t
+            elif line.data.get("fault") == "wake" and line.data.get("on") in stopped:
+                stops.append((line["on"], stopped.pop(line["on"]), line.t))
             if line.data.get("fault") == "kill" and line.data.get("on") in last:
                 ends.setdefault((line["on"], last[line["on"]]), line.t)
             continue
@@ -156,7 +168,8 @@ def _lives(lines: list[Line]) -> Lives:
             last[line.host] = now
             if before is not None:
                 ends.setdefault((line.host, before), line.t)
-    return Lives(ends, last)
+    stops += [(host, since, inf) for host, since in stopped.items()]
+    return Lives(ends, last, stops)
 
 
 def _stays(its: list[Line], lives: Lives) -> list[Stay]:
@@ -179,6 +192,21 @@ def _closed(line: Line, process: str, here: dict[str, Stay]) -> list[str]:
     if process in here:
         return [process]
     return [other for other, stay in here.items() if stay.begin.host == line.host]
+
+
+def _overtake(stays: list[Stay], lives: Lives) -> None:
+    """Ends those in which the host was stopped when the next one began, if they are over since."""
+    for number, stay in enumerate(stays):
+        for host, since, until in lives.stops:
+            followed = any(since < later.begin.t < until for later in stays[number + 1 :])
+            if stay.begin.host == host and stay.begin.t < since < stay.end < inf and followed:
+                stay.end = since
+
+
+def _old_copies(agent: str, its: list[Line]) -> Iterator[Violation]:
+    for line in its:
+        if line.event == "fault" and line["fault"] == "refused":  # by the receiver of effects
+            yield Violation("an old copy acts", f"{agent} of epoch {line['epoch']}", (line,))
 
 
 def _one_copy(agent: str, stays: list[Stay]) -> Iterator[Violation]:

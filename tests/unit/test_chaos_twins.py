@@ -120,7 +120,8 @@ async def test_an_effect_is_applied_once_and_an_old_copy_is_not_heard(tmp_path: 
     assert answers == ["done", "done", "done", "old", "done"]
     assert effects.applied == {"x", "y"} and effects.refused == 1
     lines = [json.loads(line) for line in (tmp_path / "driver.1.jsonl").read_text().splitlines()]
-    assert [(line["event"], line["effect"]) for line in lines] == [("effect", "x"), ("effect", "y")]
+    assert [line["effect"] for line in lines if line["event"] == "effect"] == ["x", "y"]
+    assert [(line["agent"], line["epoch"]) for line in lines if line["event"] == "fault"] == [("a", 2)]
 
 
 def test_every_mutant_finds_what_it_takes_the_place_of() -> None:

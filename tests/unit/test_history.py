@@ -170,7 +170,7 @@ async def test_what_holders_have_not_counts_when_it_goes_with_the_agent_and_not_
     there = watched(Slow, history)()
     machine = watched(Held, history)("north")
     machine.step(Durable(machine._write(Born(AGENT, 0)).record))
-    for number in (1, 2):
+    for number in (1, 2, 3):
         there.checkpoint(AGENT, Change(None, [Seen("client-1", number, 0, None)]))
     there.waits[0].set_result(None)
     await asyncio.sleep(0)
@@ -178,13 +178,14 @@ async def test_what_holders_have_not_counts_when_it_goes_with_the_agent_and_not_
     cargo = (Cargo(AGENT, 1),)
     machine.step(Depart(TRANSFER, "south", cargo))
     machine.step(Durable(Prepare(TRANSFER, "south", cargo)))
-    there.waits[1].cancel()  # the agent has left
+    there.waits[1].set_result(None)
+    there.waits[2].cancel()  # the agent has left
     await asyncio.sleep(0)
-    assert handled(tmp_path) == [("client-1", 1), ("client-1", 2)]
-    there.checkpoint("other", Change(None, [Seen("client-1", 3, 0, None)]))
-    there.waits[2].cancel()  # the ledger gave the agent to another host
+    assert handled(tmp_path) == [("client-1", 1), ("client-1", 2), ("client-1", 3)]
+    there.checkpoint("other", Change(None, [Seen("client-1", 4, 0, None)]))
+    there.waits[3].cancel()  # the ledger gave the agent to another host
     await asyncio.sleep(0)
-    assert len(handled(tmp_path)) == 2
+    assert len(handled(tmp_path)) == 3
 
 
 async def test_a_handling_whose_line_was_lost_with_its_writer_is_told_after_the_restart_and_once(

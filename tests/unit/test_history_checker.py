@@ -85,6 +85,10 @@ BAD: dict[str, tuple[Row, ...]] = {
     "two copies run": (*BORN, *HOP[1:]),
     "one epoch on two hosts": (*BORN, kill("north"), run("east.1", 0)),
     "an old copy runs": (*BORN, *HOP, run("east.1", 1, "frozen"), run("north.1", 0)),
+    "an old copy acts": (
+        *(*BORN, *HOP),
+        ("driver.1", "fault", {"fault": "refused", "agent": "a", "epoch": 0, "newer": 1}),
+    ),
     "it runs after its departure was committed": (*BORN, *HOP[:5], run("north.1", 0)),
     "it ran while its departure was committed": (*BORN, *HOP[1:5], run("north.1", 0, "frozen"), *HOP[5:]),
     "a notice before its commit": (*BORN, *HOP[:4], HOP[5], HOP[4], *HOP[6:]),
@@ -137,6 +141,20 @@ def test_a_held_agent_comes_back_without_a_notice_but_never_beside_its_old_copy(
     old, new = run("north.1", 0, custody="held"), run("east.1", 1, custody="held")
     assert check(history(old, BORN[1], kill("north"), new)) == []
     assert [found.rule for found in check(history(old, BORN[1], new))] == ["two copies run"]
+
+
+def test_a_copy_that_was_followed_while_its_host_was_stopped_may_say_later_that_it_is_over() -> None:
+    old, new, over = run("north.1", 0, custody="held"), run("east.1", 1, custody="held"), run("north.1", 0, "frozen")
+    stop, wake = [("driver.1", "fault", {"fault": each, "on": "north"}) for each in ("stop", "wake")]
+    assert check(history(old, BORN[1], stop, new, wake, over)) == []
+    for what, rows in (
+        ("nobody stopped it", (old, BORN[1], new, over)),
+        ("it runs on", (old, BORN[1], stop, new, wake)),
+        ("it was awake by then", (old, BORN[1], stop, wake, new, over)),
+        ("it began while its host was stopped", (BORN[1], stop, old, new, wake, over)),
+        ("another host was stopped", (old, BORN[1], (*stop[:2], {"fault": "stop", "on": "south"}), new, wake, over)),
+    ):
+        assert [found.rule for found in check(history(*rows))] == ["two copies run"], what
 
 
 def test_a_copy_that_was_declared_runs_without_a_notice_but_never_on_two_hosts() -> None:
