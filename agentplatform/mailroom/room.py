@@ -1,15 +1,15 @@
 """Where all post of a host comes through: from its residents and clients, and from other hosts."""
 
-import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from agentplatform.mail import Change, Forwarded, Letter, Luggage, Post, Reply, Seen, Settled, check
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.clients import Clients
+from agentplatform.mailroom.leaving import Leaving
 from agentplatform.mailroom.roads import Roads, ended
 from agentplatform.mailroom.sender import Sender
 from agentplatform.mailroom.standings import Standings
@@ -23,7 +23,6 @@ from ledger.errors import Misuse, PeerFault, Unavailable
 from services.eds.rules import Group
 
 _POST: Any = Post | Forwarded
-_Key = tuple[bool, str, str, int]  # of a letter (True) or reply: sender, receiver, sequence
 MAX_HELD = 32  # letters for an agent that is being woken; later ones are sent again
 
 
@@ -55,14 +54,13 @@ class Mailroom:
         self._senders: dict[str, Sender] = {}
         self._busy: dict[str, Sender] = {}  # those with letters that have no reply, and some more
         self._asleep: dict[str, list[Letter]] = {}  # deactivated agents, and what came for them
-        self._roads, self._release, self._outbox = roads, release, outbox
+        self._roads, self._outbox = roads, outbox
         self._whereabouts = roads.whereabouts
         self._deliver, self._answer, self._wake = deliver, answer, wake
-        self._broken, self._note, self._clock = broken, note, clock
-        self._unwritten: set[_Key] = set()  # what may not leave yet
+        self._note, self._clock = note, clock
         self._tickets = itertools.count(1)
         self._given: dict[str, deque[int]] = {}  # tickets of the letters that are with the agent, in their order
-        self._transacting: set[str] = set()  # agents whose answers rest on checkpoints
+        self._leaving = Leaving(release, self.route, outbox, broken)
 
     # Residents
 
@@ -120,14 +118,14 @@ class Mailroom:
 
     def waiting(self, agent: str) -> list[Letter]:
         """What may go with it to another host: not what is not written here yet."""
-        return [letter for letter in self.boxes[agent].left(self._clock()) if _key(letter) not in self._unwritten]
+        return [letter for letter in self.boxes[agent].left(self._clock()) if self._leaving.written(letter)]
 
     def remove(self, agent: str) -> None:
         senders = self._senders, self._busy
         tables: tuple[dict[str, Any], ...] = (self.boxes, *senders, self._given, self._epochs, self._asleep)
         for table in tables:
             table.pop(agent, None)
-        self._transacting.discard(agent)
+        self._leaving.transacting.discard(agent)
 
     # What residents belong to
 
@@ -156,7 +154,7 @@ class Mailroom:
         if box is None:
             return  # a late frame of an agent that left
         if any(answer is not None for _, answer in checkpoint.answers):
-            self._transacting.add(agent)
+            self._leaving.transacting.add(agent)
         sender, letters, loose = self._senders[agent], [], []
         if checkpoint.topics:
             self._standings.subscribe(agent, self._epochs[agent], box.luggage, checkpoint.topics)
@@ -179,7 +177,7 @@ class Mailroom:
             loose,
             sender.replay.checkpointed(checkpoint.calling, box.luggage.senders),
         )
-        self._leave(posts, self._outbox.checkpoint(agent, change))
+        self._leaving.when(self._outbox.checkpoint(agent, change), posts)
         self._pump(agent)
 
     def sent(self, agent: str, outgoing: Outgoing) -> None:
@@ -191,13 +189,13 @@ class Mailroom:
         for letter in self._letters(agent, outgoing):
             if outgoing.loose:
                 loose = sender.loose(letter, outgoing, _cause(box, outgoing))
-                self._leave([letter], self._outbox.keep_letter(letter, loose))
+                self._leaving.when(self._outbox.keep_letter(letter, loose), [letter])
             elif outgoing.kept:
-                self._leave([letter], self._outbox.keep_letter(letter))
+                self._leaving.when(self._outbox.keep_letter(letter), [letter])
             elif (durable := sender.reserve(letter)) is not None:
-                self._leave([letter], durable)
+                self._leaving.when(durable, [letter])
             else:
-                self._release(agent, lambda letter=letter: self.route(letter))  # type: ignore[misc]
+                self._leaving.now(letter)
 
     def _letters(self, agent: str, outgoing: Outgoing) -> list[Letter]:
         """One, as a rule; none for what is refused or left already; to a topic one for each subscriber."""
@@ -221,51 +219,13 @@ class Mailroom:
             return [outgoing.receiver]
         return [self._whereabouts.resolve(outgoing.receiver)]
 
-    def _leave(self, posts: Sequence[Letter | Reply], durable: "asyncio.Future[None]") -> None:
-        """When `durable` is. If that fails, never: the agent is ahead of what is written of it.
-
-        Within the host they need not wait for the disk where what comes of them is written behind them: the log
-        has it in this order, or has none of it. What other hosts must have first does not go ahead; nor does what is
-        for an agent that they have copies of: such a copy may know of it when this host has lost it with the power.
-        """
-        self._unwritten.update(map(_key, posts))
-        ahead: list[Letter | Reply] = []
-        later: list[Letter | Reply] = []
-        for post in posts:
-            replicated = self._outbox.replicated(post.sender) or self._outbox.replicated(post.receiver)
-            goes_ahead = post.receiver in self._transacting and not replicated
-            (ahead if goes_ahead else later).append(post)
-
-        def go_ahead(post: Letter | Reply) -> None:
-            """The gateway may have kept it until its receiver had left: then it waits for the disk like any other."""
-            if post.receiver in self._transacting or _key(post) not in self._unwritten:
-                self.route(post)
-            else:
-                later.append(post)
-
-        for post in ahead:
-            self._release(post.sender, lambda post=post: go_ahead(post))  # type: ignore[misc]
-
-        def leave(done: "asyncio.Future[None]") -> None:
-            if done.cancelled():  # the agent left, and took it along
-                self._unwritten.difference_update(map(_key, posts))
-                return
-            if (error := done.exception()) is not None:
-                self._broken(f"the custody journal did not take what an agent did: {error}")
-                return
-            self._unwritten.difference_update(map(_key, posts))
-            for post in later:
-                self._release(post.sender, lambda post=post: self.route(post))  # type: ignore[misc]
-
-        durable.add_done_callback(leave)
-
     def answered(self, agent: str, ticket: int, answer: Answer) -> None:
         """An answer that rests on no checkpoint."""
         box = self.boxes.get(agent)
         reply = None if box is None else self._reply(agent, box, ticket, answer)
         if reply is not None:
-            self._transacting.discard(agent)
-            self._release(agent, lambda: self.route(reply))
+            self._leaving.transacting.discard(agent)
+            self._leaving.now(reply)
             self._pump(agent)
 
     def _reply(self, agent: str, box: Mailbox, ticket: int, answer: Answer | None) -> Reply | None:
@@ -304,9 +264,7 @@ class Mailroom:
         durable = self._outbox.flush()
         for sender in self._busy.values():
             sender.flushed(durable)
-        for letter in self._unanswered(agents):
-            if _key(letter) not in self._unwritten:
-                self._release(letter.sender, lambda letter=letter: self.route(letter))  # type: ignore[misc]
+        self._leaving.again(self._unanswered(agents))
 
     def _unanswered(self, agents: Container[str] | None = None) -> list[Letter]:
         letters = [*self.clients.unanswered()]
@@ -344,8 +302,8 @@ class Mailroom:
         agent = letter.receiver
         if agent in self.boxes:
             repeat = self.boxes[agent].take(letter, self._clock())
-            if repeat is not None and _key(repeat) not in self._unwritten:
-                self._release(agent, lambda: self.route(repeat))  # it may be held still
+            if repeat is not None:
+                self._leaving.again([repeat])  # it may be held still
             self._pump(agent)
             return True
         if agent in self._asleep:
@@ -386,7 +344,7 @@ class Mailroom:
     def _refuse(self, agent: str, box: Mailbox, late: Reply) -> None:
         """It says that a letter was not handled: after a crash, a copy that comes late must not be handled either."""
         seen = Seen(late.receiver, late.sequence, box.luggage.senders[late.receiver].epoch, late)
-        self._leave([late], self._outbox.checkpoint(agent, Change(None, [seen])))
+        self._leaving.when(self._outbox.checkpoint(agent, Change(None, [seen])), [late])
 
 
 def _cause(box: Mailbox, outgoing: Outgoing) -> Key | None:
@@ -403,7 +361,3 @@ def _checked(answer: Answer) -> Answer:
     except Misuse as error:
         return Answer(False, codec.encode(str(error)))
     return answer
-
-
-def _key(post: Letter | Reply) -> _Key:
-    return isinstance(post, Letter), post.sender, post.receiver, post.sequence

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from agentplatform.mail import Change, Letter, Loose, Reply
+from agentplatform.mail import Change, Letter, Loose
 from agentplatform.messages import Answer
 from tests.helpers.edge_ground import WatchedJournal, WatchedMailroom
 from tests.helpers.edge_world import World
@@ -118,10 +118,10 @@ class Deaf(WatchedJournal):
 
 
 class Hasty(WatchedMailroom):
-    def _leave(self, posts: Sequence[Letter | Reply], durable: "asyncio.Future[None]") -> None:
+    def __init__(self, *rooms: Any) -> None:
         """Lets out what an agent did before that is written."""
-        for post in posts:
-            self.route(post)
+        super().__init__(*rooms)
+        self._leaving.when = lambda durable, posts: [self.route(post) for post in posts]  # type: ignore[method-assign]
 
 
 class Apart(WatchedJournal):
