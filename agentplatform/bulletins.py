@@ -13,15 +13,10 @@ T = TypeVar("T")
 
 
 class Residents(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="residents"):
-    """Where agents are now: all of the sender's when a link comes up, afterwards the news."""
+    """Where agents are now: all of the sender's when a link comes up, afterwards the news. And the answer to post for
+    an agent that is not here: send it there."""
 
     located: tuple[Located, ...]
-
-
-class Moved(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="moved"):
-    """Your letter for an agent that was here goes on to where the agent is now; send the next one there."""
-
-    located: Located
 
 
 class Seek(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="seek"):
@@ -67,7 +62,7 @@ class Heard(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     event: UserMoved
 
 
-Bulletin = Residents | Moved | Seek | Silent | Rehomed | Topics | Services | Rms | Heard
+Bulletin = Residents | Seek | Silent | Rehomed | Topics | Services | Rms | Heard
 
 
 def in_parts(all_of: Sequence[T], most: int) -> Iterator[tuple[T, ...]]:

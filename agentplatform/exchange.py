@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from agentplatform.bulletins import (
     Bulletin,
     Heard,
-    Moved,
     Rehomed,
     Residents,
     Seek,
@@ -220,8 +219,6 @@ class Exchange:
                     agent = self.directory.learn(host, certificate)
                     if agent is not None and self._whereabouts.host_of(agent) == "":
                         self.directory.forget(agent)
-            case Moved(located):
-                self._hear(host, located)
             case Residents(located):
                 # All of them, before anything is sent after one of them.
                 if news := {each.agent for each in located if self._hear(host, each)}:

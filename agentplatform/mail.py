@@ -8,7 +8,7 @@ mailbox must remember travels with the agent as luggage, so all of this holds ac
 
 from bisect import insort
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -24,7 +24,10 @@ MAX_OUTBOX_BYTES = 64 * 1024 * 1024  # of bodies that one agent has sent and has
 MAX_OUTBOX_LETTERS = 10_000
 MAX_TOPICS = 64  # that one agent subscribes to
 MAX_TOPIC_BYTES = 4096  # in all
+MAX_NUMBER = 2**62  # of a letter or an epoch: what SQLite and MessagePack hold, with room for the next
 LETTER_BYTES = 100  # what a letter or reply counts beside its body
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 
 
 def check(kind: str, body: bytes) -> None:
@@ -50,10 +53,10 @@ def _check_names(sender: str, receiver: str, origin: str) -> None:
 
 
 class Letter(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="letter"):
-    sender: str  # an agent's id, or "client-..."
-    epoch: int  # the sender's; 0 for a client
-    sequence: int  # counted from 1 for each (sender, receiver), across epochs
-    settled: int  # the sender has the replies of all letters up to this one, or gave up on them
+    sender: str  # an agent's id, or "client-...@host"
+    epoch: Number  # the sender's; 0 for a client
+    sequence: Number  # counted from 1 for each (sender, receiver), across epochs
+    settled: Number  # the sender has the replies of all letters up to this one, or gave up on them
     receiver: str  # an agent's id
     origin: str  # the sender's host: where a client's reply goes
     kind: str
@@ -72,7 +75,7 @@ class Letter(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 class Reply(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="reply"):
     sender: str  # the agent that handled the letter
     receiver: str  # who sent it
-    sequence: int
+    sequence: Number
     origin: str  # the letter's
     ok: bool
     body: bytes  # the answer, or an encoded error text
@@ -87,7 +90,7 @@ class Settled(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     """A client has the replies of all letters up to `sequence`. A next letter would say so too, but may never come."""
 
     sender: str
-    sequence: int
+    sequence: Number
     receiver: str
 
     def __post_init__(self) -> None:
@@ -97,22 +100,11 @@ class Settled(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 Post = Letter | Reply | Settled
 
 
-class Forwarded(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="forwarded"):
-    """Post of another host, sent on after an agent that left."""
-
-    post: Post
-    epoch: int  # of the receiver, where it is sent now: each host on the way knows a later one
-    origin: str  # host where this way began: it hears where the agent is
-
-    def __post_init__(self) -> None:
-        _check_names("", "", self.origin)
-
-
 class Memory(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """What a mailbox remembers of one sender."""
 
-    epoch: int = 0  # the highest that it wrote from: a copy that is out of date is not heard
-    handled: int = 0  # the highest sequence that was handled
+    epoch: Number = 0  # the highest that is proved of it: a copy that is out of date is not heard
+    handled: Number = 0  # the highest sequence that was handled
     replies: list[Reply] = msgspec.field(default_factory=list)  # those that the sender may still ask for, in order
 
     def keep(self, reply: Reply) -> bool:
@@ -126,7 +118,7 @@ class Memory(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 class Sent(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """What an agent has sent to one receiver."""
 
-    last: int = 0  # the highest sequence used
+    last: Number = 0  # the highest sequence used
     letters: list[Letter] = msgspec.field(default_factory=list)  # not replied to, by rising sequence
 
     @property

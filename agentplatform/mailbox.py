@@ -5,7 +5,7 @@ from collections import deque
 
 from msgspec.structs import replace
 
-from agentplatform.mail import Letter, Luggage, Memory, Reply, Seen, size
+from agentplatform.mail import MAX_NUMBER, Letter, Luggage, Memory, Reply, Seen, size
 from agentplatform.messages import Answer
 from ledger import codec
 
@@ -34,15 +34,16 @@ class Mailbox:
         self._forgotten: dict[str, int] = {}  # sender -> replies up to here need not be kept any more
         self._memory_bytes = sum(map(size, (reply for memory in luggage.senders.values() for reply in memory.replies)))
 
-    def take(self, letter: Letter, now: float = 0.0) -> Reply | None:
+    def take(self, letter: Letter, now: float = 0.0, proved: int = MAX_NUMBER) -> Reply | None:
         """Queues a letter that is next in its order; a repeat is answered from memory.
 
-        A letter that leaves a gap, or finds no room, is dropped: its sender sends it again.
+        A letter that leaves a gap, or finds no room, is dropped: its sender sends it again. Of the sender's epoch it
+        remembers what is `proved`: else a host that names a high one would keep the sender's own letters out for ever.
         """
         memory = self.luggage.senders.get(letter.sender, Memory())
         if letter.epoch < memory.epoch:
             return None
-        memory.epoch = letter.epoch
+        memory.epoch = max(memory.epoch, min(letter.epoch, proved))
         self.settle(letter.sender, letter.settled)
         if letter.sequence <= memory.handled:
             return next((reply for reply in memory.replies if reply.sequence == letter.sequence), None)
@@ -119,7 +120,7 @@ class Mailbox:
         if self._queued[letter.sender] == letter.sequence:
             del self._queued[letter.sender]
         senders = self.luggage.senders
-        memory = senders[letter.sender] = senders.pop(letter.sender, Memory(letter.epoch))  # to the end: heard just now
+        memory = senders[letter.sender] = senders.pop(letter.sender, Memory())  # to the end: heard just now
         self._saved.setdefault(letter.sender, memory.handled)
         memory.handled = letter.sequence
         reply = None

@@ -28,6 +28,8 @@ class Pass(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     def __post_init__(self) -> None:
         if self.epoch < 1 or len(self.signature) not in (0, SIGNATURE_BYTES):
             raise ValueError("a pass has an epoch above 0, and a signature")
+        if self.source == self.destination:
+            raise ValueError("a pass leads from one host to another")
         if max(len(self.agent), len(self.source), len(self.destination)) > MAX_NAME:
             raise ValueError(f"a pass has names of at most {MAX_NAME} characters")
 

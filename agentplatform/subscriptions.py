@@ -34,9 +34,10 @@ class Subscriptions:
         self._told: dict[str, int] = {}  # host -> agents that it told of
 
     def learn(self, host: str, subscribed: Subscribed) -> None:
-        """What `host`, where the agent lives, says of it. News of an earlier epoch is none."""
-        known = self._by_agent.get(subscribed.agent)
-        if known is not None and subscribed.epoch < known[1].epoch:
+        """What `host`, where the agent lives, says of it. Its news of an earlier epoch is none; another
+        host's is: else one could invent an epoch after which nobody is heard."""
+        teller, known = self._by_agent.get(subscribed.agent, (None, None))
+        if known is not None and teller == host and subscribed.epoch < known.epoch:
             return
         self.forget(subscribed.agent)
         if subscribed.topics and self._told.get(host, 0) < MAX_FROM_ONE_HOST:

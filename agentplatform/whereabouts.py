@@ -1,12 +1,15 @@
 """Where agents are, as far as this host has heard, and whom it believes. Pure.
 
 It is a hint, not custody: the hosts' journals say who runs an agent. A wrong hint costs a detour, since a
-host that an agent left forwards its mail and says where it went. What may not happen is that a host which lies keeps
+host that an agent left says where it went. What may not happen is that a host which lies keeps
 mail for ever. So of an agent whose place is known, another place is believed only when signed passes lead there, or on
 the word of the host where it is believed to be. Others that claim to have it are noted, and are asked for passes.
 
-Of an agent that was never heard of, the first host that claims to have it is believed, but not for sure: as long as
-nothing surer is known, mail that stays without an answer is tried at each of the hosts that claim the agent, in turn.
+Of an agent that was never heard of, the first host that claims to have it is believed, but not for sure: another one is
+believed when the host that handed the agent to it has signed that, and as long as nothing surer is known, mail that
+stays without an answer is tried at each of the hosts that claim the agent, in turn.
+
+The book says too whose word counts for what an agent sends (`vouched`): that of the host where it is believed to be.
 """
 
 from collections.abc import Iterable
@@ -76,7 +79,8 @@ class Whereabouts:
         return True
 
     def hear(self, teller: str, located: Located) -> bool:
-        """What another host says. True when mail may go elsewhere now."""
+        """What another host says. True when mail may go elsewhere now, and when the host where the agent is believed
+        to be says that it has it."""
         known = self._known.get(located.agent)
         if known is None:
             return self._hear_first(teller, located)
@@ -88,6 +92,11 @@ class Whereabouts:
             return True
         if teller == known.believed.host and located.after(known.believed):
             known.word = located
+            return True
+        if teller == located.host == known.believed.host:
+            return located.epoch == known.believed.epoch
+        if teller == located.host and not known.sure and self._surer(located, known.base):
+            self._known[located.agent] = _Known(located, False, known.first)
             return True
         if teller == located.host and (not known.sure or located.after(known.base)):
             news = known.claims.get(teller) != located != known.believed
@@ -106,6 +115,17 @@ class Whereabouts:
     def _leads(self, base: Located, located: Located) -> bool:
         start, end = (base.host, base.epoch), (located.host, located.epoch)
         return base.ended is None and passes.leads(located.trail, located.agent, start, end, self._authentic)
+
+    def _surer(self, located: Located, first: Located) -> bool:
+        """Of two places between which no passes lead: a later one that the host signed which handed the agent over,
+        and any such one before a mere word."""
+        return self._witnessed(located) and (located.epoch > first.epoch or not self._witnessed(first))
+
+    def _witnessed(self, located: Located) -> bool:
+        last = located.trail[-1] if located.trail else None
+        if last is None or (last.agent, last.epoch, last.destination) != (located.agent, located.epoch, located.host):
+            return False
+        return self._authentic(last)
 
     def unanswered(self, agent: str) -> None:
         """Mail to where it is believed to be has no answer. If that is not sure, the next claim has its turn."""
@@ -127,16 +147,26 @@ class Whereabouts:
         return places[known.turn % len(places)]
 
     def believed(self, agent: str) -> Located | None:
-        """What this host tells others, and where it forwards their mail to."""
+        """What this host tells others, and where it sends their mail."""
         known = self._known.get(agent)
         return None if known is None else known.believed
 
     def doubtful(self, agent: str) -> int | None:
         """The epoch after which passes would help: some host claims the agent, and none lead there. Else None."""
         known = self._known.get(agent)
-        if known is None:
-            return -1
-        return known.base.epoch if known.word is not None or known.claims else None
+        return self.base_epoch(agent) if known is None or known.word is not None or known.claims else None
+
+    def vouched(self, agent: str, host: str) -> int | None:
+        """How far the agent's epoch is proved, if it is believed to be on `host`. None if it is not."""
+        known = self._known.get(agent)
+        if known is None or known.believed.host != host:
+            return None
+        return known.base.epoch if known.sure else 0
+
+    def base_epoch(self, agent: str) -> int:
+        """After which passes would lead on."""
+        known = self._known.get(agent)
+        return -1 if known is None else known.base.epoch
 
     def host_of(self, agent: str) -> str | None:
         """The host, "" for an agent that was disposed of, None for one never heard of."""

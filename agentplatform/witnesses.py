@@ -142,7 +142,7 @@ class WitnessedClients(Clients):
     async def ask(self, client: str, receiver: str, kind: str, body: bytes, patience: float) -> Reply:
         reply = await super().ask(client, receiver, kind, body, patience)
         if reply.ok:
-            self._history.write("acked", sender=client, sequence=reply.sequence, receiver=receiver)
+            self._history.write("acked", sender=reply.receiver, sequence=reply.sequence, receiver=receiver)
         return reply
 
 

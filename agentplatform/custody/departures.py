@@ -248,7 +248,7 @@ class Departures:
             journey.outcome.set_exception(Unavailable(reason))
 
     def release(self, to: str, cargo: tuple[Cargo, ...]) -> None:
-        """They are the destination's; what comes for them from now on is forwarded."""
+        """They are the destination's; who writes to them hears where they are."""
         for load in cargo:
             resident = self._residents.known.get(load.agent)
             if resident is not None:

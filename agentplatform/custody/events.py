@@ -122,7 +122,7 @@ class Write(_Value, frozen=True):
 class Send(_Value, frozen=True):
     """It may be lost. The edge puts the parcels into an Offer, and the waiting mail into a Notice.
 
-    Of one transfer, every Notice carries the same mail: what came later is forwarded by itself [L6].
+    Of one transfer, every Notice carries the same mail: what came later is sent there by its senders [L6].
     """
 
     to: str
@@ -164,7 +164,7 @@ class Resume(_Value, frozen=True):
 
 
 class Release(_Value, frozen=True):
-    """COMMIT is durable: end the frozen copies here, and forward their mail to `to`."""
+    """COMMIT is durable: end the frozen copies here, and say that they are on `to`."""
 
     transfer: bytes
     to: str

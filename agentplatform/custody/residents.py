@@ -59,7 +59,7 @@ class Residents:
         if box is None:
             return  # it sleeps, or is on its way again: who sent them sends again
         for letter in take(box.luggage):
-            self._mailroom.route(letter)
+            self._mailroom.brought(letter)
         self._surroundings.located(agent, epoch, self.host, box.luggage.trail)
 
     def house(self, birth: Birth, certificate: bytes, epoch: int, luggage: Luggage) -> None:

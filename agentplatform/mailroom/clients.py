@@ -43,10 +43,15 @@ class Clients:
         self._host, self._route, self._why_late, self._clock = host, route, why_late, clock
         self._clients: dict[str, Client] = {}
 
+    def name(self, client: str) -> str:
+        """With its host, which alone may write in this name."""
+        return f"{client}@{self._host}"
+
     async def ask(self, client: str, receiver: str, kind: str, body: bytes, patience: float) -> Reply:
         """Sends a client's message and waits `patience` seconds for the reply, wherever the agent is or goes. What was
         not handled by then is not handled any more."""
         check(kind, body)
+        client = self.name(client)
         desk = self._clients[client] = self._clients.pop(client, Client())  # to the end: heard just now
         self._forget_an_idle_client()
         settled = desk.settled(receiver)

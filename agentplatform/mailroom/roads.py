@@ -1,14 +1,13 @@
-"""How post comes to other hosts: where it goes, who forwards it, and how a detour becomes short.
+"""How post comes to other hosts: where it goes, and who is asked when nobody answers.
 
-A host that forwards post tells the host where it began where the agent is now ("moved to"): the next letter goes there
-at once. Each host sends it on only to a place of a later epoch than the one before, so it cannot go in circles.
+No host carries another's post: whose agent has left says where it is now, and the sender's host sends it there itself.
 """
 
 import time
 from collections.abc import Callable, Collection
 
-from agentplatform.bulletins import Bulletin, Moved, Residents, Seek, in_parts
-from agentplatform.mail import Forwarded, Post, Reply
+from agentplatform.bulletins import Bulletin, Residents, Seek, in_parts
+from agentplatform.mail import Post, Reply
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
 
@@ -30,7 +29,8 @@ class Roads:
         who has a link now."""
         self.whereabouts = whereabouts
         self._host, self._send, self._tell, self._up, self._clock = host, send, tell, up, clock
-        self._told: set[tuple[str, str]] = set()  # host and agent: "moved to" in this round
+        self._told: set[tuple[str, str, int]] = set()  # host, agent and epoch: who was told where it is in this round
+        self._doubted: dict[str, set[str]] = {}  # host -> agents whose letters it brought, and is not believed to have
         self._waiting: dict[str, int] = {}  # agent -> rounds in which our mail to it had no answer
         self._down_since: dict[str, float] = {}  # host -> when we lost it, or began to need it
 
@@ -43,19 +43,20 @@ class Roads:
         if host and host != self._host:
             self._send(host, codec.encode(post))
 
-    def on(self, carried: Post | Forwarded, came_from: str) -> None:
-        """Post of another host for an agent that is not here."""
-        way = carried if isinstance(carried, Forwarded) else Forwarded(carried, -1, came_from)
-        post, epoch, origin = way.post, way.epoch, way.origin
-        place = self.whereabouts.believed(post.receiver)
-        if place is None or place.epoch <= epoch or place.host == self._host:
-            return  # it comes again
-        onward = codec.encode(Forwarded(post, place.epoch, origin))
-        sent = place.host not in (came_from, origin) and self._send(place.host, onward)
-        for host in sorted({came_from, origin} - {self._host}):
-            if (host, post.receiver) not in self._told:
-                self._told.add((host, post.receiver))
-                self._tell(host, Moved(place) if sent else Residents((place,)))  # then it sends that letter again
+    def astray(self, agent: str, host: str) -> None:
+        """Post for an agent that is not here: its host hears where the agent is, and sends it again."""
+        place = self.whereabouts.believed(agent)
+        if place is None or place.host in (self._host, host) or (host, agent, place.epoch) in self._told:
+            return
+        self._told.add((host, agent, place.epoch))
+        self._tell(host, Residents((place,)))
+
+    def doubt(self, agent: str, host: str) -> None:
+        """The host brought what it says is that agent's, and is not believed to have it: all are asked who has. What it
+        brought is sent again, if it is true."""
+        doubted = self._doubted.setdefault(host, set())
+        if len(doubted) < SEEK_AT_ONCE:
+            doubted.add(agent)
 
     def answered(self, agent: str) -> None:
         self._waiting.pop(agent, None)
@@ -63,6 +64,8 @@ class Roads:
     def round(self, waiting: Collection[str]) -> None:
         """Once in a while: looks for agents that have not answered our mail. `waiting` are all of them."""
         self._told.clear()
+        doubted = set[str]().union(*self._doubted.values())
+        self._doubted.clear()
         self._waiting = {agent: self._waiting.get(agent, 0) + 1 for agent in waiting}
         up = self._up()
         unsure = []
@@ -75,6 +78,7 @@ class Roads:
                 since = place.epoch
             if since is not None:
                 unsure.append((agent, since))
+        unsure += [(agent, self.whereabouts.base_epoch(agent)) for agent in sorted(doubted - self._waiting.keys())]
         for host in sorted(up):
             for agents in in_parts(unsure, SEEK_AT_ONCE):
                 self._tell(host, Seek(agents))

@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable
 from typing import Any
 
-from agentplatform.mail import Change, Forwarded, Letter, Luggage, Post, Reply, Seen, Settled, check
+from agentplatform.mail import MAX_NUMBER, Change, Letter, Luggage, Post, Reply, Seen, Settled, check
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.clients import Clients
 from agentplatform.mailroom.leaving import Leaving
 from agentplatform.mailroom.roads import Roads, ended
-from agentplatform.mailroom.sender import Sender
+from agentplatform.mailroom.sender import RESEND_AFTER_NEWS, RESEND_AT_ONCE, Sender
 from agentplatform.mailroom.standings import Standings
+from agentplatform.mailroom.vouching import may_answer, proved
 from agentplatform.messages import Answer, Checkpoint, Delivery, Later, Outgoing
 from agentplatform.outbox import Outbox
 from agentplatform.parcel.manifest import AGENT_ID
@@ -22,7 +23,7 @@ from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
 from services.eds.rules import Group
 
-_POST: Any = Post | Forwarded
+_POST: Any = Post
 MAX_HELD = 32  # letters for an agent that is being woken; later ones are sent again
 
 
@@ -76,7 +77,7 @@ class Mailroom:
         box = self.boxes[agent] = Mailbox(luggage)
         self._take_on(agent, epoch, luggage, Replay() if replay is None else replay)
         for letter in (*waiting, *self._asleep.pop(agent, ())):
-            box.take(letter, self._clock())
+            box.take(letter, self._clock(), 0)  # whoever brought it
         self.reopen(agent)
 
     def _take_on(self, agent: str, epoch: int, luggage: Luggage, replay: Replay) -> None:
@@ -244,15 +245,25 @@ class Mailroom:
     # On the way
 
     def receive(self, host: str, raw: bytes) -> None:
-        """Post from another host. Raises PeerFault for what is none."""
-        post: Post | Forwarded = codec.decode(raw, _POST, host)
-        inner = post.post if isinstance(post, Forwarded) else post
-        if not isinstance(inner, Reply) and inner.sender in self._epochs:
-            if isinstance(inner, Letter) and inner.epoch < self._epochs[inner.sender]:
-                return  # it made a detour while its sender came here: it is sent from here again
-            raise PeerFault(host, f"sent a letter in the name of {inner.sender}, which lives here")
-        if not self._take(inner):
-            self._roads.on(post, host)
+        """Post from another host. Raises PeerFault for what is none, or can never be its own."""
+        post: Post = codec.decode(raw, _POST, host)
+        if isinstance(post, Reply):
+            taken = not may_answer(post.sender, host, self._whereabouts) or self._take_reply(post)
+        elif post.sender in self._epochs:
+            if isinstance(post, Letter) and post.epoch < self._epochs[post.sender]:
+                return  # it was on its way while its sender came here: it is sent from here again
+            raise PeerFault(host, f"sent a letter in the name of {post.sender}, which lives here")
+        elif (epoch := proved(post, host, self._whereabouts)) is None:
+            taken = True
+            self._roads.doubt(post.sender, host)
+        else:
+            taken = self._take(post, epoch)
+        if not taken:
+            self._roads.astray(post.receiver, host)
+
+    def brought(self, letter: Letter) -> None:
+        """It waited elsewhere for an agent that is here now."""
+        self._take(letter, 0)
 
     def route(self, post: Post) -> None:
         """Post from here, or an answer to what came from elsewhere."""
@@ -260,17 +271,19 @@ class Mailroom:
             self._roads.out(post)
 
     def resend(self, agents: Container[str] | None = None) -> None:
-        """Sends again what has no reply yet: after a pause or a link's return; to `agents`, after news of them."""
+        """Sends again what has no reply yet: after a pause or a link's return; to `agents`, and from those of them that
+        live here, after news of them."""
         durable = self._outbox.flush()
         for sender in self._busy.values():
             sender.flushed(durable)
         self._leaving.again(self._unanswered(agents))
 
     def _unanswered(self, agents: Container[str] | None = None) -> list[Letter]:
-        letters = [*self.clients.unanswered()]
-        for sender in self._busy.values():
-            letters += sender.unanswered(agents)
-        return letters if agents is None else [letter for letter in letters if letter.receiver in agents]
+        letters = [each for each in self.clients.unanswered() if agents is None or each.receiver in agents]
+        most = RESEND_AT_ONCE if agents is None else RESEND_AFTER_NEWS
+        for agent, sender in self._busy.items():
+            letters += sender.unanswered(None if agents is None or agent in agents else agents, most)
+        return letters
 
     def remind(self) -> None:
         """Once in a while: what is too late is answered with an error, and who does not answer is looked for."""
@@ -286,11 +299,11 @@ class Mailroom:
         self._roads.round({letter.receiver for letter in self._unanswered()} - self._epochs.keys())
         self.resend()
 
-    def _take(self, post: Post) -> bool:
-        """Whether it is for somebody here, or for one that ended."""
+    def _take(self, post: Post, proved: int = MAX_NUMBER) -> bool:
+        """Whether it is for somebody here, or for one that ended. `proved`: of its sender's epoch."""
         match post:
             case Letter():
-                return self._take_letter(post)
+                return self._take_letter(post, proved)
             case Reply():
                 return self._take_reply(post)
             case Settled(sender, sequence, receiver):
@@ -298,10 +311,10 @@ class Mailroom:
                     self.boxes[receiver].settle(sender, sequence)
                 return receiver in self._epochs
 
-    def _take_letter(self, letter: Letter) -> bool:
+    def _take_letter(self, letter: Letter, proved: int) -> bool:
         agent = letter.receiver
         if agent in self.boxes:
-            repeat = self.boxes[agent].take(letter, self._clock())
+            repeat = self.boxes[agent].take(letter, self._clock(), proved)
             if repeat is not None:
                 self._leaving.again([repeat])  # it may be held still
             self._pump(agent)

@@ -6,15 +6,27 @@ from collections.abc import Callable, Container, Iterable, Iterator
 
 from msgspec.structs import replace
 
-from agentplatform.mail import MAX_OUTBOX_BYTES, MAX_OUTBOX_LETTERS, Letter, Loose, Luggage, Reply, Sent, check, size
+from agentplatform.mail import (
+    MAX_NUMBER,
+    MAX_OUTBOX_BYTES,
+    MAX_OUTBOX_LETTERS,
+    Letter,
+    Loose,
+    Luggage,
+    Reply,
+    Sent,
+    check,
+    size,
+)
 from agentplatform.messages import Answer, Outgoing
 from agentplatform.outbox import Outbox
 from agentplatform.replay import Key, Replay
 from ledger import codec
-from ledger.errors import Unavailable
+from ledger.errors import Misuse, Unavailable
 
 RESERVED_NUMBERS = 1024  # written ahead for letters that are not kept
 RESEND_AT_ONCE = 64  # letters to one receiver that are sent again in one round
+RESEND_AFTER_NEWS = 1024  # and when one of the two has moved: what was on its way then is lost
 GRACE = 2.0  # seconds that the receiver's word on a letter whose time is over is waited for
 
 
@@ -70,6 +82,8 @@ class Sender:
             return None
         self._check_room(len(outgoing.body))
         sent = self._sent.setdefault(receiver, Sent())
+        if sent.last > MAX_NUMBER - RESERVED_NUMBERS * 2:  # no count of ours: a host that it was on has set it so high
+            raise Misuse(f"{self._agent} has no numbers left for letters to {receiver}")
         settled = sent.settled
         sent.last += 1
         left = None if outgoing.seconds is None else max(0, int(outgoing.seconds * 1000))
@@ -174,8 +188,9 @@ class Sender:
         """Nothing that it sent waits for a reply."""
         return not any(sent.letters for sent in self._sent.values())
 
-    def unanswered(self, receivers: Container[str] | None = None) -> Iterator[Letter]:
-        """To be sent again, to all or to `receivers`. The later ones follow when these are settled.
+    def unanswered(self, receivers: Container[str] | None = None, most: int = RESEND_AT_ONCE) -> Iterator[Letter]:
+        """To be sent again, to all or to `receivers`; at most so many to each. The later ones follow when these are
+        settled.
 
         `settled` is as of now: a receiver that was restarted may have forgotten what was settled before. So is the
         epoch: a receiver that has heard of this one hears no earlier one any more.
@@ -184,7 +199,7 @@ class Sender:
             if receivers is not None and receiver not in receivers:
                 continue
             settled = self._settled.get(receiver, 0)
-            for letter in sent.letters[:RESEND_AT_ONCE]:
+            for letter in sent.letters[:most]:
                 if _key(letter) not in self._unheard:
                     yield replace(self._now(letter), epoch=self._epoch, settled=max(settled, letter.settled))
 

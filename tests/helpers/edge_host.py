@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
 from agentplatform import passes
-from agentplatform.bulletins import Bulletin, Moved, Residents, Seek
+from agentplatform.bulletins import Bulletin, Residents, Seek
 from agentplatform.commands import Commands, open_command
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.copies.holders import Candidate
@@ -19,7 +19,7 @@ from agentplatform.custody.held import Held
 from agentplatform.custody.keeper import Keeper
 from agentplatform.custody.surroundings import Hop
 from agentplatform.lives import Lives
-from agentplatform.mail import Forwarded, Letter, Post, Reply, Settled
+from agentplatform.mail import Letter, Post, Reply, Settled
 from agentplatform.messages import Answer, Checkpoint, Outgoing
 from agentplatform.parcel.freight import Stowed
 from agentplatform.passes import Trail
@@ -36,7 +36,7 @@ from tests.helpers.linked_hosts import CHAIN, identity
 from tests.helpers.residence_twin import LedgerTwin
 from tests.helpers.runner_twin import RunnerTwin
 
-ANY_POST: Any = Post | Forwarded
+ANY_POST: Any = Post
 _ANY_BULLETIN: Any = Bulletin
 
 
@@ -155,9 +155,7 @@ class EdgeHost:
             if not self.alive:
                 return False
             if channel is Channel.MAIL:
-                carried = codec.decode(message, ANY_POST)
-                if not isinstance(carried, Forwarded):
-                    self._check_promise(carried)
+                self._check_promise(codec.decode(message, ANY_POST))
             return self.links.send(host, channel, message)
 
         return send
@@ -165,7 +163,7 @@ class EdgeHost:
     def _check_promise(self, post: Post) -> None:
         """Durable before visible: letters and replies rest on a checkpoint, and on the agent's being here."""
         if post.sender not in self.mailroom.boxes or isinstance(post, Settled):
-            return  # forwarded, or a client's
+            return  # a client's
         kind = "letter" if isinstance(post, Letter) else "reply"
         here = self.journal.durable.here(post.sender) is not None
         key = kind, post.sender, post.receiver, post.sequence
@@ -269,8 +267,6 @@ class EdgeHost:
     def _heard(self, host: str, bulletin: Bulletin) -> None:
         if isinstance(bulletin, Seek):
             self.roads.sought(host, bulletin.agents)
-        elif isinstance(bulletin, Moved):
-            self._believe(host, bulletin.located)
         elif isinstance(bulletin, Residents):
             self.mailroom.resend({each.agent for each in bulletin.located if self._believe(host, each)})
 

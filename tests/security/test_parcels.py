@@ -425,7 +425,7 @@ async def test_mail_in_a_notice_that_is_none_does_not_stop_it(attacker: Attacker
 
 
 async def test_what_a_registered_host_is_believed(world: World) -> None:
-    """The limit that docs/custody.md names: who sent a letter is the word of the host that brings it."""
+    """The limit that docs/mail.md names: the host speaks for an agent of which no other has spoken."""
     x, y, elsewhere = await world.create("b", "x"), await world.create("b", "y"), "z-0123456789abcdef"
     world["b"].mailroom.receive("a", codec.encode(Letter(elsewhere, 0, 1, 0, x, "b", "note", codec.encode(666))))
     await world.crank()

@@ -2,16 +2,14 @@
 and news is lost. In the end each letter was handled once and in order, or its sender was told that it was not."""
 
 import random
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from agentplatform.mail import Letter, Luggage, Memory, Reply
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.roads import Roads
-from agentplatform.mailroom.sender import Sender
 from agentplatform.replay import Replay
 from ledger.links.base import Channel
 from tests.helpers.edge_ground import WatchedMailroom
@@ -150,13 +148,13 @@ async def test_mail_arrives_once_and_in_order_in_many_walks(first: int) -> None:
 class Hasty(Mailbox):
     """Takes a letter that leaves a gap."""
 
-    def take(self, letter: Letter, now: float = 0.0) -> Reply | None:
+    def take(self, letter: Letter, *rest: Any) -> Reply | None:
         memory = self.luggage.senders.get(letter.sender, Memory())
         last = max(memory.handled, self._queued.get(letter.sender, 0))
         if letter.sequence > last + 1:
             memory.handled = letter.sequence - 1
             self.luggage.senders[letter.sender] = memory
-        return super().take(letter, now)
+        return super().take(letter, *rest)
 
 
 class Forgetful(WatchedMailroom):
@@ -175,15 +173,6 @@ class Impatient(Roads):
         if isinstance(post, Letter) and place is not None and self.offline(post.receiver):
             self.whereabouts.learn(type(place)(place.agent, place.epoch, place.host, 0))
         super().out(post)
-
-
-class Outdated(Sender):
-    """Sends again with the epoch of the first time."""
-
-    def unanswered(self, receivers: Container[str] | None = None) -> Iterator[Letter]:
-        first = {(each.receiver, each.sequence): each.epoch for sent in self._sent.values() for each in sent.letters}
-        for letter in super().unanswered(receivers):
-            yield replace(letter, epoch=first[letter.receiver, letter.sequence])
 
 
 MUTANTS: list[tuple[str, type, int]] = [  # the room that it takes the place of in `agentplatform.mailroom.room`, seeds
@@ -207,8 +196,3 @@ async def test_the_walks_catch_what_breaks_the_mail(
     where: str, kind: type, seeds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await caught(where, kind, seeds, monkeypatch)
-
-
-@pytest.mark.slow
-async def test_many_walks_catch_an_epoch_that_is_out_of_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    await caught("Sender", Outdated, 400, monkeypatch)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agentplatform import passes
-from agentplatform.bulletins import Bulletin, Moved, Residents, Seek, Services, Topics
+from agentplatform.bulletins import Bulletin, Residents, Seek, Services, Topics
 from agentplatform.directory import MAX_CERTIFICATE
 from agentplatform.exchange import MAX_FAULTS, MAX_MESSAGE, SERVICES_AT_ONCE, Exchange
 from agentplatform.kinds import Service
@@ -80,7 +80,6 @@ def test_of_what_lives_here_nobody_else_speaks(host: Host) -> None:
     host.exchange.located(AGENT, 1, "north")
     for lie in (Located(AGENT, MAX_EPOCH, "east"), Located(OTHER, 3, "north")):
         host.hears("east", Residents((lie,)))
-        host.hears("east", Moved(lie))
     host.hears("east", Topics((Subscribed(AGENT, 9, ("news",)),)))
     assert host.whereabouts.host_of(AGENT) == "north" and host.whereabouts.host_of(OTHER) is None
     assert host.desk.room.subscriptions.subscribers("news", "") == []
@@ -94,6 +93,16 @@ def test_a_host_says_what_its_own_agents_subscribe_to_and_no_others(host: Host) 
     assert (book.subscribers("lies", ""), book.subscribers("news", "")) == ([], [OTHER])
     host.hears("south", Residents((Located(OTHER, 3, "south", 17),)))
     assert book.subscribers("news", "") == [], "it has ended"
+
+
+def test_an_epoch_that_a_host_invents_for_topics_does_not_bind_the_next_host(host: Host) -> None:
+    host.hears("south", Residents((Located(OTHER, 3, "south"),)))
+    host.hears("south", Topics((Subscribed(OTHER, MAX_EPOCH, ("lies",)),)))
+    handed_over = passes.sign(CHAIN, OTHER, 4, "south", "east", identity("south"))
+    host.hears("east", Residents((Located(OTHER, 4, "east", None, (handed_over,)),)))
+    host.hears("east", Topics((Subscribed(OTHER, 4, ("news",)),)))
+    book = host.desk.room.subscriptions
+    assert (book.subscribers("lies", ""), book.subscribers("news", "")) == ([], [OTHER])
 
 
 def test_an_end_is_told_with_its_time_and_written_down(host: Host) -> None:

@@ -156,7 +156,7 @@ def test_what_nobody_can_prove_is_not_said_again() -> None:
     assert known.doubtful(AGENT) == 3, "passes are asked for"
     known.hear("east", on("east", 4, *journey("north", "east", since=3)))
     assert known.doubtful(AGENT) == 4 and known.host_of(AGENT) == "east"
-    known.hear("east", on("south", 10, *journey("east", "south", "east", "south", "east", "south", "south", since=4)))
+    known.hear("east", on("south", 10, *journey("east", "south", "east", "south", "east", "west", "south", since=4)))
     assert known.host_of(AGENT) == "south" and known.doubtful(AGENT) is None
 
 
@@ -175,6 +175,22 @@ def test_nor_with_passes_that_prove_nothing() -> None:
             Pass(names[0], 1, *names[1:], bytes(64))
     known = heard("mallory", on("mallory", 5, *journey("north", "east", "south", "west", "mallory", since=1)))
     assert len(known.place(AGENT).trail) == 1  # type: ignore[union-attr]
+
+
+def test_a_pass_to_the_host_itself_is_none() -> None:
+    """Else who had an agent last, as far as others know, would lead them further than its true trail, alone."""
+    with pytest.raises(ValueError, match="from one host to another"):
+        Pass(AGENT, 4, "mallory", "mallory", bytes(64))
+
+
+def test_of_an_agent_never_heard_of_the_host_that_handed_it_over_counts_for_more_than_the_first_word() -> None:
+    known = heard("mallory", on("mallory", MAX_EPOCH))
+    for lie in (on("west", 9, went(9, "east", "west", "mallory")), on("west", 9, went(8, "east", "west"))):
+        assert known.hear("west", lie) and known.vouched(AGENT, "west") is None, "a claim"
+    assert known.hear("south", on("south", 5, went(5, "north", "south")))
+    assert known.vouched(AGENT, "south") == 0 and known.vouched(AGENT, "mallory") is None, "heard, and not for sure"
+    known.hear("mallory", on("mallory", 4, went(4, "east", "mallory")))  # it had the agent once
+    assert known.host_of(AGENT) == "south"
 
 
 def test_a_trail_is_as_long_as_is_allowed_and_has_no_gap() -> None:
