@@ -229,7 +229,8 @@ class Agent(Correspondence):
 
     def clone(self) -> None:
         """Asks for another agent like this one, on this host. Returns at once; it is made when the present hook or
-        handler returns. `on_cloning` and `on_cloned` follow here, `on_clone` there; a failure is a note in its log."""
+        handler returns. `on_cloning` and `on_cloned` follow here, before the agent goes anywhere, and `on_clone`
+        there; a failure is a note in its log."""
         self._where().clone()
 
     def deactivate(self, *, for_: float | None = None) -> None:

@@ -91,6 +91,7 @@ class Lives:
         family = sum(each.birth.owner == known[agent].birth.owner for each in known.values())
         try:
             if family >= MAX_FAMILY:
+                self._runner.tell(agent, "on_cloned", "")
                 raise Misuse(f"its owner has {family} agents here; beyond {MAX_FAMILY} none of them clones itself")
             await self._clone(agent)
         except PlatformError as error:
@@ -156,9 +157,13 @@ class Lives:
         return await self.travel(agent, ticket, by, why)
 
     async def _clone(self, agent: str) -> str:
-        clone = await self._carrier.lifetimes.clone(agent)
-        self._note(clone, f"was cloned from {agent} on {self._host}")
-        self._runner.tell(agent, "on_cloned", clone)
+        """Of what the agent's worker has just kept; it stays here until it is told what became of that."""
+        clone = ""
+        try:
+            clone = await self._carrier.lifetimes.clone(agent)
+            self._note(clone, f"was cloned from {agent} on {self._host}")
+        finally:
+            self._runner.tell(agent, "on_cloned", clone)
         return clone
 
     async def decided(self, agents: Sequence[str], destination: str, why: str) -> None:

@@ -8,8 +8,10 @@ Mover = Literal["owner", "retraction", "decision", "itself"]
 """Who wants an agent to move: its owner sends it, or calls it back; the EDS decided so; or the agent, by a Ticket."""
 
 News = Literal["on_cloned", "on_move_failed", "on_user_moved"]
-"""The hooks that an agent's host calls while it runs, with a word of its own: the clone's id,
-the reason, or the host nearest to the user."""
+"""The hooks that an agent's host calls while it runs, with a word of its own: the clone's id ("" when none was made,
+and no hook is called), the reason, or the host nearest to the user."""
+
+PLAIN_DATA = "plain data (None, numbers, text, bytes, lists, dicts with keys of text)"
 
 
 class Arrival(msgspec.Struct, frozen=True, array_like=True):

@@ -49,10 +49,16 @@ class Captures(Body):
         await asyncio.wait([order.done], timeout=self._patience)
         if order in self._orders:
             self._orders.remove(order)
-            stays = f"is in a critical section (`immovable`) since {self._patience:g} s or longer"
-            busy = stays if self._place.wishes.held else f"was busy with one message for {self._patience:g} s"
-            raise Unavailable(f"{self.id} {busy}; it did not {order.what}", retry_after=self._patience)
+            raise Unavailable(f"{self.id} {self._busy()}; it did not {order.what}", retry_after=self._patience)
         return await order.done  # once it freezes, `_freeze` keeps the time
+
+    def _busy(self) -> str:
+        """Why it did not come to an order."""
+        if self._place.wishes.held:
+            return f"is in a critical section (`immovable`) since {self._patience:g} s or longer"
+        if self._place.wishes.clones:
+            return f"has waited for its clone for {self._patience:g} s"
+        return f"was busy with one message for {self._patience:g} s"
 
     async def _do(self, wish: Wish) -> None:
         """What the agent asked for itself."""
@@ -88,7 +94,7 @@ class Captures(Body):
     def _next_order(self) -> Order | None:
         """Who is in a critical section does not go; what else is asked of it, it does."""
         for order in self._orders:
-            if not (self._place.wishes.held and order.event in FREEZING):
+            if not (self._place.wishes.stays and order.event in FREEZING):
                 self._orders.remove(order)
                 return order
         return None
@@ -198,6 +204,7 @@ class Captures(Body):
             reason = f"on_cloning took longer than {self._patience:g} s" if deadline.expired() else words(error)
             raise Misuse(f"{self.id} was not cloned: {reason}") from error
         self._step(Event.CAPTURED)
+        self._place.wishes.clones += 1
 
 
 def sooner(one: float | None, other: float | None) -> float | None:

@@ -11,7 +11,7 @@ import msgspec
 from agentplatform.agenda import MAX_SECONDS, Question
 from agentplatform.kinds import DIRECTORY, Found, Query
 from agentplatform.lifecycle import State
-from agentplatform.messages import Answer, Arrival, Later, Outgoing
+from agentplatform.messages import PLAIN_DATA, Answer, Arrival, Later, Outgoing
 from agentplatform.replies import FutureReply
 from agentplatform.runners.errands import QUESTIONS_FROM, Errand, Errands
 from agentplatform.runners.wishes import Clone, Sleep, Snapshot, Wish, Wishes
@@ -249,7 +249,7 @@ def plain(value: Any, what: str) -> bytes:
     try:
         raw = codec.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise Misuse(f"{what} must be plain data (None, numbers, text, bytes, lists, dicts): {error}") from None
+        raise Misuse(f"{what} must be {PLAIN_DATA}: {error}") from None
     if len(raw) > MAX_BODY_BYTES:
         raise Misuse(f"{what} has {len(raw)} bytes; at most {MAX_BODY_BYTES} go into one message")
     return raw

@@ -175,7 +175,7 @@ class Resident(Captures):
             elif (wish := self._place.wishes.next()) is not None:
                 await self._do(wish)
             elif self._news:
-                await self._inform(*self._news.pop(0))
+                await self._hear(*self._news.pop(0))
             elif self._inbox:
                 item = self._inbox.popleft()
                 await (self._handle(*item) if isinstance(item, Waiting) else self._run_errand(*item))
@@ -192,6 +192,12 @@ class Resident(Captures):
             self._checkpoints.take(self.instance, self._place.calling)
         except Misuse as error:
             self._upcalls.printed(self.id, "err", f"{error}\n")
+
+    async def _hear(self, hook: str, word: str) -> None:
+        if hook != "on_cloned" or word:
+            await self._inform(hook, word)
+        if hook == "on_cloned":
+            self._place.wishes.clones = max(0, self._place.wishes.clones - 1)
 
     async def _handle(self, delivery: Delivery, until: float | None) -> None:
         handling.set(True)

@@ -56,6 +56,7 @@ class Wishes:
     def __init__(self, wake: Callable[[], None]) -> None:
         """`wake` calls for a message boundary."""
         self.held = 0  # critical sections that the agent is in
+        self.clones = 0  # that were begun, and of which it has not heard: elsewhere it would not
         self._wake = wake
         self._open: list[Wish] = []
 
@@ -67,10 +68,15 @@ class Wishes:
         self._open.append(wish)
         self._wake()
 
+    @property
+    def stays(self) -> bool:
+        """Whether what would freeze the agent has to wait."""
+        return self.held > 0 or self.clones > 0
+
     def next(self) -> Wish | None:
-        """What is to be done now. In a critical section, what would freeze the agent waits."""
+        """What is to be done now."""
         for wish in self._open:
-            if not (self.held and isinstance(wish, Ticket | Sleep)):
+            if not (self.stays and isinstance(wish, Ticket | Sleep)):
                 self._open.remove(wish)
                 return wish
         return None

@@ -46,6 +46,12 @@ class Liver(Agent):
                 self.dispatch(Ticket(host, deadline, retries, tuple(needs)))
             case "clone":
                 self.clone()
+            case "clone and go":
+                self.clone()
+                self.dispatch(message.body)
+            case "clone and sleep":
+                self.clone()
+                self.deactivate()
             case "sleep":
                 self.deactivate(for_=message.body)
             case "snapshot":

@@ -10,7 +10,42 @@ import pytest
 from agentplatform.lives import Lives
 from agentplatform.ticket import Ticket
 from ledger.errors import Unavailable
-from tests.helpers.mail_desk import AGENT, turn
+from tests.helpers.mail_desk import AGENT, OTHER, turn
+
+
+@pytest.mark.parametrize("why_not", ["family", "no room", "no room for its owner's", ""])
+async def test_an_agent_that_wanted_a_clone_hears_what_became_of_it(
+    monkeypatch: pytest.MonkeyPatch, why_not: str
+) -> None:
+    monkeypatch.setattr("agentplatform.lives.MAX_FAMILY", 1 if why_not == "family" else 2)
+    told: list[tuple[str, ...]] = []
+
+    async def clone(agent: str) -> str:
+        if why_not.startswith("no room"):
+            raise Unavailable("there is no room")
+        return OTHER
+
+    async def nothing(agent: str) -> None: ...
+
+    resident = SimpleNamespace(birth=SimpleNamespace(owner=b"ada"))
+    carrier: Any = SimpleNamespace(
+        residents=SimpleNamespace(known={AGENT: resident}),
+        dormitory=SimpleNamespace(awake=nothing),
+        lifetimes=SimpleNamespace(clone=clone),
+        machine=SimpleNamespace(free=lambda agent: None),
+    )
+    runner: Any = SimpleNamespace(tell=lambda *word: told.append(word), clone=nothing)
+    gateway: Any = SimpleNamespace(release=lambda agent, act: act())
+    lives = Lives("a", carrier, runner, gateway, dict, lambda *note: None, asyncio.ensure_future)
+    if why_not == "no room for its owner's":
+        order: Any = SimpleNamespace(verb="clone")
+        with pytest.raises(Unavailable):
+            await lives.obey(AGENT, order)
+    else:
+        lives.wants_clone(AGENT)
+    while not told:
+        await turn()
+    assert told == [(AGENT, "on_cloned", "" if why_not else OTHER)]
 
 
 @pytest.mark.parametrize("whose", ["its own", "its owner's", "its owner's, and it fails"])

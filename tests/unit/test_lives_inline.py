@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agentplatform.runners.inline import Inline
+from agentplatform.runners.resident import Resident
 from agentplatform.ticket import Ticket
 from ledger.errors import Misuse, PeerFault, Unavailable
 from tests.helpers.livers import Liver, Loose, Obliging
@@ -39,6 +40,46 @@ def test_an_agent_clones_itself_when_its_handler_has_returned(inline: Inline) ->
     inline.settle()
     hook = one.call("hooks")[-1]
     assert hook.startswith("cloned liver-") and inline.guests.guest(hook.removeprefix("cloned ")).arrival.epoch == 0
+
+
+@pytest.mark.parametrize("wish", ["clone and go", "clone and sleep"])
+def test_who_clones_itself_and_leaves_at_once_hears_of_its_clone_before(inline: Inline, wish: str) -> None:
+    one = inline.create(Liver)
+    one.call(wish, "there")
+    inline.settle()
+    hooks = one.call("hooks")
+    then = "dispatching there" if wish == "clone and go" else "deactivating"
+    assert [hook.partition("-")[0] for hook in hooks[1:4]] == ["cloning", "cloned liver", then]
+
+
+@pytest.mark.parametrize("wish", ["clone and go", "clone and sleep"])
+def test_who_cannot_be_cloned_leaves_all_the_same(inline: Inline, wish: str) -> None:
+    inline.guests._make_clone = lambda agent: inline.guests.guest(agent).resident.tell("on_cloned", "")  # type: ignore
+    one = inline.create(Liver)
+    one.call(wish, "there")
+    inline.settle()
+    assert (one.host, one.asleep) == (("there", False) if wish == "clone and go" else ("here", True))
+    assert one.call("hooks")[1:3] == ["cloning", "dispatching there" if wish == "clone and go" else "deactivating"]
+
+
+async def _told(resident: Resident) -> None:
+    resident.tell("on_cloned", "")
+
+
+def test_who_waits_for_its_clone_is_not_moved_meanwhile(inline: Inline) -> None:
+    begun: list[str] = []
+    inline.guests._make_clone = begun.append  # type: ignore[method-assign,assignment]
+    one = inline.create(Liver)
+    one.call("clone")
+    resident = inline.guests.guest(one.id).resident
+    assert begun == [one.id]
+    resident._patience = 0.01
+    with pytest.raises(Unavailable, match="has waited for its clone"):
+        one.hop("there")
+    resident._patience = 10.0
+    inline.wait(_told(resident))
+    one.hop("there")
+    assert one.host == "there"
 
 
 def test_a_clone_that_its_original_refuses_is_not_made(inline: Inline) -> None:
@@ -191,7 +232,7 @@ def test_a_snapshot_is_the_state_of_an_agent_without_checkpoints(inline: Inline)
         ("travel", ["there", -1.0, 0, []], "deadline"),
         ("travel", ["there", None, 101, []], "0 to 100 retries"),
         ("travel", ["there", None, 0, ["a b"]], "is no need"),
-        ("travel", ["there", "soon", 0, []], "TypeError"),
+        ("travel", ["there", "soon", 0, []], "deadline"),
         ("sleep", 0, "number of seconds"),
         ("sleep", "long", "number of seconds"),
     ],
