@@ -14,7 +14,7 @@ from typing import Any
 from agentplatform import passes
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.bulletins import Silent, Topics
-from agentplatform.commands import Command, Commands, open_command
+from agentplatform.commands import Command, Commands, open_command, read_command
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.copies.origins import Origins
 from agentplatform.custody.copies.replication import Replication
@@ -32,7 +32,7 @@ from agentplatform.hops import HopBook
 from agentplatform.kinds import Found, Query
 from agentplatform.lives import Lives
 from agentplatform.logbook import Logbook
-from agentplatform.mailroom.roads import Roads
+from agentplatform.mailroom.roads import Roads, ended
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.parcel.spool import FileSpool
 from agentplatform.registry import Registry
@@ -47,7 +47,7 @@ from ledger import genesisfile, keyfile
 from ledger.client import Client
 from ledger.disk import FileDisk
 from ledger.engines import ENGINES
-from ledger.errors import PeerFault, Unavailable
+from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.leases import suspended_clock
 from ledger.links.base import Channel
 from ledger.links.tls import TlsLinks
@@ -269,8 +269,11 @@ class Environment:
 
     async def perform(self, agent: str, command: bytes, sender: str) -> dict[str, Any]:
         """An owner's signed command for an agent that lives here (agentplatform.commands)."""
-        if self.whereabouts.host_of(agent) == "":
-            return {}
+        place = self.whereabouts.believed(agent)
+        if place is not None and place.ended is not None:
+            if read_command(command).verb == "dispose":
+                return {}  # it was obeyed already, and comes again
+            raise Misuse(f"{agent} {ended(place)}")
         owner = await self.carrier.lifetimes.owner_of(agent)
         if owner is None:
             raise Unavailable(f"{agent} is not on {self.host}", retry_after=1)

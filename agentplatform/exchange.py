@@ -31,7 +31,7 @@ from agentplatform.custody.copies.replication import Replication
 from agentplatform.custody.rehoming import Rehoming
 from agentplatform.directory import Directory
 from agentplatform.kinds import Found, Query, Service
-from agentplatform.mailroom.roads import Roads
+from agentplatform.mailroom.roads import SEEK_AT_ONCE, Roads
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.parcel.freight import PIECE_BYTES
 from agentplatform.parcel.manifest import Birth
@@ -82,6 +82,7 @@ class Exchange:
         self._replication, self._rehoming, self._certified = replication, rehoming, certified
         self._rms, self._user_moved, self._start = rms, user_moved, start
         self._faults: dict[str, tuple[int, int]] = {}  # host -> the minute, and its faults in it
+        self._recalled: set[str] = set()  # agents that left, and of which no host has spoken since our start
         links.on_message(self._received)
         links.on_change(self._link_changed)
 
@@ -139,6 +140,7 @@ class Exchange:
         """After a start: what our own log says of agents that lived here. `ends`: when those ended that ended here."""
         for known in self._carrier.machine.agents.values():
             if known.to is not None:
+                self._recalled.add(known.agent)
                 self._whereabouts.learn(Located(known.agent, known.epoch + 1, known.to))
             elif not known.here:
                 self._whereabouts.learn(Located(known.agent, known.epoch, self._host, ends.get(known.agent, 0)))
@@ -225,12 +227,21 @@ class Exchange:
                     self._mailroom.resend(news)
 
     def _hear(self, host: str, located: Located) -> bool:
+        if host == located.host:
+            self._recalled.discard(located.agent)
         if self._ours(located.agent) or located.host == self._host or not self._whereabouts.hear(host, located):
             return False
+        self._confirm(located.host, [located])
         if self._whereabouts.host_of(located.agent) == "":
             self._mailroom.subscriptions.forget(located.agent)
             self.directory.forget(located.agent)
         return True
+
+    def _confirm(self, host: str, located: list[Located]) -> None:
+        """Whether agents that once left us for there have ended since: a host tells of these only when it is asked."""
+        asked = [(each.agent, each.epoch - 1) for each in located if each.agent in self._recalled]
+        for agents in in_parts(asked, SEEK_AT_ONCE):
+            self.tell(host, Seek(agents))
 
     def _ours(self, agent: str) -> bool:
         """Of what lives here only we speak."""
@@ -255,6 +266,7 @@ class Exchange:
         self._replication.linked(host)
         for certificate, epoch in self._rehoming.here():
             self.tell(host, Rehomed(certificate, epoch))
+        self._confirm(host, self._whereabouts.on(host))
         self._mailroom.resend()
 
 

@@ -64,6 +64,19 @@ def test_an_agent_clones_itself(hosts: Local) -> None:
     one.dispose()
 
 
+def test_who_clones_itself_and_goes_hears_of_its_clone(hosts: Local) -> None:
+    one = hosts.host(NORTH).create(Liver, "spore")
+    one.call("clone and go", SOUTH)
+    until("it went", lambda: one.host == SOUTH)
+    hooks = one.call("hooks")
+    wanted = ["cloned spore", f"dispatching {SOUTH}", f"arrival {NORTH}"]
+    assert [hook.partition("-")[0] for hook in hooks[-3:]] == wanted
+    clone = hosts.host(NORTH).agent(hooks[-3].removeprefix("cloned "))
+    assert clone.host == NORTH
+    for agent in (one, clone):
+        agent.dispose()
+
+
 def test_a_deactivated_agent_has_no_worker_and_wakes_by_mail_by_time_and_when_told(hosts: Local) -> None:
     agent = hosts.host(NORTH).create(Liver, "sleeper")
     agent.call("add", 3)
@@ -88,6 +101,20 @@ def test_a_deactivated_agent_has_no_worker_and_wakes_by_mail_by_time_and_when_to
     until("asleep there", lambda: state(hosts, agent, SOUTH) == "deactivated")
     agent.dispose()
     assert "good-bye" in notes(hosts, agent, SOUTH)
+
+
+@pytest.mark.slow
+def test_who_ended_elsewhere_does_not_come_back_when_all_are_started_again(hosts: Local) -> None:
+    ghost, other = (hosts.host(NORTH).create(Liver, "ghost") for _ in range(2))
+    ghost.dispatch(SOUTH)
+    ghost.dispose()
+    processes.stop(hosts.root, (NORTH, SOUTH))
+    hosts.start(NORTH, SOUTH)
+    assert patiently(lambda: hosts.host(NORTH).agent("ghost")).id == other.id  # two have that name until it has heard
+    assert ghost.id not in [row["agent"] for row in hosts.host(NORTH).call("agents")]
+    with pytest.raises(Misuse, match=f"ended on {SOUTH}"):
+        hosts.host(NORTH).agent(ghost.id).call("look")
+    other.dispose()
 
 
 def test_deactivated_agents_sleep_through_a_killed_host(hosts: Local) -> None:

@@ -125,6 +125,31 @@ def test_after_a_start_the_journal_says_where_agents_went_and_where_they_ended(h
     assert host.whereabouts.resolve("counter") == AGENT and len(host.whereabouts.alive()) == 1
 
 
+def test_after_a_start_those_that_left_are_asked_after_until_their_host_has_spoken_of_them(host: Host) -> None:
+    host.machine.agents = {AGENT: SimpleNamespace(agent=AGENT, epoch=3, here=False, to="east")}
+    host.machine.here = lambda agent: None
+    host.exchange.recall({})
+    host.links.change("east", True)
+    assert ("east", Seek(((AGENT, 3),))) in host.told(Bulletin)
+    host.links.change("south", True)
+    assert not any(isinstance(said, Seek) for _, said in host.told(Bulletin)), "it did not go there"
+    at_south = Located(AGENT, 5, "south", None, (passes.sign(CHAIN, AGENT, 5, "east", "south", identity("east")),))
+    host.hears("east", Residents((at_south,)))
+    assert host.told(Bulletin) == [("south", Seek(((AGENT, 4),)))], "it went on from there, and may have ended since"
+    host.hears("south", Residents((Located(AGENT, 5, "south", 17),)))
+    assert host.whereabouts.host_of(AGENT) == "" and host.whereabouts.alive() == []
+    host.links.change("south", True)
+    assert not any(isinstance(said, Seek) for _, said in host.told(Bulletin)), "it is known to have ended"
+
+
+def test_a_host_tells_who_asks_that_an_agent_ended_there(host: Host) -> None:
+    host.machine.here = lambda agent: None
+    host.machine.agents = {AGENT: SimpleNamespace(agent=AGENT, epoch=4, here=False, to=None)}
+    host.exchange.recall({AGENT: 17})
+    host.hears("east", Seek(((AGENT, 3),)))
+    assert host.told(Bulletin) == [("east", Residents((Located(AGENT, 4, "north", 17),)))]
+
+
 def test_who_seeks_hears_of_later_places_with_their_trails_and_the_answer_is_never_too_long(host: Host) -> None:
     agents = [f"{'x' * 32}-{number:016x}" for number in range(40)]
     for agent in agents:
