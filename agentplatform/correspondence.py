@@ -105,8 +105,8 @@ class Correspondence:
         """
         if then is None:
             return self._where().future(receiver, kind, body, timeout)
-        if not callable(getattr(self, then, None)):
-            raise Misuse(f"{type(self).__name__} has no method {then!r} to take the answer of {receiver}")
+        if not isinstance(then, str) or not callable(getattr(self, then, None)):
+            raise Misuse(f"{type(self).__name__} has no method {then!r:.60} to take the answer of {receiver!r:.60}")
         return self._where().ask(receiver, kind, body, timeout, then)
 
     def reply(self, later: Later, value: Any = None) -> None:
@@ -124,6 +124,8 @@ class Correspondence:
         `receiver` gets the message, or one of another `kind` and `body`, with what is left of its deadline; its answer,
         or its error, goes to who asked here. That holds while this agent moves, and across a crash.
         """
+        if not isinstance(message, Message):
+            raise Misuse(f"what is delegated is the message that the handler got, not {message!r:.60}")
         if message.later is None:
             raise Misuse(f"nobody waits for an answer to the timer's message {message.kind!r}; use send")
         seconds = None if message.deadline is None else max(0.0, message.deadline)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from agentplatform.messages import Answer
 from ledger import codec
@@ -60,6 +60,12 @@ class FutureReply:
         if not self._answer.done():
             yield from asyncio.shield(self._answer).__await__()
         return self.result()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"the reply of {self.receiver} to {self.kind!r} is awaited here and cannot be kept: leave it out of the "
+            "attributes, or ask with future(.., then=..)"
+        )
 
     # For the platform
 

@@ -36,17 +36,20 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     ("cpu>=0.5", "memory>=1000000000"). Asked for before the agent is stopped."""
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.host) <= MAX_HOST:
+        if not isinstance(self.host, str) or not 1 <= len(self.host) <= MAX_HOST:
             raise ValueError(f"a ticket names a host, in 1 to {MAX_HOST} characters")
-        if self.deadline is not None and not 0 < self.deadline <= MAX_DEADLINE:
-            raise ValueError(f"a ticket's deadline is above 0 and at most {MAX_DEADLINE:g} seconds: {self.deadline}")
-        if not 0 <= self.retries <= MAX_RETRIES:
-            raise ValueError(f"a ticket allows 0 to {MAX_RETRIES} retries, not {self.retries}")
+        if self.deadline is not None and not (_is_number(self.deadline) and 0 < self.deadline <= MAX_DEADLINE):
+            most = f"{MAX_DEADLINE:.0f} seconds"
+            raise ValueError(f"a ticket's deadline is above 0 and at most {most}, not {self.deadline!r:.60}")
+        if not isinstance(self.retries, int) or not 0 <= self.retries <= MAX_RETRIES:
+            raise ValueError(f"a ticket allows 0 to {MAX_RETRIES} retries, not {self.retries!r:.60}")
+        if not isinstance(self.needs, tuple | list):
+            raise ValueError(f"a ticket's needs are a tuple of texts, such as ('gpu',), not {self.needs!r:.60}")
         if len(self.needs) > MAX_NEEDS:
             raise ValueError(f"a ticket has at most {MAX_NEEDS} needs, not {len(self.needs)}")
         for need in self.needs:
-            if _NEED.fullmatch(need) is None:
-                raise ValueError(f"{need!r} is no need: give a name (cv2), or an amount (memory>=1000000000)")
+            if not isinstance(need, str) or _NEED.fullmatch(need) is None:
+                raise ValueError(f"{need!r:.80} is no need: give a name (cv2), or an amount (memory>=1000000000)")
 
     @property
     def terms(self) -> bool:
@@ -62,3 +65,7 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
             return cls(where) if isinstance(where, str) else msgspec.convert(msgspec.to_builtins(where), cls)
         except (ValueError, TypeError) as error:  # a Ticket's fields may hold anything
             raise Misuse(f"that is no ticket: {error}") from None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -5,18 +5,20 @@ import secrets
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import Pyro5.api
 import Pyro5.errors
 
+from agentplatform.agenda import MAX_SECONDS
 from agentplatform.agent import Agent
 from agentplatform.commands import LIFE_MS, Command, Verb, sign
 from agentplatform.custody.residences import consent
 from agentplatform.faults import as_error
 from agentplatform.frontdoor.server import OBJECT
 from agentplatform.kinds import Found
+from agentplatform.messages import PLAIN_DATA
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import Custody, agent_id, code_digest, give_birth
 from agentplatform.settings import Home
@@ -75,10 +77,13 @@ class Host:
 
     def call(self, verb: str, *, patience: float = PATIENCE, **arguments: Any) -> Any:
         """One verb of the daemon (see agentplatform.desk), with plain data. Raises the daemon's PlatformError."""
+        patience = _seconds(patience)
         try:
             proxy = self._proxy()
             proxy._pyroTimeout = patience + _MARGIN  # a daemon that hangs does not hang its callers
             reply = proxy.call(verb, arguments, patience)
+        except (Pyro5.errors.SerializeError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise Misuse(f"{verb!r:.60} was not asked: its arguments must be plain data: {error}") from None
         except (Pyro5.errors.CommunicationError, Pyro5.errors.SecurityError, OSError) as error:
             self._threads.proxy = None
             raise Unavailable(f"{self.home.folder.name} does not answer: {error}. Is it running?") from None
@@ -100,9 +105,13 @@ class Host:
 
         Raises Misuse with the reason; Unavailable after `patience` seconds, and then nothing is left of it.
         """
+        if not (isinstance(agent, type) and issubclass(agent, Agent)):
+            raise Misuse(f"an agent is created from a subclass of Agent; {agent!r:.60} is none")
         bundle = bundle_of(agent)
-        label = name or agent.__name__.lower()
-        owner, kind, salt = self.owner(), custody or agent.custody, os.urandom(16)
+        label = agent.__name__.lower() if name is None else name
+        owner, kind, salt = self.owner(), agent.custody if custody is None else custody, os.urandom(16)
+        if kind not in get_args(Custody):
+            raise Misuse(f"custody is one of {', '.join(get_args(Custody))}, not {kind!r:.60}")
         about = code_digest(bundle.raw), bundle.class_name, agent.light, kind, agent.checkpoint != "none"
         birth = give_birth(label, owner, salt, *about, copies=agent.copies, kind=agent.kind_of(init))
         consents = {}
@@ -125,16 +134,18 @@ class Host:
         return keyfile.load_or_create(self._root / "owner.key")
 
     def _proxy(self) -> Any:
-        if getattr(self._threads, "proxy", None) is None:
-            try:
-                token = self.home.token.read_text()
-            except OSError:
-                raise Unavailable(f"{self.home.folder.name} is not running") from None
-            proxy = Pyro5.api.Proxy(f"PYRO:{OBJECT}@./u:{self.home.socket}")
+        """This thread's connection; a new one when the daemon was started again, which draws another token."""
+        try:
+            token = self.home.token.read_text()
+        except OSError:
+            name = self.home.folder.name
+            raise Unavailable(f"{name} is not running; start it with: agentplatform start {name}") from None
+        proxy = getattr(self._threads, "proxy", None)
+        if proxy is None or proxy._pyroHandshake != token:
+            proxy = self._threads.proxy = Pyro5.api.Proxy(f"PYRO:{OBJECT}@./u:{self.home.socket}")
             proxy._pyroSerializer = "msgpack"
             proxy._pyroHandshake = token
-            self._threads.proxy = proxy
-        return self._threads.proxy
+        return proxy
 
 
 class AgentProxy:
@@ -149,6 +160,7 @@ class AgentProxy:
         Raises Misuse with the agent's own error, Unavailable after `patience` seconds.
         """
         question = {"agent": self.id, "kind": kind, "body": plain(body), "client": self._host.client}
+        patience = _seconds(patience)
         answer = self._host.call("ask", patience=patience + _MARGIN, waiting=patience, **question)
         return codec.decode(answer["body"], object, self.id)
 
@@ -200,6 +212,9 @@ class AgentProxy:
     ) -> dict[str, Any]:
         """The agent may live anywhere; elsewhere only its owner's signature counts."""
         expires = int(time.time() * 1000) + LIFE_MS
+        patience = _seconds(patience)
+        if seconds is not None:
+            seconds = _seconds(seconds)
         try:
             command = Command(self.id, verb, host, expires, terms, seconds, secrets.token_bytes(8))
         except ValueError as error:
@@ -219,6 +234,13 @@ class AgentProxy:
 def plain(value: Any) -> bytes:
     """`value` as MessagePack. Raises Misuse for what is not plain data."""
     try:
-        return msgspec.msgpack.encode(value)
+        return codec.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise Misuse(f"messages are plain data (None, numbers, text, bytes, lists, dicts): {error}") from None
+        raise Misuse(f"messages are {PLAIN_DATA}: {error}") from None
+
+
+def _seconds(value: Any) -> float:
+    """A time that a caller gave. Raises Misuse for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_SECONDS:
+        raise Misuse(f"a time is a number of seconds above 0, at most {MAX_SECONDS:.0f}, not {value!r:.60}")
+    return float(value)

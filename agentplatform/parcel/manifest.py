@@ -77,8 +77,8 @@ def give_birth(
     kind: Kind | None = None,
 ) -> bytes:
     """An encoded, signed birth certificate. Raises Misuse for a name that is none."""
-    if not NAME.fullmatch(name):
-        raise Misuse(f"{name!r} is no agent name: use lower case letters, digits and '-', at most 32")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise Misuse(f"{name!r:.60} is no agent name: use lower case letters, digits and '-', at most 32")
     agent = agent_id(name, owner.public, salt)
     birth = Birth(agent, name, owner.public, salt, code, class_name, light, custody, kept, copies, kind)
     return codec.encode(owner.signed(BIRTH_DOMAIN, codec.encode(birth)))

@@ -419,3 +419,38 @@ def test_a_timer_for_no_time_is_refused(inline: Inline, seconds: float) -> None:
 def test_a_timer_without_pause_is_refused(inline: Inline) -> None:
     with pytest.raises(PeerFault, match=r"a timer takes 0\.01 to "):
         inline.create(Sleeper).call("every", 0.0)
+
+
+class Keeper(Agent):
+    def on_creation(self, init: Any) -> None:
+        self.kept: Any = None
+
+    @handles("keep")
+    def keep(self, other: str) -> None:
+        self.kept = self.future(other, "add", 1)
+
+    @handles("question")
+    def question(self, then: Any) -> None:
+        self.future(self.id, "keep", "nobody", then=then)
+
+    @handles("delegate")
+    def pass_on(self, what: Any) -> Any:
+        return self.delegate(what, self.id)
+
+
+def test_a_reply_that_is_kept_says_what_to_do_instead(inline: Inline) -> None:
+    keeper, sums = inline.create(Keeper), inline.create(Sums)
+    with pytest.raises(PeerFault, match=r"Keeper\.kept: the reply of sums-.* to 'add' .*then="):
+        keeper.call("keep", sums.id)
+
+
+@pytest.mark.parametrize("what", [None, 5, "x" * 10_000, {"kind": "add"}])
+def test_what_is_no_message_is_not_delegated_and_what_is_no_method_takes_no_answer(inline: Inline, what: Any) -> None:
+    keeper = inline.create(Keeper)
+    with pytest.raises(PeerFault, match="the message that the handler got") as refused:
+        keeper.call("delegate", what)
+    assert len(str(refused.value)) < 200
+    if what is not None:
+        with pytest.raises(PeerFault, match="has no method") as refused:
+            keeper.call("question", what)
+        assert len(str(refused.value)) < 300

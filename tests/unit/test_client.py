@@ -1,0 +1,109 @@
+"""The caller's side of the front door: what is no use is refused there, in words, and a host that was started again is
+found again."""
+
+import gc
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentplatform import Agent, Ticket, consortium
+from agentplatform.frontdoor.client import AgentProxy, Host, connect
+from ledger.errors import Misuse, Unavailable
+from tests.helpers.desk_twin import DeskTwin, answering
+
+AGENT = "counter-0123456789abcdef"
+SAYS: dict[str, Any] = {
+    "resolve": lambda agent: {"agent": AGENT, "host": "north"},
+    "ask": lambda body, **_: {"body": body},
+    "order": {},
+}
+
+
+class Someone(Agent):
+    pass
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    consortium.found(tmp_path / "root", ["north"])
+    return tmp_path / "root"
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    root = tmp_path_factory.mktemp("client") / "root"
+    consortium.found(root, ["north"])
+    with answering(root, DeskTwin("north", SAYS)):
+        yield connect("north", root=root)
+
+
+Act = Callable[[Host, AgentProxy], object]
+NO_USE: list[tuple[Act, str]] = [
+    (lambda host, agent: host.create(5), "from a subclass of Agent; 5 is none"),  # type: ignore[arg-type]
+    (lambda host, agent: host.create(str), "from a subclass of Agent"),  # type: ignore[type-var]
+    (lambda host, agent: host.create(Someone, 5), "5 is no agent name"),  # type: ignore[arg-type]
+    (lambda host, agent: host.create(Someone, ""), "'' is no agent name"),
+    (lambda host, agent: host.create(Someone, "x" * 10_000), "is no agent name"),
+    (lambda host, agent: host.create(Someone, custody="hold"), "one of local, held, not 'hold'"),  # type: ignore[arg-type]
+    (lambda host, agent: host.create(Someone, init={1: 2}), "keys of text"),
+    (lambda host, agent: host.agent("\ud800"), "plain data"),
+    (lambda host, agent: host.agent(object()), "plain data"),  # type: ignore[arg-type]
+    (lambda host, agent: agent.call("\ud800"), "plain data"),
+    (lambda host, agent: agent.call("add", {1: 2}), "keys of text"),
+    (lambda host, agent: agent.call("add", object()), "plain data"),
+    (lambda host, agent: agent.call("add", patience=None), "number of seconds above 0"),  # type: ignore[arg-type]
+    (lambda host, agent: agent.call("add", patience=float("nan")), "number of seconds above 0"),
+    (lambda host, agent: agent.call("add", patience=float("inf")), "number of seconds above 0"),
+    (lambda host, agent: agent.call("add", patience=-1), "number of seconds above 0"),
+    (lambda host, agent: agent.dispatch("south", patience=True), "number of seconds above 0"),
+    (lambda host, agent: agent.dispatch("south", patience=1e300), "number of seconds above 0"),
+    (lambda host, agent: agent.dispatch(5), "by its name or with a Ticket"),  # type: ignore[arg-type]
+    (lambda host, agent: agent.deactivate(for_="soon"), "number of seconds above 0"),  # type: ignore[arg-type]
+    (lambda host, agent: agent.deactivate(for_=True), "number of seconds above 0"),
+    (lambda host, agent: agent.deactivate(for_=float("nan")), "number of seconds above 0"),
+]
+
+
+@pytest.mark.parametrize(("act", "words"), NO_USE)
+def test_what_is_no_use_is_the_callers_fault_and_said_in_a_line(host: Host, act: Act, words: str) -> None:
+    with pytest.raises(Misuse, match=words) as refused:
+        act(host, AgentProxy(host, AGENT))
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"deadline": "soon"}, "a ticket's deadline"),
+        ({"deadline": True}, "a ticket's deadline"),
+        ({"deadline": float("nan")}, "a ticket's deadline"),
+        ({"retries": None}, "0 to 100 retries"),
+        ({"retries": 1.5}, "0 to 100 retries"),
+        ({"needs": "gpu"}, "a tuple of texts"),
+        ({"needs": None}, "a tuple of texts"),
+        ({"needs": (5,)}, "5 is no need"),
+        ({"needs": ("x" * 10_000,)}, "is no need"),
+    ],
+)
+def test_terms_of_the_wrong_kind_are_refused_as_those_that_nobody_can_keep(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words) as refused:
+        Ticket("south", **fields)
+    assert len(str(refused.value)) < 200
+    with pytest.raises(ValueError, match="names a host"):
+        Ticket(5)  # type: ignore[arg-type]
+
+
+def test_a_host_that_was_started_again_is_asked_over_a_new_connection(root: Path) -> None:
+    with answering(root, DeskTwin("north", SAYS)):
+        agent = connect("north", root=root).agent("counter")
+        assert agent.call("add", 1) == 1
+        old: socket.socket = agent._host._proxy()._pyroConnection.sock
+    with pytest.raises(Unavailable, match="agentplatform start north"):
+        agent.call("add", 2)
+    with answering(root, DeskTwin("north", SAYS)):
+        assert agent.call("add", 3) == 3
+        gc.collect()
+        assert old.fileno() == -1, "the connection before is closed"
