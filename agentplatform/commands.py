@@ -120,7 +120,12 @@ class Commands:
                         self._send(host, request)
                     await asyncio.wait([future], timeout=RESEND_EVERY)
         except TimeoutError:
-            raise Unavailable(f"nothing was heard of {agent} within {patience:g} s", retry_after=patience) from None
+            host = self._whereabouts.host_of(agent)
+            where = f"it was last heard of on {host}" if host else "no host that is linked knows where it is"
+            raise Unavailable(
+                f"nothing was heard of {agent} within {patience:g} s; {where}. Look at: agentplatform hosts",
+                retry_after=patience,
+            ) from None
         finally:
             del self._waiting[number]
         response = future.result()

@@ -22,6 +22,8 @@ from agentplatform.passes import Authentic, Trail
 from ledger.errors import Misuse
 
 MAX_HOST_NAME = 63  # characters
+SHOWN = 8  # of the agents that a name may mean
+_LISTED_BY = {"agent": "agents", "organisation": "trust"}  # the verb of the command line
 MAX_FROM_ONE_HOST = 100_000  # agents first heard of from one host; what it says of more is not taken
 replace = msgspec.structs.replace
 
@@ -200,5 +202,6 @@ def only_one(text: str, found: Iterable[str], what: str) -> str:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise Misuse(f"no {what} {text!r} is known here; list them with: agentplatform {what}s")
-    raise Misuse(f"{text!r} may be any of {', '.join(found)}; give more of the name")
+        raise Misuse(f"no {what} {text!r:.60} is known here; list them with: agentplatform {_LISTED_BY[what]}")
+    some = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+    raise Misuse(f"{text!r:.60} may be any of {some}; give more of the name")

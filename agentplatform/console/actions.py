@@ -128,17 +128,23 @@ def hosts(args: Namespace) -> list[Plain]:
 def why(args: Namespace) -> list[Plain]:
     """What it waits for now; then what was decided about it. The decision stands on the host that took it, so all are
     asked. Newest first."""
-    asked = which_hosts(args)
-    agent = asked[0].agent(args.agent).id
+    agent, asked = _who_knows(args)
     found = {each["decision"]: each for host in asked for each in host.call("why", agent=agent)}
-    blocked = [row for host in asked for row in host.call("blocked", agent=agent)]
+    blocked = [row for host in asked for row in host.call("blocked", agent=agent)] or _out_of_reach(agent, asked)
     return blocked + sorted(found.values(), key=lambda each: float(each["at"]), reverse=True)[: args.last]
+
+
+def _out_of_reach(agent: str, asked: list[Host]) -> list[Plain]:
+    """That the agent's host has no link to those that are asked: then it can say nothing for itself."""
+    place = str(asked[0].call("resolve", agent=agent)["host"])
+    down = {row["host"] for row in asked[0].call("hosts") if not row["up"]} - {host.name for host in asked}
+    why = f"it lived there when {asked[0].name} last heard of it, and there is no link to that host now"
+    return [{"agents": [agent], "host": place, "waits_for": place, "why": why}] if place in down else []
 
 
 def logs(args: Namespace) -> Plain:
     """An agent's output stands where it was printed; the lines begin with their time, so they can be merged."""
-    asked = which_hosts(args)
-    agent = asked[0].agent(args.agent).id
+    agent, asked = _who_knows(args)
     lines = [
         {"host": host.name, "line": line}
         for host in asked
@@ -281,6 +287,21 @@ def _host(args: Namespace, name: str | None = None) -> Host:
 def which_hosts(args: Namespace) -> list[Host]:
     """The one that is named, or all of this machine that run."""
     return [_host(args)] if args.host else _running(args)
+
+
+def _who_knows(args: Namespace) -> tuple[str, list[Host]]:
+    """The id of `args.agent`, and those of the hosts to ask that have heard of it: not each has, after its start."""
+    asked = which_hosts(args)
+    first = next((host for host in asked if _knows(host, args.agent)), asked[0])
+    agent = first.agent(args.agent).id
+    return agent, [first, *(host for host in asked if host is not first and _knows(host, agent))]
+
+
+def _knows(host: Host, agent: str) -> bool:
+    try:
+        return bool(host.agent(agent).id)
+    except Misuse:
+        return False
 
 
 def _running(args: Namespace) -> list[Host]:

@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def perform(argv: Sequence[str], console: Console, program: str = PROGRAM) -> None:
     """One command. Raises PlatformError for what cannot be done, SystemExit after --help."""
+    for word in argv:
+        if not word.isascii() and any("\ud800" <= character <= "\udfff" for character in word):
+            raise Misuse(f"{word!r:.60} is no text in UTF-8")
     args = parser(program).parse_args(argv)
     verb: Verb = args.perform
     data = verb.action(args)

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,24 +14,35 @@ from services.eds.explain import COLUMNS, Explanation
 
 Row = dict[str, Any]
 _GIB = float(1 << 30)
+_ANY_WIDTH = 10_000  # columns
 _FOLDING = {"folder", "members", "links", "jail", "remark", "reason", "why", "what it does"}
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
+def table(title: str, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> Table:
     """Only columns in _FOLDING are broken on a narrow screen. No cell is read as markup: some are a peer's words."""
     made = Table(
         title=title or None, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
     )
-    for column in columns:
-        made.add_column(column, overflow="fold", no_wrap=column not in _FOLDING)
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(visible(str(cell))) for cell in row))
+    cells = [[cell if isinstance(cell, Text) else Text(visible(str(cell))) for cell in row] for row in rows]
+    for index, column in enumerate(columns):
+        folds = column in _FOLDING
+        width = max(len(column), *(row[index].cell_len for row in cells), 0)
+        made.add_column(column, overflow="fold", no_wrap=not folds, min_width=None if folds else width)
+    for row in cells:
+        made.add_row(*row)
     return made
 
 
+def show(console: Console, made: Table) -> None:
+    """In its whole width: on a screen that is narrower the terminal breaks the lines, and nothing is left out."""
+    natural = console.measure(made, options=console.options.update(width=_ANY_WIDTH)).minimum
+    made.width = natural if natural > console.width else None
+    console.print(made, crop=False)
+
+
 def founded(console: Console, rows: list[Row]) -> None:
-    console.print(table("Founded", ("host", "folder"), ((row["host"], row["folder"]) for row in rows)))
+    show(console, table("Founded", ("host", "folder"), ((row["host"], row["folder"]) for row in rows)))
     say(console, "Next: agentplatform start")
 
 
@@ -47,8 +58,16 @@ def stopped(console: Console, rows: list[Row]) -> None:
 
 
 def status(console: Console, rows: list[Row]) -> None:
-    columns = ("host", "organisation", "process", "up for", "height", "links", "agents", "jail", "members")
-    console.print(table("Hosts of this machine", columns, map(_status_row, rows)))
+    columns = ("host", "organisation", "process", "up for", "height", "links", "agents", "jail")
+    show(console, table("Hosts of this machine", columns, map(_status_row, rows)))
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        if row["running"]:
+            ledger = row["ledger"]
+            members = f"{', '.join(ledger['members'])} (version {ledger['members_version']})"
+            said.setdefault(members, []).append(row["host"])
+    for members, hosts_of in said.items():
+        say(console, f"members: {members}" + (f", as {', '.join(hosts_of)} has it" if len(said) > 1 else ""))
     for row in rows:
         for wait in row.get("blocked", ()):
             _blocked(console, wait)
@@ -56,13 +75,12 @@ def status(console: Console, rows: list[Row]) -> None:
 
 def _status_row(row: Row) -> Iterable[object]:
     if not row["running"]:
-        return (row["host"], Text("does not run", style="red"), *[""] * 7)
+        return (row["host"], Text("does not run", style="red"), *[""] * 6)
     ledger, links = row["ledger"], row["links"]
     up = f"{len(links['up'])} up" + (f", down: {', '.join(links['down'])}" if links["down"] else "")
-    members = f"{', '.join(ledger['members'])} (version {ledger['members_version']})"
     return (
         *(row["host"], row["organisation"], row["pid"], _duration(row["uptime_s"])),
-        *(ledger["height"], up, _residents(row), row["jail"], members),
+        *(ledger["height"], up, _residents(row), row["jail"]),
     )
 
 
@@ -74,12 +92,15 @@ def _residents(row: Row) -> str:
 def services(console: Console, rows: list[Row]) -> None:
     columns = ("service", "version", "agent", "host", "owner")
     shown = ([row[name] for name in columns[:-1]] + [f"{row['owner'][:16]}.."] for row in rows)
-    console.print(table("Services", columns, shown))
+    if not rows:
+        say(console, "no such service is known to the host that was asked")
+        return
+    show(console, table("Services", columns, shown))
 
 
 def hosts(console: Console, rows: list[Row]) -> None:
     columns = ("host", "organisation", "trust", "link", "cpu free", "memory free", "rtt", "loss", "agents", "remark")
-    console.print(table("Hosts of the consortium", columns, map(_host_row, rows)))
+    show(console, table("Hosts of the consortium", columns, map(_host_row, rows)))
 
 
 def _host_row(row: Row) -> Iterable[object]:
@@ -95,7 +116,7 @@ def _host_row(row: Row) -> Iterable[object]:
 def agents(console: Console, rows: list[Row]) -> None:
     silent = "its host does not say"
     lines = ((row["agent"], row["name"], row["host"], row["epoch"], row["state"] or silent) for row in rows)
-    console.print(table("Agents", ("agent", "name", "host", "epoch", "state"), lines))
+    show(console, table("Agents", ("agent", "name", "host", "epoch", "state"), lines))
 
 
 def created(console: Console, row: Row) -> None:
@@ -122,7 +143,7 @@ def hop(console: Console, row: Row) -> None:
     if not row:
         say(console, "it is there already")
         return
-    console.print(hops("Hop", [row]))
+    show(console, hops("Hop", [row]))
 
 
 def hops(title: str, rows: list[Row]) -> Table:
@@ -143,7 +164,8 @@ def names(agents: Iterable[str]) -> str:
 
 def why(console: Console, rows: list[Row]) -> None:
     if not rows:
-        say(console, "nothing was decided about it on the hosts that were asked")
+        say(console, "it waits for nobody, and nothing was decided about it on the hosts that were asked")
+        say(console, "where it went by its own wish, or its owner's, is in its log: agentplatform logs")
     for row in rows:
         if "waits_for" in row:
             _blocked(console, row)
@@ -161,7 +183,7 @@ def decision(console: Console, explained: Explanation, only: str | None = None) 
     title = f"{at}  {explained.why}  (policy {explained.policy.get('name', '?')}, group {explained.group})"
     console.print(Text(title, style="bold"))
     rows = [(names([agent]), *rest) for agent, *rest in explained.rows() if only is None or agent == only]
-    console.print(table("", COLUMNS[:-1], (row[:-1] for row in rows)))
+    show(console, table("", COLUMNS[:-1], (row[:-1] for row in rows)))
     for agent, host, *_, remark in rows:  # too long for a column
         if remark:
             say(console, f"{agent}, {host}: {remark}")
@@ -177,14 +199,14 @@ def decision(console: Console, explained: Explanation, only: str | None = None) 
 
 def logs(console: Console, row: Row) -> None:
     if not row["lines"]:
-        say(console, f"{row['agent']} has printed nothing on the hosts that were asked")
+        say(console, f"{row['agent']} has printed nothing on the hosts of this machine that run")
     for each in row["lines"]:
         say(console, f"{each['host']:8} {each['line']}")
 
 
 def trust(console: Console, data: Row) -> None:
     columns = ("organisation", "status", "since", "reason", "hosts")
-    console.print(table(f"Trust at height {data['height']}", columns, map(_trust_row, data["organisations"])))
+    show(console, table(f"Trust at height {data['height']}", columns, map(_trust_row, data["organisations"])))
     for proposal in data["proposals"]:
         say(console, f"open: {msgspec.json.encode(proposal).decode()}")
 

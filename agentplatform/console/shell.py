@@ -83,7 +83,7 @@ def obey(line: str, root: Path, console: Console) -> None:
 
 def show_help(console: Console) -> None:
     rows = [*((name, verb.help) for name, verb in VERBS.items()), *OWN.items()]
-    console.print(render.table("Verbs (VERB --help tells more)", ("verb", "what it does"), rows))
+    render.show(console, render.table("Verbs (VERB --help tells more)", ("verb", "what it does"), rows))
 
 
 class Names:

@@ -115,8 +115,8 @@ class Roads:
         if place.host in self._up():
             return f"last heard of on {place.host}, which is up"
         since = self._down_since.get(place.host)
-        ago = "this host was started" if since is None else f"{self._clock() - since:.0f} s ago"
-        return f"last heard of on {place.host}, which is offline since {ago}"
+        long = "since this host was started" if since is None else f"for {self._clock() - since:.0f} s"
+        return f"last heard of on {place.host}, which is offline {long}"
 
 
 def ended(place: Located) -> str:

@@ -231,7 +231,7 @@ async def test_a_host_that_is_offline_is_not_taken_for_dead_and_is_named_when_ti
     world.now += 19
     world["a"].remind()
     assert world["a"].printed_lines == ["'note' to " + y + " had no answer in time"]
-    assert world["a"].roads.why_late(y) == "last heard of on b, which is offline since 31 s ago"
+    assert world["a"].roads.why_late(y) == "last heard of on b, which is offline for 31 s"
     await world.heal()
     assert world["b"].state(y)["handled"] == [None], "the one that may wait for ever came; the other was given up"
     world.close()

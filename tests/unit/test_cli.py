@@ -309,6 +309,57 @@ def test_logs_and_agents_of_several_hosts_are_merged(root: Path, capsys: pytest.
         assert "its host does not say" in out
 
 
+def test_hosts_that_never_heard_of_an_agent_do_not_keep_others_from_telling(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger = DeskTwin("north", SAYS | {"resolve": Misuse("no agent 'counter' is known here")})
+    with answering(root, stranger, DeskTwin("south", SAYS)):
+        code, out, err = run(capsys, "--root", root, "logs", "counter")
+        assert (code, err) == (0, "") and "hello [b]" in out
+        code, out, err = run(capsys, "--root", root, "--json", "why", "counter")
+        assert (code, err) == (0, "") and [row["decision"] for row in json.loads(out)] == ["d1"]
+    with answering(root, stranger):
+        code, line = refused(capsys, "--root", root, "logs", "counter")
+        assert code == 2 and "no agent 'counter'" in line
+
+
+def test_why_names_a_host_that_is_out_of_reach(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    says = SAYS | {"why": lambda agent: [], "resolve": lambda agent: {"agent": AGENT, "host": "south"}}
+    with answering(root, DeskTwin("north", says)):
+        code, out, _ = run(capsys, "--root", root, "why", "counter")
+    assert code == 0 and f"{AGENT} on south waits for south: " in out and "no link to that host" in out
+
+
+NARROW = {
+    "agents": [AGENT, "counter", "north", "running"],
+    "status": ["north-org", "1 min 1 s", "3 (2 deactivated)", "members: north, south (version 1)"],
+    "hosts": ["north-org", "not trusted", "1.0 GiB"],
+    "services echo --version 1.2": [AGENT, "ab" * 8 + ".."],
+    "dispatch counter south": ["counter", "1,234", "1.5 ms"],
+}
+
+
+def test_a_narrow_screen_leaves_nothing_out(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with answering(root, DeskTwin("north", SAYS)):
+        for columns in ("20", "60", "80", "200"):
+            monkeypatch.setenv("COLUMNS", columns)
+            for words, shown in NARROW.items():
+                _, out, _ = run(capsys, "--root", root, *words.split())
+                assert [word for word in shown if word not in out] == [], (columns, out)
+
+
+def test_members_are_named_once_or_by_who_says_so(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = STATUS | {"host": "south", "ledger": STATUS["ledger"] | {"members_version": 2}}
+    with answering(root, DeskTwin("north", SAYS), DeskTwin("south", SAYS | {"status": STATUS | {"host": "south"}})):
+        _, out, _ = run(capsys, "--root", root, "status")
+        assert out.count("members: ") == 1
+    with answering(root, DeskTwin("north", SAYS), DeskTwin("south", SAYS | {"status": other})):
+        _, out, _ = run(capsys, "--root", root, "status")
+        assert "(version 1), as north has it" in out and "(version 2), as south has it" in out
+
+
 def test_votes_stop_when_it_is_decided_and_the_one_concerned_is_not_asked(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -441,6 +492,8 @@ def test_every_running_host_votes_on_who_joins(tmp_path: Path, capsys: pytest.Ca
         ["found", "--root", "/dev/null"],
         ["found", "--root", "/proc/nope"],
         ["message", "counter", "add", "[" * 3000],
+        ["message", "counter", "\udcff"],
+        ["message", "\udcff", "add"],
     ],
 )
 def test_bad_places_and_bad_json_are_one_line(

@@ -179,7 +179,7 @@ class Story:
     def _sum_up(self, before: Shot, after: Shot) -> dict[str, Any]:
         hops = await_that("every hop is on the ledger", self._recorded, RECORD)
         shots = self._film.shots()
-        self._console.print(render.hops("Hops", [hop | {"why": self._why(hop)} for hop in hops]))
+        render.show(self._console, render.hops("Hops", [hop | {"why": self._why(hop)} for hop in hops]))
         self._done("The walk and its radio are emulated; all else ran, and was measured, on this machine.")
         self._tell_of(shots, hops)
         picture = self._annotated(after, len(hops))
