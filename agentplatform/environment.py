@@ -141,6 +141,7 @@ class Environment:
             self.logbook,
             lambda agent, epoch, host, trail: self.exchange.located(agent, epoch, host, trail),
             self.broken,
+            self.disk.room,
         )
         on_chain = OnChain(self.host, self.replica, self.client)
         self.replication = watched(Replication, self.history)(
@@ -245,6 +246,8 @@ class Environment:
             raise Unavailable(f"the key of {self.host} was rotated, and the new one is in place now; start it again")
         self.replica.on_block(lambda *_: self.registry.follow())
         self.replica.on_block(lambda *_: self._custody_changed())
+        self.disk.room.on_change(self._room_changed)
+        await self.disk.keep_free(settings.disk.reserve)
         self._opened.push_async_callback(self.runner.stop)
         await self.runner.start()
         self.exchange.recall(await self.journal.kept.ends())
@@ -340,6 +343,14 @@ class Environment:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a task of the daemon failed", exc_info=error)
+
+    def _room_changed(self, full: Unavailable | None) -> None:
+        if full is not None:
+            log.error("%s", full)
+        else:
+            log.warning("there is room on the disk again; all goes on")
+        self.runner.hold(full is not None)
+        self.mailroom.hold(full is not None)
 
     def _disk_failed(self, failure: Unavailable) -> None:
         self.broken(str(failure))

@@ -43,6 +43,12 @@ class Holders(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     room: int = 8 << 30  # bytes of copies that this host takes of one other host
 
 
+class Disk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the host does about a disk that runs full."""
+
+    reserve: int = 32 << 20  # bytes kept free for what is in course by then; it goes on when twice that is free again
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """host.toml. Times are in seconds, sizes in bytes, unless a field says otherwise."""
 
@@ -53,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workers: Workers = Workers()
     decisions: Decisions = Decisions()
     holders: Holders = Holders()
+    disk: Disk = Disk()
 
 
 class Home:

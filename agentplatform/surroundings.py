@@ -9,6 +9,7 @@ from agentplatform.logbook import Logbook
 from agentplatform.passes import Trail
 from agentplatform.registry import Registry
 from ledger.links.base import Channel, Links
+from ledger.room import Room
 from services.rms.resources import Minima
 from services.rms.service import Rms
 from services.tms.service import Tms
@@ -29,10 +30,12 @@ class HostSurroundings:
         logbook: Logbook,
         located: Callable[[str, int, str, Trail], None],
         broken: Callable[[str], None],
+        room: Room,
     ) -> None:
         """`located(agent, epoch, host, trail)` tells everyone where an agent is; `broken(reason)` ends this host."""
         self._host, self._links, self._registry, self._tms, self._rms = host, links, registry, tms, rms
         self._hops, self._logbook, self._located, self._broken = hops, logbook, located, broken
+        self._room = room
 
     def send(self, host: str, message: bytes) -> bool:
         return self._links.send(host, Channel.HANDOFF, message)
@@ -70,6 +73,8 @@ class HostSurroundings:
     def shortage(self, inline: int, spooled: int) -> str | None:
         """A state lies in memory three times while it is opened: as received, in the worker, and as the live agent; one
         that is spooled in the agent alone."""
+        if self._room.full is not None:
+            return str(self._room.full)
         advert = self._rms.adverts().get(self._host)
         if advert is None:
             return None

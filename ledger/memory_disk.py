@@ -3,8 +3,10 @@
 import asyncio
 import sqlite3
 
-from ledger.disk import FailureObserver, Statement, again, check_name, disk_failure, execute, refused
+from ledger.database import Statement, again, disk_failure, execute, refused
+from ledger.disk import FailureObserver, check_name
 from ledger.errors import Misuse, Unavailable
+from ledger.room import Room
 from ledger.sqlite import Schema
 
 
@@ -17,6 +19,7 @@ class MemoryDisk:
 
     def __init__(self, hold: bool = False) -> None:
         self.hold = hold
+        self.room = Room()
         self._observers: list[FailureObserver] = []
         self._connections: dict[str, sqlite3.Connection] = {}  # a transaction that is open holds what is not durable
         self._schemas: dict[str, Schema] = {}
@@ -57,12 +60,28 @@ class MemoryDisk:
         self.kill()
 
     def kill(self) -> None:
-        """The process ends without warning, the machine goes on: what it wrote is there, but not yet durable."""
+        """The process ends without warning, the machine goes on: what it wrote is there, but not yet durable. What had
+        no room is not."""
+        if self.room.full:
+            for connection in self._connections.values():
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        self.room.forget()
         for database in self._open.values():
             database.die()
         self._open.clear()
         self._observers.clear()
         self._next_sync_fails = False
+
+    def fill(self) -> None:
+        """From now on there is no room: what is written waits."""
+        self.sync()
+        self.room.change(Unavailable("the disk is full: free 1 MiB in memory"))
+
+    def make_room(self) -> None:
+        self.room.change(None)
+        for database in list(self._open.values()):
+            database.go_on()
 
     def fail_next_sync(self) -> None:
         """The next sync of a database reports an error, and what it should have made durable is lost."""
@@ -100,10 +119,15 @@ class MemoryDatabase:
         if self._closed or self._dead:
             return
         self.sync()
+        if self._waiting:  # there is no room
+            self._connection.execute("ROLLBACK")
+            self.die()
         self._closed = True
         self._disk.closed(self.name)
 
     def sync(self) -> None:
+        if self._disk.room.full and self._connection.in_transaction:
+            return
         waiting, self._waiting = self._waiting, []
         if self._dead or self._closed:
             return
@@ -120,6 +144,11 @@ class MemoryDatabase:
                 future.set_exception(again(self.failure))
             else:
                 future.set_result(rows)
+
+    def go_on(self) -> None:
+        """There is room again."""
+        if self._waiting and not self._disk.hold:
+            self.sync()
 
     def die(self) -> None:
         self._dead = True

@@ -18,7 +18,7 @@ from ledger.chain import Chain
 from ledger.consensus.engine import Accuse, Admit, Decide, Effect, Engine, Persist, Send, Serve, WakeAt
 from ledger.consensus.messages import MAX_BLOCKS_BYTES
 from ledger.contracts import trust
-from ledger.disk import Statement
+from ledger.database import Statement
 from ledger.engines import EngineKind
 from ledger.errors import PlatformError, Unavailable
 from ledger.evidence import Evidence
@@ -107,9 +107,13 @@ class Performer:
             self._failed(Unavailable(f"{self._host}: the engine appended a block without deciding it; start anew"))
 
     def rest(self) -> None:
-        """No tick until the next `begin`."""
+        """No tick until the next `begin` or `wake`, if nothing else is done meanwhile."""
         if self._timer is not None:
             self._timer.cancel()
+
+    def wake(self) -> None:
+        """A tick now: the engine looks what it missed."""
+        self._wake_at(self._clock())
 
     def halt(self) -> None:
         """Nothing is sent any more; writes that are under way end by themselves."""

@@ -1,7 +1,7 @@
 """A host's replica of the ledger: an engine, its store and its links, and what others may ask it.
 
 ledger.performer does what the engine asks for. When the disk fails the replica sends nothing more and says so; it
-must be started anew.
+must be started anew. While the disk is full it rests: it takes no blocks and signs nothing, and catches up afterwards.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ class Replica:
         )
         self._requests = Requests(
             host,
-            chain=lambda: self._chain if self._running and not self._leaping else None,
+            chain=lambda: self._chain if self._running and not self._rests else None,
             final=lambda: self._final,
             members=lambda: [member.host for member in self._members.members],
             send=lambda member, raw: self._send(member, TRANSACTIONS + raw),
@@ -119,6 +119,7 @@ class Replica:
         links.on_message(self._receive)
         links.on_change(self._link_changed)
         disk.on_failure(self._disk_failed)
+        disk.room.on_change(self._room_changed)
 
     async def start(self) -> None:
         """Raises Misuse for a disk that holds another chain, a damaged one, or one older than its own votes."""
@@ -259,18 +260,27 @@ class Replica:
     def offer(self, raw: bytes) -> "asyncio.Future[int]":
         """Like `submit`, with the height as a future; what can be refused at once is raised here."""
         self._opened()
+        self._disk.room.check()
         if self._leaping:
             raise Unavailable(f"the replica of {self.host} is just taking over a later state", retry_after=1.0)
         return self._requests.offer(raw, self._chain)
 
     # What comes in
 
+    @property
+    def _rests(self) -> bool:
+        return self._leaping or self._disk.room.full is not None
+
     def _receive(self, sender: str, channel: Channel, message: bytes) -> None:
-        if channel == Channel.LEDGER and self._running and not self._leaping:
+        if channel != Channel.LEDGER or not self._running or self._leaping:
+            return
+        if not self._rests or message[:1] == HEARTBEAT:  # those need no room, and others hold their leases by them
             self._inbox.receive(sender, message)
 
     def _put_together(self, sender: str, proposal: bytes) -> None:
         """It counts as if it had come whole: few bytes must not buy the work of many."""
+        if self._rests:
+            return
         self._inbox.count(sender, proposal)
         self._performer.message(sender, proposal)
 
@@ -367,6 +377,14 @@ class Replica:
         """Whosever write it was: those that no engine waits for fail too."""
         if self._running:
             self._performer.disk_failed(failure)
+
+    def _room_changed(self, full: Unavailable | None) -> None:
+        if not self._running or self._leaping:
+            return
+        if full is not None:
+            self._performer.rest()
+        else:
+            self._performer.wake()
 
     def _fail(self, failure: Unavailable) -> None:
         if self.failure is not None:  # one message is enough

@@ -18,8 +18,10 @@ _ELSEWHERE = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_NOMEM,
 }
+LOG_BYTES = 16 << 20  # of a log that grew larger while it could not be moved into its file; then it is cut again
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def _open(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     return connection
 
 
@@ -148,7 +151,9 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _barred(path: Path, reason: str | None) -> Misuse:
-    return Misuse(f"the database {path} cannot be opened: {reason}; see to its folder and its owner")
+    return Misuse(
+        f"the database {path} cannot be opened: {reason}; see to its folder, its owner, and the disk (space)"
+    )
 
 
 def _corrupt(path: Path, reason: str) -> Misuse:

@@ -19,7 +19,8 @@ from ledger.certificate import Certificate
 from ledger.chain import Snapshot, founding_state
 from ledger.checkpoint import Checkpoint
 from ledger.consensus.engine import RESTORED, Decide, Persist
-from ledger.disk import Database, Disk, Statement
+from ledger.database import Database, Statement
+from ledger.disk import Disk
 from ledger.errors import Misuse, PeerFault
 from ledger.evidence import Evidence
 from ledger.genesis import Genesis

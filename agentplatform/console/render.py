@@ -69,6 +69,8 @@ def status(console: Console, rows: list[Row]) -> None:
     for members, hosts_of in said.items():
         say(console, f"members: {members}" + (f", as {', '.join(hosts_of)} has it" if len(said) > 1 else ""))
     for row in rows:
+        if row.get("disk_full"):
+            say(console, f"{row['host']}: {row['disk_full']}")
         for wait in row.get("blocked", ()):
             _blocked(console, wait)
 

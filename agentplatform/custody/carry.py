@@ -136,6 +136,7 @@ class Carrier:
             journal,
             mailroom,
             runner,
+            surroundings,
         )
         self._journal, self._gateway, self._runner = journal, gateway, runner
         self._surroundings, self._spool = surroundings, spool

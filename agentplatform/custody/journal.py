@@ -34,7 +34,8 @@ from agentplatform.custody.state import Custody
 from agentplatform.mail import Change, Letter, Loose, Standing
 from agentplatform.messages import Answer
 from ledger import codec
-from ledger.disk import Database, Disk, Statement
+from ledger.database import Database, Statement
+from ledger.disk import Disk
 from ledger.errors import Misuse
 from ledger.sqlite import Schema
 

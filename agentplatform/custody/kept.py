@@ -11,7 +11,7 @@ from agentplatform.mail import Change, Letter, Loose, Luggage, Reply, Seen, Stan
 from agentplatform.messages import Answer, Captured
 from agentplatform.runners.place import DIGEST_BYTES, MAX_STATE_BYTES
 from ledger import codec
-from ledger.disk import Database, Statement
+from ledger.database import Database, Statement
 from ledger.errors import PeerFault
 
 _OWN = "the custody journal"

@@ -17,6 +17,7 @@ from agentplatform.custody.records import Beginning
 from agentplatform.custody.reopening import Reopening
 from agentplatform.custody.residences import Residences
 from agentplatform.custody.residents import Residents
+from agentplatform.custody.surroundings import Surroundings
 from agentplatform.lifecycle import Event
 from agentplatform.mail import Luggage
 from agentplatform.mailroom.room import Mailroom
@@ -61,6 +62,7 @@ class Lifetimes:
         journal: Journal,
         mailroom: Mailroom,
         runner: Runner,
+        surroundings: Surroundings,
     ) -> None:
         """`log_end` waits until all that was handed to the log is durable."""
         self._host, self._identity, self._chain = host, identity, chain
@@ -68,6 +70,7 @@ class Lifetimes:
         self._residents, self._departures, self._arrivals = residents, departures, arrivals
         self._reopening, self._residences, self._keeper = reopening, residences, keeper
         self._replication, self._journal, self._mailroom, self._runner = replication, journal, mailroom, runner
+        self._surroundings = surroundings
         self._ending: set[str] = set()  # agents that are disposed of
 
     # The beginning
@@ -80,6 +83,7 @@ class Lifetimes:
             raise PeerFault("the client", f"sent other code than the birth certificate of {birth.agent} names")
         if birth.agent in self._machine.agents:
             raise Misuse(f"{birth.agent} was on {self._host} before: an agent's id is never used again")
+        self._check_room()
         if birth.custody == "held":
             await self._replication.findable(birth)
         subject = await self._found(birth, consent) if birth.custody == "held" else b""
@@ -97,6 +101,10 @@ class Lifetimes:
         await self._replication.ready(birth.agent)
         return birth
 
+    def _check_room(self) -> None:
+        if (shortage := self._surroundings.shortage(0, 0)) is not None:
+            raise Unavailable(f"{self._host} takes no new agents: {shortage}", retry_after=1.0)
+
     async def _found(self, birth: Birth, consent: bytes) -> bytes:
         """Before anything of it runs: the ledger has it here, and this host has a lease."""
         subject = await self._residences.found(birth, consent)
@@ -111,6 +119,7 @@ class Lifetimes:
 
     async def _clone(self, agent: str) -> str:
         self._machine.free(agent)
+        self._check_room()
         certificate = self._residents.known[agent].certificate
         certificate = certify_clone(
             certificate, agent, os.urandom(TRANSFER_BYTES), self._chain, self._host, self._identity

@@ -43,8 +43,8 @@ class Surroundings(Protocol):
         """Whether the ledger has, or ever had, this key for this host."""
 
     def shortage(self, inline: int, spooled: int) -> str | None:
-        """What this host lacks to take states of so many bytes (the RMS's word), or None. Those that are spooled lie in
-        memory once."""
+        """What this host lacks to take states of so many bytes (the RMS's word, or that its disk is full), or None.
+        Those that are spooled lie in memory once."""
 
     def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
         """An agent is on `host` now, where `trail` leads; "" means that it ended here."""

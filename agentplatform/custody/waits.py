@@ -8,11 +8,12 @@ from agentplatform.custody.state import Custody, Open, Phase
 
 LEDGER = "the ledger"
 OWNER = "their owner"
+ROOM = "room on the disk"
 
 
 class Wait(msgspec.Struct, frozen=True):
     agents: tuple[str, ...]
-    waits_for: str  # a host, LEDGER or OWNER
+    waits_for: str  # a host, LEDGER, OWNER or ROOM
     why: str  # for people
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from agentplatform.custody.waits import stranded, waits
+from agentplatform.custody.waits import ROOM, Wait, stranded, waits
 from agentplatform.environment import Environment
 from agentplatform.version import __version__
 
@@ -32,6 +32,7 @@ class HostDesk:
         return await self.hello() | {
             "uptime_s": round(time.time() - here.started_at, 1),
             "jail": here.runner.jail,
+            "disk_full": None if here.disk.room.full is None else str(here.disk.room.full),
             "ledger": {
                 "height": here.replica.height,
                 "members": [member.host for member in members.members],
@@ -62,6 +63,9 @@ class HostDesk:
         here, machine = self._here, self._here.carrier.machine
         found = [*waits(machine, here.keeper.frozen), *stranded(machine, here.carrier.residents.known)]
         found += here.replication.waits()
+        residents = tuple(sorted(here.carrier.residents.known))
+        if here.disk.room.full is not None and residents:
+            found.append(Wait(residents, ROOM, f"they get no messages: {here.disk.room.full}"))
         return [{"host": here.host} | msgspec.to_builtins(wait) for wait in found]
 
     async def hosts(self) -> list[dict[str, Any]]:

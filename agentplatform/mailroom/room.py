@@ -59,9 +59,16 @@ class Mailroom:
         self._whereabouts = roads.whereabouts
         self._deliver, self._answer, self._wake = deliver, answer, wake
         self._note, self._clock = note, clock
+        self._on_hold = False
         self._tickets = itertools.count(1)
         self._given: dict[str, deque[int]] = {}  # tickets of the letters that are with the agent, in their order
         self._leaving = Leaving(release, self.route, outbox, broken)
+
+    def hold(self, on_hold: bool) -> None:
+        """From now on no letter is given to an agent: what it does could not be written. Or they are again."""
+        self._on_hold = on_hold
+        for agent in self.boxes:
+            self._pump(agent)
 
     # Residents
 
@@ -343,7 +350,7 @@ class Mailroom:
 
     def _pump(self, agent: str) -> None:
         box = self.boxes[agent]
-        while box.waiting:
+        while box.waiting and not self._on_hold:
             now = self._clock()
             while (late := box.expired(now)) is not None:
                 self._refuse(agent, box, late)

@@ -109,7 +109,9 @@ async def clock_jumped(hosts: ChaosHosts) -> None:
 async def disk_full(hosts: ChaosHosts) -> None:
     host = hosts.random.choice(hosts.names)
     full = _ask_for(hosts, host, FULL)
-    await hosts.ends(host, hosts.random.uniform(0.5, 2.0))
+    await _a_while(hosts, 3.0)
+    if hosts.random.random() < 0.3:  # what waited was not written
+        await hosts.kill(host, power=True)
     full.unlink()
     await hosts.start_all()
 

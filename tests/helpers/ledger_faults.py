@@ -97,10 +97,10 @@ async def blackout(chaos: Chaos, random: Random) -> None:
     await chaos.restart(*chaos.hosts)
 
 
-async def full_disk(chaos: Chaos, random: Random) -> None:
-    """No file of one process can grow: it stops with one message, sends nothing more, and goes on when it has room."""
+async def failing_disk(chaos: Chaos, random: Random) -> None:
+    """Writes of one process fail: it stops with one message, sends nothing more, and goes on when started anew."""
     host = unlucky(chaos, random)[0]
-    chaos.note(f"the disk of {host} is full")
+    chaos.note(f"the disk of {host} fails")
     said = alarms(chaos, host)
     await chaos.processes[host].ask("limit", bytes=ROOM)
     await stops_by_itself(chaos, host, said)
@@ -133,7 +133,7 @@ FAULTS: dict[str, Fault] = {
     "halves": halves,
     "too many": too_many,
     "blackout": blackout,
-    "full disk": full_disk,
+    "failing disk": failing_disk,
 }
 
 

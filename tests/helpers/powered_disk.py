@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from random import Random
 
-from ledger.disk import Statement
+from ledger.database import Statement
 from ledger.memory_disk import MemoryDatabase, MemoryDisk
 from ledger.sqlite import Schema
 

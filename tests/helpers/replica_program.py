@@ -5,7 +5,7 @@ the input does. tests.helpers.replica_process is the other end.
 
     {"id": 7, "do": "submit", "raw": "<hex>"}  ->  {"id": 7, "height": 12}, or {"id": 7, "error": .., "nonce": ..}
     {"id": 8, "do": "status"}                  ->  {"id": 8, "height": .., "up": [..], "faults": {..}, ..}
-    {"id": 9, "do": "limit", "bytes": 4096}    ->  {"id": 9}: no file grows beyond that any more, as on a full disk
+    {"id": 9, "do": "limit", "bytes": 4096}    ->  {"id": 9}: no file grows beyond that any more: writes fail
     {"id": 10, "do": "stop"}                   ->  {"id": 10}, and the process ends
 
 Without being asked it says {"event": "ready", "address": ..}, {"event": "block", "height": ..}, and {"event": "failed",
@@ -140,6 +140,7 @@ class Node:
             "up": sorted(self._links.up()),
             "faults": dict(replica.faults),
             "failure": str(replica.failure) if replica.failure else None,
+            "full": self._disk.room.full is not None,
             "sent_since_failure": self._links.sent - (self._sent_before_failure or 0) if replica.failure else None,
         }
 

@@ -8,7 +8,7 @@ import pytest
 
 from agentplatform.custody.kept import Kept
 from agentplatform.custody.revivals import MAX_REVIVALS, REVIVAL_SECONDS, Revivals
-from ledger.disk import Statement
+from ledger.database import Statement
 from ledger.errors import Misuse, PlatformError, Unavailable
 from tests.helpers.edge_ground import WatchedJournal, WatchedMailroom
 from tests.helpers.edge_world import World

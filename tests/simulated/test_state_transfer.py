@@ -13,7 +13,7 @@ from ledger.client import Client
 from ledger.consensus import messages
 from ledger.consensus.engine import RESTORED
 from ledger.consensus.messages import Blocks
-from ledger.disk import Statement
+from ledger.database import Statement
 from ledger.inbox import ENGINE, STATE
 from ledger.leases import FORGOTTEN
 from ledger.light import verify_exports

@@ -90,19 +90,31 @@ async def test_what_a_start_found_unsynced_is_durable_only_if_it_synced_it(
     assert await read(tmp_path) == ([1] if syncs_first else [])
 
 
-@pytest.mark.parametrize(("fault", "words"), [(FULL, "full"), (FAILING, "I/O error")])
-async def test_a_full_disk_and_a_failed_sync_end_the_database(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, words: str
-) -> None:
+async def test_on_a_full_disk_writes_wait_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_in(monkeypatch, tmp_path)
+    disk = FileDisk(tmp_path / "data")
+    database = await disk.open("notes", NOTES)
+    (tmp_path / FULL).touch()
+    told = asyncio.Event()
+    disk.room.on_change(lambda full: told.set())
+    waits = database.write(("INSERT INTO notes VALUES (1, ?)", ("x" * 100_000,)))
+    await told.wait()
+    assert not waits.done()
+    (tmp_path / FULL).unlink()
+    await waits
+    await disk.close()
+
+
+async def test_a_failed_sync_ends_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_in(monkeypatch, tmp_path)
     disk = FileDisk(tmp_path / "data")
     database = await disk.open("notes", NOTES)
     await database.write(("INSERT INTO notes VALUES (1, '')", ()))
-    (tmp_path / fault).touch()
-    with pytest.raises(Unavailable, match=words):
+    (tmp_path / FAILING).touch()
+    with pytest.raises(Unavailable, match="I/O error"):
         await database.write(("INSERT INTO notes VALUES (2, ?)", ("x" * 100_000,)))
-    (tmp_path / fault).unlink()
-    with pytest.raises(Unavailable, match=words):  # it does not come back by itself
+    (tmp_path / FAILING).unlink()
+    with pytest.raises(Unavailable, match="I/O error"):  # it does not come back by itself
         await database.write(("INSERT INTO notes VALUES (3, '')", ()))
     await kill(tmp_path, disk)
     lose_power(tmp_path / "data", Cut())

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ledger.disk import Database, Disk, FileDisk, Statement
+from ledger.database import Database, Statement
+from ledger.disk import Disk, FileDisk
 from ledger.errors import Misuse, Unavailable
 from ledger.memory_disk import MemoryDatabase, MemoryDisk
 from ledger.sqlite import Schema, connect
@@ -354,22 +355,6 @@ async def test_a_half_made_database_is_made_anew(tmp_path: Path) -> None:
     assert not (tmp_path / "a.db.new").exists()
 
 
-async def test_a_full_disk_fails_the_database(tmp_path: Path) -> None:
-    disk = FileDisk(tmp_path)
-    told: list[Unavailable] = []
-    disk.on_failure(told.append)
-    database = await disk.open("a", SCHEMA)
-    await database.write((INSERT, (1, b"")), ("PRAGMA max_page_count = 4", ()))
-    group = [database.write((INSERT, (2, bytes(100_000)))), database.write((INSERT, (3, b"")))]
-    answers = await asyncio.gather(*group, return_exceptions=True)
-    assert [type(answer) for answer in answers] == [Unavailable, Unavailable]
-    assert database.failure and told == [database.failure] and "full" in str(told[0])
-    with pytest.raises(Unavailable):
-        await database.read(KEYS)
-    await disk.close()
-    assert await keys(await FileDisk(tmp_path).open("a", SCHEMA)) == [1]
-
-
 def test_a_commit_that_the_system_refuses_fails_the_database(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
@@ -410,9 +395,7 @@ INSERT = "INSERT INTO t VALUES (?, ?)"
 disk = FileDisk(Path(sys.argv[1]))
 """
 HOLDER = PRELUDE + "print('ready', flush=True); sys.stdin.read(); import time; time.sleep(60)"
-WRITER = (
-    PRELUDE
-    + """
+WRITER = PRELUDE + """
 async def main():
     database = await disk.open("a", SCHEMA)
     async def write(lane):
@@ -422,10 +405,7 @@ async def main():
     await asyncio.gather(*map(write, range(5)))
 asyncio.run(main())
 """
-)
-LIMITED = (
-    PRELUDE
-    + """
+LIMITED = PRELUDE + """
 async def main():
     database = await disk.open("a", SCHEMA)
     disk.on_failure(lambda failure: print("observer"))
@@ -438,4 +418,3 @@ async def main():
             print(type(error).__name__)
 asyncio.run(main())
 """
-)

@@ -35,8 +35,10 @@ from agentplatform.custody.kept import Kept, Rows
 from agentplatform.parcel.manifest import Birth, code_digest
 from ledger import codec
 from ledger.contracts.residence import Residence
-from ledger.disk import Database, Disk, Statement
+from ledger.database import Database, Statement
+from ledger.disk import Disk
 from ledger.errors import PeerFault
+from ledger.room import Room
 from ledger.sqlite import Schema
 
 log = logging.getLogger(__name__)
@@ -82,12 +84,13 @@ class Vault:
         residence: Callable[[bytes], Residence | None],
         certified: Callable[[bytes, str], Birth],
         host: str,
-        room: int,
+        most: int,
+        room: Room,
     ) -> None:
         """`residence` is the ledger's, as this host knows it; `certified(certificate, sender)` opens what a host sends,
-        or raises PeerFault; `room` is how many bytes one host may fill here."""
+        or raises PeerFault; `most` is how many bytes one host may fill here, `room` the disk's."""
         self._database, self._send, self._residence = database, send, residence
-        self._certified, self._host, self._room = certified, host, room
+        self._certified, self._host, self._most, self._room = certified, host, most, room
         self._kept = Kept(database)
         self.shelf = Shelf({}, {})
         self._held: dict[str, _Held] = {}
@@ -100,9 +103,9 @@ class Vault:
         residence: Callable[[bytes], Residence | None],
         certified: Callable[[bytes, str], Birth],
         host: str,
-        room: int,
+        most: int,
     ) -> "Vault":
-        vault = cls(await disk.open("copies", SCHEMA), send, residence, certified, host, room)
+        vault = cls(await disk.open("copies", SCHEMA), send, residence, certified, host, most, disk.room)
         await vault._database.write(("DELETE FROM pieces WHERE agent NOT IN (SELECT agent FROM copies)", ()))
         await vault._kept.know_pieces()
         copies = {}
@@ -231,12 +234,15 @@ class Vault:
         self._send(host, codec.encode(Refused(*named, reason)))
 
     def _has_room(self, host: str, message: Pieces | Whole | Changes, size: int) -> bool:
+        if self._room.full is not None:
+            self._refuse(host, message, f"{self._host}: {self._room.full}")
+            return False
         copies = self.shelf.copies
         used = sum(each.size for agent, each in self._held.items() if agent in copies and copies[agent].source == host)
-        if used + size <= self._room:
+        if used + size <= self._most:
             return True
         self._refuse(
-            host, message, f"{self._host} has {used} bytes of copies of {host}, and takes {self._room} at most"
+            host, message, f"{self._host} has {used} bytes of copies of {host}, and takes {self._most} at most"
         )
         return False
 

@@ -63,6 +63,7 @@ class Handle(asyncio.Protocol):
         self.agents: dict[str, Held] = {}
         self.key: tuple[bytes, bytes, str] | None = None  # (owner, code, custody) of a worker for light agents
         self.leased = False  # its agents are in held custody
+        self._on_hold = False
         self.has_code = False
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._said, self._broken = said, broken
@@ -97,6 +98,26 @@ class Handle(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods alone
 
+    def hold(self, on_hold: bool) -> None:
+        """From now on what its agents do is not taken up, but for the answer to a question and what is said before it:
+        it stays with the worker, so that nothing of it is lost, and nothing piles up here. Or it is again."""
+        self._on_hold = on_hold
+        self._attend()
+
+    def _attend(self) -> None:
+        """Reads, or does not."""
+        if self._transport.is_closing():
+            return
+        if self._listens():
+            self._transport.resume_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+        else:
+            self._transport.pause_reading()
+
+    def _listens(self) -> bool:
+        asked = not self.ready.done() or any(not ask.reply.done() for ask in self._asks.values())
+        return asked or not self._on_hold
+
     def data_received(self, data: bytes) -> None:
         try:
             frames = self._reader.feed(data, FRAMES_A_TURN)
@@ -111,7 +132,7 @@ class Handle(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._read_on)
 
     def _read_on(self) -> None:
-        if not self._transport.is_closing():
+        if not self._transport.is_closing() and self._listens():
             self._transport.resume_reading()
             self.data_received(b"")
 
@@ -164,12 +185,16 @@ class Handle(asyncio.Protocol):
         try:
             async with asyncio.timeout(seconds) as deadline:
                 self._asks[number] = _Ask(agent, self.agents[agent], step, reply, deadline)
+                if self._on_hold:
+                    self._attend()
                 return await reply
         except TimeoutError:
             what = type(frame).__name__.lower()
             raise Unavailable(f"{agent}: {what} took longer than {seconds:g} s", retry_after=seconds) from None
         finally:
             reply.cancel()  # if it is not done; it may still come: see _settle
+            if self._on_hold:
+                self._attend()
 
     def fail(self, reason: str) -> None:
         """The worker has ended: whoever waits for it hears so."""

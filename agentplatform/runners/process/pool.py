@@ -37,6 +37,7 @@ class Pool:
         self._shared: dict[Key, Handle] = {}
         self._taking = asyncio.Lock()
         self._refill: asyncio.Task[None] | None = None
+        self._on_hold = False
         self.stopping = False
 
     async def start(self) -> str:
@@ -72,6 +73,12 @@ class Pool:
 
     def __iter__(self) -> Iterator[Handle]:
         return iter(self._workers.values())
+
+    def hold(self, on_hold: bool) -> None:
+        """Whether what agents do is left with their workers for now (Handle.hold)."""
+        self._on_hold = on_hold
+        for handle in self._workers.values():
+            handle.hold(on_hold)
 
     # Taking a worker, and leaving it
 
@@ -154,6 +161,7 @@ class Pool:
         except TimeoutError:
             self._drop(handle)
             raise Unavailable(f"no worker came up within {self._settings.ready:g} s", retry_after=1.0) from None
+        handle.hold(self._on_hold)
         return handle
 
     def top_up(self) -> None:

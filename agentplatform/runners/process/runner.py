@@ -146,6 +146,11 @@ class ProcessRunner:
                 handle.unpark()
                 self._pool.wake(handle)
 
+    def hold(self, on_hold: bool) -> None:
+        """While the disk is full, what agents do by themselves is not taken up: nothing of it could be written. They go
+        on computing until they wait for an answer, and may still be captured, to leave."""
+        self._pool.hold(on_hold)
+
     def _is_leased(self) -> bool:
         return self._leased is not None and leased.now() < self._leased
 
