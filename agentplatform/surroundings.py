@@ -52,8 +52,11 @@ class HostSurroundings:
         return [
             Candidate(host, passport.organisation)
             for host, passport in sorted(self._registry.hosts.items())
-            if host in up and host not in full and self.trusted(host)
+            if host in up and host in adverts and host not in full and self.trusted(host)
         ]
+
+    def answers(self, host: str) -> bool:
+        return self.linked(host) and host in self._rms.adverts()
 
     def trusted(self, host: str) -> bool:
         return self._tms.verdict(host).trusted

@@ -1,17 +1,18 @@
 """What a caller may ask of agents, wherever they are, and of their custody here."""
 
+import asyncio
 import secrets
 from typing import Any
 
 import msgspec
 
-from agentplatform.commands import read_command
+from agentplatform.commands import Command, read_command
 from agentplatform.environment import Environment
 from agentplatform.kinds import query
 from agentplatform.mail import check
 from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
 from ledger import codec
-from ledger.errors import Misuse
+from ledger.errors import Misuse, Unavailable
 
 _NEWEST = 200  # hops that are looked through
 _TELL_SECONDS = 60.0
@@ -75,8 +76,20 @@ class AgentDesk:
         if order.host and order.host not in known:
             raise Misuse(f"the ledger knows no host {order.host!r}; there are: {', '.join(known)}")
         if self._here.carrier.lifetimes.state_of(found) is not None:
-            return await self._here.obey(found, order)
+            return await self._obeyed(found, order, waiting)
         return await self._here.commands.ask(found, command, waiting)
+
+    async def _obeyed(self, agent: str, order: Command, waiting: float) -> dict[str, Any]:
+        """By an agent that lives here. Raises Unavailable, with where to look, when it takes too long."""
+        limit = asyncio.timeout(waiting)
+        try:
+            async with limit:
+                return await self._here.obey(agent, order)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            late = f"{order.verb} {agent} was not done within {waiting:g} s; look at: agentplatform why {agent}"
+            raise Unavailable(late, retry_after=waiting) from None
 
     async def logs(self, agent: str, lines: int = 200) -> dict[str, Any]:
         return {"lines": self._here.logbook.read(self._here.whereabouts.resolve(agent), lines)}

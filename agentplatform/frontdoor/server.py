@@ -46,7 +46,8 @@ class Door:
             return {"value": future.result(min(patience, MAX_PATIENCE))}
         except TimeoutError:
             future.cancel()
-            return as_data(Unavailable(f"{verb} was not done within {patience:g} s", retry_after=patience))
+            late = f"{verb} was not done within {patience:g} s; look at: agentplatform status"
+            return as_data(Unavailable(late, retry_after=patience))
         except PlatformError as error:
             return as_data(error)
         except Exception:

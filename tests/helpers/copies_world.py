@@ -52,6 +52,7 @@ class World:
         self.subject = subject_of(OWNER.public, self.birth.agent)
         self.entry = Residence(OWNER.public, 0, HOME, (), 1)
         self.cut: set[str] = set()
+        self.stopped: set[str] = set()  # their links stay, and nothing comes of what is sent
         self.quorum = True
         self.disks = {host: MemoryDisk() for host in (HOME, *HOLDERS)}
         self.vaults: dict[str, Vault] = {}
@@ -104,7 +105,7 @@ class World:
         return True
 
     def _deliver(self, host: str, message: bytes) -> None:
-        if host not in self.cut:
+        if host not in self.cut | self.stopped:
             self.vaults[host].receive(HOME, decode_copy(message, HOME))
 
     def _carry(self, host: str, raw: bytes) -> bool:
@@ -117,13 +118,16 @@ class World:
             self.here.receive(host, decode_copy(raw, host))
 
     def candidates(self) -> list[Candidate]:
-        return [Candidate(host, host) for host in HOLDERS if host not in self.cut]
+        return [Candidate(host, host) for host in HOLDERS if self.answers(host)]
 
     def trusted(self, host: str) -> bool:
         return True
 
     def linked(self, host: str) -> bool:
         return host not in self.cut
+
+    def answers(self, host: str) -> bool:
+        return host not in self.cut | self.stopped
 
     def find(self, subject: bytes) -> Residence | None:
         return self.entry if subject == self.subject else None

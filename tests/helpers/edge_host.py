@@ -145,6 +145,9 @@ class EdgeHost:
     def linked(self, host: str) -> bool:
         return host in self.links.up()
 
+    def answers(self, host: str) -> bool:
+        return self.linked(host)
+
     # Surroundings
 
     def send(self, host: str, message: bytes) -> bool:

@@ -185,6 +185,46 @@ def test_before_a_move_to_its_only_holder_another_one_is_found_if_there_is_one(o
     virtual_loop.run(main())
 
 
+class Credulous(World):
+    """Takes a link for a host that answers."""
+
+    def answers(self, host: str) -> bool:
+        return self.linked(host)
+
+
+def released_beside_a_stopped_host(kind: type[World], named: bool) -> int:
+    """How much leaves when the host that would hold the checkpoint, or is `named` as its holder, is stopped."""
+
+    async def main() -> int:
+        twin = kind(Random(1))  # noqa: S311
+        await twin.boot()
+        await twin.here.ready(twin.birth.agent)
+        (first,) = twin.entry.holders
+        twin.here.end(twin.birth.agent)
+        world = kind(Random(1))  # noqa: S311
+        if not named:
+            world.stopped.add(first)
+        await world.boot()
+        if named:
+            await world.here.ready(world.birth.agent)
+            world.stopped.add(first)
+        world.work()
+        for _ in range(12):
+            world.here.remind()
+            await quiet()
+        assert (first in world.entry.holders) == (named and kind is Credulous)
+        world.here.end(world.birth.agent)
+        return world.released
+
+    return virtual_loop.run(main())
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_stopped_host_whose_links_stay_is_no_holder_for_long(named: bool) -> None:
+    assert released_beside_a_stopped_host(World, named) == 1
+    assert released_beside_a_stopped_host(Credulous, named) == 0, "the harness does not catch it"
+
+
 def test_a_holder_that_is_away_for_long_is_replaced_and_blocks_until_then() -> None:
     async def main() -> None:
         world = World(Random(1))  # noqa: S311

@@ -21,11 +21,14 @@ class Hosts(Protocol):
     """What is known of the other hosts."""
 
     def candidates(self) -> list[Candidate]:
-        """Those that may hold copies now: trusted, linked, with room."""
+        """Those that may hold copies now: trusted, linked, heard of lately, with room."""
 
     def trusted(self, host: str) -> bool: ...
 
     def linked(self, host: str) -> bool: ...
+
+    def answers(self, host: str) -> bool:
+        """Linked, and heard of lately: one that is stopped, or hangs, keeps its links."""
 
 
 class Naming:
@@ -99,7 +102,7 @@ class Naming:
         keep = []
         for host in stay.copies.named:
             feed = self._feeder.start(stay, host)
-            feed.gone_since = None if self._hosts.linked(host) else feed.gone_since or now
+            feed.gone_since = None if self._hosts.answers(host) else feed.gone_since or now
             away = feed.gone_since is not None and now - feed.gone_since > self._settings.patience
             if self._hosts.trusted(host) and not away and host != stay.leaving_for:
                 keep.append(host)
