@@ -323,7 +323,7 @@ class Environment:
                 self.mailroom.remind()
                 self.replication.remind()
                 self.rehoming.follow()
-                self.exchange.rehomed()
+                self.exchange.remind()
                 if self.journal.due:
                     self.journal.compact(self.carrier.machine)
             except Exception:

@@ -82,7 +82,8 @@ class Exchange:
         self._replication, self._rehoming, self._certified = replication, rehoming, certified
         self._rms, self._user_moved, self._start = rms, user_moved, start
         self._faults: dict[str, tuple[int, int]] = {}  # host -> the minute, and its faults in it
-        self._recalled: set[str] = set()  # agents that left, and of which no host has spoken since our start
+        # host -> agents that should be there, and that it has not named since its link came up
+        self._unnamed: dict[str, set[str]] = {}
         links.on_message(self._received)
         links.on_change(self._link_changed)
 
@@ -140,10 +141,19 @@ class Exchange:
         """After a start: what our own log says of agents that lived here. `ends`: when those ended that ended here."""
         for known in self._carrier.machine.agents.values():
             if known.to is not None:
-                self._recalled.add(known.agent)
                 self._whereabouts.learn(Located(known.agent, known.epoch + 1, known.to))
             elif not known.here:
                 self._whereabouts.learn(Located(known.agent, known.epoch, self._host, ends.get(known.agent, 0)))
+
+    def remind(self) -> None:
+        """Once in a while: asks hosts, once, after agents that may have ended there while there was no link: they tell
+        of these only when they are asked."""
+        self.rehomed()
+        for host in self._links.up() & self._unnamed.keys():
+            agents = self._unnamed.pop(host)
+            asked = [(each.agent, each.epoch - 1) for each in self._whereabouts.on(host) if each.agent in agents]
+            for some in in_parts(asked, SEEK_AT_ONCE):
+                self.tell(host, Seek(some))
 
     def find(self, query: Query, trusted: Callable[[str], bool]) -> list[Found]:
         """Services of this host's directory, where they are by its whereabouts; not on hosts that are not trusted."""
@@ -228,20 +238,15 @@ class Exchange:
 
     def _hear(self, host: str, located: Located) -> bool:
         if host == located.host:
-            self._recalled.discard(located.agent)
+            self._unnamed.get(host, set()).discard(located.agent)
         if self._ours(located.agent) or located.host == self._host or not self._whereabouts.hear(host, located):
             return False
-        self._confirm(located.host, [located])
+        if host != located.host:
+            self._unnamed.setdefault(located.host, set()).add(located.agent)
         if self._whereabouts.host_of(located.agent) == "":
             self._mailroom.subscriptions.forget(located.agent)
             self.directory.forget(located.agent)
         return True
-
-    def _confirm(self, host: str, located: list[Located]) -> None:
-        """Whether agents that once left us for there have ended since: a host tells of these only when it is asked."""
-        asked = [(each.agent, each.epoch - 1) for each in located if each.agent in self._recalled]
-        for agents in in_parts(asked, SEEK_AT_ONCE):
-            self.tell(host, Seek(agents))
 
     def _ours(self, agent: str) -> bool:
         """Of what lives here only we speak."""
@@ -251,6 +256,7 @@ class Exchange:
         log.info("the link to %s is %s", host, "up" if up else "down")
         self._roads.link_changed(host, up)
         if not up:
+            self._unnamed.pop(host, None)
             self._carrier.departures.lost(host)
             return
         here = [_short(located) for located in self._whereabouts.on(self._host)]
@@ -266,7 +272,7 @@ class Exchange:
         self._replication.linked(host)
         for certificate, epoch in self._rehoming.here():
             self.tell(host, Rehomed(certificate, epoch))
-        self._confirm(host, self._whereabouts.on(host))
+        self._unnamed[host] = {located.agent for located in self._whereabouts.on(host)}
         self._mailroom.resend()
 
 

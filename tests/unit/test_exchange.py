@@ -55,11 +55,11 @@ class Host:
         self.machine = SimpleNamespace(agents={}, here=lambda agent: 1 if agent == AGENT else None)
         self.known: dict[str, Any] = {}  # residents
         residents = SimpleNamespace(known=self.known)
-        still = {"remind": lambda: None, "linked": lambda host: None}
+        still = {"linked": lambda host: None, "departures": SimpleNamespace(lost=lambda host: None)}
         carrier: Any = SimpleNamespace(machine=self.machine, residents=residents, **still)
         nothing: Any = None
         desk.roads._tell = lambda host, bulletin: self.exchange.tell(host, bulletin)
-        held = SimpleNamespace(linked=lambda host: None), SimpleNamespace(here=list), nothing
+        held = SimpleNamespace(linked=lambda host: None), SimpleNamespace(here=lambda since=0.0: []), nothing
         rooms = carrier, *held, desk.roads, desk.room, nothing, nothing, nothing, nothing
         self.exchange = Exchange("north", self.links, self.whereabouts, *rooms)  # type: ignore[arg-type]
 
@@ -125,21 +125,42 @@ def test_after_a_start_the_journal_says_where_agents_went_and_where_they_ended(h
     assert host.whereabouts.resolve("counter") == AGENT and len(host.whereabouts.alive()) == 1
 
 
-def test_after_a_start_those_that_left_are_asked_after_until_their_host_has_spoken_of_them(host: Host) -> None:
-    host.machine.agents = {AGENT: SimpleNamespace(agent=AGENT, epoch=3, here=False, to="east")}
+def seeks(host: Host) -> list[tuple[str, Any]]:
+    """What is asked in a round."""
+    host.told(Bulletin)
+    host.exchange.remind()
+    return [(to, said) for to, said in host.told(Bulletin) if isinstance(said, Seek)]
+
+
+def test_after_a_start_a_host_is_asked_after_agents_that_went_there_and_that_it_does_not_name(host: Host) -> None:
+    host.machine.agents = {
+        each: SimpleNamespace(agent=each, epoch=3, here=False, to="east", held=False) for each in (AGENT, OTHER)
+    }
     host.machine.here = lambda agent: None
     host.exchange.recall({})
+    assert seeks(host) == [], "not before there is a link"
+    host.links.change("south", True)
+    assert seeks(host) == [], "they did not go there"
     host.links.change("east", True)
-    assert ("east", Seek(((AGENT, 3),))) in host.told(Bulletin)
-    host.links.change("south", True)
-    assert not any(isinstance(said, Seek) for _, said in host.told(Bulletin)), "it did not go there"
-    at_south = Located(AGENT, 5, "south", None, (passes.sign(CHAIN, AGENT, 5, "east", "south", identity("east")),))
-    host.hears("east", Residents((at_south,)))
-    assert host.told(Bulletin) == [("south", Seek(((AGENT, 4),)))], "it went on from there, and may have ended since"
+    host.hears("east", Residents((Located(OTHER, 4, "east"),)))
+    assert seeks(host) == [("east", Seek(((AGENT, 3),)))]
+    assert seeks(host) == [], "once"
+    step = passes.sign(CHAIN, AGENT, 5, "east", "south", identity("east"))
+    host.hears("east", Residents((Located(AGENT, 5, "south", None, (step,)),)))
+    assert seeks(host) == [("south", Seek(((AGENT, 4),)))], "it went on from there, and may have ended since"
     host.hears("south", Residents((Located(AGENT, 5, "south", 17),)))
-    assert host.whereabouts.host_of(AGENT) == "" and host.whereabouts.alive() == []
-    host.links.change("south", True)
-    assert not any(isinstance(said, Seek) for _, said in host.told(Bulletin)), "it is known to have ended"
+    assert host.whereabouts.host_of(AGENT) == "" and [each.agent for each in host.whereabouts.alive()] == [OTHER]
+
+
+def test_when_a_link_comes_back_a_host_is_asked_after_agents_that_it_names_no_more(host: Host) -> None:
+    host.machine.here = lambda agent: None
+    host.links.change("east", True)
+    host.hears("east", Residents((Located(AGENT, 4, "east"), Located(OTHER, 2, "east"))))
+    assert seeks(host) == []
+    host.links.change("east", False)
+    host.links.change("east", True)
+    host.hears("east", Residents((Located(OTHER, 2, "east"),)))
+    assert seeks(host) == [("east", Seek(((AGENT, 3),)))]
 
 
 def test_a_host_tells_who_asks_that_an_agent_ended_there(host: Host) -> None:
