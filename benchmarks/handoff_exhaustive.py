@@ -20,6 +20,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--mutant", choices=[*MUTANTS, *LEASE_MUTANTS], help="leave one rule out")
     parser.add_argument("--dispatches", type=int, default=2, help="at most so many; 3 take minutes (default 2)")
     parser.add_argument("--crashes", type=int, default=1, help="at most so many, of either host (default 1)")
+    parser.add_argument("--changes", type=int, default=0, help="of its custody, at most so many (default 0)")
     parser.add_argument("--json", action="store_true", help="print the last line only")
     options = parser.parse_args(arguments)
     began = time.monotonic()
@@ -30,7 +31,9 @@ def main(arguments: list[str]) -> int:
         held = options.held or "local" not in mutant.kinds
         states, hops, violation, trace = _search(Explorer(mutant.machine, mutant.host, held), *mutant.scope)
     else:
-        states, hops, violation, trace = _search(Explorer(held=options.held), options.dispatches, options.crashes)
+        states, hops, violation, trace = _search(
+            Explorer(held=options.held), options.dispatches, options.crashes, options.changes
+        )
         if options.held and violation is None:
             more, _, violation, trace = _lease(None)
             states += more
@@ -43,8 +46,8 @@ def main(arguments: list[str]) -> int:
     return 0 if violations == (options.mutant is not None) else 1
 
 
-def _search(explorer: Explorer, dispatches: int, crashes: int) -> Found:
-    result = explorer.run(dispatches, crashes)
+def _search(explorer: Explorer, dispatches: int, crashes: int, changes: int = 0) -> Found:
+    result = explorer.run(dispatches, crashes, changes)
     rule, trace = (None, []) if result.violation is None else result.violation
     return result.states, result.completed_hops, rule, trace
 

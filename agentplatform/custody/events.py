@@ -50,6 +50,18 @@ class Depart(_Value, frozen=True):
     cargo: tuple[Cargo, ...]
 
 
+class ChangeCustody(_Value, frozen=True):
+    """An agent is frozen and captured, to be in the other kind of custody, here, from the next epoch on.
+
+    `load` has that epoch, and the subject of its residence; `entry` is what the ledger is asked for that it be in held
+    custody, and empty for the way back. Raises Misuse as Depart does.
+    """
+
+    transfer: bytes
+    load: Cargo
+    entry: bytes
+
+
 class Message(_Value, frozen=True):
     """A message that the link says came from `sender`. Raises PeerFault for one that must not be sent."""
 
@@ -107,14 +119,27 @@ class Lost(_Value, frozen=True):
     transfer: bytes  # by which that came
 
 
-Event = Created | Rehomed | Disposed | Depart | Message | Examined | Durable | GiveUp | Remind | Decided | Lost
+Event = (
+    Created
+    | Rehomed
+    | Disposed
+    | Depart
+    | ChangeCustody
+    | Message
+    | Examined
+    | Durable
+    | GiveUp
+    | Remind
+    | Decided
+    | Lost
+)
 
 
 # Effects
 
 
 class Write(_Value, frozen=True):
-    """Hand `record` to the log; beside Born, Prepare and Received with the agents' bytes, in the order of cargo."""
+    """Hand `record` to the log; beside Born, Prepare, Convert and Received with the bytes of its agents."""
 
     record: Record
 
@@ -202,19 +227,22 @@ class Reopen(_Value, frozen=True):
 
 class Ask(_Value, frozen=True):
     """Held, source: sign the ledger's entry that gives the agent to `to`, and submit it with `to`'s own signature. The
-    outcome comes as Decided. It may be asked for again."""
+    outcome comes as Decided. It may be asked for again. For a change of custody `to` is this host: submit `entry`, or,
+    if that is empty, the one that ends the residence."""
 
     transfer: bytes
     to: str
     cargo: tuple[Cargo, ...]
+    entry: bytes = b""
 
 
 class Withdraw(_Value, frozen=True):
     """Held, source: submit the entry that leaves the agent here at its next epoch, so that a delayed one fails [H4].
-    The outcome comes as Decided. It may be asked for again."""
+    The outcome comes as Decided. It may be asked for again. With an `entry`: the one that takes that back."""
 
     transfer: bytes
     cargo: tuple[Cargo, ...]
+    entry: bytes = b""
 
 
 class Return(_Value, frozen=True):
@@ -225,6 +253,14 @@ class Return(_Value, frozen=True):
     to: str
     cargo: tuple[Cargo, ...]
     reason: str
+
+
+class Changed(_Value, frozen=True):
+    """The ledger changed the custody of an agent that stays here. End the frozen copy, if there is one, and start the
+    agent from the parcel of `transfer`, at the epoch and in the custody of `load`."""
+
+    transfer: bytes
+    load: Cargo
 
 
 class Revoke(_Value, frozen=True):
@@ -257,6 +293,7 @@ Effect = (
     | Ask
     | Withdraw
     | Return
+    | Changed
     | Revoke
     | Dismiss
 )

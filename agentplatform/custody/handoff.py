@@ -19,6 +19,7 @@ from typing import Self
 from agentplatform.custody import messages
 from agentplatform.custody.events import (
     Activate,
+    ChangeCustody,
     Created,
     Decided,
     Depart,
@@ -98,6 +99,8 @@ class Handoff(Custody):
                 return [self._write(Ended(agent))]
             case Decided(agent) | Rehomed(agent):
                 raise Misuse(f"{self.host} takes no agents in held custody; {agent} was none")
+            case ChangeCustody():
+                raise Misuse(f"{self.host} takes no agents in held custody")
             case Lost():
                 return []  # the declaration is for whoever may have the agent: custody.declaring
 

@@ -14,7 +14,7 @@ From Ask on, the source ends the handoff only through the ledger: Withdraw asks 
 the two entries fails. Both hosts take the outcome from their own chains. Without a quorum they wait.
 """
 
-from agentplatform.custody.declaring import Declaring
+from agentplatform.custody.changing import Changing
 from agentplatform.custody.events import (
     Ask,
     Decided,
@@ -25,7 +25,6 @@ from agentplatform.custody.events import (
     Restart,
     Resume,
     Return,
-    Revoke,
     Send,
     Withdraw,
 )
@@ -40,14 +39,13 @@ from agentplatform.custody.records import (
     Kept,
     Prepare,
     Record,
-    Revoked,
     Withdrawn,
 )
 from agentplatform.custody.state import Open, Phase, replace
 from ledger.errors import Misuse, PeerFault
 
 
-class Held(Declaring):
+class Held(Changing):
     """The machine of a host: for agents in local custody it is a Handoff, for those in held custody what follows."""
 
     def step(self, event: Event) -> list[Effect]:
@@ -99,14 +97,16 @@ class Held(Declaring):
 
     def _give_up(self, transfer: bytes, reason: str) -> list[Effect]:
         held = self.leaving.get(transfer)
-        if held is None or held.phase is not Phase.ASKED:
-            return super()._give_up(transfer, reason)
-        return self._withdraw(transfer, held)
+        if held is not None and held.phase is Phase.ASKED:
+            return self._withdraw(transfer, held)
+        if held is not None and held.peer == self.host and self._may_abort(held):
+            return self._abort(transfer, held, reason)  # nobody was offered anything
+        return super()._give_up(transfer, reason)
 
     def _withdraw(self, transfer: bytes, held: Open) -> list[Effect]:
         """The signature may have left: only the ledger takes it back [H4]."""
         self.leaving[transfer] = replace(held, phase=Phase.WITHDRAWING)
-        return [Withdraw(transfer, held.cargo)]
+        return [Withdraw(transfer, held.cargo, held.entry)]
 
     def _presume_abort(self, transfer: bytes, held: Open) -> list[Effect]:
         """After a restart, PREPARE and no decision: the ledger may have been asked. `_remind` comes next."""
@@ -159,6 +159,8 @@ class Held(Declaring):
         return [self._write(Born(agent, epoch, subject)), Restart(agent, epoch, BIRTH, ())]
 
     def _decided_at_source(self, entry: Decided, transfer: bytes, held: Open) -> list[Effect]:
+        if held.peer == self.host:
+            return self._decided_change(entry, transfer, held)
         epoch = held.cargo[0].epoch
         if entry.epoch < epoch:
             return []
@@ -172,12 +174,6 @@ class Held(Declaring):
             reason = f"the handoff to {held.peer} was withdrawn before the ledger decided it"
             return [self._write(Kept(transfer, held.cargo)), Return(transfer, held.peer, held.cargo, reason)]
         return self._revoke(entry)
-
-    def _revoke(self, entry: Decided) -> list[Effect]:
-        return [
-            self._write(Revoked(entry.agent, entry.epoch, entry.host)),
-            Revoke(entry.agent, entry.epoch, entry.host),
-        ]
 
     def _decided_at_destination(self, entry: Decided, transfer: bytes, held: Open) -> list[Effect]:
         epoch = held.cargo[0].epoch
@@ -202,9 +198,9 @@ class Held(Declaring):
         effects = super()._remind()
         for transfer, held in self.leaving.items():
             if held.phase is Phase.ASKED:
-                effects.append(Ask(transfer, held.peer, held.cargo))
+                effects.append(Ask(transfer, held.peer, held.cargo, held.entry))
             elif held.phase is Phase.WITHDRAWING:
-                effects.append(Withdraw(transfer, held.cargo))
+                effects.append(Withdraw(transfer, held.cargo, held.entry))
         return [*effects, *(self._dismiss(agent) for agent in sorted(self.ended))]
 
     def _is_offered(self, transfer: bytes, cargo: tuple[Cargo, ...]) -> bool:

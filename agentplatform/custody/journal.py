@@ -19,6 +19,7 @@ from agentplatform.custody.records import (
     Born,
     Closed,
     Commit,
+    Convert,
     Discarded,
     Ended,
     Kept,
@@ -88,7 +89,7 @@ class Journal:
         files: Mapping[str, str] = MappingProxyType({}),
         parent: str | None = None,
     ) -> "asyncio.Future[None]":
-        """One transaction: the record, with Born, Prepare and Received the agents' bytes (in the order of the
+        """One transaction: the record, with Born, Prepare, Convert and Received the agents' bytes (in the order of the
         cargo), and the removal of what it makes needless. `files`: by agent, where its state lies in the spool. Who was
         Born as the clone of `parent` begins with the last checkpoint of that."""
         self._since_compacted += 1
@@ -262,7 +263,7 @@ def _insert(record: Record) -> Statement:
 
 def _store(record: Record, parcels: Sequence[bytes]) -> list[Statement]:
     match record:
-        case Prepare(transfer, _, cargo) | Received(transfer, _, cargo):
+        case Prepare(transfer, _, cargo) | Received(transfer, _, cargo) | Convert(transfer, cargo):
             owners = [(load.agent, load.epoch, transfer) for load in cargo]
         case Born(agent, epoch):
             owners = [(agent, epoch, BIRTH)]

@@ -55,6 +55,15 @@ class Prepare(_Record, frozen=True):
     cargo: tuple[Cargo, ...]
 
 
+class Convert(_Record, frozen=True):
+    """The agent is captured, to change its custody here at the epoch of `cargo`, which has the subject that it stands
+    under on the ledger. The parcel stands beside it. No entry is asked for before this is durable."""
+
+    transfer: bytes
+    cargo: tuple[Cargo, ...]  # of one
+    entry: bytes  # to held custody: the ledger's entry, with its owner's signature; to local custody: empty
+
+
 class Commit(_Record, frozen=True):
     """Source: the agents are the destination's. From the moment this is handed to the log nothing is aborted."""
 
@@ -78,7 +87,8 @@ class Withdrawn(_Record, frozen=True):
 
 
 class Kept(_Record, frozen=True):
-    """Source, held: the ledger's entry for the cargo's epochs names this host: the agents stay [H4]."""
+    """Source, held: the ledger's entry for the cargo's epochs names this host: the agents stay [H4]. After a Convert
+    they stay in the custody that the cargo says."""
 
     transfer: bytes
     cargo: tuple[Cargo, ...]
@@ -173,6 +183,7 @@ Record = (
     | Ended
     | Dismissed
     | Prepare
+    | Convert
     | Commit
     | Aborted
     | Withdrawn

@@ -18,6 +18,7 @@ from agentplatform.custody.records import (
     Born,
     Closed,
     Commit,
+    Convert,
     Declared,
     Discarded,
     Dismissed,
@@ -47,17 +48,18 @@ class Phase(IntEnum):
     RECEIVING = 5  # destination: RECEIVED was handed to the log
     RECEIVED = 6  # destination: accepted, inert; it waits for the source's word
     ACTIVATING = 7  # destination: the agents run; ACTIVE was handed to the log
-    PREPARING = 8  # source, held: PREPARE was handed to the log; the offer waits for that
+    PREPARING = 8  # source, held: PREPARE (or CONVERT) was handed to the log; the offer (the question) waits for that
     ASKED = 9  # source, held: the ledger was asked to give them to the destination, and decides
     WITHDRAWING = 10  # source, held: it may have been asked that, and is asked to leave them here
 
 
 class Open(msgspec.Struct, frozen=True):
-    """A transfer that is not finished. `peer` is the other host."""
+    """A transfer that is not finished. `peer` is the other host; this one for a change of custody."""
 
     peer: str
     cargo: tuple[Cargo, ...]
     phase: Phase
+    entry: bytes = b""  # as in Convert
 
     @property
     def by_ledger(self) -> bool:
@@ -100,6 +102,8 @@ class Custody:
             raise Misuse(f"{agent} is not on {self.host}: {where}")
         if agent in self.leaving_by:
             to = self.leaving[self.leaving_by[agent]].peer
+            if to == self.host:
+                raise Misuse(f"{agent} is about to change its custody on {self.host}; wait for the ledger's word")
             raise Misuse(f"{agent} is on its way from {self.host} to {to}; wait for the outcome")
         return epoch
 
@@ -128,6 +132,9 @@ class Custody:
                 self.leaving[transfer] = Open(to, cargo, Phase.PREPARING if cargo[0].held else Phase.OFFERED)
                 for load in cargo:
                     self.leaving_by[load.agent] = transfer
+            case Convert(transfer, cargo, entry):
+                self.leaving[transfer] = Open(self.host, cargo, Phase.PREPARING, entry)
+                self.leaving_by[cargo[0].agent] = transfer
             case Commit(transfer):
                 held = self.leaving[transfer]
                 self.leaving[transfer] = replace(held, phase=Phase.COMMITTING)
@@ -142,10 +149,11 @@ class Custody:
                 for load in self._drop_leaving(transfer):
                     self.agents[load.agent] = replace(self.agents[load.agent], kept=transfer, mail=())
                 self.past[transfer] = "Withdrawn"
-            case Kept(transfer):
-                for load in self._drop_leaving(transfer):
-                    known = self.agents[load.agent]
-                    self.agents[load.agent] = replace(known, epoch=load.epoch, kept=transfer, mail=())
+            case Kept(transfer, cargo):
+                self._drop_leaving(transfer)
+                for load in cargo:
+                    stays = replace(self.agents[load.agent], epoch=load.epoch, subject=load.subject)
+                    self.agents[load.agent] = replace(stays, kept=transfer, mail=())
                 self.past[transfer] = "Kept"
             case Revoked(agent, epoch, host):
                 if agent in self.leaving_by:
@@ -182,7 +190,7 @@ class Custody:
     def sink(self, record: Record) -> Open | None:
         """What `record` means once it is durable. The transfer that waited for that, if one did."""
         match record:
-            case Prepare(transfer):
+            case Prepare(transfer) | Convert(transfer):
                 leaving = self.leaving.get(transfer)
                 if leaving is None or leaving.phase is not Phase.PREPARING:
                     return None  # local: the offer did not wait; or given up meanwhile
@@ -210,6 +218,9 @@ class Custody:
         records: list[Record] = list(self.agents.values())
         records += [Sworn(agent, epoch) for agent, epoch in self.sworn.items()]
         for transfer, held in self.leaving.items():
+            if held.peer == self.host:
+                records.append(Convert(transfer, held.cargo, held.entry))
+                continue
             records.append(Prepare(transfer, held.peer, held.cargo))
             if held.phase in (Phase.COMMITTING, Phase.COMMITTED):
                 records.append(Commit(transfer, held.cargo))

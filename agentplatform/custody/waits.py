@@ -20,7 +20,7 @@ class Wait(msgspec.Struct, frozen=True):
 def waits(machine: Custody, frozen: bool) -> Iterator[Wait]:
     """`frozen`: this host has no lease, and wants one."""
     for held in machine.leaving.values():
-        yield Wait(_agents(held), *_source(held))
+        yield Wait(_agents(held), *(_change(held) if held.peer == machine.host else _source(held)))
     for held in machine.arriving.values():
         if held.phase is Phase.RECEIVED:
             yield Wait(_agents(held), *_destination(held))
@@ -38,6 +38,13 @@ def stranded(machine: Custody, open_here: Container[str]) -> Iterator[Wait]:
     if agents:
         why = "they are on the disk, not open; see their logs and the host's. Then: agentplatform activate, or dispose"
         yield Wait(agents, OWNER, why)
+
+
+def _change(held: Open) -> tuple[str, str]:
+    asked = "to have them in held custody" if held.entry else "to end their held custody"
+    if held.phase is Phase.WITHDRAWING:
+        return LEDGER, f"it was asked {asked}, and is asked to leave it, for that did not come about in time"
+    return LEDGER, f"it is asked {asked}"
 
 
 def _source(held: Open) -> tuple[str, str]:

@@ -74,6 +74,18 @@ class Found(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     host_signature: Signature
 
 
+class Forgo(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="forgo"):
+    """The host takes its `Found` back: the agent is in local custody from `epoch` on, so that a delayed one fails. With
+    the owner's signature under the `Found`: nobody else's epochs can be used up."""
+
+    owner: Key
+    agent: Digest
+    epoch: Epoch
+    host: HostName
+    owner_signature: Signature
+    host_signature: Signature
+
+
 class Move(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=MOVE):
     subject: Digest
     epoch: Epoch  # the new one
@@ -123,7 +135,7 @@ class WithdrawVote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     epoch: Epoch
 
 
-Action = Found | Move | Abort | Hold | End | VoteRehome | WithdrawVote
+Action = Found | Forgo | Move | Abort | Hold | End | VoteRehome | WithdrawVote
 _ACTION: Any = Action
 
 
@@ -178,8 +190,8 @@ def state_key(subject: bytes) -> bytes:
 def execute(state: Overlay, call: Call) -> None:
     """One entry. Raises Misuse, with the reason, for one that the rules do not allow."""
     action: Action = call.decode(_ACTION)
-    if isinstance(action, Found):
-        _found(state, call, action)
+    if isinstance(action, Found | Forgo):
+        _begin(state, call, action)
         return
     now = find(state, action.subject)
     if now is None or not now.host:
@@ -214,7 +226,7 @@ def execute(state: Overlay, call: Call) -> None:
             _vote(state, call, now, action)
 
 
-def _found(state: Overlay, call: Call, action: Found) -> None:
+def _begin(state: Overlay, call: Call, action: Found | Forgo) -> None:
     place = subject(action.owner, action.agent)
     before = find(state, place)
     if before is not None and before.host:
@@ -223,13 +235,18 @@ def _found(state: Overlay, call: Call, action: Found) -> None:
         raise Misuse(
             f"agent {place.hex()[:16]} was in held custody up to epoch {before.epoch}; a new one begins above that"
         )
-    statement = Statement(call.chain, FOUND, place, action.epoch, "", action.host)
-    _check_host(state, call, action.host, statement, action.host_signature)
-    if before is None:
-        owners.vouched(state, call, action.owner, codec.encode(statement), action.owner_signature)
+    asked = Statement(call.chain, FOUND, place, action.epoch, "", action.host)
+    if isinstance(action, Found):
+        host, said = action.host, asked
+        if before is None:
+            owners.vouched(state, call, action.owner, codec.encode(asked), action.owner_signature)
+        else:
+            owners.consent(state, call, action.owner, codec.encode(asked), action.owner_signature)
     else:
-        owners.consent(state, call, action.owner, codec.encode(statement), action.owner_signature)
-    save(state, state_key(place), Residence(action.owner, action.epoch, action.host, (), call.height))
+        host, said = "", Statement(call.chain, END, place, action.epoch, action.host, "")
+        owners.consent(state, call, action.owner, codec.encode(asked), action.owner_signature)
+    _check_host(state, call, action.host, said, action.host_signature)
+    save(state, state_key(place), Residence(action.owner, action.epoch, host, (), call.height))
 
 
 def _hold(state: Overlay, call: Call, now: Residence, action: Hold) -> None:

@@ -15,7 +15,7 @@ from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.held import Held
 from agentplatform.custody.records import BIRTH
 from ledger.errors import PeerFault
-from tests.helpers.handoff_model import AGENT, LEDGER, Copy, Entry, Host, Memory, Stimulus, Wire
+from tests.helpers.handoff_model import AGENT, LEDGER, SUBJECT, Copy, Entry, Host, Memory, Stimulus, Wire
 
 HOSTS = ("A", "B")
 _Step = tuple[int, int, int, bool, bool]  # the host's new number; messages sent, epochs begun; acked; hopped
@@ -26,6 +26,7 @@ class State(NamedTuple):
     network: int  # a bit for each message ever sent
     transfers: int
     crashes: int
+    changes: int  # of custody
     ran: int  # bit 2 * epoch + host: that epoch ran on that host
     acked: bool
     history: tuple[Entry, ...]  # held: the ledger's entries
@@ -60,17 +61,17 @@ class Explorer:
         for name in HOSTS:
             built = host(machine(name), machine(name))
             if name == HOSTS[0]:
-                for write in built.machine.step(Created(AGENT, b"its residence" if held else b"")):
+                for write in built.machine.step(Created(AGENT, SUBJECT if held else b"")):
                     assert isinstance(write, Write)
                     built.harden(write.record, None)
                 built.parcels[BIRTH] = (0, Memory(0, 0))
                 built.copies = frozenset({Copy("running", BIRTH, 0, Memory(0, 0))})
             start.append(self._intern(built))
         history = (Entry(0, HOSTS[0], b""),) if held else ()
-        self.start = State((start[0], start[1]), 0, 0, 0, 1, False, history, (len(history), len(history)))
+        self.start = State((start[0], start[1]), 0, 0, 0, 0, 1, False, history, (len(history), len(history)))
 
-    def run(self, transfers: int, crashes: int) -> Result:
-        """All states with at most so many dispatches and crashes of either host."""
+    def run(self, transfers: int, crashes: int, changes: int = 0) -> Result:
+        """All states with at most so many dispatches, crashes of either host, and changes of the agent's custody."""
         came: dict[State, tuple[State, int, Stimulus] | None] = {self.start: None}
         before: dict[State, list[State]] = {}
         queue = deque([self.start])
@@ -80,7 +81,7 @@ class Explorer:
             broken = self.broken(state)
             if broken:
                 return Result(len(came), hops, self.complaints, Violation(broken, self._trace(came, state)))
-            for where, stimulus in self.possible(state, transfers, crashes):
+            for where, stimulus in self.possible(state, transfers, crashes, changes):
                 taken = self.take(state, where, stimulus)
                 if taken is None:
                     continue
@@ -97,7 +98,7 @@ class Explorer:
             violation = Violation("the agent is lost, or in doubt for ever", self._trace(came, lost))
         return Result(len(came), hops, self.complaints, violation)
 
-    def possible(self, state: State, transfers: int, crashes: int) -> Iterator[tuple[int, Stimulus]]:
+    def possible(self, state: State, transfers: int, crashes: int, changes: int) -> Iterator[tuple[int, Stimulus]]:
         for where in (0, 1):
             number = state.hosts[where]
             host = self._hosts[number]
@@ -105,9 +106,12 @@ class Explorer:
                 yield where, stimulus
             if state.transfers < transfers and host.may_depart():
                 yield where, ("depart", bytes([state.transfers + 1]), HOSTS[1 - where])
+            if state.changes < changes and host.may_depart():
+                yield where, ("change", bytes([0xC0 + state.changes]))
             if state.crashes < crashes:
+                newest = state.history[state.seen[where] - 1] if state.seen[where] else None
                 for kept in range(len(host.pending) + 1):
-                    yield where, ("crash", kept, state.history[state.seen[where] - 1] if state.history else None)
+                    yield where, ("crash", kept, newest)
             if state.seen[where] < len(state.history):
                 yield where, ("learn", state.history[state.seen[where]])
         network, bit = state.network, 0
@@ -116,15 +120,20 @@ class Explorer:
                 wire = self._list[bit]
                 if wire.to != LEDGER:
                     yield HOSTS.index(wire.to), ("deliver", wire)
-                elif self._fits(wire, state.history[-1]):
+                elif self._fits(wire, state.history):
                     yield HOSTS.index(wire.sender), ("decide", wire.message)
             network >>= 1
             bit += 1
 
     @staticmethod
-    def _fits(wire: Wire, newest: Entry) -> bool:
-        """The rule of ledger.contracts.residence."""
-        return isinstance(wire.message, Entry) and (wire.message.epoch, wire.sender) == (newest.epoch + 1, newest.host)
+    def _fits(wire: Wire, history: tuple[Entry, ...]) -> bool:
+        """The rules of ledger.contracts.residence."""
+        asked = wire.message
+        if not isinstance(asked, Entry):
+            return False
+        if asked.begins:
+            return not history or (history[-1].host == "" and asked.epoch > history[-1].epoch)
+        return bool(history) and (asked.epoch, wire.sender) == (history[-1].epoch + 1, history[-1].host)
 
     def take(self, state: State, where: int, stimulus: Stimulus) -> tuple[State, bool] | None:
         if stimulus[0] == "decide":
@@ -142,6 +151,7 @@ class Explorer:
             state.network | wires,
             state.transfers + (stimulus[0] == "depart"),
             state.crashes + (stimulus[0] == "crash"),
+            state.changes + (stimulus[0] == "change"),
             state.ran | epochs << where,
             state.acked or acked,
             state.history,
@@ -204,6 +214,20 @@ class Explorer:
                 return "the message was handled twice"
             if state.acked and copy.memory.handled == 0:
                 return "the message was acknowledged, and is not handled"
+        return self._against_the_ledger(state) if state.changes else None
+
+    def _against_the_ledger(self, state: State) -> str | None:
+        """A copy that runs is in the custody, and at an epoch, that the ledger knows of."""
+        for where, number in enumerate(state.hosts):
+            host = self._hosts[number]
+            for copy in host.kind("running"):
+                if host.machine.agents[AGENT].held:
+                    if not any((each.epoch, each.host) == (copy.epoch, HOSTS[where]) for each in state.history):
+                        return f"epoch {copy.epoch} runs in held custody, and the ledger does not have it there"
+                elif state.history and state.history[-1].host:
+                    return f"epoch {copy.epoch} runs in local custody, and the ledger has it in held"
+                elif state.history and state.history[-1].epoch > copy.epoch:
+                    return f"epoch {copy.epoch} runs in local custody, and the ledger is at a later one"
         return None
 
     def is_well(self, state: State) -> bool:
@@ -234,9 +258,9 @@ class Explorer:
         name, host = HOSTS[where], self._hosts[previous.hosts[where]]
         match stimulus:
             case ("decide", entry):
-                what = f"the ledger has: epoch {entry.epoch} on {entry.host}"
+                what = f"the ledger has: epoch {entry.epoch} on {entry.host or 'no host'}"
             case ("learn", entry):
-                what = f"{name} learns from its chain: epoch {entry.epoch} on {entry.host}"
+                what = f"{name} learns from its chain: epoch {entry.epoch} on {entry.host or 'no host'}"
             case ("deliver", wire):
                 what = f"{name} takes {_name(wire.message)} {wire.message.transfer.hex()} of {wire.sender}"
             case ("durable",):
@@ -247,6 +271,8 @@ class Explorer:
                     what += f"; of {', '.join(_name(record) for record, _ in host.pending)} {kept} were on disk"
             case ("depart", transfer, to):
                 what = f"{name}: the agent departs to {to} by {transfer.hex()}"
+            case ("change", _):
+                what = f"{name}: the agent is to change its custody"
             case ("handle", _):
                 what = f"{name}: the agent handles the message"
             case (verb, *transfers):

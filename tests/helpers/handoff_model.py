@@ -13,6 +13,8 @@ import msgspec
 from agentplatform.custody.events import (
     Activate,
     Ask,
+    ChangeCustody,
+    Changed,
     Decided,
     Depart,
     Discard,
@@ -41,6 +43,7 @@ from agentplatform.custody.records import (
     Aborted,
     Active,
     Closed,
+    Convert,
     Discarded,
     Kept,
     Past,
@@ -53,6 +56,8 @@ from agentplatform.custody.records import (
 from agentplatform.custody.state import Phase
 
 AGENT = "x"
+SUBJECT = b"its residence"
+FOUND = b"an entry that begins held custody"
 LEDGER = "the ledger"
 
 
@@ -71,11 +76,12 @@ class Copy(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What the ledger has, or is asked for: at `epoch` the agent is on `host`."""
+    """What the ledger has, or is asked for: at `epoch` the agent is on `host`, or in nobody's custody there ("")."""
 
     epoch: int
     host: str
     transfer: bytes
+    begins: bool = False  # it is for an agent that is in nobody's custody there
 
 
 class Wire(NamedTuple):
@@ -156,7 +162,7 @@ class Host:
                 (record, memory), self.pending = self.pending[0], self.pending[1:]
                 self.harden(record, memory)
                 self.hopped = isinstance(record, Active)
-                self.acked = isinstance(record, Prepare) and memory is not None and memory.cursor == 1
+                self.acked = isinstance(record, Prepare | Convert) and memory is not None and memory.cursor == 1
                 self.step(Durable(record))
             case ("opened", transfer):
                 for copy in self.kind("offered"):
@@ -172,12 +178,18 @@ class Host:
                 self.step(GiveUp(transfer, ""))
             case ("remind",):
                 self.step(Remind())
-            case ("learn", (epoch, host, transfer)):
+            case ("learn", (epoch, host, transfer, _)):
                 self.step(Decided(AGENT, epoch, host, transfer))
             case ("depart", transfer, to):
                 (copy,) = self.kind("running")
                 self.swap(copy, copy._replace(kind="frozen", transfer=transfer))
                 self.step(Depart(transfer, to, self.machine.cargo([AGENT])))
+            case ("change", transfer):
+                (copy,) = self.kind("running")
+                self.swap(copy, copy._replace(kind="frozen", transfer=transfer))
+                (load,) = self.machine.cargo([AGENT])
+                entry = b"" if load.held else FOUND
+                self.step(ChangeCustody(transfer, msgspec.structs.replace(load, subject=SUBJECT), entry))
             case ("crash", kept, newest):
                 for record, memory in self.pending[:kept]:
                     self.harden(record, memory)
@@ -198,7 +210,8 @@ class Host:
         for effect in effects:
             match effect:
                 case Write(record):
-                    memory = self.of(record.transfer) if isinstance(record, Prepare | Received) else None
+                    captured = isinstance(record, Prepare | Received | Convert)
+                    memory = self.of(record.transfer) if captured else None
                     self.pending += ((record, memory),)
                 case Send(to, message):
                     memory = self.of(message.transfer) if isinstance(message, Offer) else None
@@ -225,17 +238,24 @@ class Host:
                         self.start_from(transfer, load.epoch)
                 case Revoke(_, epoch):
                     self.drop(copy for copy in self.copies if copy.epoch < epoch)
-                case Ask(transfer, to, (load,)):
-                    self.sent.append(Wire(self.machine.host, LEDGER, Entry(load.epoch, to, transfer), None))
-                case Withdraw(_, (load,)):
-                    entry = Entry(load.epoch, self.machine.host, b"")
-                    self.sent.append(Wire(self.machine.host, LEDGER, entry, None))
+                case Changed(transfer, load):
+                    self.drop(copy for copy in self.kind("frozen") if copy.transfer == transfer)
+                    self.start_from(transfer, load.epoch)
+                case Ask(transfer, to, (load,)) if to != self.machine.host:
+                    self.submit(Entry(load.epoch, to, transfer))
+                case Ask(_, host, (load,), entry):
+                    self.submit(Entry(load.epoch, host if entry else "", b"", entry == FOUND))
+                case Withdraw(_, (load,), entry):
+                    self.submit(Entry(load.epoch, "" if entry else self.machine.host, b"", entry == FOUND))
                 case Restore(transfer, _, (load,)):
                     self.start_from(transfer, load.epoch - 1)
                 case Restart(_, epoch, kept):
                     self.start_from(kept, epoch)
                 case Reopen(transfer, _, (load,)):
                     self.copies |= {Copy("inert", transfer, load.epoch, self.parcels[transfer][1])}
+
+    def submit(self, entry: Entry) -> None:
+        self.sent.append(Wire(self.machine.host, LEDGER, entry, None))
 
     def start(self, copy: Copy) -> None:
         self.swap(copy, copy._replace(kind="running"))
@@ -259,7 +279,7 @@ class Host:
         self.disk.apply(record)
         self.disk.sink(record)
         match record:
-            case Prepare(transfer, _, (load,)) | Received(transfer, _, (load,)):
+            case Prepare(transfer, _, (load,)) | Received(transfer, _, (load,)) | Convert(transfer, (load,)):
                 assert memory is not None
                 self.parcels[transfer] = (load.epoch, memory)
             case Closed(_, (load,)):

@@ -5,18 +5,22 @@ from typing import NamedTuple, Self
 
 from agentplatform.custody.events import (
     Ask,
+    Changed,
+    Decided,
     Discard,
     Durable,
     Effect,
     Reopen,
+    Restart,
     Resume,
     Send,
     Withdraw,
+    Write,
 )
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.held import Held
 from agentplatform.custody.messages import Accept, Acknowledge, Cargo
-from agentplatform.custody.records import Active, Discarded, Ended, Past, Record
+from agentplatform.custody.records import Active, Convert, Discarded, Ended, Kept, Past, Record, Withdrawn
 from agentplatform.custody.state import Open, Phase, replace
 from tests.helpers.handoff_model import AGENT, Host, Memory, Stimulus
 
@@ -225,11 +229,56 @@ class AsksOnceOnly(Held):
         return [effect for effect in super()._remind() if not isinstance(effect, Ask | Withdraw)]
 
 
+class AsksBeforeItIsWritten(Held):
+    """[H2] The ledger is asked for the other custody while CONVERT is on its way to the disk."""
+
+    def _change(self, transfer: bytes, load: Cargo, entry: bytes) -> list[Effect]:
+        return [*super()._change(transfer, load, entry), Ask(transfer, self.host, (load,), entry)]
+
+
+class ForgetsTheChange(Held):
+    """Restarted with CONVERT and no word of the ledger, the host lets the agent go on as it was."""
+
+    def _presume_abort(self, transfer: bytes, held: Open) -> list[Effect]:
+        if held.peer != self.host:
+            return super()._presume_abort(transfer, held)
+        load = held.cargo[0]
+        return [self._write(Withdrawn(transfer, held.cargo)), Restart(load.agent, load.epoch - 1, transfer, ())]
+
+
+class DoesNotWaitForTheLedger(Held):
+    """The agent goes on in the other custody as soon as the ledger is asked for it."""
+
+    def _durable(self, record: Record) -> list[Effect]:
+        effects = super()._durable(record)
+        if isinstance(record, Convert) and record.transfer in self.leaving:
+            host = self.host if record.entry else ""
+            word = Decided(AGENT, record.cargo[0].epoch, host, b"")
+            effects += self._decided_change(word, record.transfer, self.leaving[record.transfer])
+        return effects
+
+
+class KeepsItsEpoch(Held):
+    """A change of custody is no change of epoch for the host, though it is one for the ledger."""
+
+    def _decided_change(self, entry: Decided, transfer: bytes, held: Open) -> list[Effect]:
+        effects: list[Effect] = []
+        for effect in super()._decided_change(entry, transfer, held):
+            match effect:
+                case Write(Kept(transfer, (load,))):
+                    self.agents[AGENT] = replace(self.agents[AGENT], epoch=load.epoch - 1)
+                    effect = Write(Kept(transfer, (replace(load, epoch=load.epoch - 1),)))
+                case Changed(transfer, load):
+                    effect = Changed(transfer, replace(load, epoch=load.epoch - 1))
+            effects.append(effect)
+        return effects
+
+
 class Mutant(NamedTuple):
     kinds: str  # of custody in which it shows: "local", "held", or both
     machine: type[Handoff]
     host: type[Host]
-    scope: tuple[int, int]  # the smallest that shows it: dispatches, crashes
+    scope: tuple[int, int] | tuple[int, int, int]  # the smallest that shows it: dispatches, crashes, changes of custody
 
 
 MUTANTS: dict[str, Mutant] = {
@@ -250,5 +299,10 @@ MUTANTS: dict[str, Mutant] = {
     "acknowledges-too-early": Mutant("local", AcknowledgesTooEarly, Host, (1, 1)),
     "forgets-the-past": Mutant("local held", ForgetsThePast, Host, (1, 1)),
     "cleans-too-early": Mutant("local held", Held, CleansTooEarly, (1, 1)),
+    "H2-change": Mutant("local held", AsksBeforeItIsWritten, Host, (0, 1, 1)),
+    "H4-change": Mutant("local held", AbortsAlone, Host, (0, 0, 1)),
+    "forgets-the-change": Mutant("local held", ForgetsTheChange, Host, (0, 1, 1)),
+    "does-not-wait-for-the-ledger": Mutant("local held", DoesNotWaitForTheLedger, Host, (0, 0, 1)),
+    "keeps-its-epoch": Mutant("local held", KeepsItsEpoch, Host, (0, 0, 1)),
     "asks-once-only": Mutant("held", AsksOnceOnly, Host, (1, 1)),
 }

@@ -1,5 +1,5 @@
 """Walks at random through what two hosts can do to one agent (tests.helpers.handoff_explorer), further than a search
-comes: several hops, several crashes. At the end nothing crashes any more, and all must come well."""
+comes: several hops, several crashes, two changes of custody. At the end nothing crashes any more, and all must come well."""
 
 from random import Random
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from tests.helpers.handoff_explorer import Explorer
 
 STEPS = 120  # with crashes
 PATIENCE = 2_000  # steps without, in which nothing may stay in doubt
-TRANSFERS, CRASHES = 4, 3
+TRANSFERS, CRASHES, CHANGES = 4, 3, 2
 
 
 class Walk(NamedTuple):
@@ -26,7 +26,8 @@ def walk(explorer: Explorer, seed: int) -> Walk:
         working = step < STEPS
         if not working and explorer.is_well(state):
             return Walk(hops, None, trace)
-        choices = list(explorer.possible(state, TRANSFERS if working else 0, CRASHES if working else 0))
+        most = (TRANSFERS, CRASHES, CHANGES) if working else (0, 0, 0)
+        choices = list(explorer.possible(state, *most))
         weights = [
             rare if stimulus[0] in ("crash", "give up") else calm if stimulus[0] == "deliver" else 3.0
             for _, stimulus in choices

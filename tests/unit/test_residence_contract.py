@@ -22,6 +22,7 @@ from ledger.contracts.residence import (
     MOVE,
     Abort,
     End,
+    Forgo,
     Found,
     Hold,
     Move,
@@ -149,6 +150,52 @@ def test_it_comes_into_held_custody_again_only_above_all_its_epochs() -> None:
     act(state, "east-1", "residence", found(epoch=9, host="east-1"))
     assert at(state) == ("east-1", 9)
     refused(state, "north-1", found(epoch=4), "is in held custody at epoch 9")
+
+
+def forgo(owner: str = "ann", host: str = "north-1", epoch: int = 3, by: str = "", hosted: str = "") -> Forgo:
+    place = residence.subject(identity(owner).public, AGENT)
+    said = Statement(CHAIN, END, place, epoch, host, "")
+    consent = found(owner, host, epoch, by).owner_signature
+    return Forgo(identity(owner).public, AGENT, epoch, host, consent, said.sign(identity(hosted or host)))
+
+
+def test_a_foundation_that_is_taken_back_never_takes_place() -> None:
+    """[H4] The host asked for it, did not hear of the outcome, and lets the agent go on in local custody."""
+    state = Overlay(founding_state(genesis(4)))
+    act(state, "north-1", "residence", forgo(), 7)
+    assert residence.find(state, HERE) == Residence(ANN, 3, "", (), 7)
+    refused(state, "north-1", found(), "begins above that")
+    refused(state, "north-1", forgo(), "begins above that")
+    act(state, "east-1", "residence", found(host="east-1", epoch=4))
+    refused(state, "east-1", forgo(host="east-1", epoch=5), "is in held custody at epoch 4")
+    act(state, "east-1", "residence", End(HERE, 5, b""))
+    act(state, "north-1", "residence", msgspec.structs.replace(forgo(epoch=9), host_signature=b""))
+    assert at(state) == ("", 9)
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (forgo(by="mallory"), "owner .* did not sign"),  # who uses up another's epochs keeps its agents out
+        (forgo(hosted="mallory"), "north-1 did not sign"),
+        (forgo(host="nowhere"), "is not trusted"),
+        (msgspec.structs.replace(forgo(), epoch=4), "did not sign"),
+        (msgspec.structs.replace(forgo(), host="east-1"), "did not sign"),  # the owner consented to another host
+        (msgspec.structs.replace(forgo(), host_signature=found().host_signature), "north-1 did not sign this end"),
+    ],
+)
+def test_nobody_takes_a_foundation_back_but_who_could_ask_for_it(action: Forgo, message: str) -> None:
+    refused(Overlay(founding_state(genesis(4))), "east-1", action, message)
+
+
+def test_an_owner_whose_trust_has_ended_keeps_no_agent_in_doubt() -> None:
+    state = Overlay(founding_state(genesis(4)))
+    for voter in NAMES[:3]:
+        act(state, voter, "trust", revoke(NAMES[3]))
+    refused(state, "north-1", found(owner=NAMES[3]), "may transact")
+    act(state, "north-1", "residence", forgo(owner=NAMES[3]))
+    now = residence.find(state, residence.subject(identity(NAMES[3]).public, AGENT))
+    assert now is not None and (now.host, now.epoch) == ("", 3)
 
 
 def test_another_owner_cannot_take_the_agents_place() -> None:
