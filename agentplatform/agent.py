@@ -53,6 +53,8 @@ class Place(Post, Protocol):
 
     def snapshot(self) -> None: ...
 
+    def change_custody(self, custody: Literal["local", "held"], consent: bytes) -> None: ...
+
     def immovable(self) -> AbstractContextManager[None]: ...
 
     def dispose(self) -> None: ...
@@ -78,7 +80,7 @@ class Agent(Correspondence):
     faster and cost less memory; one that blocks or crashes takes the others with it."""
 
     custody: ClassVar[Literal["local", "held"]] = "local"
-    """Who agrees on where the agent runs, from its creation on.
+    """Who agrees on where the agent runs, from its creation on (`change_custody`, for one that lives).
 
     "local": the two hosts of each move, by their logs. "held": the ledger, before the new host runs it; the agent then
     runs only while its host has a lease from a quorum of the members, and stands still without one."""
@@ -156,7 +158,8 @@ class Agent(Correspondence):
         """
 
     def on_arrival(self, arrival: Arrival) -> Any:
-        """The agent has moved: `arrival.host` and `arrival.source` are host names, `arrival.epoch` counts moves.
+        """The agent has moved: `arrival.host` and `arrival.source` are host names, `arrival.epoch` counts
+        moves (and changes of custody).
 
         Also when its host was started again, or its worker ended: then `arrival.source` is None, and the state that of
         the last checkpoint.
@@ -205,7 +208,7 @@ class Agent(Correspondence):
 
     @property
     def epoch(self) -> int:
-        """The number of its changes of host. It only grows."""
+        """The number of its changes of host, and of its custody. It only grows."""
         return self._where().epoch
 
     async def find(self, service: str, version: str | None = None, *, owner: str | None = None) -> list[Found]:
@@ -243,6 +246,16 @@ class Agent(Correspondence):
         """Asks for a checkpoint now, whatever `checkpoint` says. Returns at once; it is written when the present hook
         or handler returns."""
         self._where().snapshot()
+
+    def change_custody(self, custody: Literal["local", "held"], consent: bytes = b"") -> None:
+        """Asks to be in the other kind of custody from now on, on this host. Returns at once; it happens when the
+        present hook or handler returns and the ledger has said so.
+
+        To the agent it is like a restart of its host: `on_dispatching` with the host that it is on, and `on_arrival`
+        without a source, at the next epoch; or `on_move_failed`. Held custody takes its owner's `consent`, which is for
+        the host and epoch that the agent is at (`AgentProxy.consent`, sent to it in a message).
+        """
+        self._where().change_custody(custody, consent)
 
     def immovable(self) -> AbstractContextManager[None]:
         """`with self.immovable():` is a critical section, such as an `await` in `run` that must not be cut short. Until

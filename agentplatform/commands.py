@@ -15,6 +15,7 @@ import msgspec
 
 from agentplatform.agenda import MAX_SECONDS
 from agentplatform.faults import as_data, as_error
+from agentplatform.messages import CONSENT_BYTES, Custody
 from agentplatform.ticket import Ticket
 from agentplatform.whereabouts import Whereabouts
 from ledger import codec
@@ -28,7 +29,7 @@ MAX_NONCE = 16  # bytes
 MAX_REMEMBERED = 10_000  # commands of the last minute
 MAX_AT_ONCE = 256  # requests of one host that are being performed; what comes then is sent again
 
-Verb = Literal["dispatch", "retract", "clone", "deactivate", "activate", "snapshot", "dispose"]
+Verb = Literal["dispatch", "retract", "clone", "deactivate", "activate", "snapshot", "custody", "dispose"]
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -39,6 +40,8 @@ class Command(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     terms: Ticket | None = None  # of a dispatch
     seconds: float | None = None  # of a deactivation: None, until it is woken
     nonce: bytes = b""  # random: the same command twice is two commands
+    custody: Custody | None = None  # that it is to be in
+    consent: bytes = b""  # to held custody (agentplatform.custody.residences)
 
     def __post_init__(self) -> None:
         if (self.verb in ("dispatch", "retract")) != bool(self.host):
@@ -47,6 +50,10 @@ class Command(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
             raise ValueError("terms are those of a dispatch, to the same host")
         if self.seconds is not None and not (self.verb == "deactivate" and 0 < self.seconds <= MAX_SECONDS):
             raise ValueError(f"an agent is deactivated for above 0 and at most {MAX_SECONDS:g} seconds")
+        if (self.verb == "custody") != bool(self.custody) or (self.consent and self.custody != "held"):
+            raise ValueError("a command to change the custody says which, and has the owner's consent to held custody")
+        if len(self.consent) > CONSENT_BYTES:
+            raise ValueError(f"a consent has {CONSENT_BYTES} bytes")
         if len(self.nonce) > MAX_NONCE:
             raise ValueError(f"a nonce has at most {MAX_NONCE} bytes")
 

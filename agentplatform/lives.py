@@ -8,7 +8,7 @@ from agentplatform.commands import Command
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.surroundings import Hop
-from agentplatform.messages import Mover
+from agentplatform.messages import Custody, Mover
 from agentplatform.parcel.freight import Stowed
 from agentplatform.runners.base import Runner
 from agentplatform.ticket import Ticket
@@ -97,6 +97,16 @@ class Lives:
         except PlatformError as error:
             self._note(agent, f"no clone was made of it: {error}")
 
+    def wants_custody(self, agent: str, custody: Custody, consent: bytes) -> None:
+        self._by_itself(agent, self._change_by_itself(agent, custody, consent))
+
+    async def _change_by_itself(self, agent: str, custody: Custody, consent: bytes) -> None:
+        try:
+            await self._change_custody(agent, custody, consent, "itself", "the agent's own wish")
+        except PlatformError as error:
+            self._note(agent, f"its custody did not change: {error}")
+            self._runner.tell(agent, "on_move_failed", str(error))
+
     def wants_to_end(self, agent: str) -> None:
         self._cancel_booking(agent)
         self._gateway.release(agent, lambda: self._carrier.lifetimes.ended(agent))
@@ -147,9 +157,16 @@ class Lives:
                     self._carrier.machine.free(agent)
                     await self._runner.snapshot(agent)
                     await self._carrier.written()
+            case "custody":
+                assert order.custody is not None
+                await self._change_custody(agent, order.custody, order.consent, "owner", "its owner's wish")
             case "dispose":
                 await self._carrier.lifetimes.dispose(agent)
         return None
+
+    async def _change_custody(self, agent: str, custody: Custody, consent: bytes, by: Mover, why: str) -> None:
+        await self._carrier.lifetimes.change_custody(agent, custody, consent, by, why)
+        self._note(agent, f"is in {custody} custody on {self._host}")
 
     async def _send(self, agent: str, ticket: Ticket, by: Mover, why: str) -> Hop | None:
         if ticket.host == self._host and agent in self._carrier.residents.known:

@@ -7,6 +7,11 @@ import msgspec
 Mover = Literal["owner", "retraction", "decision", "itself"]
 """Who wants an agent to move: its owner sends it, or calls it back; the EDS decided so; or the agent, by a Ticket."""
 
+Custody = Literal["local", "held"]
+"""Who agrees on where the agent runs (docs/custody.md)."""
+
+CONSENT_BYTES = 64  # the owner's signature for held custody
+
 News = Literal["on_cloned", "on_move_failed", "on_user_moved"]
 """The hooks that an agent's host calls while it runs, with a word of its own: the clone's id ("" when none was made,
 and no hook is called), the reason, or the host nearest to the user."""

@@ -8,7 +8,7 @@ from agentplatform.kinds import DIRECTORY, Found, Query
 from agentplatform.lives import Lives
 from agentplatform.logbook import Logbook
 from agentplatform.mailroom.room import Mailroom
-from agentplatform.messages import Answer, Checkpoint, Outgoing
+from agentplatform.messages import Answer, Checkpoint, Custody, Outgoing
 from agentplatform.parcel.freight import Stowed
 from agentplatform.runners.base import Runner
 from agentplatform.ticket import Ticket
@@ -40,6 +40,9 @@ class HostUpcalls:
 
     def wants_clone(self, agent: str) -> None:
         self.lives.wants_clone(agent)
+
+    def wants_custody(self, agent: str, custody: Custody, consent: bytes) -> None:
+        self.lives.wants_custody(agent, custody, consent)
 
     def wants_to_end(self, agent: str) -> None:
         self.lives.wants_to_end(agent)

@@ -14,7 +14,7 @@ from agentplatform.custody.events import Durable, Effect, Event, Rehomed, Send, 
 from agentplatform.custody.held import Held
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Cargo, Notice, Offer
-from agentplatform.custody.records import Active, Born, Commit, Declared, Prepare, Received, Record
+from agentplatform.custody.records import Active, Born, Commit, Convert, Declared, Prepare, Received, Record
 from agentplatform.custody.state import Phase
 from agentplatform.history import HostHistory
 from agentplatform.mail import Change, Letter, Loose, Luggage, Post, Reply
@@ -60,6 +60,8 @@ class WitnessedHandoff(_Witness, Held):
             case Received(transfer, _, cargo) | Commit(transfer, cargo):
                 self.history.reopened.difference_update(load.agent for load in cargo)
                 self._tell(type(record).__name__.lower(), transfer, cargo)
+            case Convert(transfer, cargo):
+                self._tell("prepare", transfer, cargo)
             case Active(transfer) | Declared(transfer) if transfer in self.arriving:
                 self._tell("active", transfer, self.arriving[transfer].cargo)
             case Born(agent, epoch, subject):

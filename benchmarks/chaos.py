@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from agentplatform.parcel.manifest import Custody
+from agentplatform.messages import Custody
 from ledger.errors import PlatformError
 from tests.helpers import history_checker
 from tests.helpers.chaos_agents import Wanderer

@@ -96,6 +96,12 @@ def snapshot(args: Namespace) -> Plain:
     return {"agent": agent.id, "done": "has a checkpoint of how it is now"}
 
 
+def custody(args: Namespace) -> Plain:
+    agent = _host(args).agent(args.agent)
+    agent.change_custody(args.custody, patience=args.patience)
+    return {"agent": agent.id, "done": f"is in {args.custody} custody"}
+
+
 def declare_lost(args: Namespace) -> Plain:
     patience = args.patience + 30.0  # when all have signed, the ledger has to agree
     return dict(_host(args).call("declare_lost", patience=patience, agent=args.agent, waiting=args.patience))

@@ -99,6 +99,12 @@ def _deactivate(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _custody(parser: argparse.ArgumentParser) -> None:
+    _agent(parser)
+    parser.add_argument("custody", choices=("local", "held"), metavar="CUSTODY", help="local, or held")
+    _patience(parser)
+
+
 def _why(parser: argparse.ArgumentParser) -> None:
     _agent(parser)
     parser.add_argument("--last", type=_count, default=1, metavar="N", help="how many, newest first (default: 1)")
@@ -225,6 +231,7 @@ VERBS: dict[str, Verb] = {
     "deactivate": Verb("set an agent aside, on the disk alone", actions.deactivate, render.done, _deactivate),
     "activate": Verb("wake it, or open it again", actions.activate, render.done, _agent_and_patience),
     "snapshot": Verb("have an agent's state written now", actions.snapshot, render.done, _agent_and_patience),
+    "custody": Verb("have the ledger agree on its place, or no more", actions.custody, render.done, _custody),
     "dispose": Verb("end an agent", actions.dispose, render.disposed, _agent),
     "declare-lost": Verb(
         "say that the host which an agent was coming from is gone for good, and let its copy on this host go on",

@@ -16,7 +16,7 @@ from agentplatform.custody.records import BIRTH, Beginning
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Letter, Luggage
-from agentplatform.messages import Arrival
+from agentplatform.messages import Arrival, Custody
 from agentplatform.parcel.freight import Freight, Spooled, Stowed
 from agentplatform.parcel.manifest import Birth, Manifest, Parcel, open_certificate, open_parcel
 from agentplatform.parcel.spool import Spool
@@ -62,7 +62,10 @@ class Arrivals:
         surroundings: Surroundings,
         deadlines: Deadlines,
         spool: Spool,
+        custody_of: Callable[[str], Custody],
     ) -> None:
+        """`custody_of` an agent that is here, or on its way here: its birth certificate knows how it began."""
+        self._custody_of = custody_of
         self.fetches = Fetches(spool, surroundings.stream, deadlines.parcel_life)
         self._spool = spool
         self._chain, self._step = chain, step
@@ -100,7 +103,8 @@ class Arrivals:
                 raise PeerFault(host, f"offered {load.agent} with the manifest of another transfer, agent or epoch")
             luggage = codec.decode(parcel.luggage, Luggage, host)
             luggage.check(birth.agent, host)
-            guests.append(Guest(birth, manifest.birth, luggage, parcel))
+            now = replace(birth, custody="held" if load.held else "local")
+            guests.append(Guest(now, manifest.birth, luggage, parcel))
         self._offered = {offer.transfer: tuple(guests)}  # the machine says at once whether it takes them
 
     def births(self, transfer: bytes) -> list[Birth]:
@@ -232,7 +236,7 @@ class Arrivals:
         luggage = codec.decode(parcel.luggage, Luggage, _OWN)
         await self._journal.kept.recall(agent, luggage)
         file = await self._journal.file(transfer, agent) if isinstance(parcel.state, Freight) else ""
-        return Guest(open_certificate(manifest.birth, _OWN), manifest.birth, luggage, parcel, file=file)
+        return Guest(self._own(manifest.birth), manifest.birth, luggage, parcel, file=file)
 
     async def resident(self, kept: bytes, agent: str) -> Guest | None:
         """As its last checkpoint left it, or the parcel that the journal has under `kept`; None for an agent that was
@@ -253,7 +257,12 @@ class Arrivals:
         beginning = codec.decode(await self._journal.parcel(BIRTH, agent), Beginning)
         luggage = codec.decode(beginning.luggage, Luggage, _OWN) if beginning.luggage else Luggage()
         await self._journal.kept.recall(agent, luggage)
-        return open_certificate(beginning.certificate, _OWN), beginning, luggage
+        return self._own(beginning.certificate), beginning, luggage
+
+    def _own(self, certificate: bytes) -> Birth:
+        """Of our own journal; with the custody that the agent is in now."""
+        birth = open_certificate(certificate, _OWN)
+        return replace(birth, custody=self._custody_of(birth.agent))
 
     async def birth_of(self, agent: str, kept: bytes) -> Birth:
         """Of an agent in custody here, by the journal."""

@@ -6,7 +6,7 @@ runs on the event loop.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import msgspec
@@ -28,6 +28,7 @@ from agentplatform.custody.records import (
     Active,
     Born,
     Closed,
+    Convert,
     Declared,
     Ended,
     Kept,
@@ -93,7 +94,9 @@ class Carrier:
             spool,
             replication.make_way,
         )
-        self.arrivals = Arrivals(chain, self.step, self.residents, journal, runner, surroundings, deadlines, spool)
+        self.arrivals = Arrivals(
+            chain, self.step, self.residents, journal, runner, surroundings, deadlines, spool, machine.custody
+        )
         self.reopening = Reopening(
             host,
             machine,
@@ -238,16 +241,18 @@ class Carrier:
                     self._start(self.reopening.restart(agent, epoch, kept, mail))
                 case events.Reopen(transfer, _, cargo):
                     self._start(self.arrivals.reopen(transfer, cargo, self._opened))
-                case events.Ask(transfer, to, (load,)):
-                    self.residences.ask(transfer, to, load)
-                case events.Withdraw(transfer, (load,)):
-                    self.residences.withdraw(transfer, load)
+                case events.Ask(transfer, to, (load,), entry):
+                    self.residences.ask(transfer, to, load, entry)
+                case events.Withdraw(transfer, (load,), entry):
+                    self.residences.withdraw(transfer, load, entry)
                 case events.Dismiss(_, subject, epoch):
                     self.residences.dismiss(subject, epoch)
                 case events.Return(transfer, _, (load,), reason):
                     if self.departures.returned(transfer, load, reason):
                         here = msgspec.structs.replace(load, epoch=load.epoch + 1)  # as if it had been offered next
                         self._start(self.reopening.restore(transfer, (here,), reason))
+                case events.Changed(transfer, load):
+                    self._start(self._go_on(transfer, load, self.departures.changed(transfer, load)))
                 case events.Revoke(agent, epoch, to):
                     self._revoke(agent, epoch, to)
 
@@ -255,6 +260,12 @@ class Carrier:
         """A host that could not let the agent run does not take it; its source gives up at its deadline."""
         await self._keeper.granted()
         await examination
+
+    async def _go_on(self, transfer: bytes, load: Cargo, told: Callable[[], None]) -> None:
+        """In the other custody: it is opened as one that was in that when this host was started."""
+        self._gateway.thawed()  # what waits there for a lease may need none any more
+        await self.reopening.restart(load.agent, load.epoch, transfer, ())
+        told()
 
     def _revoke(self, agent: str, epoch: int, to: str) -> None:
         log.warning("%s was taken from %s by the ledger; since epoch %d it is on %s", agent, self.host, epoch, to)
@@ -269,7 +280,7 @@ class Carrier:
 
     def _write(self, record: Record, beside: tuple[bytes, ...], parent: str | None) -> None:
         files: dict[str, str] = {}
-        if isinstance(record, Prepare):
+        if isinstance(record, Prepare | Convert):
             beside = tuple(codec.encode(parcel) for parcel in self.departures.parcels(record.transfer))
             files = self.departures.files(record.transfer)
         elif isinstance(record, Received):

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -35,7 +36,7 @@ class _Journey(msgspec.Struct):
     parcels: tuple[Parcel, ...]
     move: Move
     frozen_at: float
-    outcome: "asyncio.Future[Hop]"
+    outcome: "asyncio.Future[Hop | None]"  # None: its custody was changed
     files: dict[str, str]  # where large states lie in the spool, by agent
     latest: float  # by the loop's clock: then the offer is off, whatever its destination says
     size: int = 0  # bytes of the offer, and of what followed
@@ -83,31 +84,50 @@ class Departures:
         `on_move_failed` (but for moves `by` the agent itself: who tries them tells it of the end), and the reason is
         raised: Misuse for what cannot be asked, Unavailable for what went wrong, or took more than `seconds`.
         """
-        move = Move(to, by, why)
+        check = lambda: self._check(agents, to)  # noqa: E731
+        begin = lambda transfer, cargo: events.Depart(transfer, to, cargo)  # noqa: E731
+        hop = await self._shielded(self._leave(agents, Move(to, by, why), captured or {}, seconds, check, begin))
+        assert hop is not None
+        return hop
+
+    async def convert(self, load: Cargo, entry: bytes, by: Mover, why: str) -> None:
+        """Has the ledger put a resident agent into the other custody (custody.changing). Returns when it goes on in
+        that; when it goes on as it was, the reason is raised, as by `depart`."""
+        check = lambda: self._check_change(load)  # noqa: E731
+        begin = lambda transfer, cargo: events.ChangeCustody(transfer, cargo[0], entry)  # noqa: E731
+        await self._shielded(self._leave([load.agent], Move(self._residents.host, by, why), {}, None, check, begin))
+
+    async def _shielded(self, leaving: Coroutine[Any, Any, Hop | None]) -> Hop | None:
         # A task of its own: a caller who gives up must leave neither a frozen agent nor an offer without a deadline.
-        handoff = asyncio.ensure_future(self._depart(agents, move, captured or {}, seconds))
+        handoff = asyncio.ensure_future(leaving)
         handoff.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever waited may have gone
         return await asyncio.shield(handoff)
 
-    async def _depart(
-        self, agents: Sequence[str], move: Move, captured: Mapping[str, Stowed], seconds: float | None
-    ) -> Hop:
+    async def _leave(
+        self,
+        agents: Sequence[str],
+        move: Move,
+        captured: Mapping[str, Stowed],
+        seconds: float | None,
+        check: Callable[[], tuple[Cargo, ...]],
+        begin: Callable[[bytes, tuple[Cargo, ...]], events.Event],
+    ) -> Hop | None:
+        """`check` raises what speaks against it, and returns the cargo; `begin` is what the machine is told."""
         frozen_at, to = time.monotonic(), move.destination
         states = dict(captured)
         stays = {agent: self._residents.known.get(agent) for agent in agents}
         transfer = os.urandom(TRANSFER_BYTES)
         try:
-            self._check(agents, to)
+            check()
             await asyncio.gather(*(self._make_way(agent, to) for agent in agents))
             states |= await self._capture([agent for agent in agents if agent not in states], move)
             large = {agent: state for agent, state in states.items() if isinstance(state, Spooled)}
             await asyncio.gather(*(self._spool.sync(state.file) for state in large.values()))
-            self._check(agents, to)  # all that took a while
+            cargo = check()  # all that took a while
             if gone := [agent for agent in agents if not self._stays(agent, stays[agent])]:
                 # What was captured is out of date: it has gone on from its last checkpoint, or will.
                 raise Unavailable(f"{', '.join(gone)} stayed on {self._residents.host}: its worker ended")
             patience = self._patience(agents, to, frozen_at, seconds, large.values())
-            cargo = self._machine.cargo(agents)
             parcels = tuple(self._packer.parcel(transfer, to, load, states[load.agent]) for load in cargo)
             check_size(agents, parcels)
         except PlatformError as error:
@@ -117,13 +137,13 @@ class Departures:
                     self._thaw(agent, _reason(move, str(error)))
             raise
         loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[Hop] = loop.create_future()
+        outcome: asyncio.Future[Hop | None] = loop.create_future()
         files = {agent: state.file for agent, state in large.items()}
         bulk = sum(state.freight.size for state in large.values())
         journey = _Journey(to, cargo, parcels, move, frozen_at, outcome, files, loop.time() + patience, bulk)
         self._journeys[transfer] = journey
         self.supply.offer(transfer, to, large)
-        self._step(events.Depart(transfer, to, cargo))
+        self._step(begin(transfer, cargo))
         self._wait(transfer, journey)
         try:
             return await outcome
@@ -235,6 +255,18 @@ class Departures:
         self._residents.settle(resident.birth, resident.certificate, load.epoch, luggage, waiting)
         return False
 
+    def changed(self, transfer: bytes, load: Cargo) -> Callable[[], None]:
+        """The ledger has it in the other custody: the frozen copy ends, and it is opened again from its parcel. Call
+        what is returned when that is done."""
+        journey = self._journeys.pop(transfer, None)
+        self.supply.withdraw(transfer)
+        if journey is None:
+            return lambda: None  # this host was started again since
+        if load.agent not in journey.dead:
+            self._runner.discard(load.agent)
+        self._residents.forget(load.agent)
+        return lambda: None if journey.outcome.done() else journey.outcome.set_result(None)
+
     def revoked(self, agent: str, reason: str) -> None:
         """Held: it is not here any more, whatever it was about to do."""
         for transfer, journey in list(self._journeys.items()):
@@ -284,8 +316,8 @@ class Departures:
 
     # Freezing
 
-    def _check(self, agents: Sequence[str], to: str) -> None:
-        self._machine.cargo(agents)  # raises Misuse for one that is not here, or on its way
+    def _check(self, agents: Sequence[str], to: str) -> tuple[Cargo, ...]:
+        cargo = self._machine.cargo(agents)  # raises Misuse for one that is not here, or on its way
         if to == self._residents.host:
             raise Misuse(f"{', '.join(agents)}: on {to} already; name another host")
         verdict = self._surroundings.verdict(to)
@@ -293,6 +325,12 @@ class Departures:
             raise Misuse(f"{to} is not trusted by the ledger at height {verdict.height}: {verdict.reason}")
         if not self._surroundings.linked(to):  # a capture stops what the agent does, and every retry has one
             raise Unavailable(f"{', '.join(agents)} stayed on {self._residents.host}: there is no link to {to} now")
+        return cargo
+
+    def _check_change(self, load: Cargo) -> tuple[Cargo, ...]:
+        if self._machine.free(load.agent) + 1 != load.epoch:
+            raise Unavailable(f"{load.agent} moved meanwhile: its custody was to change at epoch {load.epoch}")
+        return (load,)
 
     def _patience(
         self, agents: Sequence[str], to: str, since: float, seconds: float | None, large: Iterable[Spooled]

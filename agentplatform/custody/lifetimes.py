@@ -13,15 +13,16 @@ from agentplatform.custody.departures import Departures
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.keeper import Keeper
+from agentplatform.custody.messages import Cargo
 from agentplatform.custody.records import Beginning
 from agentplatform.custody.reopening import Reopening
-from agentplatform.custody.residences import Residences
+from agentplatform.custody.residences import Residences, subject_of
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.lifecycle import Event
 from agentplatform.mail import Luggage
 from agentplatform.mailroom.room import Mailroom
-from agentplatform.messages import Arrival
+from agentplatform.messages import Arrival, Custody, Mover
 from agentplatform.parcel.manifest import (
     TRANSFER_BYTES,
     Birth,
@@ -34,6 +35,8 @@ from agentplatform.runners.base import Runner
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 from ledger.identity import Identity
+
+LEASE_PATIENCE = 10.0  # seconds for the lease of an agent that is to be in held custody
 
 
 class Perform(Protocol):
@@ -201,6 +204,36 @@ class Lifetimes:
         return self._reopening.revive(agent)
 
     # In between
+
+    async def change_custody(self, agent: str, custody: Custody, consent: bytes, by: Mover, why: str) -> None:
+        """Has the ledger put a resident agent into `custody` here, from its next epoch on; `consent` is its owner's,
+        for held custody (residences.consent). Returns when it goes on in that, and its holders have it; for one that
+        is in it already, at once. Raises Misuse for what cannot be, Unavailable when it goes on as it was."""
+        epoch = self._machine.free(agent)
+        if self._machine.custody(agent) == custody:
+            return
+        birth, entry = self._residents.known[agent].birth, b""
+        if custody == "held":
+            entry = self._residences.entry(birth, epoch + 1, consent)
+            await self._replication.findable(birth)
+            await self._leased(agent)
+        await self._reopening.dormitory.awake(agent)
+        load = Cargo(agent, epoch + 1, subject_of(birth.owner, agent))
+        await self._departures.convert(load, entry, by, why)
+        await self._log_end()
+        await self._replication.ready(agent)
+
+    async def _leased(self, agent: str) -> None:
+        """Who could not run in held custody does not come into it."""
+        try:
+            async with asyncio.timeout(LEASE_PATIENCE):
+                await self._keeper.granted()
+        except TimeoutError:
+            raise Unavailable(
+                f"{agent} stays in local custody: {self._host} has no lease from a quorum of the members after"
+                f" {LEASE_PATIENCE:g} s; see to the members, then ask again",
+                retry_after=LEASE_PATIENCE,
+            ) from None
 
     async def activate(self, agent: str) -> None:
         """Wakes a resident that is deactivated, or opens one again that is stranded. Does nothing for one that runs.

@@ -51,7 +51,8 @@ class Packer:
             python=PYTHON,
             expires=int((time.time() + self._parcel_life) * 1000),
         )
-        code = None if birth.code in self._known_code.get(to, ()) else self._residents.code_at_hand(birth)
+        known = to == self._residents.host or birth.code in self._known_code.get(to, ())
+        code = None if known else self._residents.code_at_hand(birth)
         return Parcel(sign_manifest(manifest, self._identity), travelling(state), luggage, code)
 
     def has_code(self, host: str, code: bytes) -> None:

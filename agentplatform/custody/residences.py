@@ -7,15 +7,15 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from agentplatform.custody.events import Decided, Event
+from agentplatform.custody.events import Decided, Event, GiveUp
 from agentplatform.custody.messages import Accept, Cargo
 from agentplatform.custody.state import Custody
 from agentplatform.parcel.manifest import Birth, agent_digest
 from ledger import codec
 from ledger.contracts import owners, residence
-from ledger.contracts.residence import FOUND, MOVE, Abort, End, Found, Move, Residence, Statement
+from ledger.contracts.residence import FOUND, MOVE, Abort, End, Forgo, Found, Move, Residence, Statement
 from ledger.errors import Misuse, PlatformError
-from ledger.identity import Identity
+from ledger.identity import Identity, verify
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +33,10 @@ def subject_of(owner: bytes, agent: str) -> bytes:
     return residence.subject(owner, agent_digest(agent))
 
 
-def consent(chain: bytes, owner: Identity, agent: str, host: str) -> bytes:
-    """The owner's signature for an agent that is to begin in held custody on `host`."""
+def consent(chain: bytes, owner: Identity, agent: str, host: str, epoch: int = 0) -> bytes:
+    """The owner's signature for an agent that is to come into held custody on `host`, at its birth or at `epoch`."""
     subject = subject_of(owner.public, agent)
-    return Statement(chain, FOUND, subject, 0, "", host).sign(owner, owners.DOMAIN)
+    return Statement(chain, FOUND, subject, epoch, "", host).sign(owner, owners.DOMAIN)
 
 
 class Residences:
@@ -63,6 +63,18 @@ class Residences:
         """The agent comes under held custody here, before it is created. Returns its subject. Raises PlatformError."""
         await self._ledger.submit(Found(birth.owner, agent_digest(birth.agent), 0, self._host, consent, b""))
         return subject_of(birth.owner, birth.agent)
+
+    def entry(self, birth: Birth, epoch: int, consent: bytes) -> bytes:
+        """What the ledger is asked for that a resident agent be in held custody from `epoch` on. Raises Misuse when its
+        owner did not sign for that."""
+        subject = subject_of(birth.owner, birth.agent)
+        said = Statement(self._chain, FOUND, subject, epoch, "", self._host)
+        if not verify(birth.owner, owners.DOMAIN, codec.encode(said), consent):
+            raise Misuse(
+                f"the owner of {birth.agent} did not sign that it be in held custody on {self._host} from epoch {epoch}"
+                " on; a signature is for one host and epoch: if the agent moved meanwhile, let the owner sign again"
+            )
+        return codec.encode(Found(birth.owner, agent_digest(birth.agent), epoch, self._host, consent, b""))
 
     # Handoffs
 
@@ -94,20 +106,28 @@ class Residences:
         if message.transfer in self._machine.leaving:
             self._promises[message.transfer] = message.promise
 
-    def ask(self, transfer: bytes, to: str, load: Cargo) -> None:
-        """This host signs by submitting: PREPARE is durable [H2]."""
+    def ask(self, transfer: bytes, to: str, load: Cargo, entry: bytes) -> None:
+        """This host signs by submitting: PREPARE, or CONVERT, is durable [H2]."""
         promise = self._promises.get(transfer)
-        if promise is not None:
+        if to == self._host:
+            change = codec.decode(entry, Found) if entry else End(load.subject, load.epoch, b"")
+            self._submit(change, lambda reason: self._step(GiveUp(transfer, reason)))
+        elif promise is not None:
             self._submit(Move(load.subject, load.epoch, to, transfer, b"", promise))
 
-    def withdraw(self, transfer: bytes, load: Cargo) -> None:
+    def withdraw(self, transfer: bytes, load: Cargo, entry: bytes) -> None:
         self._promises.pop(transfer, None)
-        self._submit(Abort(load.subject, load.epoch, b""))
+        if entry:
+            found = codec.decode(entry, Found)
+            signed = found.owner_signature
+            self._submit(Forgo(found.owner, found.agent, found.epoch, found.host, signed, b""))
+        else:
+            self._submit(Abort(load.subject, load.epoch, b""))
 
     def dismiss(self, subject: bytes, epoch: int) -> None:
         self._submit(End(subject, epoch, b""))
 
-    def _submit(self, action: Any) -> None:
+    def _submit(self, action: Any, refused: Callable[[str], None] = lambda reason: None) -> None:
         """What comes of it comes from the chain, here and where the agent goes. The machine asks again."""
         key = codec.digest("agentplatform/asking", codec.encode(action))
         if key in self._asking:
@@ -119,6 +139,8 @@ class Residences:
                 await self._ledger.submit(action)
             except Misuse as error:  # as a rule it was decided already
                 log.info("the ledger refused a %s: %s", type(action).__name__, error)
+                self.follow()
+                refused(str(error))
             except PlatformError as error:
                 log.warning("a %s is not on the ledger yet: %s", type(action).__name__, error)
             finally:
@@ -154,8 +176,8 @@ class Residences:
     def _concerned(self) -> Iterator[tuple[str, bytes]]:
         machine = self._machine
         for known in machine.agents.values():
-            if known.held and (known.here or known.agent in machine.ended or known.agent in machine.leaving_by):
+            if known.held and (known.here or known.agent in machine.ended):
                 yield known.agent, known.subject
-        for held in machine.arriving.values():
+        for held in (*machine.leaving.values(), *machine.arriving.values()):
             if held.by_ledger:
                 yield held.cargo[0].agent, held.cargo[0].subject

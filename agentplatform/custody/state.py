@@ -35,6 +35,7 @@ from agentplatform.custody.records import (
     Sworn,
     Withdrawn,
 )
+from agentplatform.messages import Custody as Kind
 from ledger.errors import Misuse
 
 replace = msgspec.structs.replace
@@ -110,6 +111,13 @@ class Custody:
     def cargo(self, agents: Iterable[str]) -> tuple[Cargo, ...]:
         """What a Depart of these agents carries. Raises Misuse when one is not here, or is on its way already."""
         return tuple(Cargo(agent, self.free(agent) + 1, self.agents[agent].subject) for agent in agents)
+
+    def custody(self, agent: str) -> Kind:
+        """Of an agent that is here, or on its way here."""
+        if (transfer := self.arriving_by.get(agent)) is not None:
+            return "held" if self.arriving[transfer].by_ledger else "local"
+        known = self.agents.get(agent)
+        return "held" if known is not None and known.held else "local"
 
     def offered(self, to: str) -> tuple[bytes, ...]:
         """Transfers to `to` that may still be given up."""

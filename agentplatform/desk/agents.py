@@ -39,6 +39,7 @@ class AgentDesk:
                 "name": located.agent.rpartition("-")[0],
                 "host": located.host,
                 "epoch": located.epoch,
+                "custody": here.carrier.machine.custody(located.agent) if located.host == here.host else None,
                 "resident": located.agent in here.carrier.residents.known,
                 "state": here.carrier.lifetimes.state_of(located.agent),
             }
@@ -47,7 +48,9 @@ class AgentDesk:
 
     async def resolve(self, agent: str) -> dict[str, Any]:
         found = self._here.whereabouts.resolve(agent)
-        return {"agent": found, "host": self._here.whereabouts.host_of(found)}
+        located = self._here.whereabouts.believed(found)
+        assert located is not None
+        return {"agent": found, "host": "" if located.ended is not None else located.host, "epoch": located.epoch}
 
     async def ask(self, agent: str, kind: str, body: bytes, waiting: float, client: str) -> dict[str, Any]:
         """A message to an agent anywhere, and its answer. Raises Misuse with the agent's own error."""

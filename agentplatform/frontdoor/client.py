@@ -18,9 +18,9 @@ from agentplatform.custody.residences import consent
 from agentplatform.faults import as_error
 from agentplatform.frontdoor.server import OBJECT
 from agentplatform.kinds import Found
-from agentplatform.messages import PLAIN_DATA
+from agentplatform.messages import PLAIN_DATA, Custody
 from agentplatform.parcel.code import bundle_of
-from agentplatform.parcel.manifest import Custody, agent_id, code_digest, give_birth
+from agentplatform.parcel.manifest import agent_id, code_digest, give_birth
 from agentplatform.settings import Home
 from agentplatform.ticket import Ticket
 from ledger import codec, keyfile
@@ -29,6 +29,7 @@ from ledger.identity import Identity
 
 PATIENCE = 30.0  # seconds
 CREATE_PATIENCE = 150.0  # seconds: an agent may train a model in on_creation; its host gives up after 120
+MAX_MOVES = 5  # of an agent, while its owner signs for the host that it is on
 _MARGIN = 5.0  # seconds more for the front door, so that the daemon's own, better reason comes first
 
 
@@ -198,6 +199,36 @@ class AgentProxy:
         """Has a checkpoint written, and waits until it is durable."""
         self._order("snapshot", patience)
 
+    def change_custody(self, custody: Custody, *, patience: float = PATIENCE) -> None:
+        """Puts the agent into the other kind of custody, where it is, and waits until it goes on in that; for one that
+        is in it already, it does nothing. Held custody takes the signature of its owner: the key of this connection.
+
+        Raises Misuse for what cannot be, Unavailable when it goes on as it was, or after `patience` seconds: then
+        `agentplatform why` says what it waits for."""
+        for moves in range(MAX_MOVES):
+            place = self._place()
+            consent = self._consent(*place) if custody == "held" else b""
+            try:
+                self._order("custody", patience, custody=custody, consent=consent)
+            except (Misuse, Unavailable):
+                if not consent or moves == MAX_MOVES - 1 or self._place() == place:
+                    raise
+            else:
+                return
+
+    def consent(self) -> bytes:
+        """The owner's signature that the agent be in held custody from its next epoch on, on the host that it is on;
+        for `Agent.change_custody`."""
+        return self._consent(*self._place())
+
+    def _place(self) -> tuple[str, int]:
+        """Its host and epoch, as far as is known."""
+        found = self._host.call("resolve", agent=self.id)
+        return str(found["host"]), int(found["epoch"])
+
+    def _consent(self, host: str, epoch: int) -> bytes:
+        return consent(self._host.chain, self._host.owner(), self.id, host, epoch + 1)
+
     def dispose(self, *, patience: float = PATIENCE) -> None:
         """Ends the agent, after `on_disposing`."""
         self._order("dispose", patience)
@@ -209,6 +240,8 @@ class AgentProxy:
         host: str = "",
         terms: Ticket | None = None,
         seconds: float | None = None,
+        custody: Custody | None = None,
+        consent: bytes = b"",
     ) -> dict[str, Any]:
         """The agent may live anywhere; elsewhere only its owner's signature counts."""
         expires = int(time.time() * 1000) + LIFE_MS
@@ -216,7 +249,8 @@ class AgentProxy:
         if seconds is not None:
             seconds = _seconds(seconds)
         try:
-            command = Command(self.id, verb, host, expires, terms, seconds, secrets.token_bytes(8))
+            nonce = secrets.token_bytes(8)
+            command = Command(self.id, verb, host, expires, terms, seconds, nonce, custody, consent)
         except ValueError as error:
             raise Misuse(str(error)) from None
         order = {"agent": self.id, "command": sign(command, self._host.owner())}

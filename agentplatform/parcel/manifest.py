@@ -7,11 +7,12 @@ state, transfer and expiry; it is verified before anything else of the parcel is
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
 from agentplatform.kinds import Kind
+from agentplatform.messages import Custody
 from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
 from agentplatform.parcel.freight import State, state_digest
 from ledger import codec
@@ -26,7 +27,6 @@ MANIFEST_DOMAIN = "agentplatform/manifest"
 TRANSFER_BYTES = 16
 MAX_EPOCH = 2**62  # what SQLite and MessagePack hold, with room for the next
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
-Custody = Literal["local", "held"]  # who agrees on where the agent runs (docs/custody.md)
 AGENT_ID = re.compile(NAME.pattern + r"-[0-9a-f]{16}")
 KeyCheck = Callable[[str, bytes], bool]
 

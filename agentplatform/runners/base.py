@@ -8,7 +8,7 @@ call blocks it.
 from typing import Protocol
 
 from agentplatform.lifecycle import Event
-from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Move, News, Outgoing
+from agentplatform.messages import Answer, Arrival, Checkpoint, Custody, Delivery, Move, News, Outgoing
 from agentplatform.parcel.freight import Stowed
 from agentplatform.parcel.manifest import Birth
 from agentplatform.ticket import Ticket
@@ -97,6 +97,9 @@ class Upcalls(Protocol):
 
     def wants_clone(self, agent: str) -> None:
         """The agent called `clone`; the checkpoint that the clone is made from was told. It goes on."""
+
+    def wants_custody(self, agent: str, custody: Custody, consent: bytes) -> None:
+        """The agent called `change_custody`. It goes on until it is captured."""
 
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
         """At a message boundary: what the agent handled and sent, to be kept together with its state."""

@@ -13,7 +13,7 @@ from agentplatform.runners.base import Upcalls
 from agentplatform.runners.body import Body, is_own_cancellation, words
 from agentplatform.runners.errands import Errand
 from agentplatform.runners.place import MAX_STATE_BYTES
-from agentplatform.runners.wishes import FREEZING, MAX_REASON, Clone, Order, Sleep, Snapshot, Vetoed, Wish
+from agentplatform.runners.wishes import FREEZING, MAX_REASON, Clone, Order, OtherCustody, Sleep, Snapshot, Vetoed, Wish
 from agentplatform.ticket import Ticket
 from ledger.errors import Misuse, Unavailable
 
@@ -88,6 +88,8 @@ class Captures(Body):
                     self._upcalls.printed(self.id, "note", str(error))
                 else:
                     self._upcalls.wants_clone(self.id)
+            case OtherCustody(custody, consent):
+                self._upcalls.wants_custody(self.id, custody, consent)  # the host asks for it when the ledger may be
             case Snapshot():
                 self._checkpoints.fall_due()
 

@@ -9,7 +9,7 @@ from agentplatform.agent import Agent
 from agentplatform.directory import Directory
 from agentplatform.kinds import DIRECTORY, Found, Query
 from agentplatform.lifecycle import Event
-from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Move, Mover, Outgoing
+from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Custody, Delivery, Move, Mover, Outgoing
 from agentplatform.parcel.freight import Stowed
 from agentplatform.parcel.manifest import agent_id
 from agentplatform.runners.captures import sooner
@@ -244,6 +244,21 @@ class Guests:
 
     def wants_clone(self, agent: str) -> None:
         self._make_clone(agent)
+
+    def wants_custody(self, agent: str, custody: Custody, consent: bytes) -> None:
+        """Nobody agrees on anything here: it notices what it would elsewhere."""
+        task = asyncio.ensure_future(self._go_on(agent))
+        self._booked.add(task)
+        task.add_done_callback(self._booked.discard)
+
+    async def _go_on(self, agent: str) -> None:
+        guest = self.guest(agent)
+        old, host = guest.resident, guest.arrival.host
+        state = await old.capture(Move(host, "itself", "its custody"))
+        assert isinstance(state, bytes)
+        guest.arrival = Arrival(host, guest.arrival.epoch + 1, None)
+        self._open(agent, state, Event.ARRIVE)
+        old.discard()
 
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
         guest = self._guests[agent]

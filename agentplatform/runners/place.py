@@ -11,10 +11,10 @@ import msgspec
 from agentplatform.agenda import MAX_SECONDS, Question
 from agentplatform.kinds import DIRECTORY, Found, Query
 from agentplatform.lifecycle import State
-from agentplatform.messages import PLAIN_DATA, Answer, Arrival, Later, Outgoing
+from agentplatform.messages import CONSENT_BYTES, PLAIN_DATA, Answer, Arrival, Custody, Later, Outgoing
 from agentplatform.replies import FutureReply
 from agentplatform.runners.errands import QUESTIONS_FROM, Errand, Errands
-from agentplatform.runners.wishes import Clone, Sleep, Snapshot, Wish, Wishes
+from agentplatform.runners.wishes import Clone, OtherCustody, Sleep, Snapshot, Wish, Wishes
 from agentplatform.ticket import Ticket
 from ledger import codec
 from ledger.errors import Misuse
@@ -89,6 +89,12 @@ class AgentPlace:
     def clone(self) -> None:
         self._check("clone itself")
         self._want(Clone(), "be cloned")
+
+    def change_custody(self, custody: Custody, consent: bytes) -> None:
+        self._check("change its custody")
+        if custody not in ("local", "held") or (consent and (custody != "held" or len(consent) != CONSENT_BYTES)):
+            raise Misuse(f"{custody!r} is no custody ('local', 'held'), or {len(consent)} bytes are no consent to it")
+        self._want(OtherCustody(custody, bytes(consent)), "change its custody")
 
     def snapshot(self) -> None:
         self._check("write a snapshot")

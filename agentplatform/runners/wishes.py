@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from agentplatform.lifecycle import Event
-from agentplatform.messages import Move
+from agentplatform.messages import Custody, Move
 from agentplatform.ticket import Ticket
 from ledger.errors import Misuse
 
@@ -47,7 +47,12 @@ class Snapshot(NamedTuple):
     pass
 
 
-Wish = Ticket | Sleep | Clone | Snapshot
+class OtherCustody(NamedTuple):
+    custody: Custody
+    consent: bytes
+
+
+Wish = Ticket | Sleep | Clone | Snapshot | OtherCustody
 
 
 class Wishes:

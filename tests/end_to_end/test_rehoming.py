@@ -1,29 +1,13 @@
 """Four real daemons: one is killed and its folder is deleted; its held agents go on elsewhere, with all they said."""
 
-import json
-import shutil
-import time
 from pathlib import Path
 
 import pytest
 
 from agents.counter import Counter
-from tests.helpers.local import Local, consortium, patiently, until
+from tests.helpers.local import consortium, patiently, until
 
 AGENTS = 3
-
-
-def killed(local: Local, host: str) -> None:
-    for child in local.kill(host):
-        child.wait()
-    line = {"t": time.monotonic(), "host": "driver", "incarnation": 1, "event": "fault", "fault": "kill", "on": host}
-    (local.history / "driver.jsonl").write_text(json.dumps(line) + "\n")
-
-
-def wipe(local: Local, host: str) -> None:
-    """Nothing of it is left."""
-    killed(local, host)
-    shutil.rmtree(local.home(host).folder)
 
 
 @pytest.mark.slow
@@ -32,7 +16,7 @@ def test_a_host_that_comes_back_discards_its_copy(tmp_path: Path) -> None:
         made = local.host("east").create(Counter, init=0, custody="held")
         asked = local.host("south").agent(made.id)
         assert asked.call("add", 1) == 1
-        killed(local, "east")
+        local.kill_all("east")
         assert patiently(lambda: asked.call("add", 1, patience=20)) == 2
         local.start("east")
         # Until its chain says more it has a copy, which stands still.
@@ -52,7 +36,7 @@ def test_an_agent_that_moves_to_its_holder_is_not_left_without_one(tmp_path: Pat
             asked.dispatch(host)
             assert asked.call("add", 1) == number
         asked.dispatch("west")
-        wipe(local, "west")
+        local.wipe("west")
         assert patiently(lambda: asked.call("add", 1, patience=20)) == 5
         assert asked.host != "west"
 
@@ -65,7 +49,7 @@ def test_held_agents_of_a_host_that_is_gone_go_on_from_their_checkpoints(tmp_pat
         asked = [south.agent(each.id) for each in held]
         acknowledged = [patiently(lambda each=each: each.call("add", 10)) for each in asked]
         assert acknowledged == [number + 10 for number in range(AGENTS)]
-        wipe(local, "east")
+        local.wipe("east")
         for number, agent in enumerate(asked):
             assert patiently(lambda agent=agent: agent.call("add", 100, patience=20)) == number + 110
             home = local.host(agent.host)

@@ -20,7 +20,7 @@ import psutil
 from agentplatform.consortium import COMPASS, found
 from agentplatform.frontdoor.client import Host, connect
 from agentplatform.history import HostHistory
-from agentplatform.parcel.manifest import Custody
+from agentplatform.messages import Custody
 from agentplatform.settings import Home
 from agentplatform.version import __version__
 from benchmarks.chaos_host import VIA

@@ -20,7 +20,7 @@ from agentplatform.custody.keeper import Keeper
 from agentplatform.custody.surroundings import Hop
 from agentplatform.lives import Lives
 from agentplatform.mail import Letter, Post, Reply, Settled
-from agentplatform.messages import Answer, Checkpoint, Outgoing
+from agentplatform.messages import Answer, Checkpoint, Custody, Outgoing
 from agentplatform.parcel.freight import Stowed
 from agentplatform.passes import Trail
 from agentplatform.settings import Holders
@@ -221,6 +221,9 @@ class EdgeHost:
 
     def wants_clone(self, agent: str) -> None:
         self.lives.wants_clone(agent)
+
+    def wants_custody(self, agent: str, custody: Custody, consent: bytes) -> None:
+        self.lives.wants_custody(agent, custody, consent)
 
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
         self.mailroom.checkpointed(agent, checkpoint)

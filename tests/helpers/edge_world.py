@@ -15,15 +15,15 @@ from agentplatform.custody import residences
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.gateway import Gateway
 from agentplatform.mailroom.roads import Roads
+from agentplatform.messages import Custody as Custody_
 from agentplatform.parcel.manifest import Birth, code_digest, give_birth, open_birth
-from agentplatform.parcel.manifest import Custody as Custody_
 from agentplatform.settings import Handoff as Deadlines
 from ledger.identity import Identity
 from tests.helpers.edge_ground import PATIENCE, Ground, WatchedJournal, WatchedMailroom
 from tests.helpers.edge_host import EdgeHost
 from tests.helpers.linked_hosts import CHAIN
+from tests.helpers.residence_twin import OWNER
 
-OWNER = Identity(b"owner".ljust(32, b"."))
 CODE = b"the code"
 TURNS = 40  # of the loop, after which all that an event set off is done; the longest chain takes about 33
 
@@ -160,6 +160,13 @@ class World(Ground):
         consent = residences.consent(CHAIN, OWNER, birth.agent, host)
         await self.until(self[host].start(self[host].carrier.lifetimes.create(raw, CODE, b"", consent)))
         return birth.agent
+
+    def change(self, host: str, agent: str, custody: Custody_, owner: Identity = OWNER) -> "asyncio.Task[None]":
+        """Its owner wants it in that custody, where it is."""
+        epoch = self[host].carrier.machine.agents[agent].epoch
+        consent = residences.consent(CHAIN, owner, agent, host, epoch + 1)
+        lifetimes = self[host].carrier.lifetimes
+        return self[host].start(lifetimes.change_custody(agent, custody, consent, "owner", "a test"))
 
     def birth(self, name: str, owner: Identity = OWNER, custody: Custody_ = "local") -> tuple[Birth, bytes]:
         self._salt += 1

@@ -1,5 +1,5 @@
 """Walks at random through what two hosts can do to one agent (tests.helpers.handoff_explorer), further than a search
-comes: several hops, several crashes, two changes of custody. At the end nothing crashes any more, and all must come well."""
+comes: several hops, several crashes, two changes of custody. At the end nothing crashes, and all must come well."""
 
 from random import Random
 from typing import NamedTuple

@@ -1,6 +1,8 @@
 """A consortium of real daemons on this machine, for one test; everything is stopped whatever happens."""
 
+import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -78,6 +80,26 @@ class Local:
         os.kill(daemon.pid, signal.SIGKILL)
         daemon.wait()
         return children
+
+    def kill_all(self, name: str) -> None:
+        """SIGKILL for the daemon, and the end of all that it had started."""
+        for child in self.kill(name):
+            child.wait()
+        line = {
+            "t": time.monotonic(),
+            "host": "driver",
+            "incarnation": 1,
+            "event": "fault",
+            "fault": "kill",
+            "on": name,
+        }
+        with (self.history / "driver.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def wipe(self, name: str) -> None:
+        """Nothing of it is left."""
+        self.kill_all(name)
+        shutil.rmtree(self.home(name).folder)
 
     def judge(self) -> None:
         """No copy ran beside another, and nothing was handled twice or answered for in vain."""

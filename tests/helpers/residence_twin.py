@@ -3,11 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ledger.contracts import losses
+from ledger import codec
+from ledger.contracts import losses, owners
 from ledger.contracts.losses import Declaration, Declare
-from ledger.contracts.residence import MOVE, Abort, End, Found, Move, Residence, Statement, subject
+from ledger.contracts.residence import FOUND, MOVE, Abort, End, Forgo, Found, Move, Residence, Statement, subject
 from ledger.errors import Misuse, Unavailable
+from ledger.identity import Identity
 from tests.helpers.linked_hosts import CHAIN, identity
+
+OWNER = Identity(b"owner".ljust(32, b"."))  # of all agents
 
 
 class Entries:
@@ -21,10 +25,16 @@ class Entries:
 
     def decide(self, caller: str, action: Any) -> None:
         """As ledger.contracts.residence, for what these tests do."""
-        place = subject(action.owner, action.agent) if isinstance(action, Found) else action.subject
+        place = subject(action.owner, action.agent) if isinstance(action, Found | Forgo) else action.subject
         now = self.known.get(place)
-        if isinstance(action, Found):
-            self.known[place] = Residence(action.owner, action.epoch, action.host, (), 1)
+        if isinstance(action, Found | Forgo):
+            if now is not None and (now.host or now.epoch >= action.epoch):
+                raise Misuse("this comes too late or too early")
+            said = Statement(CHAIN, FOUND, place, action.epoch, "", action.host)
+            if caller != action.host or action.owner_signature != OWNER.sign(owners.DOMAIN, codec.encode(said)):
+                raise Misuse("the owner did not sign this")
+            host = action.host if isinstance(action, Found) else ""
+            self.known[place] = Residence(action.owner, action.epoch, host, (), 1)
             return
         if now is None or (now.host, now.epoch + 1) != (caller, action.epoch):
             raise Misuse("this comes too late or too early")
@@ -62,7 +72,7 @@ class LedgerTwin:
     def find(self, subject: bytes) -> Residence | None:
         return self._entries.known.get(subject)
 
-    async def submit(self, action: Found | Move | Abort | End) -> None:
+    async def submit(self, action: Found | Forgo | Move | Abort | End) -> None:
         if not self._entries.quorum:
             self._entries.late.append((self._host, action))
             raise Unavailable("there is no quorum")

@@ -18,6 +18,7 @@ from agentplatform.messages import (
     Arrival,
     Captured,
     Checkpoint,
+    Custody,
     Delivery,
     Later,
     Move,
@@ -81,6 +82,7 @@ class RunnerTwin:
         self.copies: dict[str, Copy] = {}
         self.asked: list[tuple[str, str]] = []  # (what, agent)
         self.hangs: dict[str, asyncio.Event] = {}  # agent -> when its opening ends
+        self.custody: dict[str, Custody] = {}  # agent -> in which it was opened here last
         self.known: dict[str, set[bytes]] = {}  # agent -> the pieces that its host has
         self.unpicklable: dict[str, str] = {}  # agent -> the attribute
         self._upcalls = upcalls
@@ -99,6 +101,7 @@ class RunnerTwin:
 
     async def open(self, birth: Birth, code: bytes, state: Stowed) -> None:
         self.asked.append(("open", birth.agent))
+        self.custody[birth.agent] = birth.custody
         if birth.agent in self.copies:
             raise Misuse(f"{birth.agent} runs here already")
         copy = self.copies[birth.agent] = Copy({})

@@ -54,7 +54,7 @@ async def test_lies_about_whereabouts_do_not_move_what_lives_here(tmp_path: Path
             known = lambda: theirs in {row["agent"] for row in anna.call("agents")}  # noqa: E731
             await asyncio.to_thread(until, "anna heard of the last one", known)
             # The last one is known, so the others were heard before it.
-            assert anna.call("resolve", agent="counter") == {"agent": counter.id, "host": "anna"}
+            assert anna.call("resolve", agent="counter") == {"agent": counter.id, "host": "anna", "epoch": 0}
             assert counter.call("add", 1) == 2
         assert "is no agent's id" in local.log("anna")
 

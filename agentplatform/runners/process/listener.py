@@ -52,6 +52,8 @@ class Listener:
                 self._upcalls.wants_to_sleep(frame.agent, frame.seconds)
             case wire.WantsClone():
                 self._upcalls.wants_clone(frame.agent)
+            case wire.WantsCustody():
+                self._upcalls.wants_custody(frame.agent, frame.custody, frame.consent)
             case wire.Books():
                 self._upcalls.books(frame.agent, frame.ticket)
             case wire.NeedsFile():

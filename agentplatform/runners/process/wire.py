@@ -12,7 +12,19 @@ from msgspec import Meta
 from msgspec.structs import asdict, astuple
 
 from agentplatform.lifecycle import Event
-from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Later, Move, News, Outgoing
+from agentplatform.messages import (
+    CONSENT_BYTES,
+    Answer,
+    Arrival,
+    Captured,
+    Checkpoint,
+    Custody,
+    Delivery,
+    Later,
+    Move,
+    News,
+    Outgoing,
+)
 from agentplatform.parcel.freight import MAX_INLINE_BYTES, Freight
 from agentplatform.runners.place import DIGEST_BYTES, MAX_BODY_BYTES, MAX_NAME, MAX_PIECES, MAX_STATE_BYTES, PIECE_BYTES
 from agentplatform.ticket import Ticket
@@ -28,6 +40,7 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Body = Annotated[bytes, Meta(max_length=MAX_BODY_BYTES)]
 State = Annotated[bytes, Meta(max_length=MAX_STATE_BYTES)]
 Inline = Annotated[bytes, Meta(max_length=MAX_INLINE_BYTES)]
+Consent = Annotated[bytes, Meta(max_length=CONSENT_BYTES)]
 Number = Annotated[int, Meta(ge=0, le=(1 << 62))]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Digest = Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
@@ -186,6 +199,12 @@ class WantsClone(_Frame, frozen=True):
     agent: Name
 
 
+class WantsCustody(_Frame, frozen=True):
+    agent: Name
+    custody: Custody
+    consent: Consent
+
+
 class Books(_Frame, frozen=True):
     """The agent called `dispatch` with terms; it runs on."""
 
@@ -281,7 +300,7 @@ class Printed(_Frame, frozen=True):
     text: Text
 
 
-_Wish = WantsToGo | WantsToSleep | WantsToEnd | WantsClone | Books
+_Wish = WantsToGo | WantsToSleep | WantsToEnd | WantsClone | WantsCustody | Books
 FromAgent = _Wish | NeedsFile | Checkpointed | Sent | Handled | Printed
 Up = Ready | Done | Refused | FromAgent
 

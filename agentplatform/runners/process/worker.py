@@ -13,7 +13,7 @@ from msgspec.structs import astuple
 
 from agentplatform.agent import Agent
 from agentplatform.history import History
-from agentplatform.messages import Answer, Arrival, Checkpoint, Delivery, Outgoing
+from agentplatform.messages import Answer, Arrival, Checkpoint, Custody, Delivery, Outgoing
 from agentplatform.parcel.bundle import Contents, Module
 from agentplatform.parcel.freight import Stowed, travelling
 from agentplatform.parcel.importer import Code
@@ -187,6 +187,9 @@ class Worker(asyncio.Protocol):
     def wants_clone(self, agent: str) -> None:
         self._tell(wire.WantsClone(agent))
 
+    def wants_custody(self, agent: str, custody: Custody, consent: bytes) -> None:
+        self._tell(wire.WantsCustody(agent, custody, consent))
+
     def books(self, agent: str, ticket: Ticket) -> None:
         self._tell(wire.Books(agent, ticket))
 
@@ -285,6 +288,8 @@ class _Nobody:
     def wants_to_sleep(self, agent: str, seconds: float | None) -> None: ...
 
     def wants_clone(self, agent: str) -> None: ...
+
+    def wants_custody(self, agent: str, custody: Custody, consent: bytes) -> None: ...
 
     def books(self, agent: str, ticket: Ticket) -> None: ...
 
