@@ -92,7 +92,7 @@ class Environment:
         self.store = await SqliteStore.open(home.data / "dms.db")
         self._opened.push_async_callback(self.store.close)
         self.journal = await Journal.open(self.disk)
-        self.logbook = Logbook(home.data / "logs")
+        self.logbook = Logbook(home.data / "logs", settings.logs)
         self.links = TlsLinks(self.host, self.identity, self.chain, settings.listen)
         self.replica = Replica(self.host, self.identity, self.genesis, self.disk, self.links, ENGINES["ipbft"])
         self.replica.on_failure(self._disk_failed)
@@ -110,6 +110,8 @@ class Environment:
             warm=settings.workers.warm,
             most=settings.workers.most,
             preload=settings.workers.preload,
+            scratch=settings.workers.scratch,
+            lent=settings.workers.lent,
             private=(home.folder,),
             history=None if self.history is None else self.history.prefix,
         )

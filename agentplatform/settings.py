@@ -24,6 +24,8 @@ class Workers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warm: int = 2  # workers kept ready; a parcel that finds none waits for a fork
     most: int = 256  # worker processes, those kept ready included; what would need more is refused
     preload: tuple[str, ...] = ("numpy",)  # imported once, ahead of all forks; what is not installed is skipped
+    scratch: int = 1 << 30  # bytes that one worker may have on the disk; with more it is ended
+    lent: int = 16 << 30  # bytes on the disk that one worker may be lent at a time, for large states
 
 
 class Decisions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,6 +51,14 @@ class Disk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reserve: int = 32 << 20  # bytes kept free for what is in course by then; it goes on when twice that is free again
 
 
+class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What agents print, and how it is with them: for `agentplatform logs`."""
+
+    file: int = 1 << 20  # bytes of one agent's log; it has a predecessor of as many
+    all: int = 512 << 20  # bytes of all of them: beyond, those go that nobody has written to for longest
+    a_second: int = 64 << 10  # bytes that one agent may print in the long run; at once as many as `file`
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """host.toml. Times are in seconds, sizes in bytes, unless a field says otherwise."""
 
@@ -60,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decisions: Decisions = Decisions()
     holders: Holders = Holders()
     disk: Disk = Disk()
+    logs: Logs = Logs()
 
 
 class Home:

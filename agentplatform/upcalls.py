@@ -66,7 +66,7 @@ class HostUpcalls:
         self.mailroom.answered(agent, ticket, answer)
 
     def printed(self, agent: str, stream: str, text: str) -> None:
-        self._logbook.write(agent, stream, text)
+        self._logbook.printed(agent, stream, text)
 
     def died(self, agent: str, reason: str) -> None:
         becomes = self.carrier.lifetimes.died(agent)

@@ -34,7 +34,8 @@ class Spool(Protocol):
         """Writes a piece; False, and not written, when it is not the one of the table. Raises Unavailable."""
 
     async def get(self, name: str, freight: Freight, number: int) -> bytes:
-        """Raises Unavailable when it cannot be read."""
+        """A piece as the table has it: a worker that wrote the file may hold it open, and write to it still. Raises
+        Unavailable when it cannot be read, or is not what was told of."""
 
     async def sync(self, name: str) -> None:
         """Makes the file durable. Raises Unavailable; then it is worth nothing."""
@@ -102,7 +103,13 @@ class FileSpool:
         return await self._do(write)
 
     async def get(self, name: str, freight: Freight, number: int) -> bytes:
-        return await self._do(lambda: self._read(name, freight, number))
+        def read() -> bytes:
+            body = self._read(name, freight, number)
+            if not freight.has(number, body):  # of the bytes that are sent, not of those in the file: that may change
+                raise _changed(number)
+            return body
+
+        return await self._do(read)
 
     async def sync(self, name: str) -> None:
         def sync() -> None:
@@ -216,16 +223,19 @@ class MemorySpool:
 
     async def get(self, name: str, freight: Freight, number: int) -> bytes:
         await asyncio.sleep(0)
-        at = number * PIECE_BYTES
-        return bytes(self._file(name)[at : at + freight.length(number)])
+        body = self._read(name, freight, number)
+        if not freight.has(number, body):
+            raise _changed(number)
+        return body
 
     async def sync(self, name: str) -> None:
         await asyncio.sleep(0)
         self._durable[name] = bytes(self._file(name))
 
     async def verify(self, name: str, freight: Freight) -> None:
+        await asyncio.sleep(0)
         for number in range(freight.count):
-            if not freight.has(number, await self.get(name, freight, number)):
+            if not freight.has(number, self._read(name, freight, number)):
                 raise Misuse(f"piece {number} of its state was changed on the disk: see to the disk")
 
     def settle(self, name: str) -> None:
@@ -244,6 +254,10 @@ class MemorySpool:
         self.files = {name: bytearray(self._durable.get(name, bytes(len(file)))) for name, file in self.files.items()}
         self._fresh.clear()
 
+    def _read(self, name: str, freight: Freight, number: int) -> bytes:
+        at = number * PIECE_BYTES
+        return bytes(self._file(name)[at : at + freight.length(number)])
+
     def _file(self, name: str) -> bytearray:
         try:
             return self.files[name]
@@ -255,6 +269,13 @@ def start_writing_back(file: int, at: int, length: int) -> None:
     """Lets the disk begin now with what a sync would wait for later. The advice drops clean pages too, and here there
     are none: they were written this moment."""
     os.posix_fadvise(file, at, length, os.POSIX_FADV_DONTNEED)
+
+
+def _changed(number: int) -> Unavailable:
+    return Unavailable(
+        f"piece {number} of its state is not what its worker told of: its code wrote to it afterwards, or the disk "
+        "lost it"
+    )
 
 
 def _unavailable(error: OSError) -> Unavailable:

@@ -46,6 +46,7 @@ def status(hosts: Local, host: str) -> dict[str, Any]:
     return dict(hosts.host(host).call("status"))
 
 
+@pytest.mark.slow
 def test_a_host_outlives_a_full_disk_and_lets_nothing_out_meanwhile(hosts: Local) -> None:
     stays = hosts.host(SOUTH).create(Shuttle, "stays", [NORTH, SOUTH])
     leaves = hosts.host(SOUTH).create(Shuttle, "leaves", [NORTH, SOUTH])

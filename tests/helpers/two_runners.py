@@ -96,9 +96,12 @@ class Station:
         return codec.decode(answer.body, object)
 
     async def ask(self, agent: str, kind: str, body: Any = None) -> Answer:
-        ticket = next(self._tickets)
-        self.runner.deliver(agent, Delivery(ticket, "client-test", kind, codec.encode(body)))
-        return await self.ups.answer(agent, ticket)
+        delivery = self.delivery(kind, body)
+        self.runner.deliver(agent, delivery)
+        return await self.ups.answer(agent, delivery.ticket)
+
+    def delivery(self, kind: str, body: Any) -> Delivery:
+        return Delivery(next(self._tickets), "client-test", kind, codec.encode(body))
 
     def pid(self, agent: str) -> int:
         return self.runner._homes[agent].pid

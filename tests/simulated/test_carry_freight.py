@@ -6,7 +6,7 @@ import pytest
 
 from agentplatform.custody import fetches
 from agentplatform.custody.pieces import WINDOW, Fetch, Piece
-from agentplatform.parcel.freight import PIECE_BYTES
+from agentplatform.parcel.freight import PIECE_BYTES, Freight
 from agentplatform.parcel.spool import MemorySpool
 from ledger import codec
 from ledger.errors import Unavailable
@@ -149,16 +149,26 @@ async def test_after_a_broken_link_only_what_is_missing_comes() -> None:
 
 
 @pytest.mark.usefixtures("no_errors")
-async def test_a_piece_that_was_changed_ends_the_handoff(world: World) -> None:
+@pytest.mark.parametrize("honest", [True, False])
+async def test_a_piece_that_was_changed_ends_the_handoff(world: World, honest: bool) -> None:
+    """An honest source does not send it: else its destination would blame it for what an agent did."""
     agent = await large(world)
+    spool = world.spools["a"]
+    if not honest:
+
+        async def unread(name: str, freight: Freight, number: int) -> bytes:
+            return spool._read(name, freight, number)
+
+        spool.get = unread  # type: ignore[method-assign]
     departing = world["a"].depart([agent], "b")
     await world.settle()
-    (state,) = world.spools["a"].files.values()
+    (state,) = spool.files.values()
     state[5 * PIECE_BYTES] ^= 1
-    with pytest.raises(Unavailable, match=r"sent piece 5 of .*, which is not what it signed"):
+    words = "is not what its worker told of" if honest else "which is not what it signed"
+    with pytest.raises(Unavailable, match=rf"piece 5 of .*{words}"):
         await world.until(departing)
     assert world.holder(agent) == "a" and not world.spools["b"].files
-    assert "not what it signed" in world["a"].state(agent)["failed"][-1]
+    assert words in world["a"].state(agent)["failed"][-1]
 
 
 @pytest.mark.usefixtures("no_errors")

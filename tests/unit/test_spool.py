@@ -44,6 +44,9 @@ async def test_a_changed_or_missing_piece_is_found(spool: Spool) -> None:
     await spool.put(name, FREIGHT, 2, PIECES[2])
     with pytest.raises(Misuse, match="piece 1 of its state was changed"):
         await spool.verify(name, FREIGHT)
+    with pytest.raises(Unavailable, match="piece 1 of its state is not what its worker told of"):
+        await spool.get(name, FREIGHT, 1)
+    assert await spool.get(name, FREIGHT, 2) == PIECES[2]
 
 
 async def test_a_file_that_was_cut_is_found(tmp_path: Path) -> None:

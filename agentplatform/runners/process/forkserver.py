@@ -83,6 +83,10 @@ class ForkServer:
         with contextlib.suppress(OSError):  # else the fork server is gone, and its workers with it
             self._socket.send(PACKET.pack(KILL, pid, 0))
 
+    def scratch(self, pid: int) -> Path:
+        """The folder of a worker."""
+        return self._scratch / str(pid)
+
     def wake(self, pid: int) -> None:
         """A worker that stopped itself (leased.py) goes on. For one that runs it does nothing."""
         with contextlib.suppress(OSError):

@@ -35,6 +35,7 @@ class Held:
         self.early_bytes = 0
         self.wish: wire.WantsToGo | wire.WantsToSleep | None = None  # it said so while a question about it was open
         self.file: str | None = None  # in the spool: lent for its state, which was not told of yet
+        self.lent = 0  # bytes of that, or of one that is being made
 
     def enter(self, state: State) -> None:
         self.state = state
@@ -71,6 +72,11 @@ class Handle(asyncio.Protocol):
         self._asks: dict[int, _Ask] = {}
         self._parked: dict[str, list[wire.Down]] = {}  # by agent: what it is told when there is a lease
         self._numbers = itertools.count(1)
+
+    @property
+    def lent(self) -> int:
+        """Bytes of files in the spool that it has to write to."""
+        return sum(held.lent for held in self.agents.values())
 
     async def connect(self) -> tuple[socket.socket, socket.socket]:
         """Makes the socketpairs, for frames and for file descriptors. Returns the worker's ends."""

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from agentplatform.parcel.freight import MAX_FREIGHT_BYTES
 from ledger.errors import Misuse
 
 PR_SET_PDEATHSIG = 1
@@ -35,6 +36,7 @@ SCOPES_SINCE_ABI = 6
 
 LIMITS = {
     resource.RLIMIT_CORE: 0,
+    resource.RLIMIT_FSIZE: MAX_FREIGHT_BYTES,  # of one file: a state that is lent one is the largest (footprint.py)
     resource.RLIMIT_NOFILE: 1024,
     resource.RLIMIT_NPROC: 4096,  # counted for the user, threads included: bounds fork bombs, above what a desktop runs
 }

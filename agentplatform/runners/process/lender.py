@@ -14,8 +14,9 @@ from ledger.errors import PeerFault, Unavailable
 class Lender:
     """A file that is lent to be written is the worker's until the state is told of; then it is whose state that is."""
 
-    def __init__(self, spool: Spool) -> None:
-        self._spool = spool
+    def __init__(self, spool: Spool, most: int) -> None:
+        """`most`: bytes that one worker is lent at a time."""
+        self._spool, self._most = spool, most
         self._making: dict[Held, asyncio.Task[None]] = {}
 
     def lend_state(self, handle: Handle, state: Stowed) -> None:
@@ -28,6 +29,11 @@ class Lender:
         if held in self._making or not MAX_INLINE_BYTES < frame.size <= MAX_FREIGHT_BYTES:
             raise PeerFault("worker", f"asked for a file of {frame.size} bytes, or for two at once")
         self.take_back(held)
+        if handle.lent + frame.size > self._most:
+            reason = f"its host lends one worker {self._most} bytes at a time (host.toml: [workers] lent)"
+            handle.tell(wire.Lent(frame.agent, f"a state of {frame.size} bytes is too large here: {reason}"))
+            return
+        held.lent = frame.size
         making = asyncio.get_running_loop().create_task(self._make(handle, held, frame))
         self._making[held] = making
         making.add_done_callback(lambda done: self._making.pop(held))
@@ -37,7 +43,7 @@ class Lender:
         if isinstance(state, bytes):
             self.take_back(held)
             return state
-        name, held.file = held.file, None
+        name, held.file, held.lent = held.file, None, 0
         if name is None or self._spool.size(name) != state.size:
             if name is not None:
                 self._spool.remove(name)
@@ -46,7 +52,7 @@ class Lender:
 
     def take_back(self, held: Held) -> None:
         """What it was lent last, if that is its still."""
-        name, held.file = held.file, None
+        name, held.file, held.lent = held.file, None, 0
         if name is not None:
             self._spool.remove(name)
 
@@ -54,10 +60,12 @@ class Lender:
         try:
             name = await self._spool.create(frame.size)
         except Unavailable as error:
+            held.lent = 0
             handle.tell(wire.Lent(frame.agent, str(error)))
             return
         if handle.agents.get(frame.agent) is not held or held.state is not State.RUNNING:
             self._spool.remove(name)  # it ended meanwhile, or is a liar
+            held.lent = 0
             return
         held.file = name
         try:

@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from agentplatform.runners.process import jail, wire
+from agentplatform.runners.process.footprint import Hidden, footprint
 from agentplatform.runners.process.forkserver import ForkServer
 from agentplatform.runners.process.handle import Handle, Held
 from agentplatform.runners.process.settings import WorkerSettings
 from ledger.errors import Unavailable
 
 STOPPING = "the host is stopping"
+LOOK_SECONDS = 5.0  # between two looks at what workers have on the disk
 QUIET_SECONDS = 0.02  # forks and kills take the processor from an agent that has just arrived; they can wait that long
 Key = tuple[bytes, bytes, str]
 """(owner, code, custody): light agents that have these in common share a worker."""
@@ -37,6 +39,7 @@ class Pool:
         self._shared: dict[Key, Handle] = {}
         self._taking = asyncio.Lock()
         self._refill: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
         self._on_hold = False
         self.stopping = False
 
@@ -53,12 +56,15 @@ class Pool:
             raise
         self._spares.append(first)
         self.top_up()
+        self._watch = asyncio.get_running_loop().create_task(self._watch_disk())
         return first.jail
 
     async def stop(self) -> None:
         """Ends all workers; nothing of them is left when it returns. No end is told, but whoever waits for a worker
         hears of it at once."""
         self.stopping = True
+        if self._watch is not None:
+            self._watch.cancel()
         if self._refill is not None:
             self._refill.cancel()
         for handle in self._workers.values():
@@ -177,6 +183,20 @@ class Pool:
                     self._spares.append(await self._fork())
             except Unavailable:
                 return  # the next agent asks again, and hears why
+
+    async def _watch_disk(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for handle in [handle for handle in self if handle.agents]:
+                most = self._settings.scratch + handle.lent
+                try:
+                    has = await asyncio.to_thread(footprint, handle.pid, self._server.scratch(handle.pid), most)
+                except Hidden as error:
+                    self.broken(handle, f"its worker hides what it has on the disk: {error}")
+                    continue
+                if has > most:
+                    allowed = f"at most {self._settings.scratch >> 20} MiB are allowed (host.toml: [workers] scratch)"
+                    self.broken(handle, f"its worker had {has >> 20} MiB on the disk; {allowed}")
 
     # How they end
 

@@ -25,8 +25,8 @@ class ProcessRunner:
     def __init__(self, upcalls: Upcalls, spool: Spool, settings: WorkerSettings | None = None) -> None:
         """Large states go through `spool`; their files are the runner's until it has told of them."""
         self._upcalls = upcalls
-        self._files = Lender(spool)
         self._settings = settings or WorkerSettings()
+        self._files = Lender(spool, self._settings.lent)
         listener = Listener(upcalls, self._files, self._settings.capture, self.answer, self._release)
         self._pool = Pool(self._settings, listener.hear, self._ended)
         self._leased: float | None = None  # until then agents in held custody may run

@@ -20,6 +20,13 @@ class WorkerSettings:
     history: Path | None = None
     """The prefix of the files that workers write their histories to (agentplatform.history)."""
 
+    scratch: int = 1 << 30
+    """Bytes that one worker may have on the disk, in its folder and in files without a name. One that has more is
+    ended."""
+
+    lent: int = 16 << 30
+    """Bytes on the disk that one worker may be lent at a time, for states that were not told of yet."""
+
     private: tuple[Path, ...] = ()
     """Folders that no agent may read: the host's data. The start is refused when they lie where agents may look."""
 
