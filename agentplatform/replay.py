@@ -12,6 +12,7 @@ import msgspec
 
 from agentplatform.mail import Letter, Loose, Memory
 from agentplatform.messages import Answer
+from agentplatform.parcel.manifest import AGENT_ID
 
 Key = tuple[str, int]  # receiver and sequence
 
@@ -42,11 +43,21 @@ class Replay:
         """The letter that left in an earlier life for what the agent does now, and its answer if there was one."""
         for each in self._old:
             letter = each.loose.letter
-            if each.loose.cause == cause and (letter.receiver, letter.kind, letter.body) == (receiver, kind, body):
+            same = _same(letter.receiver, receiver) and (letter.kind, letter.body) == (kind, body)
+            if each.loose.cause == cause and same:
                 self._old.remove(each)
                 each.old, each.call = False, call
                 return letter, each.answer
         return None
+
+    def address(self, old: Letter, new: Letter) -> Loose | None:
+        """It was to a name, and is now to the agent of that name. Returns what is remembered of it, if anything is."""
+        found = self._open.pop(_key(old), None)
+        if found is None:
+            return None
+        found.loose = Loose(new, found.loose.cause)
+        self._open[_key(new)] = found
+        return found.loose
 
     def answered(self, receiver: str, sequence: int, answer: Answer) -> bool:
         """Whether the answer must be remembered."""
@@ -73,6 +84,17 @@ def _may_come(each: _Open, senders: Mapping[str, Memory]) -> bool:
         return False
     sender, sequence = each.loose.cause
     return sender not in senders or senders[sender].handled < sequence
+
+
+def _same(one: str, other: str) -> bool:
+    """A name stands for the agent that it was, or will be, resolved to."""
+    if AGENT_ID.fullmatch(one) and AGENT_ID.fullmatch(other):
+        return one == other
+    return _name(one) == _name(other)
+
+
+def _name(receiver: str) -> str:
+    return receiver.rpartition("-")[0] if AGENT_ID.fullmatch(receiver) else receiver
 
 
 def _key(letter: Letter) -> Key:

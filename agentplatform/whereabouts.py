@@ -192,9 +192,18 @@ class Whereabouts:
             raise Misuse("name an agent: its id, its name, or the beginning of its id")
         if text in self._known:
             return text
-        alive = [located.agent for located in self.alive()]
-        named = [agent for agent in alive if agent.rpartition("-")[0] == text]
-        return only_one(text, named or [agent for agent in alive if agent.startswith(text)], "agent")
+        if (named := self.named(text)) is not None:
+            return named
+        return only_one(text, [each.agent for each in self.alive() if each.agent.startswith(text)], "agent")
+
+    def named(self, name: str) -> str | None:
+        """The id of the one agent of that name; None when none is known. Raises Misuse, with their ids and hosts, when
+        there are several: a clone has the name of its original."""
+        found = [each for each in self._all() if each.ended is None and each.agent.rpartition("-")[0] == name]
+        if len(found) > 1:
+            places = ", ".join(sorted(f"{each.agent} (on {each.host})" for each in found))
+            raise Misuse(f"{len(found)} agents are called {name!r}: {places}; give the id of the one that you mean")
+        return found[0].agent if found else None
 
 
 def only_one(text: str, found: Iterable[str], what: str) -> str:

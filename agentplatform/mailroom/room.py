@@ -8,6 +8,7 @@ from typing import Any
 
 from agentplatform.mail import MAX_NUMBER, Change, Letter, Luggage, Post, Reply, Seen, Settled, check
 from agentplatform.mailbox import Mailbox
+from agentplatform.mailroom.addressing import Addressing
 from agentplatform.mailroom.clients import Clients
 from agentplatform.mailroom.leaving import Leaving
 from agentplatform.mailroom.roads import Roads, ended
@@ -63,6 +64,7 @@ class Mailroom:
         self._tickets = itertools.count(1)
         self._given: dict[str, deque[int]] = {}  # tickets of the letters that are with the agent, in their order
         self._leaving = Leaving(release, self.route, outbox, broken)
+        self._addressing = Addressing(self._whereabouts, self.subscriptions, self._leaving, note)
 
     def hold(self, on_hold: bool) -> None:
         """From now on no letter is given to an agent: what it does could not be written. Or they are again."""
@@ -211,7 +213,8 @@ class Mailroom:
         letters: list[Letter] = []
         self._busy[agent] = sender
         try:
-            numbered = (sender.letter(receiver, outgoing, cause) for receiver in self._receivers(agent, outgoing))
+            receivers = self._addressing.receivers(agent, sender, outgoing)
+            numbered = (sender.letter(receiver, outgoing, cause) for receiver in receivers)
             letters.extend(letter for letter in numbered if letter is not None)
         except (Misuse, Unavailable) as error:
             if outgoing.call is not None:
@@ -219,13 +222,6 @@ class Mailroom:
             else:
                 self._note(agent, f"{outgoing.kind!r} was not sent to {outgoing.receiver}: {error}")
         return letters
-
-    def _receivers(self, agent: str, outgoing: Outgoing) -> list[str]:
-        if outgoing.topic:
-            return self.subscriptions.subscribers(outgoing.receiver, agent)
-        if AGENT_ID.fullmatch(outgoing.receiver):  # a whole id needs no news: after a restart there is none yet
-            return [outgoing.receiver]
-        return [self._whereabouts.resolve(outgoing.receiver)]
 
     def answered(self, agent: str, ticket: int, answer: Answer) -> None:
         """An answer that rests on no checkpoint."""
@@ -280,6 +276,9 @@ class Mailroom:
     def resend(self, agents: Container[str] | None = None) -> None:
         """Sends again what has no reply yet: after a pause or a link's return; to `agents`, and from those of them that
         live here, after news of them."""
+        # Not of an agent that is frozen: what it has sent is in its luggage.
+        awake = [each for each in self._busy.items() if each[0] not in self.boxes or self.boxes[each[0]].open]
+        self._addressing.name(awake)
         durable = self._outbox.flush()
         for sender in self._busy.values():
             sender.flushed(durable)
@@ -303,7 +302,8 @@ class Mailroom:
                     del self._senders[agent]
         for agent in [agent for agent, box in self.boxes.items() if box.waiting]:
             self._pump(agent)
-        self._roads.round({letter.receiver for letter in self._unanswered()} - self._epochs.keys())
+        waiting = {letter.receiver for letter in self._unanswered()} - self._epochs.keys()
+        self._roads.round({agent for agent in waiting if AGENT_ID.fullmatch(agent)})
         self.resend()
 
     def _take(self, post: Post, proved: int = MAX_NUMBER) -> bool:

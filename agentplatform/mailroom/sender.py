@@ -10,6 +10,7 @@ from agentplatform.mail import (
     MAX_NUMBER,
     MAX_OUTBOX_BYTES,
     MAX_OUTBOX_LETTERS,
+    Change,
     Letter,
     Loose,
     Luggage,
@@ -20,6 +21,7 @@ from agentplatform.mail import (
 )
 from agentplatform.messages import Answer, Outgoing
 from agentplatform.outbox import Outbox
+from agentplatform.parcel.manifest import AGENT_ID
 from agentplatform.replay import Key, Replay
 from ledger import codec
 from ledger.errors import Misuse, Unavailable
@@ -97,6 +99,38 @@ class Sender:
         if outgoing.call is not None and not outgoing.then:
             self._calls[_key(letter)] = outgoing.call
         return letter
+
+    @property
+    def names(self) -> list[str]:
+        """That it wrote to, when nobody was known to have them."""
+        return [receiver for receiver, sent in self._sent.items() if sent.letters and not AGENT_ID.fullmatch(receiver)]
+
+    def address(self, name: str, receiver: str) -> tuple["asyncio.Future[None]", list[Letter]]:
+        """Numbers the letters to that name as letters to this agent. They may leave when what is returned is done."""
+        named, sent = self._sent[name], self._sent.setdefault(receiver, Sent())
+        letters, loose = [], []
+        for old in named.letters:
+            new = replace(old, receiver=receiver, sequence=sent.last + 1, settled=sent.settled)
+            sent.last = new.sequence
+            sent.letters.append(new)
+            letters.append(new)
+            if (left_early := self.replay.address(old, new)) is not None:
+                loose.append(left_early)
+            if _key(old) in self._ends:
+                self._ends[_key(new)] = self._ends.pop(_key(old))
+            if _key(old) in self._calls:
+                self._calls[_key(new)] = self._calls.pop(_key(old))
+        done = [_key(each) for each in named.letters]
+        named.letters = []
+        self._outbox.drop_letters(self._agent, name, named.last)  # is written with what is written next
+        return self._outbox.checkpoint(self._agent, Change(None, letters=letters, loose=loose, done=done)), letters
+
+    def refuse(self, receiver: str, reason: str) -> list[Letter]:
+        """Its letters to that receiver are answered with an error. Returns those whose outcome nobody waits for."""
+        letters = [each for each in self._sent[receiver].letters if _key(each) not in self._unheard]
+        for letter in letters:
+            self._outcome(letter, Answer(False, codec.encode(reason)))
+        return [each for each in letters if each.question is None]
 
     def loose(self, letter: Letter, outgoing: Outgoing, cause: Key | None) -> Loose:
         """It leaves before the state that knows of it."""

@@ -74,7 +74,9 @@ class Walk:
         for _ in range(self.chance.choice((1, 1, 4))):
             self.number += 1
             host = self.chance.choice([*self.world.hosts])
-            order = [receiver, [sender, self.number], *([LIFE] if hurried else [])]
+            by_name = self.agents.index(sender) < self.agents.index(receiver)
+            called = receiver.rpartition("-")[0] if by_name else receiver
+            order = [called, [sender, self.number], *([LIFE] if hurried else [])]
             asking = self.world[host].ask(sender, "pass on", order, self._client(sender))
             if hurried:
                 self.hurried.add(self.number)

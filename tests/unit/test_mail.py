@@ -158,10 +158,11 @@ async def test_a_letter_to_an_agent_not_heard_of_waits_for_news_of_it():
     desk = Desk()
     desk.room.admit(AGENT, 3, Luggage())
     desk.room.sent(AGENT, Outgoing(OTHER, "hello", b"\xc0", None))
-    desk.room.sent(AGENT, Outgoing("nobody", "hello", b"\xc0", None))
+    desk.room.sent(AGENT, Outgoing("Nobody!", "hello", b"\xc0", None))
     desk.kept[0][0].set_result(None)
     await turn()
-    assert desk.wire == [] and len(desk.kept) == 1 and "no agent 'nobody' is known" in desk.notes[0][1]
+    assert desk.wire == [] and len(desk.kept) == 1
+    assert "'Nobody!' is neither an agent's id nor a name" in desk.notes[0][1]
     desk.whereabouts.learn(Located(OTHER, 1, "east"))
     desk.room.resend()
     assert [host for host, _ in desk.wire] == ["east"]

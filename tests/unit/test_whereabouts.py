@@ -52,8 +52,13 @@ def test_names_resolve_to_one_agent_or_say_why_not() -> None:
     )
     assert known.resolve("other") == OTHER
     assert known.resolve("counter-0000000000000001") == AGENT
+    named = r"2 agents are called 'counter': counter-0+1 \(on north\), counter-0+3 \(on east\); give the id"
+    for resolve in (known.resolve, known.named):
+        with pytest.raises(Misuse, match=named):
+            resolve("counter")
     with pytest.raises(Misuse, match="may be any of"):
-        known.resolve("counter")
+        known.resolve("counter-0")
+    assert known.named("nobody") is None and known.named("oth") is None and known.resolve("oth") == OTHER
     with pytest.raises(Misuse, match="no agent 'nobody'"):
         known.resolve("nobody")
     with pytest.raises(Misuse, match="name an agent"):
