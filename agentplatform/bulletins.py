@@ -20,7 +20,7 @@ class Residents(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 
 
 class Seek(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="seek"):
-    """Who knows where these agents are, after the epochs beside them? Residents is the answer."""
+    """Who knows where these agents (ids, or names) are, after the epochs beside them? Residents is the answer."""
 
     agents: tuple[tuple[str, int], ...]
 

@@ -67,6 +67,7 @@ class Whereabouts:
     def __init__(self, authentic: Authentic = lambda each: False) -> None:
         self._authentic = authentic
         self._known: dict[str, _Known] = {}
+        self._names: dict[str, set[str]] = {}  # name -> agents that are known
         self._told: dict[str, int] = {}  # host -> agents first heard of from it
 
     # What is heard
@@ -77,6 +78,7 @@ class Whereabouts:
         if known and known.sure and not located.after(known.base):
             return False
         trail = passes.joined(known.base.trail, located.trail) if known else located.trail
+        self._index(located.agent)
         self._known[located.agent] = _Known(replace(located, trail=trail), True, "")
         return True
 
@@ -110,9 +112,13 @@ class Whereabouts:
         if teller != located.host or self._told.get(teller, 0) >= MAX_FROM_ONE_HOST:
             return False
         self._told[teller] = self._told.get(teller, 0) + 1
+        self._index(located.agent)
         # Nothing is known that its trail could lead from; the last step may join one that comes later.
         self._known[located.agent] = _Known(replace(located, trail=located.trail[-1:]), False, teller)
         return True
+
+    def _index(self, agent: str) -> None:
+        self._names.setdefault(agent.rpartition("-")[0], set()).add(agent)
 
     def _leads(self, base: Located, located: Located) -> bool:
         start, end = (base.host, base.epoch), (located.host, located.epoch)
@@ -177,6 +183,13 @@ class Whereabouts:
             return None
         return located.host if located.ended is None else ""
 
+    def called(self, text: str) -> list[Located]:
+        """Where the agent of that id is believed to be or to have ended; or those alive that have that name."""
+        if text in self._known:
+            return [self._known[text].believed]
+        named = [self._known[agent].believed for agent in sorted(self._names.get(text, ()))]
+        return [each for each in named if each.ended is None]
+
     def on(self, host: str) -> list[Located]:
         return [located for located in self._all() if located.host == host and located.ended is None]
 
@@ -199,9 +212,9 @@ class Whereabouts:
     def named(self, name: str) -> str | None:
         """The id of the one agent of that name; None when none is known. Raises Misuse, with their ids and hosts, when
         there are several: a clone has the name of its original."""
-        found = [each for each in self._all() if each.ended is None and each.agent.rpartition("-")[0] == name]
+        found = self.called(name)
         if len(found) > 1:
-            places = ", ".join(sorted(f"{each.agent} (on {each.host})" for each in found))
+            places = ", ".join(f"{each.agent} (on {each.host})" for each in found)
             raise Misuse(f"{len(found)} agents are called {name!r}: {places}; give the id of the one that you mean")
         return found[0].agent if found else None
 

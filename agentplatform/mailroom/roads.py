@@ -84,11 +84,11 @@ class Roads:
                 self._tell(host, Seek(agents))
 
     def sought(self, host: str, agents: tuple[tuple[str, int], ...]) -> None:
-        """Another host asks: it hears of those of whom we know a later place."""
-        found = [(self.whereabouts.believed(agent), since) for agent, since in agents[:SEEK_AT_ONCE]]
-        news = tuple(place for place, since in found if place is not None and place.epoch > since)
+        """Another host asks, for ids or names: it hears of those of whom we know a later place."""
+        found = [(place, since) for agent, since in agents[:SEEK_AT_ONCE] for place in self.whereabouts.called(agent)]
+        news = tuple(place for place, since in found if place.epoch > since)
         if news:
-            self._tell(host, Residents(news))
+            self._tell(host, Residents(news[:SEEK_AT_ONCE]))
 
     # Whose fault it is that nothing comes
 

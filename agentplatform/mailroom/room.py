@@ -17,7 +17,6 @@ from agentplatform.mailroom.standings import Standings
 from agentplatform.mailroom.vouching import may_answer, proved
 from agentplatform.messages import Answer, Checkpoint, Delivery, Later, Outgoing
 from agentplatform.outbox import Outbox
-from agentplatform.parcel.manifest import AGENT_ID
 from agentplatform.replay import Key, Replay
 from agentplatform.subscriptions import Subscribed
 from ledger import codec
@@ -302,8 +301,7 @@ class Mailroom:
                     del self._senders[agent]
         for agent in [agent for agent, box in self.boxes.items() if box.waiting]:
             self._pump(agent)
-        waiting = {letter.receiver for letter in self._unanswered()} - self._epochs.keys()
-        self._roads.round({agent for agent in waiting if AGENT_ID.fullmatch(agent)})
+        self._roads.round({letter.receiver for letter in self._unanswered()} - self._epochs.keys())
         self.resend()
 
     def _take(self, post: Post, proved: int = MAX_NUMBER) -> bool:

@@ -16,9 +16,9 @@ from agentplatform.messages import Outgoing
 from agentplatform.parcel.manifest import MAX_EPOCH
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
-from ledger.disk import MemoryDisk
 from ledger.errors import Misuse, PeerFault
 from ledger.links.base import Channel
+from ledger.memory_disk import MemoryDisk
 from tests.helpers.edge_world import World
 
 pytest_plugins = "tests.helpers.edge_fixtures"

@@ -58,6 +58,17 @@ async def test_it_waits_through_crashes_and_moves_and_is_handled_once_and_in_ord
     world.close()
 
 
+async def test_who_missed_the_news_asks_for_the_name() -> None:
+    world, x, y, _ = await deaf()
+    await told(world, "a", x, "y", 1)
+    world.hub.drops = lambda *_: False
+    for _ in range(2):
+        world["a"].remind()
+        await world.crank()
+    assert world["b"].state(y)["handled"] == [1]
+    world.close()
+
+
 async def test_a_mailroom_that_does_not_look_again_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Addressing, "name", lambda *_: None)
     world, x, y, hear = await deaf()
