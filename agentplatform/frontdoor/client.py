@@ -20,10 +20,11 @@ from agentplatform.frontdoor.server import OBJECT
 from agentplatform.kinds import Found
 from agentplatform.messages import PLAIN_DATA, Custody
 from agentplatform.parcel.code import bundle_of
-from agentplatform.parcel.manifest import agent_id, code_digest, give_birth
+from agentplatform.parcel.manifest import MAX_NAME, NAME, agent_id, code_digest, give_birth
 from agentplatform.settings import Home
 from agentplatform.ticket import Ticket
 from ledger import codec, keyfile
+from ledger.contracts.residence import MAX_HOLDERS
 from ledger.errors import Misuse, Unavailable
 from ledger.identity import Identity
 
@@ -102,17 +103,16 @@ class Host:
         patience: float = CREATE_PATIENCE,
     ) -> "AgentProxy":
         """Starts an agent of this class here. `init` is plain data for `on_creation`; `custody` takes the place of the
-        class's.
+        class's, `name` that which is made from the class's.
 
         Raises Misuse with the reason; Unavailable after `patience` seconds, and then nothing is left of it.
         """
         if not (isinstance(agent, type) and issubclass(agent, Agent)):
             raise Misuse(f"an agent is created from a subclass of Agent; {agent!r:.60} is none")
         bundle = bundle_of(agent)
-        label = agent.__name__.lower() if name is None else name
+        label = _name_of(agent) if name is None else name
         owner, kind, salt = self.owner(), agent.custody if custody is None else custody, os.urandom(16)
-        if kind not in get_args(Custody):
-            raise Misuse(f"custody is one of {', '.join(get_args(Custody))}, not {kind!r:.60}")
+        _check_class(agent, kind)
         about = code_digest(bundle.raw), bundle.class_name, agent.light, kind, agent.checkpoint != "none"
         birth = give_birth(label, owner, salt, *about, copies=agent.copies, kind=agent.kind_of(init))
         consents = {}
@@ -271,6 +271,24 @@ def plain(value: Any) -> bytes:
         return codec.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Misuse(f"messages are {PLAIN_DATA}: {error}") from None
+
+
+def _name_of(agent: type[Agent]) -> str:
+    """What an agent is called if nobody says how. Raises Misuse for a class whose name makes no name."""
+    name = agent.__name__.lower().strip("_").replace("_", "-")[:MAX_NAME]
+    if NAME.fullmatch(name) is None:
+        raise Misuse(f"{agent.__name__} makes no name for an agent; give one: create({agent.__name__}, 'name')")
+    return name
+
+
+def _check_class(agent: type[Agent], custody: Any) -> None:
+    """What stands in a birth certificate. Raises Misuse."""
+    if custody not in get_args(Custody):
+        raise Misuse(f"custody is one of {', '.join(get_args(Custody))}, not {custody!r:.60}")
+    if not isinstance(agent.light, bool):
+        raise Misuse(f"{agent.__name__}.light is True or False, not {agent.light!r:.60}")
+    if type(agent.copies) is not int or not 0 <= agent.copies <= MAX_HOLDERS:
+        raise Misuse(f"{agent.__name__}.copies is a number of hosts from 0 to {MAX_HOLDERS}, not {agent.copies!r:.60}")
 
 
 def _seconds(value: Any) -> float:

@@ -26,7 +26,8 @@ CLONE_DOMAIN = "agentplatform/clone"
 MANIFEST_DOMAIN = "agentplatform/manifest"
 TRANSFER_BYTES = 16
 MAX_EPOCH = 2**62  # what SQLite and MessagePack hold, with room for the next
-NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+MAX_NAME = 32  # characters
+NAME = re.compile(rf"[a-z][a-z0-9-]{{0,{MAX_NAME - 1}}}")
 AGENT_ID = re.compile(NAME.pattern + r"-[0-9a-f]{16}")
 KeyCheck = Callable[[str, bytes], bool]
 

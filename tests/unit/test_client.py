@@ -11,6 +11,7 @@ import pytest
 
 from agentplatform import Agent, Ticket, consortium
 from agentplatform.frontdoor.client import AgentProxy, Host, connect
+from agentplatform.parcel.manifest import open_birth
 from ledger.errors import Misuse, Unavailable
 from tests.helpers.desk_twin import DeskTwin, answering
 
@@ -40,6 +41,22 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         yield connect("north", root=root)
 
 
+class Greedy(Agent):
+    copies = -1
+
+
+class Heavy(Agent):
+    light = "no"  # type: ignore[assignment]
+
+
+class Größe(Agent):
+    pass
+
+
+class _My_First_Agent_Of_Which_There_Is_So_Much_To_Say(Agent):
+    pass
+
+
 Act = Callable[[Host, AgentProxy], object]
 NO_USE: list[tuple[Act, str]] = [
     (lambda host, agent: host.create(5), "from a subclass of Agent; 5 is none"),  # type: ignore[arg-type]
@@ -49,6 +66,9 @@ NO_USE: list[tuple[Act, str]] = [
     (lambda host, agent: host.create(Someone, "x" * 10_000), "is no agent name"),
     (lambda host, agent: host.create(Someone, custody="hold"), "one of local, held, not 'hold'"),  # type: ignore[arg-type]
     (lambda host, agent: host.create(Someone, init={1: 2}), "keys of text"),
+    (lambda host, agent: host.create(Greedy), "Greedy.copies is a number of hosts from 0 to 8, not -1"),
+    (lambda host, agent: host.create(Heavy), "Heavy.light is True or False, not 'no'"),
+    (lambda host, agent: host.create(Größe), r"give one: create\(Größe, 'name'\)"),
     (lambda host, agent: host.agent("\ud800"), "plain data"),
     (lambda host, agent: host.agent(object()), "plain data"),  # type: ignore[arg-type]
     (lambda host, agent: agent.call("\ud800"), "plain data"),
@@ -94,6 +114,15 @@ def test_terms_of_the_wrong_kind_are_refused_as_those_that_nobody_can_keep(field
     assert len(str(refused.value)) < 200
     with pytest.raises(ValueError, match="names a host"):
         Ticket(5)  # type: ignore[arg-type]
+
+
+def test_a_class_gives_an_agent_its_name_if_nobody_does(root: Path) -> None:
+    desk = DeskTwin("north", {"create": {"agent": AGENT}})
+    with answering(root, desk):
+        for kind in (Someone, _My_First_Agent_Of_Which_There_Is_So_Much_To_Say):
+            connect("north", root=root).create(kind)
+    births = [open_birth(arguments["birth"], "the test") for verb, arguments in desk.asked if verb == "create"]
+    assert [birth.name for birth in births] == ["someone", "my-first-agent-of-which-there-is"]
 
 
 def test_a_host_that_was_started_again_is_asked_over_a_new_connection(root: Path) -> None:
