@@ -23,7 +23,7 @@ from tests.helpers import history_checker
 from tests.helpers.chaos_agents import Wanderer
 from tests.helpers.chaos_faults import FAULTS, FAULTS_OF_HELD, HELD_ONLY
 from tests.helpers.chaos_hosts import ChaosHosts
-from tests.helpers.custody_mutants import MUTANTS
+from tests.helpers.custody_mutants import MUTANTS, Mutant
 from tests.helpers.effects import Effects
 
 AGENTS, HELD, FRIENDS = 50, 10, 6
@@ -179,21 +179,20 @@ def _unheard(books: Books) -> list[str]:
     ]
 
 
-def of_a_run(held: int) -> tuple[str, ...]:
-    """What is drawn from when nothing else is asked for."""
-    return (*FAULTS, *FAULTS_OF_HELD) if held else tuple(FAULTS)
-
-
 async def play(
     seconds: float,
     seed: int,
     folder: Path,
     mutant: str | None = None,
     agents: int = AGENTS,
-    held: int = HELD,
+    held: int | None = None,
     faults: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The figures, and under "problems" what agents and clients miss. Without `faults`, all that `held` allows."""
+    """The figures, and under "problems" what agents and clients miss. Without `held` and `faults`, as the mutant needs
+    it, else all."""
+    lacking = MUTANTS[mutant] if mutant is not None else Mutant(0.0, held=HELD)
+    held = lacking.held if held is None else held
+    faults = faults or lacking.faults or (*FAULTS, *(FAULTS_OF_HELD if held else ()))
     print(f"chaos: seed {seed}", file=sys.stderr, flush=True)
 
     def caught() -> bool:
@@ -203,7 +202,7 @@ async def play(
         hosts = ChaosHosts(Path(root) / "root", folder, Random(f"hosts {seed}"), mutant)  # noqa: S311
         async with hosts, Effects(hosts.history) as effects:
             began = time.monotonic()
-            chaos = Chaos(hosts, effects, seed, agents, held, faults or of_a_run(held), caught)
+            chaos = Chaos(hosts, effects, seed, agents, held, faults, caught)
             try:
                 await chaos.run(seconds)
                 known = {} if chaos.caught() else await chaos.rest()
@@ -235,7 +234,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--history", type=Path, help="a new folder for the histories (default: they are thrown away)")
     parser.add_argument("--mutant", choices=MUTANTS, help="leave one rule out")
     parser.add_argument("--agents", type=int, default=AGENTS)
-    parser.add_argument("--held", type=int, default=HELD, help="so many of them in held custody")
+    parser.add_argument(
+        "--held", type=int, help=f"so many of them in held custody (default: {HELD}, or as the mutant needs it)"
+    )
     parser.add_argument("--faults", nargs="+", choices=EVERY_FAULT, default=(), metavar="FAULT", help="these alone")
     parser.add_argument("--json", action="store_true", help="print the last line only")
     options = parser.parse_args(arguments)

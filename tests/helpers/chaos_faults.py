@@ -39,13 +39,14 @@ async def power_lost_everywhere(hosts: ChaosHosts) -> None:
 
 
 async def killed_in_a_slow_sync_and_again_with_the_power(hosts: ChaosHosts) -> None:
-    """What a restart found was not durable: it must not have acted on that."""
+    """What a restart found was not durable: it must not have acted on that. Its own first sync takes long."""
     host = hosts.random.choice(hosts.names)
     slow = _ask_for(hosts, host, SLOW, "0.4")
     await _a_while(hosts, 1.0)
     await hosts.kill(host)
+    slow.write_text("3 custody")
     await hosts.start(host)
-    await asyncio.sleep(hosts.random.uniform(0, 0.3))
+    await asyncio.sleep(hosts.random.uniform(0, 0.6))
     await hosts.kill(host, power=True)
     slow.unlink()
     await hosts.start_all()
@@ -181,6 +182,18 @@ async def linked_again_in_the_midst_of_the_votes(hosts: ChaosHosts) -> None:
     await asyncio.sleep(hosts.random.uniform(0.5, 2))
     hosts.proxies.heal()
     hosts.proxies.cut([host], [third, *two])
+    await asyncio.sleep(hosts.random.uniform(4, LEASE))
+    hosts.proxies.heal()
+
+
+async def cut_off_while_the_others_start_again(hosts: ChaosHosts) -> None:
+    """They have forgotten that they gave it heartbeats. For a lease and a little more it may rely on these."""
+    host = hosts.random.choice(hosts.names)
+    others = [other for other in hosts.names if other != host]
+    hosts.history.write("fault", fault="cut", between=[[host], others])
+    hosts.proxies.cut([host], others)
+    await hosts.kill(*others)
+    await hosts.start_all()
     await asyncio.sleep(hosts.random.uniform(2, 6))
     hosts.proxies.heal()
 
@@ -228,6 +241,7 @@ _OF_HELD: tuple[Fault, ...] = (
     stopped_past_its_lease,
     daemon_stopped_past_its_lease,
     linked_again_in_the_midst_of_the_votes,
+    cut_off_while_the_others_start_again,
     wiped,
 )
 FAULTS = {fault.__name__: fault for fault in _ALWAYS}

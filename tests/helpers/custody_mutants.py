@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from agentplatform import environment
-from agentplatform.custody import carry
+from agentplatform.custody import carry, keeper
 from agentplatform.custody.arrivals import Arrivals
 from agentplatform.custody.departures import Departures
 from agentplatform.custody.events import Effect, Resume
@@ -24,8 +24,9 @@ from agentplatform.custody.state import Open
 from agentplatform.mail import Change, Letter, Reply
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom import room
-from ledger import codec
+from ledger import codec, leases
 from tests.helpers import handoff_mutants
+from tests.helpers.lease_explorer import ForgetsAtStart, NoCheckAfterWaking, RunsToTheNextLook, VotesThenGives
 
 
 class ResumesAfterCommit(Held):
@@ -89,10 +90,16 @@ class TakesGaps(Mailbox):
         return super().take(msgspec.structs.replace(letter, settled=letter.sequence - 1), *now)
 
 
+class NoLeaseCheckAfterWaking(NoCheckAfterWaking, RunsToTheNextLook):
+    """Neither the daemon nor a worker knows that the lease has ended, until the daemon looks again."""
+
+
 class Mutant(msgspec.Struct, frozen=True):
-    seconds: float  # of chaos that find it; 0: its moment is too short, and other tests do (docs/custody-tests.md)
+    seconds: float  # of chaos that find it
     patches: Mapping[ModuleType, Mapping[str, type]] = {}
     disk: tuple[str, ...] = ()  # what its disk lacks (tests.helpers.losing_disk)
+    held: int = 0  # agents in held custody: they leave rules of local custody out
+    faults: tuple[str, ...] = ()  # that it needs (tests.helpers.chaos_faults), when its moment is short
 
     def apply(self) -> None:
         """To this process."""
@@ -102,14 +109,18 @@ class Mutant(msgspec.Struct, frozen=True):
                 setattr(module, name, part)
 
 
-def _machine(kind: type[Held], seconds: float) -> Mutant:
-    return Mutant(seconds, {environment: {"Held": kind}})
+def _machine(kind: type[Held], seconds: float, *faults: str) -> Mutant:
+    return Mutant(seconds, {environment: {"Held": kind}}, faults=faults)
+
+
+def _lease(module: ModuleType, part: str, kind: type, *faults: str) -> Mutant:
+    return Mutant(90, {module: {part: kind}}, held=20, faults=faults)
 
 
 MUTANTS: dict[str, Mutant] = {
     "fsync-off": Mutant(60, disk=("syncs",)),
     "L1": _machine(handoff_mutants.ForgetsWhoWasHere, 60),
-    "L2": Mutant(0, disk=("syncs_first",)),
+    "L2": Mutant(90, disk=("syncs_first",), faults=("killed_in_a_slow_sync_and_again_with_the_power",)),
     "L3": _machine(handoff_mutants.ForgetsTheAbort, 60),
     "L4": _machine(handoff_mutants.NotifiesBeforeCommit, 30),
     "L5": _machine(handoff_mutants.DropsWhatItAccepted, 60),
@@ -119,7 +130,12 @@ MUTANTS: dict[str, Mutant] = {
     "L9": _machine(handoff_mutants.DiscardsActiveCopies, 60),
     "activates-on-its-own": _machine(handoff_mutants.ActivatesOnItsOwn, 30),
     "resumes-after-commit": _machine(ResumesAfterCommit, 30),
-    "acknowledges-too-early": _machine(handoff_mutants.AcknowledgesTooEarly, 0),
+    "acknowledges-too-early": _machine(handoff_mutants.AcknowledgesTooEarly, 60, "power_lost_in_a_slow_sync"),
     "cleans-too-early": Mutant(60, {environment: {"Journal": CleansTooEarly}}),
     "answers-too-early": Mutant(60, {environment: {"Journal": AnswersTooEarly}}),
+    "H1": _lease(leases, "Giver", VotesThenGives, "linked_again_in_the_midst_of_the_votes"),
+    "H1-forgets-at-start": _lease(leases, "Giver", ForgetsAtStart, "cut_off_while_the_others_start_again"),
+    "no-lease-check-after-waking": _lease(
+        keeper, "Watch", NoLeaseCheckAfterWaking, "stopped_past_its_lease", "daemon_stopped_past_its_lease"
+    ),
 }

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -22,3 +23,17 @@ async def world() -> AsyncIterator[World]:
     await world.boot()
     yield world
     world.close()
+
+
+@pytest.fixture
+def worlds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[World]:
+    """Those that the test's module makes, the newest last: for what their histories say."""
+    made: list[World] = []
+
+    class Remembered(World):
+        def __init__(self, *names: str, **kinds: Any) -> None:
+            super().__init__(*names, **kinds)
+            made.append(self)
+
+    monkeypatch.setattr(request.module, "World", Remembered)
+    return made

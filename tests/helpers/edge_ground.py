@@ -21,6 +21,7 @@ from ledger.memory_disk import MemoryDisk
 from tests.helpers.linked_hosts import identity
 from tests.helpers.residence_twin import Entries, Lease
 from tests.helpers.runner_twin import Runs
+from tests.helpers.virtual_history import Chronicle
 
 PATIENCE = 600.0  # seconds: what waits in these tests waits for events, not for time
 
@@ -117,6 +118,7 @@ class Ground:
     ) -> None:
         """`policy` is the `checkpoint` of all agents: "message" or "hop"."""
         self.journal, self.mailroom, self.roads, self.policy = journal, mailroom, roads, policy
+        self.index = 0  # of the next event
         self.now = 0.0  # seconds by the clock of the mail, which stands still unless a test moves it
         self.names, self.deadlines = names, deadlines
         self.hub = HeldHub()
@@ -125,7 +127,8 @@ class Ground:
         self.spools = {name: MemorySpool() for name in names}
         self.registry = {name: Passport(name, f"org-{name}", identity(name).public, "") for name in names}
         self.broken: list[str] = []  # promises that were not kept
-        self.runs = Runs(self.broken)
+        self.chronicle = Chronicle(lambda: self.index)
+        self.runs = Runs(self.broken, self.chronicle)
         self.refuses: dict[str, dict[str, str]] = {name: {} for name in names}  # host -> agent -> why it opens it not
         self.restored: set[str] = set()  # agents that a restart found on offer: they must hear that the move failed
 

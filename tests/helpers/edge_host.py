@@ -26,6 +26,7 @@ from agentplatform.passes import Trail
 from agentplatform.settings import Holders
 from agentplatform.ticket import Ticket
 from agentplatform.whereabouts import Located, Whereabouts
+from agentplatform.witnesses import watched
 from ledger import codec
 from ledger.errors import PeerFault, Unavailable
 from ledger.links.base import Channel
@@ -60,12 +61,14 @@ class EdgeHost:
         self._kind = carrier
 
     async def boot(self) -> None:
-        self.journal = cast(WatchedJournal, await self.world.journal.open(self.world.disks[self.name]))
-        machine, effects = Held.recover(self.name, await self.journal.load())
+        history = self.world.chronicle.begin(self.name)
+        journal = watched(self.world.journal, history)
+        self.journal = cast(WatchedJournal, await journal.open(self.world.disks[self.name]))
+        machine, effects = watched(Held, history).recover(self.name, await self.journal.load())
         clock = lambda: self.world.now  # noqa: E731
         mail = self._sender(Channel.MAIL)
         self.roads = self.world.roads(self.name, self.whereabouts, mail, self.tell, self.links.up, clock)
-        self.mailroom = self.world.mailroom(
+        self.mailroom = watched(self.world.mailroom, history)(
             self.name,
             self.roads,
             self.gateway.release,

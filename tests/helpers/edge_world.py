@@ -49,7 +49,6 @@ class World(Ground):
         self.carrier, self.gateway = carrier, gateway
         self.hosts: dict[str, EdgeHost] = {}
         self.crashed: list[str] = []
-        self.index = 0  # of the next event
         self.plans: dict[tuple[int, str], Callable[[], None]] = {}  # (index, "before" or "after") -> what happens there
         self._seed, self._random = seed, random.Random(seed)  # noqa: S311  a schedule, drawn again from its seed
         self._salt = 0
@@ -130,8 +129,8 @@ class World(Ground):
             return
         host.end()
         self.crashed.append(name)
-        for agent in host.runner.copies:
-            self.runs.end(agent, name)
+        self.chronicle.killed(name)
+        self.runs.lost(name)
         self.hub.hosts.pop(name, None)
         self.hub.review()
         self.disks[name].crash()
@@ -149,7 +148,9 @@ class World(Ground):
                 host.remind()
             await self.crank()
 
-    def close(self) -> None:
+    def close(self, at_rest: bool = False) -> None:
+        """The end: what happened is judged by its history. `at_rest`: every agent must be at home somewhere."""
+        self.chronicle.judge(at_rest)
         for host in self.hosts.values():
             host.end()
 

@@ -19,7 +19,8 @@ from ledger.sqlite import Schema
 SYNC = 0.0005, 0.003  # seconds that a sync takes
 CHECKPOINT_BYTES = 16 << 20  # of the log; then it goes into the database, and all is synced
 WRITEBACK = 1.0  # seconds after which a kernel writes by itself what nobody synced
-FULL, FAILING, SLOW = "disk-full", "fsync-fails", "fsync-slow"  # files; SLOW has the seconds that a sync takes at most
+# Files. SLOW has the seconds that a sync takes at most, and perhaps of which database alone.
+FULL, FAILING, SLOW = "disk-full", "fsync-fails", "fsync-slow"
 _ALL = -1
 _MARK = struct.Struct("<q")
 
@@ -70,7 +71,7 @@ class LosingDisk:
             error.sqlite_errorcode = sqlite3.SQLITE_IOERR
             raise error
         if self._syncs:
-            time.sleep(self._random.uniform(*SYNC) + self._slowness())
+            time.sleep(self._random.uniform(*SYNC) + self._slowness(path.stem))
             _mark(path, size)
         elif time.monotonic() - self._written_back.setdefault(path, time.monotonic()) > WRITEBACK:
             self._written_back[path] = time.monotonic()
@@ -82,11 +83,12 @@ class LosingDisk:
             size = 0
         self._synced[path] = size
 
-    def _slowness(self) -> float:
+    def _slowness(self, database: str) -> float:
         try:
-            return self._random.uniform(0, float((self._folder / SLOW).read_text() or 0))
+            seconds, *alone = (self._folder / SLOW).read_text().split()
         except (FileNotFoundError, ValueError):
             return 0.0
+        return self._random.uniform(0, float(seconds)) if alone in ([], [database]) else 0.0
 
 
 def lose_power(data: Path, random: Random) -> int:

@@ -32,6 +32,7 @@ from agentplatform.runners.base import Upcalls
 from agentplatform.runners.errands import QUESTIONS_FROM
 from ledger import codec
 from ledger.errors import Misuse
+from tests.helpers.virtual_history import Chronicle
 
 INERT, RUNNING, FROZEN = "inert", "running", "frozen"
 
@@ -49,8 +50,9 @@ class Copy(msgspec.Struct):
 class Runs:
     """All running copies of all hosts, and the rules that they must keep."""
 
-    def __init__(self, broken: list[str]) -> None:
+    def __init__(self, broken: list[str], chronicle: Chronicle) -> None:
         self.broken = broken  # what was seen of broken rules: in a callback an exception would only be logged
+        self.chronicle = chronicle
         self.now: dict[str, tuple[str, int]] = {}  # agent -> (host, epoch)
         self.ran: dict[tuple[str, int], str] = {}  # (agent, epoch) -> the one host that may run it
         self.highest: dict[str, int] = {}
@@ -65,10 +67,17 @@ class Runs:
             self.broken.append(f"{agent} runs at epoch {epoch}, after a later one")
         self.highest[agent] = epoch
         self.now[agent] = host, epoch
+        self.chronicle.worker(host, "running", agent=agent, epoch=epoch)
 
-    def end(self, agent: str, host: str) -> None:
-        if self.now.get(agent, ("", 0))[0] == host:
+    def lost(self, host: str) -> None:
+        """All that ran there, without a word."""
+        self.now = {agent: there for agent, there in self.now.items() if there[0] != host}
+
+    def end(self, agent: str, host: str, **more: bool) -> None:
+        where, epoch = self.now.get(agent, ("", 0))
+        if where == host:
             del self.now[agent]
+            self.chronicle.worker(host, "frozen", agent=agent, epoch=epoch, **more)
 
 
 class RunnerTwin:
@@ -181,7 +190,8 @@ class RunnerTwin:
             self.runs.end(agent, self.host)
 
     async def dispose(self, agent: str) -> None:
-        self.die(agent)
+        self.copies.pop(agent)
+        self.runs.end(agent, self.host, ended=True)
 
     def die(self, agent: str) -> None:
         """Its worker is gone."""

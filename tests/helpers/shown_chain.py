@@ -40,5 +40,3 @@ def signed_by(members: Members, header: Header, hosts: list[str] | None = None) 
     ballot = Ballot(header.chain, members.version, COMMIT, header.height, 0, header.digest())
     chosen = sorted(hosts or [member.host for member in members.members])
     return Certificate(ballot, tuple((host, identity(host).sign(VOTE_DOMAIN, ballot.encode())) for host in chosen))
-
-

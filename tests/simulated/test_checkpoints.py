@@ -61,7 +61,7 @@ async def converse(fault: Callable[[World], None] | None, at: int, seed: int, re
             assert set(passed) <= set(handled) and handled == sorted(set(handled)), said
         else:
             assert handled == passed, said
-    world.close()
+    world.close(at_rest=True)
     return events
 
 
@@ -163,3 +163,14 @@ class Renumbering(WatchedJournal):
 async def test_the_harness_catches_what_is_not_one_transaction(kinds: dict[str, Any], says: str) -> None:
     with pytest.raises(AssertionError, match=says):
         await at_every_point(**kinds)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "rule"),
+    [({"mailroom": Hasty}, "acknowledged before it was handled"), ({"journal": Forgetful}, "handled twice")],
+)
+async def test_the_history_alone_shows_it_too(worlds: list[World], kinds: dict[str, Any], rule: str) -> None:
+    with pytest.raises(AssertionError):
+        await at_every_point(**kinds)
+    with pytest.raises(AssertionError, match=rule):
+        worlds[-1].chronicle.judge()
