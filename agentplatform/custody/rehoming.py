@@ -162,9 +162,11 @@ class Rehoming:
     def follow(self) -> None:
         """The chain has grown, or this host has just started."""
         for agent, subject, epoch in self._vault.due():
+            if subject in self._tasks:
+                continue
             if self._carrier.machine.here(agent) == epoch:
                 self._vault.drop(agent)  # it was taken in before a crash
-            elif subject not in self._tasks and self._carrier.lifetimes.free_for(agent):
+            elif self._carrier.lifetimes.free_for(agent):
                 self._start(subject, self._take_in(agent, subject, epoch))
 
     async def _take_in(self, agent: str, subject: bytes, epoch: int) -> None:

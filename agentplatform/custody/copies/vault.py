@@ -249,10 +249,14 @@ class Vault:
     # What the ledger says
 
     def sources(self) -> dict[str, list[bytes]]:
-        """The hosts whose agents have copies here, and the subjects of those."""
+        """The hosts whose agents have copies here, and the subjects of those. Where an agent is, the ledger says: the
+        host that it went to may be gone before it has sent a copy of its own."""
         found: dict[str, list[bytes]] = {}
         for agent, copy in self.shelf.copies.items():
-            found.setdefault(copy.source, []).append(self._held[agent].subject)
+            subject = self._held[agent].subject
+            now = self._residence(subject)
+            source = now.host if now is not None and self._named(now) else copy.source
+            found.setdefault(source, []).append(subject)
         return found
 
     def due(self) -> list[tuple[str, bytes, int]]:
