@@ -75,6 +75,8 @@ class Environment:
         self.stopping = asyncio.Event()
         self.whereabouts = Whereabouts(lambda each: passes.authentic(self.chain, self.registry.key_of)(each))
         self.gateway = Gateway()
+        if self.history is not None:
+            self.history.release = self.gateway.release
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened = AsyncExitStack()  # what `stop` closes, the last first
 

@@ -6,6 +6,7 @@ durable, offers, notices and answers to clients before they are sent.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -107,15 +108,22 @@ class _Outbox(_Witness):
             self.history.write("sent", sender=letter.sender, sequence=letter.sequence, receiver=letter.receiver)
 
     def _when(self, durable: "asyncio.Future[None]", agent: str, tell: Callable[[], None]) -> "asyncio.Future[None]":
-        """`tell` comes before whatever waits for `durable`: it is the first to be told."""
+        """`tell` comes before whatever waits for `durable`: it is the first to be told, and leaves through the gateway
+        like all that follows. Of a held agent that was given away meanwhile its new home tells."""
         waiting = self.history.unheld.setdefault(agent, [])
         waiting.append(tell)
 
-        def done(future: "asyncio.Future[None]") -> None:
+        def leave() -> None:
             if tell in waiting:  # else it was told when the agent left
                 waiting.remove(tell)
-                if not future.cancelled() and future.exception() is None:
-                    tell()
+                tell()
+
+        def done(future: "asyncio.Future[None]") -> None:
+            if future.cancelled() or future.exception() is not None:
+                with contextlib.suppress(ValueError):
+                    waiting.remove(tell)
+            else:
+                self.history.release(agent, leave)
 
         durable.add_done_callback(done)
         return durable

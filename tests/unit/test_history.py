@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -182,6 +183,12 @@ async def test_what_holders_have_not_counts_when_it_goes_with_the_agent_and_not_
     there.waits[2].cancel()  # the agent has left
     await asyncio.sleep(0)
     assert handled(tmp_path) == [("client-1", 1), ("client-1", 2), ("client-1", 3)]
+    frozen: list[Callable[[], None]] = []
+    history.release = lambda agent, act: frozen.append(act)  # its host was stopped past its lease
+    there.checkpoint("third", Change(None, [Seen("client-1", 5, 0, None)]))
+    there.waits.pop().set_result(None)
+    await asyncio.sleep(0)
+    assert len(handled(tmp_path)) == 3 and len(frozen) == 1  # to be dropped, if the agent was given away
     there.checkpoint("other", Change(None, [Seen("client-1", 4, 0, None)]))
     there.waits[3].cancel()  # the ledger gave the agent to another host
     await asyncio.sleep(0)
