@@ -26,7 +26,7 @@ from tests.helpers.chaos_hosts import ChaosHosts
 from tests.helpers.custody_mutants import MUTANTS, Mutant
 from tests.helpers.effects import Effects
 
-AGENTS, HELD, FRIENDS = 50, 10, 6
+HELD, FRIENDS = 10, 6
 PACE = 1.0  # seconds between two acts of an agent, in the mean
 CLIENTS_PAUSE = 0.2
 REST_SECONDS = 60.0  # until all is quiet at the end; a bound for what is broken
@@ -184,13 +184,14 @@ async def play(
     seed: int,
     folder: Path,
     mutant: str | None = None,
-    agents: int = AGENTS,
+    agents: int | None = None,
     held: int | None = None,
     faults: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The figures, and under "problems" what agents and clients miss. Without `held` and `faults`, as the mutant needs
-    it, else all."""
+    """The figures, and under "problems" what agents and clients miss. `agents`, `held` and `faults` are, if not given,
+    what the mutant needs, or all."""
     lacking = MUTANTS[mutant] if mutant is not None else Mutant(0.0, held=HELD)
+    agents = lacking.agents if agents is None else agents
     held = lacking.held if held is None else held
     faults = faults or lacking.faults or (*FAULTS, *(FAULTS_OF_HELD if held else ()))
     print(f"chaos: seed {seed}", file=sys.stderr, flush=True)
@@ -233,7 +234,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--history", type=Path, help="a new folder for the histories (default: they are thrown away)")
     parser.add_argument("--mutant", choices=MUTANTS, help="leave one rule out")
-    parser.add_argument("--agents", type=int, default=AGENTS)
+    parser.add_argument("--agents", type=int, help="50, or as many as the mutant needs")
     parser.add_argument(
         "--held", type=int, help=f"so many of them in held custody (default: {HELD}, or as the mutant needs it)"
     )

@@ -39,17 +39,26 @@ async def power_lost_everywhere(hosts: ChaosHosts) -> None:
 
 
 async def killed_in_a_slow_sync_and_again_with_the_power(hosts: ChaosHosts) -> None:
-    """What a restart found was not durable: it must not have acted on that. Its own first sync takes long."""
+    """What a restart found was not durable: it must not have acted on that. Killed when something seems to be
+    committed, and again when others hear of it, in its first sync."""
     host = hosts.random.choice(hosts.names)
-    slow = _ask_for(hosts, host, SLOW, "0.4")
-    await _a_while(hosts, 1.0)
+    slow = _ask_for(hosts, host, SLOW, "1.5 custody")
+    await hosts.within(3.0, lambda: _commits(hosts, host))
     await hosts.kill(host)
-    slow.write_text("3 custody")
     await hosts.start(host)
-    await asyncio.sleep(hosts.random.uniform(0, 0.6))
+    await hosts.within(3.0, lambda: _is_linked(hosts, host))
+    await asyncio.sleep(hosts.random.uniform(0, 0.3))
     await hosts.kill(host, power=True)
     slow.unlink()
     await hosts.start_all()
+
+
+async def _commits(hosts: ChaosHosts, host: str) -> bool:
+    return any(each["phase"] == "committed" for each in (await hosts.call(host, "status"))["in_doubt"])
+
+
+async def _is_linked(hosts: ChaosHosts, host: str) -> bool:
+    return bool((await hosts.call(host, "status"))["links"]["up"])
 
 
 async def stopped(hosts: ChaosHosts) -> None:

@@ -205,11 +205,17 @@ class ChaosHosts:
 
     async def until(self, what: str, condition: Callable[[], Awaitable[bool]]) -> None:
         """Raises RuntimeError when it takes too long: something is broken."""
-        deadline = time.monotonic() + START_SECONDS
+        if not await self.within(START_SECONDS, condition):
+            raise RuntimeError(f"still not: {what}")
+
+    async def within(self, seconds: float, condition: Callable[[], Awaitable[bool]]) -> bool:
+        """Waits for it that long at most. Whether it came."""
+        deadline = time.monotonic() + seconds
         while not await condition():
             if time.monotonic() > deadline:
-                raise RuntimeError(f"still not: {what}")
-            await asyncio.sleep(0.2)
+                return False
+            await asyncio.sleep(0.02)
+        return True
 
     # What is asked of them
 
