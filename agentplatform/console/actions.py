@@ -40,7 +40,8 @@ def status(args: Namespace) -> list[Plain]:
         try:
             rows.append({"running": True} | _host(args, name).call("status"))
         except Unavailable:
-            rows.append({"running": False, "host": name})
+            daemon = processes.running(homes(args.root)[name])  # that of one that hangs is there
+            rows.append({"running": False, "host": name, "pid": None if daemon is None else daemon.pid})
     return rows
 
 

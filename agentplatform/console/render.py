@@ -77,7 +77,8 @@ def status(console: Console, rows: list[Row]) -> None:
 
 def _status_row(row: Row) -> Iterable[object]:
     if not row["running"]:
-        return (row["host"], Text("does not run", style="red"), *[""] * 6)
+        how = "does not run" if row["pid"] is None else f"does not answer (process {row['pid']})"
+        return (row["host"], Text(how, style="red"), *[""] * 6)
     ledger, links = row["ledger"], row["links"]
     up = f"{len(links['up'])} up" + (f", down: {', '.join(links['down'])}" if links["down"] else "")
     return (

@@ -155,9 +155,10 @@ class Departures:
         """From now on so long for the destination's next word."""
         if journey.late is not None:
             journey.late.cancel()
-        loop, patience = asyncio.get_running_loop(), self._deadlines.offer_deadline
-        late = events.GiveUp(transfer, f"{journey.to} did not answer the offer within {patience:g} s")
-        journey.late = loop.call_at(min(loop.time() + patience, journey.latest), self._step, late)
+        loop = asyncio.get_running_loop()
+        patience = min(self._deadlines.offer_deadline, journey.latest - loop.time())  # a Ticket may have less
+        late = events.GiveUp(transfer, f"{journey.to} did not answer the offer within {round(patience, 2):g} s")
+        journey.late = loop.call_later(patience, self._step, late)
 
     def _alive(self, transfer: bytes) -> None:
         journey = self._journeys.get(transfer)

@@ -29,6 +29,7 @@ from ledger.errors import Misuse, Unavailable
 from ledger.identity import Identity
 
 PATIENCE = 30.0  # seconds
+HELLO_PATIENCE = 5.0  # seconds: a host that is stopped, or hangs, does not keep a caller from the others
 CREATE_PATIENCE = 150.0  # seconds: an agent may train a model in on_creation; its host gives up after 120
 MAX_MOVES = 5  # of an agent, while its owner signs for the host that it is on
 _MARGIN = 5.0  # seconds more for the front door, so that the daemon's own, better reason comes first
@@ -73,7 +74,7 @@ class Host:
         self.home, self._root = home, root
         self._threads = threading.local()
         self.client = f"client-{secrets.token_hex(8)}"  # letters are numbered for each client
-        hello = self.call("hello")
+        hello = self.call("hello", patience=HELLO_PATIENCE)
         self.name: str = hello["host"]
         self.chain = bytes.fromhex(hello["chain"])
 

@@ -178,7 +178,7 @@ class Checkpoints:
         try:
             state = self.pieces.capture(agent) if with_state else None
         except Misuse as error:
-            reason = unkept(self._agent, error)
+            reason = unkept(self._agent, error, self._policy)
             refusal = Answer(False, codec.encode(reason))
             for letter in letters:
                 if letter.call is not None:
@@ -206,8 +206,7 @@ class Checkpoints:
         self._wake()
 
 
-def unkept(agent: str, error: Misuse) -> str:
-    return (
-        f"the state of {agent} cannot be kept: {error}; leave that out in __getstate__, or set `checkpoint` of its "
-        'class to "hop"'
-    )
+def unkept(agent: str, error: Misuse, policy: Policy) -> str:
+    loosest = policy in ("hop", "none")  # then it was asked for: a clone, a snapshot, a deactivation
+    or_else = "" if loosest else ', or set `checkpoint` of its class to "hop"'
+    return f"the state of {agent} cannot be kept: {error}; leave that out in __getstate__{or_else}"

@@ -350,6 +350,20 @@ def test_a_narrow_screen_leaves_nothing_out(
                 assert [word for word in shown if word not in out] == [], (columns, out)
 
 
+def test_status_tells_a_host_that_hangs_from_one_that_does_not_run(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Daemon:
+        pid = 4711
+
+    hangs = homes(root)["north"]
+    monkeypatch.setattr(
+        "agentplatform.console.processes.running", lambda home: Daemon if home.folder == hangs.folder else None
+    )
+    _, out, _ = run(capsys, "--root", root, "status")
+    assert "does not answer (process 4711)" in out and "does not run" in out
+
+
 def test_members_are_named_once_or_by_who_says_so(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = STATUS | {"host": "south", "ledger": STATUS["ledger"] | {"members_version": 2}}
     with answering(root, DeskTwin("north", SAYS), DeskTwin("south", SAYS | {"status": STATUS | {"host": "south"}})):
