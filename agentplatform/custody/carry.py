@@ -286,7 +286,9 @@ class Carrier:
         elif isinstance(record, Received):
             beside = tuple(codec.encode(parcel) for parcel in self.arrivals.parcels(record.transfer))
             files = self.arrivals.files(record.transfer)
-        durable = self._last = self._journal.write(record, beside, files, parent)
+        durable = self._journal.write(record, beside, files, parent)
+        if not isinstance(record, Closed):  # nobody is told anything that rests on that
+            self._last = durable
         if isinstance(record, Born):
             self._gateway.hold(record.agent, durable)
         elif isinstance(record, Active | Declared):
@@ -294,6 +296,8 @@ class Carrier:
                 self._gateway.hold(agent, durable)
         elif isinstance(record, Closed):
             self.departures.arrived(record.transfer)
+            if self._spool.settled():  # the file of a large state goes when this is durable
+                self._journal.flush()
         elif isinstance(record, Aborted | Withdrawn | Kept):
             for load in record.cargo:
                 self._replication.renewed(load.agent)

@@ -68,6 +68,7 @@ class Journal:
         self.kept = Store(database)
         self._database = database
         self._lazy: list[Statement] = []  # what is written with the next transaction, since nothing waits for it
+        self._told: list[asyncio.Future[None]] = []  # done when all that is durable
         self._since_compacted = 0
         self._due_at = COMPACT_RECORDS
 
@@ -91,18 +92,29 @@ class Journal:
     ) -> "asyncio.Future[None]":
         """One transaction: the record, with Born, Prepare, Convert and Received the agents' bytes (in the order of the
         cargo), and the removal of what it makes needless. `files`: by agent, where its state lies in the spool. Who was
-        Born as the clone of `parent` begins with the last checkpoint of that."""
+        Born as the clone of `parent` begins with the last checkpoint of that.
+
+        Closed is written with what is written next: without it the notice is sent again, and answered again."""
         self._since_compacted += 1
         spooled = [
             ("INSERT OR REPLACE INTO spooled VALUES (?, ?, ?)", (agent, getattr(record, "transfer", BIRTH), file))
             for agent, file in files.items()
         ]
         copied = self.kept.copy(parent, record.agent) if isinstance(record, Born) and parent is not None else ()
-        return self._write(_insert(record), *_store(record, parcels), *spooled, *copied, *self._clean(record))
+        statements = (_insert(record), *_store(record, parcels), *spooled, *copied, *self._clean(record))
+        if not isinstance(record, Closed):
+            return self._write(*statements)
+        self._lazy += statements
+        self._told.append(asyncio.get_running_loop().create_future())
+        return self._told[-1]
 
     def _write(self, *statements: Statement) -> "asyncio.Future[None]":
         lazy, self._lazy = self._lazy, []
-        return self._database.write(*lazy, *statements)
+        told, self._told = self._told, []
+        durable = self._database.write(*lazy, *statements)
+        if told:
+            durable.add_done_callback(lambda done: _tell(told, done))
+        return durable
 
     async def load(self) -> list[Record]:
         """All records, for Handoff.recover. The disk has synced them before it lets them be read [L2]."""
@@ -252,6 +264,16 @@ class Journal:
             case Ended(agent):
                 return [("DELETE FROM parcels WHERE agent = ?", (agent,)), *self.kept.forget(agent)]
         return []
+
+
+def _tell(told: list["asyncio.Future[None]"], durable: "asyncio.Future[None]") -> None:
+    for future in told:
+        if durable.cancelled():
+            future.cancel()
+        elif (error := durable.exception()) is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
 
 
 def _insert(record: Record) -> Statement:

@@ -28,7 +28,7 @@ from agentplatform.custody.records import (
 )
 from agentplatform.mail import Change, Letter, Luggage, Sent
 from ledger.disk import FileDisk
-from ledger.errors import Misuse
+from ledger.errors import Misuse, Unavailable
 from ledger.memory_disk import MemoryDisk
 
 
@@ -96,6 +96,7 @@ async def live(kind: type[Journal], cut: int, compacted: int | None) -> tuple[Me
     journal = await kind.open(disk)
     for position, record in enumerate(LIFE):
         if position == cut:
+            journal.flush()  # a Closed at the end waits for what is written next
             disk.sync()
         if position == compacted:
             journal.compact(machine)
@@ -103,6 +104,7 @@ async def live(kind: type[Journal], cut: int, compacted: int | None) -> tuple[Me
         machine.apply(record)
         machine.sink(record)
     if cut == len(LIFE):
+        journal.flush()
         disk.sync()
     disk.crash()
     disk.hold = False
@@ -133,6 +135,35 @@ async def check_every_cut(kind: type[Journal]) -> None:
 
 async def test_recovery_at_every_cut_of_the_log() -> None:
     await check_every_cut(Journal)
+
+
+async def test_closed_is_written_with_what_comes_next_and_before_it() -> None:
+    disk = MemoryDisk()
+    journal = await Journal.open(disk)
+    await journal.write(Born("x", 0), [b""])
+    await journal.write(Prepare(transfer(1), "B", X[1]), [b"x"])
+    await journal.write(Commit(transfer(1), X[1]))
+    closed = journal.write(Closed(transfer(1), X[1]))
+    await journal.settled()
+    assert not closed.done()
+    assert not any(isinstance(record, Closed) for record in await journal.load())
+    following = journal.write(Received(transfer(2), "B", X[2]), [b"x"])
+    await asyncio.gather(closed, following)
+    assert [type(record) for record in await journal.load()][-2:] == [Closed, Received]
+    await journal.close()
+
+
+async def test_a_closed_that_nothing_follows_hears_of_a_failed_disk() -> None:
+    disk = MemoryDisk()
+    journal = await Journal.open(disk)
+    await journal.write(Born("x", 0), [b""])
+    await journal.write(Prepare(transfer(1), "B", X[1]), [b"x"])
+    await journal.write(Commit(transfer(1), X[1]))
+    closed = journal.write(Closed(transfer(1), X[1]))
+    disk.fail_next_sync()
+    journal.flush()
+    with pytest.raises(Unavailable, match="disk failed"):
+        await closed
 
 
 class CleansTooEarly(Journal):
@@ -242,8 +273,7 @@ async def test_letters_stay_until_they_are_replied_to_and_their_numbers_stay_kno
 async def folder(tmp_path: Path) -> AsyncIterator[Path]:
     disk = FileDisk(tmp_path / "data")
     journal = await Journal.open(disk)
-    for record in LIFE[:11]:
-        await journal.write(record, parcels_of(record))
+    await asyncio.gather(*(journal.write(record, parcels_of(record)) for record in LIFE[:11]))
     await disk.close()
     yield tmp_path / "data"
 
