@@ -69,6 +69,13 @@ class Message(_Value, frozen=True):
     message: HandoffMessage
 
 
+class Admitted(_Value, frozen=True):
+    """The edge's first answer to Examine, if it gives one: every parcel is verified, allowed and here, and is being
+    opened. So RECEIVED is written meanwhile."""
+
+    transfer: bytes
+
+
 class Examined(_Value, frozen=True):
     """The edge's answer to Examine: None when every parcel is verified, allowed and open; else why not."""
 
@@ -119,20 +126,9 @@ class Lost(_Value, frozen=True):
     transfer: bytes  # by which that came
 
 
-Event = (
-    Created
-    | Rehomed
-    | Disposed
-    | Depart
-    | ChangeCustody
-    | Message
-    | Examined
-    | Durable
-    | GiveUp
-    | Remind
-    | Decided
-    | Lost
-)
+_Answer = Admitted | Examined | Durable  # of the edge and the log
+_Wish = Created | Rehomed | Disposed | Depart | ChangeCustody
+Event = _Wish | Message | _Answer | GiveUp | Remind | Decided | Lost
 
 
 # Effects
@@ -155,7 +151,8 @@ class Send(_Value, frozen=True):
 
 
 class Examine(_Value, frozen=True):
-    """Verify the offered parcels, ask policy and space, open them in workers; then step Examined."""
+    """Verify the offered parcels, ask policy and space, open them in workers; then step Examined, and, while they are
+    being opened, Admitted."""
 
     transfer: bytes
     source: str

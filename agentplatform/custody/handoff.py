@@ -4,8 +4,8 @@ agentplatform.custody.declaring.
 
     source                                    destination
       Depart -> Write(Prepare), OFFER  -->      Examine
-                                                Examined -> Write(Received)
-      Write(Commit)                    <--      ACCEPT when Received is durable
+                                                Admitted -> Write(Received)
+      Write(Commit)                    <--      ACCEPT when Received is durable, and Examined
       NOTICE when Commit is durable    -->      Write(Active), Activate
       Write(Closed)                    <--      ACKNOWLEDGE when Active is durable
 
@@ -19,6 +19,7 @@ from typing import Self
 from agentplatform.custody import messages
 from agentplatform.custody.events import (
     Activate,
+    Admitted,
     ChangeCustody,
     Created,
     Decided,
@@ -69,8 +70,11 @@ from agentplatform.custody.records import (
     Received,
     Record,
 )
-from agentplatform.custody.state import Custody, Open, Phase
+from agentplatform.custody.state import Custody, Open, Phase, replace
 from ledger.errors import Misuse, PeerFault
+
+UNPROMISED = (Phase.EXAMINING, Phase.ADMITTED, Phase.WRITTEN, Phase.RECEIVING)
+"""Of an arrival: no ACCEPT has left."""
 
 
 class Handoff(Custody):
@@ -84,6 +88,8 @@ class Handoff(Custody):
                 return self._durable(record)
             case Depart(transfer, to, cargo):
                 return self._depart(transfer, to, cargo)
+            case Admitted(transfer):
+                return self._admitted(transfer)
             case Examined(transfer, refusal):
                 return self._examined(transfer, refusal)
             case GiveUp(transfer, reason):
@@ -224,20 +230,40 @@ class Handoff(Custody):
                 return f"a copy of {load.agent} waits here for {source} to say what became of {other.hex()}"
         return None
 
-    def _examined(self, transfer: bytes, refusal: str | None) -> list[Effect]:
+    def _admitted(self, transfer: bytes) -> list[Effect]:
+        """RECEIVED promises nothing: ACCEPT does. So it is written while the parcels are being opened."""
         held = self.arriving.get(transfer)
         if held is None or held.phase is not Phase.EXAMINING:
             return []  # aborted meanwhile
-        if refusal is not None:
-            self.forget(transfer)
-            return [Send(held.peer, Refuse(transfer, refusal))]
-        return [self._write(Received(transfer, held.peer, held.cargo))]
+        effects: list[Effect] = [self._write(Received(transfer, held.peer, held.cargo))]
+        self.arriving[transfer] = replace(held, phase=Phase.ADMITTED)
+        return effects
+
+    def _examined(self, transfer: bytes, refusal: str | None) -> list[Effect]:
+        held = self.arriving.get(transfer)
+        if held is None:
+            return []  # aborted meanwhile
+        match held.phase, refusal:
+            case Phase.EXAMINING, None:
+                return [self._write(Received(transfer, held.peer, held.cargo))]
+            case Phase.EXAMINING, str(reason):
+                self.forget(transfer)
+                return [Send(held.peer, Refuse(transfer, reason))]
+            case (Phase.ADMITTED | Phase.WRITTEN), str(reason):
+                return [self._write(Discarded(transfer)), Send(held.peer, Refuse(transfer, reason))]
+            case Phase.ADMITTED, _:
+                self.arriving[transfer] = replace(held, phase=Phase.RECEIVING)
+                return []
+            case Phase.WRITTEN, _:
+                self.arriving[transfer] = replace(held, phase=Phase.RECEIVED)
+                return [Send(held.peer, Accept(transfer, held.by_ledger))]
+        return []
 
     def _notice(self, sender: str, transfer: bytes, mail: tuple[bytes, ...]) -> list[Effect]:
         held = self._between(self.arriving, sender, transfer)
         if held is None and self.past.get(transfer) == "Active":
             return [Send(sender, Acknowledge(transfer))]  # repeated
-        if held is None or held.phase in (Phase.EXAMINING, Phase.RECEIVING):
+        if held is None or held.phase in UNPROMISED:
             raise PeerFault(
                 sender,
                 f"gave notice of handoff {transfer.hex()}, which {self.host} did not accept; if {self.host} "
@@ -280,7 +306,7 @@ class Handoff(Custody):
     def _durable(self, record: Record) -> list[Effect]:
         held = self.sink(record)
         match record:
-            case Received(transfer, source) if held is not None:
+            case Received(transfer, source) if held is not None and held.phase is Phase.RECEIVED:
                 return [Send(source, Accept(transfer, held.by_ledger))]
             case Commit(transfer) if held is not None:
                 return self._committed(transfer, held)

@@ -3,8 +3,8 @@
     source                                    destination                         ledger
       Depart -> Write(Prepare)
       OFFER when Prepare is durable    -->      Examine
-                                                Examined -> Write(Received)
-      Ask, with both signatures        <--      ACCEPT when Received is durable
+                                                Admitted -> Write(Received)
+      Ask, with both signatures        <--      ACCEPT when Received is durable, and Examined
                                        ------------------------------------->     (agent, epoch, destination, transfer)
       Decided -> Write(Commit)                  Decided -> Write(Active), Activate
       NOTICE when Commit is durable    -->

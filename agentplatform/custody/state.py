@@ -52,6 +52,12 @@ class Phase(IntEnum):
     PREPARING = 8  # source, held: PREPARE (or CONVERT) was handed to the log; the offer (the question) waits for that
     ASKED = 9  # source, held: the ledger was asked to give them to the destination, and decides
     WITHDRAWING = 10  # source, held: it may have been asked that, and is asked to leave them here
+    ADMITTED = 11  # destination: as RECEIVING, and they are still being opened: nothing is promised
+    WRITTEN = 12  # destination: as RECEIVED, and they are still being opened: nothing is promised
+
+
+DURABLE = {Phase.RECEIVING: Phase.RECEIVED, Phase.ADMITTED: Phase.WRITTEN}
+"""What becomes of an arrival when its RECEIVED is durable."""
 
 
 class Open(msgspec.Struct, frozen=True):
@@ -209,10 +215,10 @@ class Custody:
                 return self.leaving[transfer]
             case Received(transfer):
                 held = self.arriving.get(transfer)
-                if held is None or held.phase is not Phase.RECEIVING:
+                if held is None or held.phase not in DURABLE:
                     return None  # aborted meanwhile
-                self.arriving[transfer] = replace(held, phase=Phase.RECEIVED)
-                return held
+                self.arriving[transfer] = replace(held, phase=DURABLE[held.phase])
+                return self.arriving[transfer]
             case Active(transfer):
                 self.past[transfer] = "Active"
                 return self.forget(transfer)
@@ -233,7 +239,7 @@ class Custody:
             if held.phase in (Phase.COMMITTING, Phase.COMMITTED):
                 records.append(Commit(transfer, held.cargo))
         for transfer, held in self.arriving.items():
-            if held.phase in (Phase.RECEIVING, Phase.RECEIVED):
+            if held.phase in (*DURABLE, *DURABLE.values()):
                 records.append(Received(transfer, held.peer, held.cargo))
         return records
 

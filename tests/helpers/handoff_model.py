@@ -12,6 +12,7 @@ import msgspec
 
 from agentplatform.custody.events import (
     Activate,
+    Admitted,
     Ask,
     ChangeCustody,
     Changed,
@@ -132,6 +133,8 @@ class Host:
             yield ("durable",)
         for copy in sorted(self.copies):
             if copy.kind == "offered":
+                if self.machine.arriving[copy.transfer].phase is Phase.EXAMINING:
+                    yield ("admitted", copy.transfer)
                 yield ("opened", copy.transfer)
                 yield ("refused", copy.transfer)
             elif copy.kind == "running" and copy.memory.cursor == 0:
@@ -164,6 +167,8 @@ class Host:
                 self.hopped = isinstance(record, Active)
                 self.acked = isinstance(record, Prepare | Convert) and memory is not None and memory.cursor == 1
                 self.step(Durable(record))
+            case ("admitted", transfer):
+                self.step(Admitted(transfer))
             case ("opened", transfer):
                 for copy in self.kind("offered"):
                     if copy.transfer == transfer:

@@ -20,7 +20,7 @@ from agentplatform.custody.events import (
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.held import Held
 from agentplatform.custody.messages import Accept, Acknowledge, Cargo
-from agentplatform.custody.records import Active, Convert, Discarded, Ended, Kept, Past, Record, Withdrawn
+from agentplatform.custody.records import Active, Convert, Discarded, Ended, Kept, Past, Received, Record, Withdrawn
 from agentplatform.custody.state import Open, Phase, replace
 from tests.helpers.handoff_model import AGENT, Host, Memory, Stimulus
 
@@ -196,6 +196,17 @@ class ActsOnWhatItOnlyRead(NeverSyncs):
                 Host.act(self, stimulus)
 
 
+class AcceptsUnopened(Held):
+    """ACCEPT leaves when RECEIVED is durable, though the parcel is still being opened, and may yet be refused."""
+
+    def _durable(self, record: Record) -> list[Effect]:
+        effects = super()._durable(record)
+        held = self.arriving.get(record.transfer) if isinstance(record, Received) else None
+        if held is not None and held.phase is Phase.WRITTEN:
+            effects.append(Send(held.peer, Accept(record.transfer, held.by_ledger)))  # type: ignore[union-attr]
+        return effects
+
+
 class OffersBeforePrepare(Held):
     """[H2] The signature for the ledger's entry leaves while PREPARE is on its way to the disk."""
 
@@ -304,5 +315,6 @@ MUTANTS: dict[str, Mutant] = {
     "forgets-the-change": Mutant("local held", ForgetsTheChange, Host, (0, 1, 1)),
     "does-not-wait-for-the-ledger": Mutant("local held", DoesNotWaitForTheLedger, Host, (0, 0, 1)),
     "keeps-its-epoch": Mutant("local held", KeepsItsEpoch, Host, (0, 0, 1)),
+    "accepts-unopened": Mutant("local held", AcceptsUnopened, Host, (1, 0)),
     "asks-once-only": Mutant("held", AsksOnceOnly, Host, (1, 1)),
 }

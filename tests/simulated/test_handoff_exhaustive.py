@@ -40,6 +40,7 @@ CAUGHT = {
         ("epoch 0 runs in held custody, and the ledger does not have it there", "local"),
         ("epoch 0 runs in local custody, and the ledger is at a later one", "held"),
     ],
+    "accepts-unopened": [(LOST, "local"), (LOST, "held")],
     "asks-once-only": [(LOST, "held")],
 }
 CASES = [(name, *case) for name, cases in CAUGHT.items() for case in cases]

@@ -7,6 +7,7 @@ import pytest
 from agentplatform.custody import messages, records
 from agentplatform.custody.events import (
     Activate,
+    Admitted,
     Created,
     Depart,
     Discard,
@@ -95,6 +96,12 @@ def examining() -> Handoff:
     return destination
 
 
+def admitted() -> Handoff:
+    destination = examining()
+    destination.step(Admitted(T1))
+    return destination
+
+
 def receiving() -> Handoff:
     destination = examining()
     destination.step(Examined(T1, None))
@@ -142,6 +149,51 @@ def test_step_2_the_copy_is_examined_then_durable_then_accepted() -> None:
     assert destination.step(Examined(T1, None)) == [Write(Received(T1, "A", CARGO))]
     assert destination.step(Durable(Received(T1, "A", CARGO))) == [Send("A", Accept(T1))]
     assert destination.here("x") is None  # inert
+
+
+def test_step_2_received_is_written_while_the_copies_are_opened() -> None:
+    record = Received(T1, "A", CARGO)
+    for opened_first in (True, False):
+        destination = examining()
+        assert destination.step(Admitted(T1)) == [Write(record)]
+        first, second = (Examined(T1, None), Durable(record))[:: 1 if opened_first else -1]
+        assert destination.step(first) == []
+        assert destination.step(second) == [Send("A", Accept(T1))]
+        assert destination.key() == received().key()
+
+
+def test_a_copy_that_cannot_be_opened_is_refused_though_it_was_written() -> None:
+    record = Received(T1, "A", CARGO)
+    for durable in (False, True):
+        destination = admitted()
+        if durable:
+            assert destination.step(Durable(record)) == []
+        assert destination.step(Examined(T1, "a broken state")) == [
+            Write(Discarded(T1)),
+            Send("A", Refuse(T1, "a broken state")),
+        ]
+        assert destination.step(Durable(record)) == destination.step(Durable(Discarded(T1))) == []
+        assert destination.arriving == {} and destination.here("x") is None
+
+
+def test_nothing_is_promised_and_nobody_asked_while_written_copies_are_opened() -> None:
+    destination = admitted()
+    for _ in range(2):
+        assert destination.step(Message("A", Offer(T1, CARGO, ()))) == destination.step(Remind()) == []
+        with pytest.raises(PeerFault, match="did not accept"):
+            destination.step(Message("A", Notice(T1, ())))
+        assert destination.step(Admitted(T1)) == destination.step(Durable(Received(T1, "A", CARGO))) == []
+    assert written(destination.step(Message("A", Abort(T1, "")))) == [Discarded(T1)]
+    assert destination.step(Examined(T1, None)) == []
+
+
+def test_a_short_log_has_what_is_written_and_not_yet_open() -> None:
+    destination = admitted()
+    for _ in range(2):
+        again, effects = Handoff.recover("B", destination.summary())
+        assert again.key() == received().key()  # whether ACCEPT had left nobody knows any more
+        assert effects == [Reopen(T1, "A", CARGO), Send("A", Inquire(T1))]
+        destination.step(Durable(Received(T1, "A", CARGO)))
 
 
 def test_step_3_commit_is_written_and_nothing_else_happens_yet() -> None:
