@@ -42,13 +42,13 @@ class Lives:
     def wants_to_go(self, agent: str, destination: str, state: Stowed) -> None:
         same = self._same_stay(agent)
 
-        def go() -> None:
+        async def go() -> None:
             if same():
-                self._start(self._depart(agent, destination, state))
+                await self._depart(agent, destination, state)
             else:
                 self._carrier.departures.drop(state)
 
-        self._gateway.release(agent, go)
+        self._start(go())  # the offer waits in the gateway
 
     async def _depart(self, agent: str, destination: str, state: Stowed) -> None:
         self._cancel_booking(agent)  # the last word counts

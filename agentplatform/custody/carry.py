@@ -28,6 +28,7 @@ from agentplatform.custody.records import (
     Active,
     Born,
     Closed,
+    Commit,
     Convert,
     Declared,
     Ended,
@@ -93,6 +94,7 @@ class Carrier:
             deadlines,
             spool,
             replication.make_way,
+            gateway.release,
         )
         self.arrivals = Arrivals(
             chain, self.step, self.residents, journal, runner, surroundings, deadlines, spool, machine.custody
@@ -233,8 +235,8 @@ class Carrier:
                 case events.Resume(transfer, _, cargo, reason):
                     if dead := self.departures.resume(transfer, cargo, reason):
                         self._start(self.reopening.restore(transfer, dead, reason))
-                case events.Release(_, to, cargo):
-                    self.departures.release(to, cargo)
+                case events.Release(transfer, to, cargo):
+                    self.departures.release(transfer, to, cargo)
                 case events.Restore(transfer, _, cargo, reason):
                     self._start(self.reopening.restore(transfer, cargo, reason))
                 case events.Restart(agent, epoch, kept, mail):
@@ -294,6 +296,8 @@ class Carrier:
         elif isinstance(record, Active | Declared):
             for agent in self.arrivals.agents(record.transfer):
                 self._gateway.hold(agent, durable)
+        elif isinstance(record, Commit):
+            self.departures.commit(record.transfer)
         elif isinstance(record, Closed):
             self.departures.arrived(record.transfer)
             if self._spool.settled():  # the file of a large state goes when this is durable

@@ -21,6 +21,7 @@ from agentplatform.messages import Arrival, Move, Mover
 from agentplatform.parcel.freight import Spooled, Stowed
 from agentplatform.parcel.manifest import TRANSFER_BYTES, Parcel
 from agentplatform.parcel.spool import Spool
+from agentplatform.passes import Pass
 from agentplatform.runners.base import Runner
 from agentplatform.settings import Handoff as Deadlines
 from ledger import codec
@@ -38,10 +39,12 @@ class _Journey(msgspec.Struct):
     frozen_at: float
     outcome: "asyncio.Future[Hop | None]"  # None: its custody was changed
     files: dict[str, str]  # where large states lie in the spool, by agent
-    latest: float  # by the loop's clock: then the offer is off, whatever its destination says
+    patience: float  # seconds from the offer on: then it is off, whatever its destination says
     size: int = 0  # bytes of the offer, and of what followed
-    late: asyncio.TimerHandle | None = None  # when it is off
+    latest: float = 0.0  # when that is, by the loop's clock
+    late: asyncio.TimerHandle | None = None  # when it is off, unless the destination says more
     dead: set[str] = msgspec.field(default_factory=set)  # agents whose worker ended while they were frozen
+    passes: tuple[Pass, ...] = ()  # of its cargo, signed when COMMIT was handed to the log
     mail: tuple[bytes, ...] | None = None  # of its notice; the same in every repeat [L6]
 
 
@@ -59,12 +62,14 @@ class Departures:
         deadlines: Deadlines,
         spool: Spool,
         make_way: Callable[[str, str], Awaitable[None]],
+        release: Callable[[str, Callable[[], None]], None],
     ) -> None:
-        """`make_way(agent, to)`: another host than `to` holds its checkpoint, if it has holders."""
+        """`make_way(agent, to)`: another host than `to` holds its checkpoint, if it has holders. `release` is the
+        gateway's."""
         self._machine, self._step = machine, step
         self._residents, self._mailroom, self._runner = residents, mailroom, runner
         self._surroundings, self._deadlines = surroundings, deadlines
-        self._spool, self._make_way = spool, make_way
+        self._spool, self._make_way, self._release = spool, make_way, release
         self.supply = Supply(spool, surroundings.stream, self._alive, self._unreadable)
         self._packer = Packer(identity, chain, residents, mailroom, deadlines.parcel_life)
         self._journeys: dict[bytes, _Journey] = {}
@@ -136,20 +141,30 @@ class Departures:
                 if self._stays(agent, stays[agent]):
                     self._thaw(agent, _reason(move, str(error)))
             raise
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[Hop | None] = loop.create_future()
+        outcome: asyncio.Future[Hop | None] = asyncio.get_running_loop().create_future()
         files = {agent: state.file for agent, state in large.items()}
         bulk = sum(state.freight.size for state in large.values())
-        journey = _Journey(to, cargo, parcels, move, frozen_at, outcome, files, loop.time() + patience, bulk)
+        journey = _Journey(to, cargo, parcels, move, frozen_at, outcome, files, patience, bulk)
         self._journeys[transfer] = journey
         self.supply.offer(transfer, to, large)
-        self._step(begin(transfer, cargo))
-        self._wait(transfer, journey)
+        start = lambda: self._offer(transfer, journey, begin(transfer, cargo))  # noqa: E731
+        if captured:  # at an agent's own wish: what it rests on may not be durable yet
+            (agent,) = captured
+            self._release(agent, start)
+        else:
+            start()
         try:
             return await outcome
         finally:
             if journey.late is not None:
                 journey.late.cancel()
+
+    def _offer(self, transfer: bytes, journey: _Journey, begin: events.Event) -> None:
+        if self._journeys.get(transfer) is not journey:
+            return  # the ledger took them away meanwhile
+        journey.latest = asyncio.get_running_loop().time() + journey.patience
+        self._step(begin)
+        self._wait(transfer, journey)
 
     def _wait(self, transfer: bytes, journey: _Journey) -> None:
         """From now on so long for the destination's next word."""
@@ -213,7 +228,7 @@ class Departures:
             message = msgspec.structs.replace(message, parcels=journey.parcels)
         elif isinstance(message, Notice) and journey is not None:
             if journey.mail is None:
-                journey.mail = self._packer.mail(to, journey.cargo)
+                journey.mail = self._packer.mail(self._passes(journey), journey.cargo)
             message = msgspec.structs.replace(message, mail=journey.mail)
         raw = codec.encode(message)
         sent = self._surroundings.send(to, raw)
@@ -280,15 +295,27 @@ class Departures:
         if not journey.outcome.done():
             journey.outcome.set_exception(Unavailable(reason))
 
-    def release(self, to: str, cargo: tuple[Cargo, ...]) -> None:
+    def commit(self, transfer: bytes) -> None:
+        """COMMIT was handed to the log: what the notice proves is signed while that is written."""
+        if (journey := self._journeys.get(transfer)) is not None:
+            self._passes(journey)
+
+    def _passes(self, journey: _Journey) -> tuple[Pass, ...]:
+        if not journey.passes:
+            journey.passes = self._packer.passes(journey.to, journey.cargo)
+        return journey.passes
+
+    def release(self, transfer: bytes, to: str, cargo: tuple[Cargo, ...]) -> None:
         """They are the destination's; who writes to them hears where they are."""
-        for load in cargo:
+        journey = self._journeys.get(transfer)  # None: this host was started again since
+        passes = self._packer.passes(to, cargo) if journey is None else self._passes(journey)
+        for load, its_pass in zip(cargo, passes, strict=True):
             resident = self._residents.known.get(load.agent)
             if resident is not None:
                 self._packer.has_code(to, resident.birth.code)
                 self._runner.discard(load.agent)
                 self._residents.forget(load.agent)
-            self._surroundings.located(load.agent, load.epoch, to, (self._packer.pass_for(load, to),))
+            self._surroundings.located(load.agent, load.epoch, to, (its_pass,))
 
     def arrived(self, transfer: bytes) -> None:
         """The destination acknowledged."""

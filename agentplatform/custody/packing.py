@@ -63,16 +63,17 @@ class Packer:
         """It may have lost what it had."""
         self._known_code.pop(host, None)
 
-    def pass_for(self, load: Cargo, to: str) -> Pass:
-        """Only for what is committed: it proves that the agent is the destination's."""
-        return sign_pass(self._chain, load.agent, load.epoch, self._residents.host, to, self._identity)
+    def passes(self, to: str, cargo: tuple[Cargo, ...]) -> tuple[Pass, ...]:
+        """Only for what is committed: they prove that the agents are the destination's."""
+        host = self._residents.host
+        return tuple(sign_pass(self._chain, load.agent, load.epoch, host, to, self._identity) for load in cargo)
 
-    def mail(self, to: str, cargo: tuple[Cargo, ...]) -> tuple[bytes, ...]:
+    def mail(self, passes: tuple[Pass, ...], cargo: tuple[Cargo, ...]) -> tuple[bytes, ...]:
         """Their passes, and what waits for them, as far as one message holds it. The senders keep the rest, and send
         it again."""
         waiting = (codec.encode(letter) for load in cargo for letter in self._mailroom.waiting(load.agent))
         sizes = 0
-        mail = [codec.encode(self.pass_for(load, to)) for load in cargo]
+        mail = [codec.encode(each) for each in passes]
         for letter in waiting:
             sizes += len(letter)
             if sizes > MAX_MAIL_BYTES:
