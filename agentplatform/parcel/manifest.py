@@ -7,6 +7,7 @@ state, transfer and expiry; it is verified before anything else of the parcel is
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
@@ -144,6 +145,7 @@ def open_certificate(raw: bytes, sender: str, chain: bytes | None = None, was_ke
     return msgspec.structs.replace(origin, agent=agent, salt=descent.salt, custody="local")
 
 
+@lru_cache(maxsize=1024)  # an agent shows its certificate at each hop
 def signed_for(signed: Signed, domain: str) -> bool:
     return verify(signed.signer, domain, signed.body, signed.signature)
 
