@@ -24,10 +24,16 @@ class TrustLedger(Protocol):
 class Tms:
     def __init__(self, ledger: TrustLedger) -> None:
         self._ledger = ledger
+        self._at: tuple[int, Mapping[str, Passport]] | None = None  # the height and the registry of the last verdicts
+        self._verdicts: dict[str, Verdict] = {}
 
-    def verdicts(self) -> dict[str, Verdict]:
-        """A verdict on every host that the ledger names, at its present height."""
-        return verdicts(self._ledger.registry(), self._ledger.organisations().values(), self._ledger.height)
+    def verdicts(self) -> Mapping[str, Verdict]:
+        """A verdict on every host that the ledger names, at its present height. Each move asks several times."""
+        now = self._ledger.height, self._ledger.registry()
+        if now != self._at:
+            self._at = now
+            self._verdicts = verdicts(now[1], self._ledger.organisations().values(), now[0])
+        return self._verdicts
 
     def verdict(self, host: str) -> Verdict:
         """May agents go to `host`, or come from it? Also answers for a host that nobody knows."""
