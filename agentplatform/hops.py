@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -46,17 +47,29 @@ class HopBook:
             await asyncio.sleep(ROUND if not late else RETRY)
             hops, self._fresh = self._fresh, []
             try:
-                for hop in hops:
-                    await self._store.append(HISTORY, codec.encode(hop))
-                    await self._store.put(UNRECORDED, hop.transfer.hex(), codec.encode(hop))
-                    late[hop.transfer.hex()] = hop
+                await self._keep(hops)
+                late |= {hop.transfer.hex(): hop for hop in hops}
                 recorded = await asyncio.gather(*(self._record(hop) for hop in late.values()))
-                late = {key: hop for (key, hop), done in zip(late.items(), recorded, strict=True) if not done}
+                done = {key: height for key, height in zip(late, recorded, strict=True) if height is not None}
+                await self._keep_heights(done)
+                late = {key: hop for key, hop in late.items() if key not in done}
             except PlatformError as error:
                 log.error("hops are not written down: %s", error)
 
-    async def _record(self, hop: Hop) -> bool:
-        """One record an agent. True when the ledger has them, or never will take them."""
+    async def _keep(self, hops: Sequence[Hop]) -> None:
+        if hops:
+            raw = {hop.transfer.hex(): codec.encode(hop) for hop in hops}
+            entries = [(HISTORY, each) for each in raw.values()]
+            await self._store.write(entries, [(UNRECORDED, key, each) for key, each in raw.items()])
+
+    async def _keep_heights(self, done: Mapping[str, int]) -> None:
+        if done:
+            heights = [(HEIGHTS, key, codec.encode(height)) for key, height in done.items() if height]
+            await self._store.write((), heights, [(UNRECORDED, key) for key in done])
+
+    async def _record(self, hop: Hop) -> int | None:
+        """One record an agent. The height at which the ledger has them; 0 when it never will take them, None when it
+        does not now."""
         records = [
             RecordHop(
                 agent_digest(load.agent),
@@ -78,11 +91,8 @@ class HopBook:
                 raise failure
             log.warning("the hop of %s is not on the ledger: %s", hop.cargo[0].agent, failure)
         if any(isinstance(failure, Unavailable) for failure in failures):
-            return False
-        if heights:
-            await self._store.put(HEIGHTS, hop.transfer.hex(), codec.encode(max(heights)))
-        await self._store.delete(UNRECORDED, hop.transfer.hex())
-        return True
+            return None
+        return max(heights, default=0)
 
     async def newest(self, limit: int, agent: str | None = None) -> list[dict[str, Any]]:
         """The newest hops first, as plain data; `height` is None until the ledger has the record."""

@@ -1,6 +1,8 @@
 """The store's twin in memory, for tests and simulations."""
 
-from services.dms.store import blob_digest, check_limit, check_names, check_value
+from collections.abc import Sequence
+
+from services.dms.store import blob_digest, check_all, check_limit, check_names, check_value
 
 
 class MemoryStore:
@@ -32,6 +34,20 @@ class MemoryStore:
         entries = self._histories.setdefault(history, [])
         entries.append(bytes(entry))
         return len(entries)
+
+    async def write(
+        self,
+        entries: Sequence[tuple[str, bytes]] = (),
+        documents: Sequence[tuple[str, str, bytes]] = (),
+        deleted: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        check_all(entries, documents, deleted)
+        for history, entry in entries:
+            await self.append(history, entry)
+        for collection, key, value in documents:
+            await self.put(collection, key, value)
+        for collection, key in deleted:
+            await self.delete(collection, key)
 
     async def newest(self, history: str, limit: int) -> list[bytes]:
         check_names(history)

@@ -2,7 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import aiosqlite
 
 from ledger.errors import Misuse, Unavailable
 from ledger.sqlite import Schema, connect
-from services.dms.store import blob_digest, check_limit, check_names, check_value
+from services.dms.store import blob_digest, check_all, check_limit, check_names, check_value
 
 SCHEMA = Schema(
     name="dms",
@@ -23,12 +24,18 @@ SCHEMA = Schema(
 )
 
 
+PUT = "INSERT OR REPLACE INTO documents VALUES (?, ?, ?)"
+DELETE = "DELETE FROM documents WHERE collection = ? AND key = ?"
+APPEND = "INSERT INTO entries SELECT ?1, 1 + COALESCE(MAX(number), 0), ?2 FROM entries WHERE history = ?1"
+
+
 class SqliteStore:
-    """Made by `open`. Each statement is a transaction of its own, so none needs more than one."""
+    """Made by `open`. Each statement is a transaction of its own; several in one are none of anybody else."""
 
     def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
         self._connection: aiosqlite.Connection | None = connection
         self._path = path
+        self._alone = asyncio.Lock()  # the connection's thread takes statements one by one, whoever sent them
 
     @classmethod
     async def open(cls, path: Path) -> "SqliteStore":
@@ -40,7 +47,7 @@ class SqliteStore:
     async def put(self, collection: str, key: str, value: bytes) -> None:
         check_names(collection, key)
         check_value(value)
-        await self._run("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (collection, key, value))
+        await self._run(PUT, (collection, key, value))
 
     async def get(self, collection: str, key: str) -> bytes | None:
         check_names(collection, key)
@@ -55,18 +62,31 @@ class SqliteStore:
 
     async def delete(self, collection: str, key: str) -> bool:
         check_names(collection, key)
-        sql = "DELETE FROM documents WHERE collection = ? AND key = ? RETURNING key"
-        return bool(await self._run(sql, (collection, key)))
+        return bool(await self._run(f"{DELETE} RETURNING key", (collection, key)))
 
     async def append(self, history: str, entry: bytes) -> int:
         check_names(history)
         check_value(entry)
-        sql = (
-            "INSERT INTO entries SELECT ?1, 1 + COALESCE(MAX(number), 0), ?2 FROM entries WHERE history = ?1 "
-            "RETURNING number"
-        )
-        rows = await self._run(sql, (history, entry))
+        rows = await self._run(f"{APPEND} RETURNING number", (history, entry))
         return int(rows[0][0])
+
+    async def write(
+        self,
+        entries: Sequence[tuple[str, bytes]] = (),
+        documents: Sequence[tuple[str, str, bytes]] = (),
+        deleted: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        check_all(entries, documents, deleted)
+        async with self._alone, self._at_work() as connection:
+            await connection.execute("BEGIN")
+            try:
+                await connection.executemany(APPEND, entries)
+                await connection.executemany(PUT, documents)
+                await connection.executemany(DELETE, deleted)
+                await connection.execute("COMMIT")
+            except BaseException:
+                await connection.rollback()
+                raise
 
     async def newest(self, history: str, limit: int) -> list[bytes]:
         check_names(history)
@@ -90,9 +110,14 @@ class SqliteStore:
             await connection.close()
 
     async def _run(self, sql: str, parameters: Iterable[Any]) -> list[Any]:
+        async with self._alone, self._at_work() as connection:
+            return list(await connection.execute_fetchall(sql, parameters))
+
+    @asynccontextmanager
+    async def _at_work(self) -> AsyncIterator[aiosqlite.Connection]:
         if self._connection is None:
             raise Misuse(f"the store {self._path} is closed; open it again")
         try:
-            return list(await self._connection.execute_fetchall(sql, parameters))
+            yield self._connection
         except sqlite3.Error as error:
             raise Unavailable(f"the store {self._path} does not answer: {error}; see to its disk") from error

@@ -3,6 +3,7 @@
 Variants: `SqliteStore` (production) and `MemoryStore` (its twin). What a call wrote is durable when the call returns.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from ledger import codec
@@ -30,6 +31,14 @@ class Store(Protocol):
     async def append(self, history: str, entry: bytes) -> int:
         """Adds an entry to a history and returns its number, from 1. Entries are never changed or removed."""
 
+    async def write(
+        self,
+        entries: Sequence[tuple[str, bytes]] = (),
+        documents: Sequence[tuple[str, str, bytes]] = (),
+        deleted: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Many at once, all or none: entries of histories, documents by collection and key, and those to delete."""
+
     async def newest(self, history: str, limit: int) -> list[bytes]:
         """At most `limit` entries of a history, the newest first."""
 
@@ -56,6 +65,17 @@ def check_names(*names: str) -> None:
 def check_value(value: bytes) -> None:
     if len(value) > MAX_VALUE_BYTES:
         raise Misuse(f"a value of {len(value)} bytes is too large; at most {MAX_VALUE_BYTES} are kept as one")
+
+
+def check_all(
+    entries: Sequence[tuple[str, bytes]],
+    documents: Sequence[tuple[str, str, bytes]],
+    deleted: Sequence[tuple[str, str]],
+) -> None:
+    check_names(*(name for name, _ in entries), *(name for *names, _ in documents for name in names))
+    check_names(*(name for names in deleted for name in names))
+    for value in (*(entry for _, entry in entries), *(value for *_, value in documents)):
+        check_value(value)
 
 
 def check_limit(limit: int) -> None:

@@ -1,5 +1,6 @@
 """One conformance test over both stores, and what only a file can go through."""
 
+import asyncio
 import sqlite3
 import stat
 from collections.abc import AsyncIterator
@@ -48,6 +49,36 @@ async def test_a_history_only_grows_and_is_read_from_its_newest_entry(store: Sto
     assert await store.newest("h", 2) == [b"3", b"2"]
     with pytest.raises(Misuse, match="at least 1"):
         await store.newest("h", 0)
+
+
+async def test_many_are_written_at_once(store: Store) -> None:
+    await store.append("h", b"1")
+    await store.put("c", "old", b"o")
+    await store.write([("h", b"2"), ("h", b"3"), ("g", b"x")], [("c", "new", b"n")], [("c", "old"), ("c", "none")])
+    assert await store.newest("h", 10) == [b"3", b"2", b"1"] and await store.append("h", b"4") == 4
+    assert await store.newest("g", 10) == [b"x"]
+    assert await store.keys("c") == ["new"] and await store.get("c", "new") == b"n"
+
+
+async def test_of_many_with_a_bad_one_none_is_written(store: Store) -> None:
+    for bad in ([("a\nb", "k", b"")], [("c", "", b"")], [("c", "k", bytes(MAX_VALUE_BYTES + 1))]):
+        with pytest.raises(Misuse):
+            await store.write([("h", b"1")], [("c", "good", b"v"), *bad])
+    assert await store.newest("h", 10) == [] and await store.keys("c") == []
+
+
+async def test_what_others_write_meanwhile_does_not_fall_with_a_failed_batch(tmp_path: Path) -> None:
+    path = tmp_path / "dms.db"
+    store = await SqliteStore.open(path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("DROP TABLE documents")
+    other.close()
+    batch, _ = await asyncio.gather(
+        store.write([("h", b"lost")], [("c", "k", b"v")]), store.append("h", b"kept"), return_exceptions=True
+    )
+    assert isinstance(batch, Unavailable)
+    assert await store.newest("h", 10) == [b"kept"]
+    await store.close()
 
 
 async def test_blobs_are_found_by_their_digest(store: Store) -> None:
