@@ -241,16 +241,25 @@ def votes_to_revoke(voters: Iterable[Host], organisation: str, reason: str) -> P
 
 
 def cast_votes(voters: Iterable[Host], verb: str, organisation: str, about: Plain, enough: str) -> Plain:
-    """One voter after the other, until the organisation has the status `enough`: later votes would be refused."""
-    cast = []
+    """One voter after the other, until the organisation has the status `enough`: later votes would be refused. One
+    whose vote is refused, since it has voted already, does not keep the others from theirs."""
+    cast: list[Plain] = []
+    refused: list[tuple[str, Misuse]] = []
     for host in voters:
-        outcome = host.call(verb, **about)
+        try:
+            outcome = host.call(verb, **about)
+        except Misuse as error:
+            refused.append((host.name, error))
+            continue
         cast.append({"host": host.name} | outcome)
         if outcome["status"] == enough:
             break
     if not cast:
-        raise Misuse(f"nobody who may vote on {organisation} is running; say who with --as HOST")
-    return {"organisation": organisation, "status": cast[-1]["status"], "height": cast[-1]["height"], "votes": cast}
+        nobody = Misuse(f"nobody who may vote on {organisation} is running; say who with --as HOST")
+        raise refused[0][1] if refused else nobody
+    last = {key: cast[-1][key] for key in ("status", "height")}
+    not_cast = [{"host": host, "why": str(error)} for host, error in refused]
+    return {"organisation": organisation, **last, "votes": cast, "refused": not_cast}
 
 
 def _voters(args: Namespace, organisation: str) -> list[Host]:

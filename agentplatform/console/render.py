@@ -259,6 +259,8 @@ def _accusation(row: Row) -> str:
 def votes(console: Console, data: Row) -> None:
     for vote in data["votes"]:
         say(console, f"{vote['host']} voted at height {vote['height']}")
+    for vote in data["refused"]:
+        say(console, f"{vote['host']} did not vote: {vote['why']}")
     say(console, f"{data['organisation']} is {data['status']}")
 
 

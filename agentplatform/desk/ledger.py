@@ -123,7 +123,9 @@ class LedgerDesk:
         """This host's organisation votes to admit another. Keys are hexadecimal."""
         try:
             joining = msgspec.convert(_with_keys(organisation), Organisation)
-        except (msgspec.ValidationError, ValueError, KeyError, TypeError) as error:
+        except KeyError as error:
+            raise Misuse(f"that is no organisation: it has no {error}") from None
+        except (msgspec.ValidationError, ValueError, TypeError) as error:
             raise Misuse(f"that is no organisation: {error}") from None
         return await self._vote(VoteJoin(joining, reason), joining.name)
 

@@ -16,13 +16,13 @@ try:
 except ImportError as error:
     raise Misuse(
         f"face recognition needs OpenCV, NumPy and PyAV, and {error.name or error} is missing: "
-        "install 'agentplatform[vision]'"
+        "in the folder of these sources, say: pip install '.[vision]'"
     ) from error
 # Looked for, not tried: the package without "contrib" has no LBPH, and OpenCV 5 has no cascades.
 if not (hasattr(cv2, "face") and list(Path(haarcascades).glob("*.xml"))):
     raise Misuse(
-        f"OpenCV {cv2.__version__} here has no Haar cascades or no LBPH recogniser: remove it and install "
-        "'agentplatform[vision]', which brings opencv-contrib-python-headless below 5"
+        f"OpenCV {cv2.__version__} here has no Haar cascades or no LBPH recogniser: remove it, and say in the folder "
+        "of these sources: pip install '.[vision]', which brings opencv-contrib-python-headless below 5"
     )
 
 # A worker is forked from a warm process: OpenCV's thread pool does not survive that, and hangs the child.

@@ -486,6 +486,19 @@ def test_a_ticket_reaches_the_host_whole_and_signed(root: Path) -> None:
     assert command.ticket == Ticket("south", 5.0, 2, ("cv2", "memory>=10"))
 
 
+def test_who_has_voted_already_does_not_keep_others_from_voting(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    voted = Misuse("north-org has voted on this already")
+    vote = ["--root", root, "trust", "vote-revoke", "west-org", "--reason", "gone", "--as", "all"]
+    with answering(root, DeskTwin("north", SAYS | {"vote_revoke": voted}), DeskTwin("south", SAYS)):
+        code, out, _ = run(capsys, *vote)
+    assert code == 0 and "south voted at height 9" in out and "north did not vote: north-org has voted" in out
+    with answering(root, DeskTwin("north", SAYS | {"vote_revoke": voted})):
+        code, line = refused(capsys, *vote)
+    assert code == 2 and "has voted on this already" in line
+
+
 def test_every_running_host_votes_on_who_joins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "root"
     consortium.found(root, ["north", "south"])
