@@ -79,11 +79,13 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Captured(msgspec.Struct, frozen=True, array_like=True):
-    """A captured state without the pieces of it that the host has already: `head`, and behind it the pieces."""
+    """A captured state without the pieces of it that the host has already: `head`, and behind it the pieces. Of a large
+    one `head` is the table of a file (parcel.freight.Freight), and there are no pieces."""
 
     head: bytes
     pieces: tuple[bytes, ...]  # their digests, in order
     fresh: tuple[tuple[bytes, bytes], ...]  # digest and bytes of those that the last checkpoint did not have
+    file: str | None = None  # the name of that file in the host's spool; "" in a worker, which knows no names
 
 
 class Checkpoint(msgspec.Struct, frozen=True, array_like=True):

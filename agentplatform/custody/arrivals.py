@@ -17,7 +17,7 @@ from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mail import Letter, Luggage
 from agentplatform.messages import Arrival, Custody
-from agentplatform.parcel.freight import Freight, Spooled, Stowed
+from agentplatform.parcel.freight import Freight, Spooled, Stowed, travelling
 from agentplatform.parcel.manifest import Birth, Manifest, Parcel, open_certificate, open_parcel
 from agentplatform.parcel.spool import Spool
 from agentplatform.passes import Pass, joined
@@ -253,7 +253,8 @@ class Arrivals:
         else:
             guest = await self.unpack(kept, agent)
         loose = Replay(await self._journal.kept.loose(agent))
-        return replace(guest, parcel=replace(guest.parcel, state=checkpoint), loose=loose)
+        file = checkpoint.file if isinstance(checkpoint, Spooled) else ""
+        return replace(guest, parcel=replace(guest.parcel, state=travelling(checkpoint)), loose=loose, file=file)
 
     async def birth(self, agent: str) -> tuple[Birth, Beginning, Luggage]:
         """Of an agent that did not come by a handoff: its certificate, decoded and not, and its luggage as of now."""

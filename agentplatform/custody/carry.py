@@ -144,6 +144,7 @@ class Carrier:
             surroundings,
         )
         self._journal, self._gateway, self._runner = journal, gateway, runner
+        journal.named = self._named
         self._surroundings, self._spool = surroundings, spool
         self._last: asyncio.Future[None] | None = None  # the write that was handed to the log last
         self._tasks: set[asyncio.Task[None]] = set()
@@ -321,6 +322,16 @@ class Carrier:
                 self._surroundings.located(record.agent, self.machine.agents[record.agent].epoch, "")
         else:  # the machine is ahead of its log for good
             self._surroundings.broken(f"the custody journal did not take a {type(record).__name__}: {error}")
+
+    def _named(self, file: str | None) -> None:
+        """By a checkpoint; the one before it is needless."""
+        if file is not None:
+            self._spool.settle(file)
+        self._start(self._sweep())
+
+    def needless(self, file: str) -> None:
+        """No record will name this file of the spool."""
+        self._spool.remove(file)
 
     async def _sweep(self) -> None:
         """Removes the files of large states that no record names any more."""

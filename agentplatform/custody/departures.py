@@ -134,7 +134,7 @@ class Departures:
                 raise Unavailable(f"{', '.join(gone)} stayed on {self._residents.host}: its worker ended")
             patience = self._patience(agents, to, frozen_at, seconds, large.values())
             parcels = tuple(self._packer.parcel(transfer, to, load, states[load.agent]) for load in cargo)
-            check_size(agents, parcels)
+            check_size(cargo, parcels)
         except PlatformError as error:
             for agent, state in states.items():
                 self.drop(state)

@@ -6,7 +6,7 @@ its arrival, or of a departure that was aborted.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -45,7 +45,7 @@ COMPACT_RECORDS = 4096  # after so many the log is due to be shortened: a start 
 
 SCHEMA = Schema(
     "custody",
-    4,
+    5,
     (
         "CREATE TABLE records (position INTEGER PRIMARY KEY, kind TEXT NOT NULL, transfer BLOB, body BLOB NOT NULL)",
         # Finished transfers, for ever: no id is taken twice, and a late question gets its answer.
@@ -67,6 +67,8 @@ class Journal:
     def __init__(self, database: Database) -> None:
         self.kept = Store(database)
         self._database = database
+        # A checkpoint is durable that names this file of the spool; None: in place of one that named one.
+        self.named: Callable[[str | None], None] = lambda file: None
         self._lazy: list[Statement] = []  # what is written with the next transaction, since nothing waits for it
         self._told: list[asyncio.Future[None]] = []  # done when all that is durable
         self._since_compacted = 0
@@ -143,11 +145,12 @@ class Journal:
         return str(rows[0][0]) if rows else ""
 
     async def files(self) -> set[str]:
-        """Of all parcels that are kept."""
+        """Of all parcels and checkpoints that are kept."""
         await self._write(
             ("DELETE FROM spooled WHERE (agent, transfer) NOT IN (SELECT agent, transfer FROM parcels)", ())
         )
-        return {file for (file,) in await self._database.read("SELECT file FROM spooled")}
+        select = "SELECT file FROM spooled UNION SELECT file FROM states WHERE file IS NOT NULL"
+        return {file for (file,) in await self._database.read(select)}
 
     @property
     def due(self) -> bool:
@@ -189,7 +192,12 @@ class Journal:
 
     def checkpoint(self, agent: str, change: Change) -> "asyncio.Future[None]":
         """Raises PeerFault for a state that no honest worker sends."""
-        return self._write(*self.kept.checkpoint(agent, change))
+        before = self.kept.files.get(agent)
+        durable = self._write(*self.kept.checkpoint(agent, change))
+        file = self.kept.files.get(agent)
+        if file != before:
+            durable.add_done_callback(lambda done: self.named(file) if _succeeded(done) else None)
+        return durable
 
     def keep_letter(self, letter: Letter, loose: Loose | None = None) -> "asyncio.Future[None]":
         """With `loose` when it leaves before the state that knows of it."""
@@ -274,6 +282,10 @@ def _tell(told: list["asyncio.Future[None]"], durable: "asyncio.Future[None]") -
             future.set_exception(error)
         else:
             future.set_result(None)
+
+
+def _succeeded(done: "asyncio.Future[None]") -> bool:
+    return not done.cancelled() and done.exception() is None
 
 
 def _insert(record: Record) -> Statement:

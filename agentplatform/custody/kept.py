@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from agentplatform.mail import Change, Letter, Loose, Luggage, Reply, Seen, Standing
 from agentplatform.messages import Answer, Captured
+from agentplatform.parcel.freight import Freight, Spooled, Stowed
 from agentplatform.runners.place import DIGEST_BYTES, MAX_STATE_BYTES
 from ledger import codec
 from ledger.database import Database, Statement
@@ -18,7 +19,9 @@ _OWN = "the custody journal"
 
 TABLES = (
     # A state is the head, and behind it the pieces whose digests stand in a row in `pieces`.
-    "CREATE TABLE states (agent TEXT PRIMARY KEY, head BLOB NOT NULL, pieces BLOB NOT NULL) WITHOUT ROWID",
+    # Of a large one the head is the table of the file in the spool that has it.
+    """CREATE TABLE states (agent TEXT PRIMARY KEY, head BLOB NOT NULL, pieces BLOB NOT NULL, file TEXT)
+       WITHOUT ROWID""",
     "CREATE TABLE pieces (agent TEXT NOT NULL, digest BLOB NOT NULL, body BLOB NOT NULL, UNIQUE (agent, digest))",
     # What an agent has handled. The newest row of each sender says how far; a reply of NULL is not asked for any more.
     """CREATE TABLE inbox (agent TEXT NOT NULL, sender TEXT NOT NULL, sequence INTEGER NOT NULL,
@@ -50,6 +53,7 @@ class Rows(NamedTuple):
     standing: Standing | None
 
 
+_STATE = "INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)"
 _ROWS = """
 SELECT 'state', '', 0, 0, head, pieces FROM states WHERE agent = ?1
 UNION ALL SELECT 'piece', '', 0, 0, digest, body FROM pieces WHERE agent = ?1
@@ -66,6 +70,7 @@ class Kept:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._pieces: dict[str, dict[bytes, int]] = {}  # agent -> digest -> bytes
+        self.files: dict[str, str] = {}  # agent -> the file of the spool that its last checkpoint names
 
     def checkpoint(self, agent: str, change: Change) -> list[Statement]:
         """Raises PeerFault, and writes nothing, for a state that no honest worker sends."""
@@ -83,18 +88,24 @@ class Kept:
 
     def _state(self, agent: str, state: Captured) -> list[Statement]:
         before = self._pieces.get(agent, {})
+        if state.file is not None:
+            self._pieces.pop(agent, None)
+            self.files[agent] = state.file
+            pieces = [("DELETE FROM pieces WHERE agent = ?", (agent,))] if before else []
+            return [*pieces, (_STATE, (agent, state.head, b"", state.file))]
         sizes = before | {digest: len(piece) for digest, piece in state.fresh}
         if any(digest not in sizes for digest in state.pieces):
             raise PeerFault("worker", f"sent a checkpoint of {agent} with pieces that it never sent")
         if len(state.head) + sum(sizes[digest] for digest in state.pieces) > MAX_STATE_BYTES:
             raise PeerFault("worker", f"sent a checkpoint of {agent} of more than {MAX_STATE_BYTES} bytes")
+        self.files.pop(agent, None)
         now = self._pieces[agent] = {digest: sizes[digest] for digest in state.pieces}
-        row = agent, state.head, b"".join(state.pieces)
+        row = agent, state.head, b"".join(state.pieces), None
         gone = [digest for digest in before if digest not in now]
         return [
             *(("INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)", (agent, *piece)) for piece in state.fresh),
             *(("DELETE FROM pieces WHERE agent = ? AND digest = ?", (agent, digest)) for digest in gone),
-            ("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", row),
+            (_STATE, row),
         ]
 
     def adopt(self, agent: str, rows: Rows) -> list[Statement]:
@@ -137,6 +148,7 @@ class Kept:
     def forget_state(self, agent: str) -> list[Statement]:
         """There is a newer one in a parcel, or none any more."""
         self._pieces.pop(agent, None)
+        self.files.pop(agent, None)
         return [(f"DELETE FROM {table} WHERE agent = ?", (agent,)) for table in ("states", "pieces", "inbox", "loose")]
 
     def forget(self, agent: str) -> list[Statement]:
@@ -147,8 +159,10 @@ class Kept:
     def copy(self, agent: str, clone: str) -> list[Statement]:
         """The last checkpoint of an agent is the first of its clone; its mail is not."""
         self._pieces[clone] = dict(self._pieces.get(agent, {}))
+        if agent in self.files:
+            self.files[clone] = self.files[agent]
         return [
-            ("INSERT INTO states SELECT ?, head, pieces FROM states WHERE agent = ?", (clone, agent)),
+            ("INSERT INTO states SELECT ?, head, pieces, file FROM states WHERE agent = ?", (clone, agent)),
             ("INSERT INTO pieces SELECT ?, digest, body FROM pieces WHERE agent = ?", (clone, agent)),
         ]
 
@@ -159,12 +173,15 @@ class Kept:
         rows = await self._database.read("SELECT agent, until FROM asleep")
         return {agent: None if until is None else until / 1000 for agent, until in rows}
 
-    async def state(self, agent: str) -> bytes | None:
+    async def state(self, agent: str) -> Stowed | None:
         """That of the last checkpoint, if there was one since its parcel."""
-        rows = await self._database.read("SELECT head, pieces FROM states WHERE agent = ?", (agent,))
+        rows = await self._database.read("SELECT head, pieces, file FROM states WHERE agent = ?", (agent,))
         if not rows:
             return None
-        ((head, digests),) = rows
+        ((head, digests, file),) = rows
+        if file is not None:
+            self.files[agent] = file
+            return Spooled(codec.decode(head, Freight, _OWN), file)
         if not digests:
             return bytes(head)
         found = await self._database.read("SELECT digest, body FROM pieces WHERE agent = ?", (agent,))

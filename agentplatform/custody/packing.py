@@ -11,6 +11,7 @@ from agentplatform.parcel.freight import Freight, State, Stowed, state_digest, t
 from agentplatform.parcel.manifest import Manifest, Parcel, luggage_digest, sign_manifest
 from agentplatform.passes import Pass
 from agentplatform.passes import sign as sign_pass
+from agentplatform.runners.place import MAX_STATE_BYTES, not_held
 from ledger import codec
 from ledger.errors import Misuse
 from ledger.identity import Identity
@@ -82,14 +83,19 @@ class Packer:
         return tuple(mail)
 
 
-def check_size(agents: Sequence[str], parcels: Sequence[Parcel]) -> None:
-    """An offer is one message: what does not fit into it must not even be announced. Raises Misuse."""
+def check_size(cargo: Sequence[Cargo], parcels: Sequence[Parcel]) -> None:
+    """An offer is one message: what does not fit into it must not even be announced; nor must a state that holders
+    would not take. Raises Misuse."""
+    for load, parcel in zip(cargo, parcels, strict=True):
+        if load.held and isinstance(parcel.state, Freight) and parcel.state.size > MAX_STATE_BYTES:
+            raise Misuse(f"{load.agent}: {not_held(parcel.state.size)}")
     parts = ((each.manifest, _inline(each.state), each.luggage, each.code or b"") for each in parcels)
     size = sum(len(part) for parcel in parts for part in parcel)
     most = MAX_MESSAGE_BYTES - _ENVELOPE_BYTES
     if size > most:
+        names = ", ".join(load.agent for load in cargo)
         raise Misuse(
-            f"{', '.join(agents)}: state, mail and code have {size} bytes, and a handoff takes at most {most}; "
+            f"{names}: state, mail and code have {size} bytes, and a handoff takes at most {most}; "
             "let the state be smaller, or the agents go one by one"
         )
 

@@ -113,12 +113,8 @@ class FileSpool:
 
     async def sync(self, name: str) -> None:
         def sync() -> None:
-            for path in (self._folder / name, self._folder):  # the file, and its name
-                file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    os.fsync(file)
-                finally:
-                    os.close(file)
+            _sync(self._folder / name)
+            _sync(self._folder)
 
         await self._do(sync)
 
@@ -166,6 +162,7 @@ class FileSpool:
             os.posix_fallocate(file, 0, size)  # so that nobody else takes the room meanwhile
         finally:
             os.close(file)
+        _sync(self._folder)  # its name: a worker that writes to it may make durable what it writes, but not that
 
     def _read(self, name: str, freight: Freight, number: int) -> bytes:
         file = self.descriptor(name, write=False)
@@ -206,6 +203,12 @@ class MemorySpool:
         self.files[name] = bytearray(state)
         pieces = (state[at : at + PIECE_BYTES] for at in range(0, len(state), PIECE_BYTES))
         return Spooled(Freight(len(state), b"".join(map(piece_digest, pieces))), name)
+
+    def keep(self, state: bytes) -> Spooled:
+        """As if a worker had written it, and made it durable."""
+        spooled = self.take(state)
+        self._durable[spooled.file] = state
+        return spooled
 
     def descriptor(self, name: str, *, write: bool) -> int:
         raise Unavailable("a spool in memory has no files for workers")
@@ -276,6 +279,14 @@ def _changed(number: int) -> Unavailable:
         f"piece {number} of its state is not what its worker told of: its code wrote to it afterwards, or the disk "
         "lost it"
     )
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _unavailable(error: OSError) -> Unavailable:

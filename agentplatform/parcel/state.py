@@ -87,6 +87,19 @@ def write(parts: Sequence[Part], file: int) -> Freight:
     return Freight(at, b"".join(digests))
 
 
+def table(parts: Sequence[Part]) -> Freight:
+    """What `write` would return."""
+    return Freight(size(parts), b"".join(map(piece_digest, _pieces(parts))))
+
+
+def keep(parts: Sequence[Part], file: int) -> Freight:
+    """Writes a frame to a file that may have more room, and makes it durable. Raises OSError."""
+    freight = write(parts, file)
+    os.ftruncate(file, freight.size)
+    os.fsync(file)
+    return freight
+
+
 def _pieces(parts: Sequence[Part]) -> Iterator[bytearray]:
     """Copies: what is hashed is what is written, whatever another thread does to the array meanwhile."""
     piece = bytearray()

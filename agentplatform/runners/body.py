@@ -15,6 +15,7 @@ from agentplatform.runners.base import Upcalls
 from agentplatform.runners.checkpoints import Checkpoints
 from agentplatform.runners.errands import Errand
 from agentplatform.runners.place import AgentPlace
+from agentplatform.runners.stowage import Stowage
 from ledger.errors import PlatformError
 
 current: ContextVar[str | None] = ContextVar("current", default=None)
@@ -32,12 +33,14 @@ class Waiting(NamedTuple):
 
 
 class Body:
-    def __init__(self, agent: str, name: str, upcalls: Upcalls) -> None:
+    def __init__(self, agent: str, name: str, upcalls: Upcalls, stowage: Stowage) -> None:
         self.id = agent
         self.instance: Agent | None = None
         self.idle = asyncio.Event()  # nothing to do now (but for `run`), or ended
         self._wake = asyncio.Event()
-        self._checkpoints = Checkpoints(agent, upcalls, self._wake_up, lambda *answer: self._place.answer(*answer))
+        self._checkpoints = Checkpoints(
+            agent, upcalls, self._wake_up, lambda *answer: self._place.answer(*answer), stowage
+        )
         self._place = AgentPlace(agent, name, self._checkpoints, self._wake_up, self._queue)
         self._upcalls = upcalls
         self._inbox: deque[Waiting | Errand] = deque()

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from agentplatform.lifecycle import HOOKS, Event, State
@@ -12,28 +11,18 @@ from agentplatform.parcel.freight import Stowed
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.body import Body, is_own_cancellation, words
 from agentplatform.runners.errands import Errand
-from agentplatform.runners.place import MAX_STATE_BYTES
+from agentplatform.runners.stowage import Stowage
 from agentplatform.runners.wishes import FREEZING, MAX_REASON, Clone, Order, OtherCustody, Sleep, Snapshot, Vetoed, Wish
 from agentplatform.ticket import Ticket
 from ledger.errors import Misuse, Unavailable
-
-Pack = Callable[[str, Sequence[states.Part]], Awaitable[Stowed]]
-"""Makes the captured state of an agent ready to leave this process. Raises Misuse or Unavailable when it cannot."""
-
-
-async def join(agent: str, parts: Sequence[states.Part]) -> bytes:
-    """The Pack of a process that has no spool."""
-    if states.size(parts) > MAX_STATE_BYTES:
-        raise Misuse(f"its state has {states.size(parts)} bytes; at most {MAX_STATE_BYTES} travel from here")
-    return states.join(parts)
 
 
 class Captures(Body):
     """`patience`, in seconds, bounds each hook here, and with it the end of `run`."""
 
-    def __init__(self, agent: str, name: str, upcalls: Upcalls, patience: float, pack: Pack) -> None:
-        super().__init__(agent, name, upcalls)
-        self._patience, self._pack = patience, pack
+    def __init__(self, agent: str, name: str, upcalls: Upcalls, patience: float, stowage: Stowage) -> None:
+        super().__init__(agent, name, upcalls, stowage)
+        self._patience, self._stowage = patience, stowage
         self._frozen_for = Event.DISPATCH
         self._orders: list[Order] = []  # what others want of the agent; an empty deque takes 600 bytes
 
@@ -106,7 +95,7 @@ class Captures(Body):
         try:
             match order.event, order.move:
                 case None, _:
-                    self._keep()
+                    await self._keep()
                 case Event.CLONE, _:
                     await self._capture_clone()
                 case event, None:
@@ -161,7 +150,7 @@ class Captures(Body):
             if destination:
                 state = await self._capture()
             else:
-                self._keep()
+                await self._keep()
         except BaseException as error:
             if is_own_cancellation(error):
                 raise
@@ -184,12 +173,12 @@ class Captures(Body):
         self._checkpoints.let_out(self._place.calling)
         self._place.errands.leave()
         self._checkpoints.pieces.forget()  # the captured state takes the place of what the host has kept
-        return await self._pack(self.id, states.parts(self._alive()))
+        return await self._stowage.pack(self.id, states.parts(self._alive()))
 
-    def _keep(self) -> None:
+    async def _keep(self) -> None:
         """As it is now, its host has it on the disk."""
         self._checkpoints.fall_due()
-        self._checkpoints.take(self._alive(), self._place.calling)
+        await self._checkpoints.take(self._alive(), lambda: self._place.calling)
 
     async def _capture_clone(self) -> None:
         """`on_cloning`, and a checkpoint that the host makes the clone from. Raises Misuse; the agent goes on."""
@@ -197,7 +186,7 @@ class Captures(Body):
         try:
             async with asyncio.timeout(self._patience) as deadline:
                 await self._hook(HOOKS[Event.CLONE])
-            self._keep()
+            await self._keep()
         except BaseException as error:
             if is_own_cancellation(error):
                 raise

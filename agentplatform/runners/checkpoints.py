@@ -7,19 +7,23 @@ host's journal: what it sends and answers waits here for the next message bounda
 import asyncio
 import hashlib
 import math
-from collections.abc import Callable
-from typing import Any
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from msgspec.structs import replace
 
 from agentplatform.agent import Agent
 from agentplatform.messages import Answer, Captured, Checkpoint, Later, Outgoing
 from agentplatform.parcel import state as states
+from agentplatform.parcel.freight import MAX_FREIGHT_BYTES, Freight
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.place import DIGEST_BYTES, MAX_STATE_BYTES, PIECE_BYTES
+from agentplatform.runners.stowage import Stowage
 from ledger import codec
-from ledger.errors import Misuse
+from ledger.errors import Misuse, PlatformError
 
+SLACK = 16  # a file for a state has so small a part of it more: `run` may add to the state before the file is there
 MAX_HELD_BYTES = 8 * 1024 * 1024  # of letters that wait for a boundary; what is more leaves by itself
 Policy = float | str
 
@@ -36,22 +40,31 @@ def policy_of(cls: type[Agent]) -> Policy:
     )
 
 
+class TooLarge(Exception):
+    """A state is kept as a file alone, which must have this `room`, in bytes."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+
 class Pieces:
     """What the host has of one agent's state since the last checkpoint: only what changed goes to it again."""
 
     def __init__(self) -> None:
-        self._last: tuple[bytes, tuple[bytes, ...]] | None = None
+        self._last: tuple[bytes, tuple[bytes, ...]] | Freight | None = None
 
-    def capture(self, agent: Agent) -> Captured | None:
-        """The agent's state now; None when it is as it was. Raises Misuse for what cannot be captured."""
+    def capture(self, agent: Agent, file: int | None = None) -> Captured | None:
+        """The agent's state now, written to `file` if it is large; None when it is as it was.
+
+        Raises Misuse for what cannot be captured, TooLarge for what needs a file, or one with more room.
+        """
         parts = states.parts(agent)
-        size = sum(memoryview(part).nbytes for part in parts)
-        if size > MAX_STATE_BYTES:
-            raise Misuse(f"its state has {size} bytes; at most {MAX_STATE_BYTES} are kept")
+        if states.size(parts) > MAX_STATE_BYTES:
+            return self._large(states.for_file(parts), file)
         frame, body, *rest = parts
         small = len(body) < PIECE_BYTES
         head = b"".join((frame, body)) if small else bytes(frame)
-        known = set(self._last[1]) if self._last is not None else set()
+        known = set(self._last[1]) if isinstance(self._last, tuple) else set()
         pieces, fresh = [], {}
         for part in rest if small else (body, *rest):
             view = memoryview(part).cast("B")
@@ -67,6 +80,24 @@ class Pieces:
         self._last = now
         return Captured(*now, tuple(fresh.items()))
 
+    def _large(self, parts: Sequence[states.Part], file: int | None) -> Captured | None:
+        """All of it at once, before anything else of the agent runs: what its arrays have is of one moment."""
+        size = states.size(parts)
+        if size > MAX_FREIGHT_BYTES:
+            raise Misuse(f"its state has {size} bytes; at most {MAX_FREIGHT_BYTES} are kept")
+        if file is None and isinstance(self._last, Freight) and states.table(parts) == self._last:
+            return None
+        if file is None or os.fstat(file).st_size < size:
+            raise TooLarge(min(size + size // SLACK, MAX_FREIGHT_BYTES))
+        try:
+            now = states.keep(parts, file)
+        except OSError as error:
+            raise Misuse(f"it could not be written to the disk: {error.strerror or error}") from error
+        if now == self._last:
+            return None
+        self._last = now
+        return Captured(codec.encode(now), (), (), file="")
+
     def forget(self) -> None:
         """The host may not have them any more."""
         self._last = None
@@ -76,12 +107,18 @@ class Checkpoints:
     """Of one agent: what it did since the last one, and whether the next is due."""
 
     def __init__(
-        self, agent: str, upcalls: Upcalls, wake: Callable[[], None], answer: Callable[[int, Answer], None]
+        self,
+        agent: str,
+        upcalls: Upcalls,
+        wake: Callable[[], None],
+        answer: Callable[[int, Answer], None],
+        stowage: Stowage,
     ) -> None:
         """`wake` calls for a message boundary; `answer` answers a call of the agent."""
         self.at_boundary = False  # no hook and no handler of the agent is under way, `run` aside
         self.pieces = Pieces()
         self._agent, self._upcalls, self._wake, self._answer = agent, upcalls, wake, answer
+        self._stowage = stowage
         self._policy: Policy = "hop"
         self._answers: list[tuple[int, Answer | None]] = []
         self._letters: list[Outgoing] = []
@@ -165,31 +202,58 @@ class Checkpoints:
 
     # At a message boundary
 
-    def take(self, agent: Agent, calling: tuple[int, ...] = ()) -> None:
-        """A checkpoint, if one is due. Raises Misuse when the state cannot be captured: then the messages that were
-        handled are answered with that, and nothing else leaves."""
-        kept: tuple[list[Any], ...] = (self._answers, self._letters, self._late, self._heard, self._topics)
-        if not (self._due or any(kept)):
+    async def take(self, agent: Agent, calling: Callable[[], tuple[int, ...]] = tuple) -> None:
+        """A checkpoint, if one is due; `calling` says which calls the agent waits for. Raises Misuse when the state
+        cannot be captured: then the messages that were handled are answered with that, and nothing else leaves.
+
+        Who waits for a file goes on meanwhile, as `run` does; what it did by then is in the checkpoint.
+        """
+        if not (self._due or any(self._kept())):
             return
-        answers, letters, late, heard, topics = map(tuple, kept)
-        for each in kept:
-            each.clear()
-        with_state, self._due = self._due or self._policy == "message", False
+        file: int | None = None
+        state: Captured | None = None
         try:
-            state = self.pieces.capture(agent) if with_state else None
-        except Misuse as error:
-            reason = unkept(self._agent, error, self._policy)
-            refusal = Answer(False, codec.encode(reason))
-            for letter in letters:
-                if letter.call is not None:
-                    self._answer(letter.call, refusal)
-            if answers or late or topics:
-                refused = tuple((ticket, refusal) for ticket, _ in answers)
-                belated = tuple((later, refusal) for later, _ in late)
-                told = Checkpoint(None, refused, (), calling, belated, (), topics)
-                self._upcalls.checkpointed(self._agent, told)
-            raise Misuse(reason) from error
-        self._upcalls.checkpointed(self._agent, Checkpoint(state, answers, letters, calling, late, heard, topics))
+            while self._due or self._policy == "message":
+                try:
+                    state = self.pieces.capture(agent, file)
+                    break
+                except TooLarge as large:
+                    if file is not None:
+                        os.close(file)
+                        file = None
+                    file = await self._stowage.borrow(self._agent, large.room)
+        except PlatformError as error:
+            self._refuse(calling(), unkept(self._agent, error, self._policy))
+        finally:
+            if file is not None:
+                os.close(file)
+        answers, letters, late, heard, topics = self._take_all()
+        told = Checkpoint(state, answers, letters, calling(), late, heard, topics)
+        self._upcalls.checkpointed(self._agent, told)
+
+    def _refuse(self, calling: tuple[int, ...], reason: str) -> NoReturn:
+        answers, letters, late, _, topics = self._take_all()
+        refusal = Answer(False, codec.encode(reason))
+        for letter in letters:
+            if letter.call is not None:
+                self._answer(letter.call, refusal)
+        if answers or late or topics:
+            refused = tuple((ticket, refusal) for ticket, _ in answers)
+            belated = tuple((later, refusal) for later, _ in late)
+            told = Checkpoint(None, refused, (), calling, belated, (), topics)
+            self._upcalls.checkpointed(self._agent, told)
+        raise Misuse(reason)
+
+    def _kept(self) -> tuple[list[Any], ...]:
+        return self._answers, self._letters, self._late, self._heard, self._topics
+
+    def _take_all(self) -> tuple[Any, ...]:
+        """What goes into this checkpoint; what is done from now on goes into the next."""
+        taken = tuple(map(tuple, self._kept()))
+        for each in self._kept():
+            each.clear()
+        self._due = False
+        return taken
 
     def _soon(self) -> None:
         """At the next boundary; without the state, if the class has chosen looser checkpoints."""
@@ -206,7 +270,9 @@ class Checkpoints:
         self._wake()
 
 
-def unkept(agent: str, error: Misuse, policy: Policy) -> str:
+def unkept(agent: str, error: PlatformError, policy: Policy) -> str:
+    if not isinstance(error, Misuse):
+        return f"the state of {agent} cannot be kept now: {error}"
     loosest = policy in ("hop", "none")  # then it was asked for: a clone, a snapshot, a deactivation
     or_else = "" if loosest else ', or set `checkpoint` of its class to "hop"'
     return f"the state of {agent} cannot be kept: {error}; leave that out in __getstate__{or_else}"

@@ -240,6 +240,14 @@ class AgentPlace:
             raise Misuse(f"{self.id} is {self.state} here, so it cannot {act}; a task that it left behind asked for it")
 
 
+def not_held(size: int) -> str:
+    """Why a state of so many bytes is refused in held custody."""
+    return (
+        f"its state has {size} bytes; of an agent in held custody at most {MAX_STATE_BYTES} are taken, for its holders "
+        "take it in one piece"
+    )
+
+
 def _check_name(what: str, name: str) -> None:
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
         raise Misuse(f"{what} is a text of 1 to {MAX_NAME} printable characters, not {name!r:.60}")

@@ -18,9 +18,10 @@ from agentplatform.parcel.freight import Stowed
 from agentplatform.replies import FutureReply
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.body import Waiting, current, is_own_cancellation, words
-from agentplatform.runners.captures import Captures, Pack, join
+from agentplatform.runners.captures import Captures
 from agentplatform.runners.errands import QUESTIONS_FROM
 from agentplatform.runners.place import handling, plain
+from agentplatform.runners.stowage import INLINE, Stowage
 from ledger import codec
 from ledger.errors import Misuse, Unavailable
 
@@ -39,11 +40,11 @@ class Resident(Captures):
         upcalls: Upcalls,
         ended: Callable[[str], None],
         patience: float,
-        pack: Pack = join,
+        stowage: Stowage = INLINE,
     ) -> None:
         """`ended` is told when nothing is left of the agent here. `patience`, in seconds: how long a capture waits
         for a message boundary, and then for `run` and `on_dispatching`."""
-        super().__init__(agent, name, upcalls, patience, pack)
+        super().__init__(agent, name, upcalls, patience, stowage)
         self._ended = ended
         self._life: asyncio.Task[Any] | None = None
         self._news: list[tuple[str, str]] = []  # hooks to call when it comes to it, and what to tell
@@ -64,7 +65,7 @@ class Resident(Captures):
             self.instance._agenda = self._place.errands.agenda
             self.instance.__init__()  # type: ignore[misc]
             await self._hook("on_creation", codec.decode(init, object))
-            self._checkpoints.take(self.instance)
+            await self._checkpoints.take(self.instance)
         except BaseException as error:
             if is_own_cancellation(error):
                 raise
@@ -167,7 +168,7 @@ class Resident(Captures):
             await self._inform(*hook)
         await self._start_run()
         while self.state is State.RUNNING:
-            self._checkpoint()
+            await self._checkpoint()
             if self._place.wants_end or self._disposal is not None:
                 await self._finish()
             elif (order := self._next_order()) is not None:
@@ -186,10 +187,10 @@ class Resident(Captures):
                 await self._wake.wait()
                 self._checkpoints.at_boundary = False
 
-    def _checkpoint(self) -> None:
+    async def _checkpoint(self) -> None:
         assert self.instance is not None
         try:
-            self._checkpoints.take(self.instance, self._place.calling)
+            await self._checkpoints.take(self.instance, lambda: self._place.calling)
         except Misuse as error:
             self._upcalls.printed(self.id, "err", f"{error}\n")
 

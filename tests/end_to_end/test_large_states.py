@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from agentplatform import Agent, Message
 from agentplatform.messages import Arrival
 from agentplatform.parcel.freight import Freight, Spooled
-from agentplatform.runners.process import wire
+from agentplatform.runners.process import lender, wire
+from ledger import codec
 from ledger.errors import Misuse
 from tests.helpers.two_runners import THERE, Station
 
@@ -98,6 +99,19 @@ async def test_a_state_that_has_no_room_on_the_disk_stays(monkeypatch: pytest.Mo
         assert not files(here)
 
 
+async def test_in_held_custody_what_holders_do_not_take_is_refused_with_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lender, "MAX_STATE_BYTES", LARGE - 1)
+    async with Station("here") as here:
+        birth, _ = await here.create(Archive, LARGE)
+        here.runner._homes[birth.agent].leased = True
+        with pytest.raises(Misuse, match=r"of an agent in held custody at most .* its holders take it in one piece"):
+            await here.runner.capture(birth.agent, THERE)
+        assert await here.call(birth.agent, "look") == [7 * LARGE, 7]
+        assert not files(here)
+
+
 async def test_a_file_goes_with_the_worker_that_was_to_write_it() -> None:
     async with Station("here") as here:
         birth, _ = await here.create(Archive, LARGE)
@@ -110,6 +124,10 @@ async def test_a_file_goes_with_the_worker_that_was_to_write_it() -> None:
         assert not files(here)
 
 
+def filed(table: Freight) -> wire.Checkpointed:
+    return wire.Checkpointed("", codec.encode(table), *[()] * 8, filed=True)  # type: ignore[arg-type]
+
+
 async def test_a_worker_that_lies_about_its_file_ends(here: Station) -> None:
     table = Freight(LARGE, bytes(32 * 3))
     for lies in (
@@ -118,12 +136,14 @@ async def test_a_worker_that_lies_about_its_file_ends(here: Station) -> None:
         [wire.NeedsFile("", 1 << 60)],
         [wire.NeedsFile("", LARGE), wire.NeedsFile("", LARGE)],  # two at once
         [wire.NeedsFile("", LARGE + 1), wire.WantsToGo("", "there", table)],  # another size
+        [filed(table)],
+        [wire.NeedsFile("", LARGE + 1), filed(table)],
     ):
         birth, _ = await here.create(Archive, 5)
         handle = here.runner._homes[birth.agent]
         for lie in lies:
             handle.data_received(bytes(wire.encode(replace(lie, agent=birth.agent))))
-            if isinstance(lies[-1], wire.WantsToGo) and lie is not lies[-1]:
+            if isinstance(lies[-1], wire.WantsToGo | wire.Checkpointed) and lie is not lies[-1]:
                 await until(lambda handle=handle, agent=birth.agent: handle.agents[agent].file is not None)
         _, reason = await here.ups.next("died")
         assert "lent no file" in reason or "asked for a file" in reason, lies

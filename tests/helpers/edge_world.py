@@ -131,6 +131,7 @@ class World(Ground):
         self.crashed.append(name)
         self.chronicle.killed(name)
         self.runs.lost(name)
+        host.runner.copies = {}  # the workers end too: none writes a file any more
         self.hub.hosts.pop(name, None)
         self.hub.review()
         self.disks[name].crash()

@@ -83,6 +83,8 @@ class Runs:
 class RunnerTwin:
     """Implements agentplatform.runners.base.Runner."""
 
+    filed = False  # checkpoints are files, as those of large states are
+
     def __init__(
         self, host: str, upcalls: Upcalls, runs: Runs, refuses: dict[str, str], policy: str, spool: MemorySpool
     ) -> None:
@@ -312,6 +314,11 @@ class RunnerTwin:
                 self._upcalls.checkpointed(agent, Checkpoint(None, answers, (), (), late, heard))
             return
         raw = codec.encode(copy.state)
+        if self.filed:
+            kept = self.spool.keep(raw)
+            state = Captured(codec.encode(kept.freight), (), (), kept.file)
+            self._upcalls.checkpointed(agent, Checkpoint(state, answers, letters, (), late, heard))
+            return
         head, pieces = raw[:20], [raw[at : at + 20] for at in range(20, len(raw), 20)]
         known = self.known.get(agent, set())
         digests = [hashlib.blake2b(piece, digest_size=32).digest() for piece in pieces]

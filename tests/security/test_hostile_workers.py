@@ -216,7 +216,7 @@ def _unkeepable() -> Ticket:
 @pytest.mark.parametrize("place", range(5, 11))
 def test_a_checkpoint_of_more_than_anybody_counts_is_no_frame(place: int) -> None:
     """Within the bytes of one frame single bytes would be gigabytes of the daemon's memory."""
-    tag, *fields = msgspec.msgpack.decode(wire.encode(wire.Checkpointed("x", None, *[()] * 8))[wire.HEAD :])
+    tag, *fields = msgspec.msgpack.decode(wire.encode(wire.Checkpointed("x", None, *[()] * 8, False))[wire.HEAD :])
     one: Any = {5: [1, None, b""], 6: ["", "", b"", None, False, None, False, False], 8: ["", 1, "", True, b""]}
     fields[place - 1] = [one.get(place, ["", True] if place == 10 else 1)]
     allowed = msgspec.msgpack.encode([tag, *fields])

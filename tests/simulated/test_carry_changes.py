@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agentplatform.custody import lifetimes
+from agentplatform.custody import lifetimes, packing
 from agentplatform.custody.events import GiveUp
 from agentplatform.custody.residences import subject_of
 from agentplatform.custody.waits import LEDGER, waits
@@ -45,6 +45,20 @@ def in_custody(world: World, agent: str) -> Custody:
     assert host.carrier.residents.known[agent].birth.custody == custody
     assert host.runner.custody.get(agent, custody) == custody
     return custody
+
+
+async def test_a_state_that_holders_do_not_take_stays_in_local_custody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "MAX_STATE_BYTES", 2 << 20)
+    world, agent = await start("local")
+    world["a"].state(agent)["ballast"] = bytes(3 << 20)
+    with pytest.raises(Misuse, match=r"at most .* are taken, for its holders"):
+        await world.until(world.change("a", agent, "held"))
+    assert entry(world, agent) is None and in_custody(world, agent) == "local"
+    assert not world.spools["a"].files
+    world["a"].state(agent)["ballast"] = b""
+    await world.until(world.change("a", agent, "held"))
+    assert in_custody(world, agent) == "held"
+    world.close()
 
 
 async def test_it_goes_on_in_the_other_custody_at_the_next_epoch_and_moves_in_that() -> None:

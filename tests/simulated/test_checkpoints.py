@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from agentplatform.mail import Change, Letter, Loose
 from agentplatform.messages import Answer
+from agentplatform.parcel.spool import MemorySpool
 from tests.helpers.edge_ground import WatchedJournal, WatchedMailroom
 from tests.helpers.edge_world import World
 
@@ -20,7 +21,14 @@ pytestmark = pytest.mark.usefixtures("no_errors")
 NOTES = (1, 2)
 
 
-async def converse(fault: Callable[[World], None] | None, at: int, seed: int, restarts: int = 0, **kinds: Any) -> int:
+async def converse(
+    fault: Callable[[World], None] | None,
+    at: int,
+    seed: int,
+    restarts: int = 0,
+    spool: type[MemorySpool] = MemorySpool,
+    **kinds: Any,
+) -> int:
     """x on a and z on b tell y, which lives beside x, and z, what clients tell them to; v on a calls w on b, and u on b
     calls t beside it.
 
@@ -28,6 +36,7 @@ async def converse(fault: Callable[[World], None] | None, at: int, seed: int, re
     number of events.
     """
     world = World("a", "b", seed=seed, **kinds)
+    world.spools = {name: spool() for name in world.names}
     await world.boot()
     x, y, z = [await world.create(*each) for each in (("a", "x"), ("a", "y"), ("b", "z"))]
     v, w, u, t = [await world.create(*each) for each in (("a", "v"), ("b", "w"), ("b", "u"), ("b", "t"))]
@@ -61,15 +70,19 @@ async def converse(fault: Callable[[World], None] | None, at: int, seed: int, re
             assert set(passed) <= set(handled) and handled == sorted(set(handled)), said
         else:
             assert handled == passed, said
+    for name in world.names:
+        named = await world.until(world[name].start(world[name].journal.files()))
+        assert world.spools[name].files.keys() == named, "a file of nobody, or none"
     world.close(at_rest=True)
     return events
 
 
 async def at_every_point(
-    seeds: Sequence[int] = (0, 1, 2), victims: Sequence[str] = ("a", "b", "ab"), **kinds: Any
+    seeds: Sequence[int] = (0, 1, 2), victims: Sequence[str] = ("a", "b", "ab"), every: int = 1, **kinds: Any
 ) -> None:
+    """Or at `every` so many."""
     for seed in seeds:
-        for at in range(await converse(None, 0, seed, **kinds)):
+        for at in range(0, await converse(None, 0, seed, **kinds), every):
             for together in victims:
 
                 def crash(world: World, together: str = together) -> None:

@@ -11,6 +11,7 @@ from agentplatform.custody.copies.holders import NOTHING
 from agentplatform.custody.copies.messages import Changes, Have, Pieces, Refused, Settled, Whole, Wrote
 from agentplatform.custody.copies.replication import Replication
 from agentplatform.mail import Letter, Luggage
+from agentplatform.messages import Captured
 from ledger import codec
 from ledger.errors import PeerFault
 from ledger.memory_disk import MemoryDisk
@@ -132,6 +133,9 @@ async def test_no_letter_is_taken_in_anothers_name_and_no_other_agents_copy_is_t
     for op in (Wrote(forged, None), messages.Checkpointed(messages.Change(None, letters=(forged,)))):
         with pytest.raises(PeerFault, match="others wrote"):
             holder.receive(HOME, Changes(*named, (op,)))
+    elsewhere = messages.Change(Captured(b"", (), (), file="of whoever has a file of that name"))
+    with pytest.raises(PeerFault, match="a file of its own"):
+        holder.receive(HOME, Changes(*named, (messages.Checkpointed(elsewhere),)))
     with pytest.raises(PeerFault, match="another's birth certificate"):
         holder.receive(HOME, replace(whole(world), agent=other))
     with pytest.raises(PeerFault, match="another residence"):

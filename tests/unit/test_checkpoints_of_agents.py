@@ -1,8 +1,10 @@
 """What an agent's worker tells its host, and when: the state, the answers and the letters of one checkpoint."""
 
 import asyncio
+import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -10,12 +12,15 @@ import pytest
 
 from agentplatform import Agent, FutureReply, Later, Message
 from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Delivery, Move, Outgoing
+from agentplatform.parcel.freight import Freight
 from agentplatform.parcel.state import restore
+from agentplatform.runners import checkpoints
 from agentplatform.runners.checkpoints import Pieces, policy_of
 from agentplatform.runners.place import PIECE_BYTES
 from agentplatform.runners.resident import Resident
+from agentplatform.runners.stowage import INLINE, Stowage
 from ledger import codec
-from ledger.errors import Misuse
+from ledger.errors import Misuse, Unavailable
 
 
 class Told:
@@ -131,9 +136,10 @@ class Desk:
     def __init__(self) -> None:
         self.told = Told()
         self.tickets = 0
+        self.stowage: Stowage = INLINE
 
     async def create(self, cls: type[Agent]) -> Resident:
-        self.resident = Resident("clerk", "clerk", self.told, lambda agent: None, 5.0)
+        self.resident = Resident("clerk", "clerk", self.told, lambda agent: None, 5.0, self.stowage)
         await asyncio.ensure_future(self.resident.create(cls, codec.encode(None), Arrival("here", 0, None)))
         await self.rest()
         return self.resident
@@ -412,3 +418,101 @@ def test_of_a_large_state_only_the_pieces_that_changed_go_again() -> None:
     pieces.forget()
     again = pieces.capture(agent)
     assert again is not None and {digest for digest, _ in again.fresh} == set(again.pieces)
+
+
+# States that are too large for pieces
+
+
+class Library(Clerk):
+    def on_creation(self, init: Any) -> None:
+        super().on_creation(init)
+        self.shelves = numpy.zeros(3 << 20, dtype=numpy.uint8)
+
+    async def handle_message(self, message: Message) -> Any:
+        if message.kind == "burn":
+            self.shelves = self.shelves[:10].copy()
+        return await super().handle_message(message)
+
+
+class Shelf:
+    """A Stowage of real files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.asked = folder, list[int]()
+        self.meanwhile: Callable[[], None] = lambda: None
+        self.refusal: Exception | None = None
+
+    async def pack(self, agent: str, parts: Any) -> bytes:
+        raise AssertionError("nobody goes")
+
+    async def borrow(self, agent: str, size: int) -> int:
+        await asyncio.sleep(0)
+        self.meanwhile()
+        self.meanwhile = lambda: None
+        if self.refusal is not None:
+            raise self.refusal
+        self.asked.append(size)
+        path = self.folder / str(len(self.asked))
+        path.write_bytes(bytes(size))
+        return os.open(path, os.O_RDWR)
+
+    def last(self) -> Library:
+        raw = (self.folder / str(len(self.asked))).read_bytes()
+        agent = restore(raw, Library)
+        assert isinstance(agent, Library)
+        return agent
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, desk: Desk) -> Shelf:
+    monkeypatch.setattr(checkpoints, "MAX_STATE_BYTES", 2 << 20)
+    desk.stowage = shelf = Shelf(tmp_path)
+    return shelf
+
+
+async def test_a_large_state_is_one_file_that_is_written_when_it_has_changed(desk: Desk, shelf: Shelf) -> None:
+    await desk.create(Library)
+    (born,) = desk.told.take()
+    assert born.state.file == "" and shelf.last().value == 0
+    freight = codec.decode(born.state.head, Freight)
+    assert freight.size == (shelf.folder / "1").stat().st_size < shelf.asked[0]
+    (checkpoint,) = await desk.ask("send")
+    assert checkpoint.state.file == "" and checkpoint.answers and len(checkpoint.letters) == 2
+    assert shelf.last().value == 1 and len(shelf.asked) == 2
+    (checkpoint,) = await desk.ask("unchanged")
+    assert checkpoint.state is None and checkpoint.answers and len(shelf.asked) == 2
+    (checkpoint,) = await desk.ask("burn")
+    assert checkpoint.state.file is None and checkpoint.state.head  # small again: in pieces
+    assert len(shelf.asked) == 2
+
+
+async def test_what_grows_while_it_waits_for_its_file_is_captured_as_one(desk: Desk, shelf: Shelf) -> None:
+    resident = await desk.create(Library)
+    desk.told.take()
+    agent = resident.instance
+    assert isinstance(agent, Library)
+
+    def grow() -> None:
+        agent.shelves = numpy.ones(5 << 20, dtype=numpy.uint8)
+        agent.send("deep", "grown")
+
+    shelf.meanwhile = grow
+    (checkpoint,) = await desk.ask("send")
+    assert shelf.asked[2] > 5 << 20 > shelf.asked[1]
+    assert shelf.last().shelves.sum() == 5 << 20
+    assert [letter.kind for letter in checkpoint.letters] == ["one", "two", "grown"]
+
+
+async def test_without_a_file_the_message_is_answered_with_why_and_nothing_leaves(desk: Desk, shelf: Shelf) -> None:
+    await desk.create(Library)
+    desk.told.take()
+    shelf.refusal = Unavailable("the disk is full")
+    said = await desk.ask("send")
+    (checkpoint,) = [each for each in said if isinstance(each, Checkpoint)]
+    assert checkpoint.state is None and checkpoint.letters == () and len(said) == 2
+    ((_, answer),) = checkpoint.answers
+    assert answer is not None and not answer.ok
+    assert "cannot be kept now: the disk is full" in codec.decode(answer.body, str)
+    shelf.refusal = None
+    (checkpoint,) = await desk.ask("send")
+    assert checkpoint.state.file == "" and shelf.last().value == 2

@@ -7,7 +7,9 @@ from agentplatform.custody.messages import Cargo
 from agentplatform.custody.records import Aborted, Born, Commit, Ended, Prepare, Record
 from agentplatform.mail import Change, Letter, Luggage, Memory, Reply, Seen, Sent, Standing
 from agentplatform.messages import Captured
+from agentplatform.parcel.freight import Freight, Spooled
 from agentplatform.runners.place import MAX_STATE_BYTES
+from ledger import codec
 from ledger.errors import PeerFault
 from ledger.memory_disk import MemoryDisk
 from services.eds.rules import Group
@@ -42,6 +44,30 @@ async def test_a_state_is_put_together_from_the_pieces_that_changed_and_those_th
     await journal.checkpoint("x", Change(Captured(b"", (THREE,), ((THREE, b"three"),))))
     assert await journal.kept.state("x") == b"three" and await rows(disk, "pieces") == 1
     assert await journal.kept.state("y") is None
+
+
+async def test_a_large_state_is_a_file_that_the_checkpoint_names() -> None:
+    disk = MemoryDisk()
+    journal = await Journal.open(disk)
+    named: list[str | None] = []
+    journal.named = named.append
+    table = Freight(2 << 20, bytes(64))
+    await journal.checkpoint("x", Change(Captured(b"head", (ONE,), ((ONE, b"one"),))))
+    for file in ("first", "second"):
+        await journal.checkpoint("x", Change(Captured(codec.encode(table), (), (), file)))
+    await journal.checkpoint("x", Change(None))
+    assert named == ["first", "second"] and await rows(disk, "pieces") == 0
+    assert await journal.files() == {"second"}
+    await journal.write(Born("clone", 0), [b"birth"], parent="x")
+    assert await journal.kept.state("clone") == Spooled(table, "second")
+    await journal.close()
+    journal = await Journal.open(disk)
+    journal.named = named.append
+    assert await journal.kept.state("x") == Spooled(table, "second")
+    await journal.checkpoint("x", Change(Captured(b"small", (), ())))
+    assert named[2:] == [None] and await journal.files() == {"second"}  # the clone's
+    await journal.write(Ended("clone"))
+    assert await journal.files() == set()
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,8 @@ def check_op(agent: str, op: Op, sender: str) -> None:
     """Raises PeerFault: no row may be another agent's, no letter leave in another's name."""
     match op:
         case Checkpointed(change):
+            if change.state is not None and change.state.file is not None:
+                raise PeerFault(sender, f"sent a copy of {agent} whose state is in a file of its own")
             _check_own(agent, sender, [*change.letters, *(each.letter for each in change.loose)], change.seen)
         case Wrote(letter, loose):
             _check_own(agent, sender, [letter, *(() if loose is None else (loose.letter,))], ())

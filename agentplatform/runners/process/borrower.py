@@ -12,6 +12,8 @@ from ledger.errors import Misuse, Unavailable
 
 
 class Borrower:
+    """Implements agentplatform.runners.stowage.Stowage."""
+
     def __init__(self, files: socket.socket, tell: Callable[[wire.Up], None]) -> None:
         """`files`: where descriptors come, each before the frame that speaks of it."""
         self._files, self._tell = files, tell
@@ -25,15 +27,18 @@ class Borrower:
         size = states.size(parts)
         if size > MAX_FREIGHT_BYTES:
             raise Misuse(f"its state has {size} bytes; at most {MAX_FREIGHT_BYTES} travel")
-        lent = self._lent[agent] = asyncio.get_running_loop().create_future()
-        self._tell(wire.NeedsFile(agent, size))
-        file = await lent
+        file = await self.borrow(agent, size)
         try:
             return Spooled(await asyncio.to_thread(states.write, parts, file), "")
         except OSError as error:
             raise Unavailable(f"its state could not be written to the disk: {error.strerror or error}") from error
         finally:
             os.close(file)
+
+    async def borrow(self, agent: str, size: int) -> int:
+        lent = self._lent[agent] = asyncio.get_running_loop().create_future()
+        self._tell(wire.NeedsFile(agent, size))
+        return await lent
 
     def lent(self, frame: wire.Lent) -> None:
         """The daemon's answer to NeedsFile."""

@@ -238,7 +238,9 @@ class Handle(asyncio.Protocol):
                 held = self.agents.get(frame.agent)
                 if held is None:
                     return  # a late frame, or a lie
-                if held.early is None or isinstance(frame, wire.Printed):
+                # At its creation it may need a file before it can tell of its state.
+                needs_file = isinstance(frame, wire.NeedsFile) and held.state is State.CREATING
+                if held.early is None or needs_file or isinstance(frame, wire.Printed):
                     self._judge(held, frame)
                 else:
                     _keep(held, held.early, frame)
@@ -296,7 +298,7 @@ def _may(held: Held, frame: wire.FromAgent) -> bool:
     match frame:
         case wire.Printed():
             return True
-        case wire.Sent():
+        case wire.Sent() | wire.NeedsFile():
             return held.state in (State.CREATING, State.RUNNING)
         case wire.Handled():
             if held.state is not State.RUNNING or frame.ticket not in held.tickets:

@@ -6,6 +6,7 @@ import os
 from agentplatform.lifecycle import State
 from agentplatform.parcel.freight import MAX_FREIGHT_BYTES, MAX_INLINE_BYTES, Freight, Spooled, Stowed
 from agentplatform.parcel.spool import Spool
+from agentplatform.runners.place import MAX_STATE_BYTES, not_held
 from agentplatform.runners.process import wire
 from agentplatform.runners.process.handle import Handle, Held
 from ledger.errors import PeerFault, Unavailable
@@ -29,6 +30,9 @@ class Lender:
         if held in self._making or not MAX_INLINE_BYTES < frame.size <= MAX_FREIGHT_BYTES:
             raise PeerFault("worker", f"asked for a file of {frame.size} bytes, or for two at once")
         self.take_back(held)
+        if handle.leased and frame.size > MAX_STATE_BYTES:
+            handle.tell(wire.Lent(frame.agent, not_held(frame.size)))
+            return
         if handle.lent + frame.size > self._most:
             reason = f"its host lends one worker {self._most} bytes at a time (host.toml: [workers] lent)"
             handle.tell(wire.Lent(frame.agent, f"a state of {frame.size} bytes is too large here: {reason}"))
@@ -40,9 +44,12 @@ class Lender:
 
     def redeem(self, held: Held, state: bytes | Freight) -> Stowed:
         """What a worker says that it captured. Raises PeerFault when it was not lent a file for that."""
-        if isinstance(state, bytes):
-            self.take_back(held)
-            return state
+        if isinstance(state, Freight):
+            return self.redeem_file(held, state)
+        self.take_back(held)
+        return state
+
+    def redeem_file(self, held: Held, state: Freight) -> Spooled:
         name, held.file, held.lent = held.file, None, 0
         if name is None or self._spool.size(name) != state.size:
             if name is not None:
@@ -63,7 +70,7 @@ class Lender:
             held.lent = 0
             handle.tell(wire.Lent(frame.agent, str(error)))
             return
-        if handle.agents.get(frame.agent) is not held or held.state is not State.RUNNING:
+        if handle.agents.get(frame.agent) is not held or held.state not in (State.CREATING, State.RUNNING):
             self._spool.remove(name)  # it ended meanwhile, or is a liar
             held.lent = 0
             return

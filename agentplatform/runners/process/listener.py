@@ -5,7 +5,8 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from agentplatform.lifecycle import State
-from agentplatform.messages import Answer, Outgoing
+from agentplatform.messages import Answer, Captured, Outgoing
+from agentplatform.parcel.freight import Freight
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.process import wire
 from agentplatform.runners.process.handle import Handle, Held
@@ -39,7 +40,7 @@ class Listener:
             case wire.Sent():
                 self._upcalls.sent(frame.agent, frame.outgoing())
             case wire.Checkpointed():
-                self._checkpointed(frame)
+                self._checkpointed(held, frame)
             case wire.Printed():
                 stream = frame.stream if frame.stream in ("out", "err") else "note"
                 self._upcalls.printed(frame.agent, stream, frame.text)
@@ -63,8 +64,12 @@ class Listener:
                 self._release(frame.agent)
                 self._upcalls.wants_to_end(frame.agent)
 
-    def _checkpointed(self, frame: wire.Checkpointed) -> None:
+    def _checkpointed(self, held: Held, frame: wire.Checkpointed) -> None:
         checkpoint = frame.checkpoint()
+        if frame.filed:
+            freight = codec.decode(frame.head or b"", Freight, "worker")
+            file = self._files.redeem_file(held, freight).file
+            checkpoint = replace(checkpoint, state=Captured(codec.encode(freight), (), (), file))
         answers = tuple((ticket, each and _plain_or_error(frame.agent, each)) for ticket, each in checkpoint.answers)
         late = tuple((later, _plain_or_error(frame.agent, each)) for later, each in checkpoint.late)
         letters = []

@@ -263,6 +263,7 @@ class Checkpointed(_Frame, frozen=True):
     late: Annotated[tuple[tuple[Name, Number, Name, bool, Body], ...], Many]
     heard: Annotated[tuple[Number, ...], Many]
     topics: Annotated[tuple[tuple[Name, bool], ...], Many]
+    filed: bool  # the state is in the file that was lent for it, and `head` is its table
 
     @classmethod
     def of(cls, agent: str, checkpoint: Checkpoint) -> "Checkpointed":
@@ -284,9 +285,11 @@ class Checkpointed(_Frame, frozen=True):
             tuple((*astuple(later), answer.ok, answer.body) for later, answer in checkpoint.late),
             checkpoint.heard,
             checkpoint.topics,
+            state.file is not None,
         )
 
     def checkpoint(self) -> Checkpoint:
+        """Without the name of the file that it may speak of."""
         state = None if self.head is None else Captured(self.head, self.pieces, self.fresh)
         answers = tuple((ticket, None if ok is None else Answer(ok, body)) for ticket, ok, body in self.answers)
         letters = tuple(Outgoing(**asdict(letter)) for letter in self.letters)

@@ -141,7 +141,7 @@ class Worker(asyncio.Protocol):
     def _take_in(self, frame: wire.Create | wire.Open) -> Resident:
         if frame.agent in self._residents:
             raise Misuse(f"{frame.agent} is here already")
-        rest = frame.agent, frame.name, self, self._forget, PATIENCE, self._files.pack
+        rest = frame.agent, frame.name, self, self._forget, PATIENCE, self._files
         resident = Resident(*rest) if self._history is None else WitnessedResident(self._history, *rest)
         self._residents[frame.agent] = resident
         return resident
