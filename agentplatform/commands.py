@@ -16,6 +16,7 @@ import msgspec
 from agentplatform.agenda import MAX_SECONDS
 from agentplatform.faults import as_data, as_error
 from agentplatform.messages import CONSENT_BYTES, Custody
+from agentplatform.parcel.manifest import TRANSFER_BYTES
 from agentplatform.ticket import Ticket
 from agentplatform.whereabouts import Whereabouts
 from ledger import codec
@@ -41,7 +42,8 @@ class Command(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     seconds: float | None = None  # of a deactivation: None, until it is woken
     nonce: bytes = b""  # random: the same command twice is two commands
     custody: Custody | None = None  # that it is to be in
-    consent: bytes = b""  # to held custody (agentplatform.custody.residences)
+    consent: bytes = b""  # to held custody (agentplatform.custody.residences): its own, or that of a clone
+    salt: bytes = b""  # of such a clone, from which its id follows
 
     def __post_init__(self) -> None:
         if (self.verb in ("dispatch", "retract")) != bool(self.host):
@@ -50,8 +52,12 @@ class Command(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
             raise ValueError("terms are those of a dispatch, to the same host")
         if self.seconds is not None and not (self.verb == "deactivate" and 0 < self.seconds <= MAX_SECONDS):
             raise ValueError(f"an agent is deactivated for above 0 and at most {MAX_SECONDS:g} seconds")
-        if (self.verb == "custody") != bool(self.custody) or (self.consent and self.custody != "held"):
+        if (self.verb == "custody") != bool(self.custody) or bool(self.consent) != (
+            self.custody == "held" or bool(self.salt)
+        ):
             raise ValueError("a command to change the custody says which, and has the owner's consent to held custody")
+        if self.salt and (self.verb != "clone" or len(self.salt) != TRANSFER_BYTES):
+            raise ValueError(f"a command to clone has a salt of {TRANSFER_BYTES} bytes, or none")
         if len(self.consent) > CONSENT_BYTES:
             raise ValueError(f"a consent has {CONSENT_BYTES} bytes")
         if len(self.nonce) > MAX_NONCE:

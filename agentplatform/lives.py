@@ -7,6 +7,7 @@ from typing import Any
 from agentplatform.commands import Command
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.gateway import Gateway
+from agentplatform.custody.lifetimes import Child
 from agentplatform.custody.surroundings import Hop
 from agentplatform.messages import Custody, Mover
 from agentplatform.parcel.freight import Stowed
@@ -145,8 +146,7 @@ class Lives:
             case "clone":
                 await dormitory.awake(agent)
                 self._carrier.machine.free(agent)
-                await self._runner.clone(agent)
-                return await self._clone(agent)
+                return await self._clone_as_ordered(agent, order)
             case "deactivate":
                 await dormitory.deactivate(agent, order.seconds)
                 self._cancel_booking(agent)  # not before: when that fails, the agent lives on, and still wants to go
@@ -173,11 +173,23 @@ class Lives:
             return None
         return await self.travel(agent, ticket, by, why)
 
-    async def _clone(self, agent: str) -> str:
+    async def _clone_as_ordered(self, agent: str, order: Command) -> str:
+        lifetimes = self._carrier.lifetimes
+        child = await lifetimes.conceive(agent, order.salt, order.consent)
+        try:
+            await self._runner.clone(agent)
+        except PlatformError:
+            lifetimes.forsake(child)
+            raise
+        clone = await self._clone(agent, child)
+        await lifetimes.copied(clone)
+        return clone
+
+    async def _clone(self, agent: str, child: Child | None = None) -> str:
         """Of what the agent's worker has just kept; it stays here until it is told what became of that."""
         clone = ""
         try:
-            clone = await self._carrier.lifetimes.clone(agent)
+            clone = await self._carrier.lifetimes.clone(agent, child)
             self._note(clone, f"was cloned from {agent} on {self._host}")
         finally:
             self._runner.tell(agent, "on_cloned", clone)

@@ -75,7 +75,7 @@ def retract(args: Namespace) -> Plain:
 
 def clone(args: Namespace) -> Plain:
     host = _host(args)
-    made = host.agent(args.agent).clone(patience=args.patience)
+    made = host.agent(args.agent).clone(custody=args.custody, patience=args.patience)
     return {"agent": made.id, "host": made.host}
 
 

@@ -118,8 +118,11 @@ def _host_row(row: Row) -> Iterable[object]:
 
 def agents(console: Console, rows: list[Row]) -> None:
     silent = "its host does not say"
-    lines = ((row["agent"], row["name"], row["host"], row["epoch"], row["state"] or silent) for row in rows)
-    show(console, table("Agents", ("agent", "name", "host", "epoch", "state"), lines))
+    lines = (
+        (row["agent"], row["name"], row["host"], row["epoch"], row.get("custody") or "", row["state"] or silent)
+        for row in rows
+    )
+    show(console, table("Agents", ("agent", "name", "host", "epoch", "custody", "state"), lines))
 
 
 def created(console: Console, row: Row) -> None:

@@ -147,6 +147,7 @@ TAKES: dict[str, tuple[Kind, ...]] = {
     "deactivate": (Names.agents, None),
     "activate": (Names.agents, None),
     "snapshot": (Names.agents, None),
+    "custody": (Names.agents, None),
     "dispose": (Names.agents, None),
     "why": (Names.agents, None),
     "logs": (Names.agents, None),

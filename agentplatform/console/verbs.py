@@ -99,6 +99,11 @@ def _deactivate(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _clone(parser: argparse.ArgumentParser) -> None:
+    _agent_and_patience(parser)
+    parser.add_argument("--custody", choices=("local",), help="of the clone (default: its original's)")
+
+
 def _custody(parser: argparse.ArgumentParser) -> None:
     _agent(parser)
     parser.add_argument("custody", choices=("local", "held"), metavar="CUSTODY", help="local, or held")
@@ -227,7 +232,7 @@ VERBS: dict[str, Verb] = {
     "retract": Verb(
         "call an agent back to this host (the one of --host)", actions.retract, render.hop, _agent_and_patience
     ),
-    "clone": Verb("make another agent like it, where it is", actions.clone, render.created, _agent_and_patience),
+    "clone": Verb("make another agent like it, where it is", actions.clone, render.created, _clone),
     "deactivate": Verb("set an agent aside, on the disk alone", actions.deactivate, render.done, _deactivate),
     "activate": Verb("wake it, or open it again", actions.activate, render.done, _agent_and_patience),
     "snapshot": Verb("have an agent's state written now", actions.snapshot, render.done, _agent_and_patience),

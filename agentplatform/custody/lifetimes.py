@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from agentplatform.custody import events
 from agentplatform.custody.arrivals import Arrivals
@@ -37,6 +37,13 @@ from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 from ledger.identity import Identity
 
 LEASE_PATIENCE = 10.0  # seconds for the lease of an agent that is to be in held custody
+
+
+class Child(NamedTuple):
+    """A clone that is not born yet."""
+
+    certificate: bytes
+    subject: bytes = b""  # held custody: as in Cargo
 
 
 class Perform(Protocol):
@@ -114,26 +121,53 @@ class Lifetimes:
         await self._keeper.granted()
         return subject
 
-    async def clone(self, agent: str) -> str:
+    async def conceive(self, agent: str, salt: bytes = b"", consent: bytes = b"") -> Child:
+        """The certificate of a clone that is to be made of a resident agent. With its owner's `consent` (to the agent
+        that `salt` makes, here) the clone of one in held custody begins in that too: the ledger has it when this
+        returns. Either `clone` it or `forsake` it. Raises Misuse and Unavailable."""
+        held = bool(consent) and self._machine.custody(agent) == "held"
+        salt = salt if held else os.urandom(TRANSFER_BYTES)  # an id that the ledger does not know is drawn here
+        certificate = self._residents.known[agent].certificate
+        certificate = certify_clone(certificate, agent, salt, self._chain, self._host, self._identity)
+        if not held:
+            return Child(certificate)
+        birth = open_certificate(certificate, self._host)
+        self._residences.entry(birth, 0, consent)
+        await self._replication.findable(birth)
+        return Child(certificate, await self._found(birth, consent))
+
+    def forsake(self, child: Child) -> None:
+        """It is not born."""
+        if child.subject:
+            self._residences.dismiss(child.subject, 1)
+
+    async def clone(self, agent: str, child: Child | None = None) -> str:
         """Makes another agent of a resident one, from its last checkpoint, and returns its id. It has lived here from
         epoch 0 on when this returns. Raises Misuse when `agent` is not here, or on its way, and Unavailable when the
         clone cannot be opened; then nothing is left of it."""
-        return await asyncio.shield(asyncio.ensure_future(self._clone(agent)))  # also when the caller gives up
+        return await asyncio.shield(asyncio.ensure_future(self._clone(agent, child)))  # also when the caller gives up
 
-    async def _clone(self, agent: str) -> str:
-        self._machine.free(agent)
-        self._check_room()
-        certificate = self._residents.known[agent].certificate
-        certificate = certify_clone(
-            certificate, agent, os.urandom(TRANSFER_BYTES), self._chain, self._host, self._identity
-        )
-        birth = open_certificate(certificate, self._host)
-        born = events.Created(birth.agent)
-        self._perform(self._machine.step(born), (codec.encode((certificate, b"")),), parent=agent)
+    async def _clone(self, agent: str, child: Child | None) -> str:
+        if child is None:
+            self._machine.free(agent)
+            child = await self.conceive(agent)
+        birth = open_certificate(child.certificate, self._host)
+        try:
+            self._machine.free(agent)
+            self._check_room()
+            born = self._machine.step(events.Created(birth.agent, child.subject))
+        except PlatformError:
+            self.forsake(child)
+            raise
+        self._perform(born, (codec.encode((child.certificate, b"")),), parent=agent)
         if not await self._reopening.reopen(birth.agent, Event.CLONED):
             self._perform(self._machine.step(events.Disposed(birth.agent)))
             raise Unavailable(f"the clone of {agent} could not be opened; see the log of {self._host}", retry_after=1.0)
         return birth.agent
+
+    async def copied(self, agent: str) -> None:
+        """Until its holders have it, if it has any."""
+        await self._replication.ready(agent)
 
     def free_for(self, agent: str) -> bool:
         """Whether it may go on here from a checkpoint: no other copy of it is in custody here."""
@@ -212,6 +246,7 @@ class Lifetimes:
         epoch = self._machine.free(agent)
         if self._machine.custody(agent) == custody:
             return
+        self._check_room()
         birth, entry = self._residents.known[agent].birth, b""
         if custody == "held":
             entry = self._residences.entry(birth, epoch + 1, consent)

@@ -4,8 +4,9 @@ import os
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 import Pyro5.api
@@ -183,9 +184,22 @@ class AgentProxy:
         """Calls the agent back to the host of this connection, as `dispatch` does."""
         return self._order("retract", patience, host=self._host.name)
 
-    def clone(self, *, patience: float = PATIENCE) -> "AgentProxy":
-        """Another agent like it, on the same host. Raises Misuse with the reason when there is none."""
-        return AgentProxy(self._host, self._order("clone", patience)["clone"])
+    def clone(self, *, custody: Literal["local"] | None = None, patience: float = PATIENCE) -> "AgentProxy":
+        """Another agent like it, on the same host. It begins in the custody that its original is in, for which held
+        custody takes the signature of its owner: the key of this connection; or in local custody, if that is said.
+
+        Raises Misuse with the reason when there is none."""
+        if custody not in (None, "local"):
+            raise Misuse(f"the custody of a clone is its original's, or local, not {custody!r:.60}")
+        if custody == "local":
+            return AgentProxy(self._host, self._order("clone", patience)["clone"])
+        owner, salt = self._host.owner(), os.urandom(16)
+        clone = agent_id(self.id.rpartition("-")[0], owner.public, salt)
+
+        def order(host: str, _: int) -> dict[str, Any]:
+            return self._order("clone", patience, salt=salt, consent=consent(self._host.chain, owner, clone, host))
+
+        return AgentProxy(self._host, self._with_consent(order)["clone"])
 
     def deactivate(self, *, for_: float | None = None, patience: float = PATIENCE) -> None:
         """Sets the agent aside, on the disk of its host alone: until `for_` seconds have passed, a message comes, or it
@@ -206,16 +220,13 @@ class AgentProxy:
 
         Raises Misuse for what cannot be, Unavailable when it goes on as it was, or after `patience` seconds: then
         `agentplatform why` says what it waits for."""
-        for moves in range(MAX_MOVES):
-            place = self._place()
-            consent = self._consent(*place) if custody == "held" else b""
-            try:
-                self._order("custody", patience, custody=custody, consent=consent)
-            except (Misuse, Unavailable):
-                if not consent or moves == MAX_MOVES - 1 or self._place() == place:
-                    raise
-            else:
-                return
+        _check_custody(custody)
+        if custody == "local":
+            self._order("custody", patience, custody=custody)
+        else:
+            self._with_consent(
+                lambda *at: self._order("custody", patience, custody=custody, consent=self._consent(*at))
+            )
 
     def consent(self) -> bytes:
         """The owner's signature that the agent be in held custody from its next epoch on, on the host that it is on;
@@ -226,6 +237,17 @@ class AgentProxy:
         """Its host and epoch, as far as is known."""
         found = self._host.call("resolve", agent=self.id)
         return str(found["host"]), int(found["epoch"])
+
+    def _with_consent(self, act: Callable[[str, int], dict[str, Any]]) -> dict[str, Any]:
+        """`act(host, epoch)` has the owner's signature for the agent there; again when it has moved meanwhile."""
+        for _ in range(MAX_MOVES):
+            place = self._place()
+            try:
+                return act(*place)
+            except Misuse:
+                if self._place() == place:
+                    raise
+        raise Unavailable(f"{self.id} moved {MAX_MOVES} times while its owner signed for the host that it is on")
 
     def _consent(self, host: str, epoch: int) -> bytes:
         return consent(self._host.chain, self._host.owner(), self.id, host, epoch + 1)
@@ -243,6 +265,7 @@ class AgentProxy:
         seconds: float | None = None,
         custody: Custody | None = None,
         consent: bytes = b"",
+        salt: bytes = b"",
     ) -> dict[str, Any]:
         """The agent may live anywhere; elsewhere only its owner's signature counts."""
         expires = int(time.time() * 1000) + LIFE_MS
@@ -251,7 +274,7 @@ class AgentProxy:
             seconds = _seconds(seconds)
         try:
             nonce = secrets.token_bytes(8)
-            command = Command(self.id, verb, host, expires, terms, seconds, nonce, custody, consent)
+            command = Command(self.id, verb, host, expires, terms, seconds, nonce, custody, consent, salt)
         except ValueError as error:
             raise Misuse(str(error)) from None
         order = {"agent": self.id, "command": sign(command, self._host.owner())}
@@ -284,12 +307,16 @@ def _name_of(agent: type[Agent]) -> str:
 
 def _check_class(agent: type[Agent], custody: Any) -> None:
     """What stands in a birth certificate. Raises Misuse."""
-    if custody not in get_args(Custody):
-        raise Misuse(f"custody is one of {', '.join(get_args(Custody))}, not {custody!r:.60}")
+    _check_custody(custody)
     if not isinstance(agent.light, bool):
         raise Misuse(f"{agent.__name__}.light is True or False, not {agent.light!r:.60}")
     if type(agent.copies) is not int or not 0 <= agent.copies <= MAX_HOLDERS:
         raise Misuse(f"{agent.__name__}.copies is a number of hosts from 0 to {MAX_HOLDERS}, not {agent.copies!r:.60}")
+
+
+def _check_custody(value: Any) -> None:
+    if value not in get_args(Custody):
+        raise Misuse(f"custody is one of {', '.join(get_args(Custody))}, not {value!r:.60}")
 
 
 def _seconds(value: Any) -> float:

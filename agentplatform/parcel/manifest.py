@@ -104,7 +104,7 @@ def _read_birth(signed: Signed, sender: str) -> Birth:
 class Descent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The birth certificate of a clone, which the host signs that made it. It says nothing of owner, code and class:
     these are those of the owner's certificate, so no host can claim others. Its custody is local: held custody begins
-    with its owner's consent, on the ledger."""
+    with its owner's consent, on the ledger, which may have it before the clone lives."""
 
     chain: bytes
     origin: bytes  # the certificate that the owner signed, of the first of the line: encoded Signed

@@ -58,8 +58,14 @@ def test_it_changes_its_custody_where_it_is_and_goes_on_elsewhere_when_its_host_
         patiently(lambda: counter.dispatch("east"))
         counter.change_custody("held")
         assert custody(local, counter.id) == ("held", "east", 5) and counter.call("add", 1) == 4
+        clone = watcher.clone()  # ordered elsewhere, by the owner of both
+        assert custody(local, clone.id) == ("held", "east", 0) and clone.call("add", 1) == 5
+        free = counter.clone(custody="local")
+        assert custody(local, free.id) == ("local", "east", 0)
         local.wipe("east")
         assert patiently(lambda: watcher.call("read")) == 4
+        elsewhere = local.host("west").agent(clone.id)
+        assert patiently(lambda: elsewhere.call("read")) == 5
 
 
 @pytest.mark.slow

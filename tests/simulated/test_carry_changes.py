@@ -1,19 +1,23 @@
 """A change of an agent's custody at its edge: what the ledger, the worker, the mail and other hosts see of it, and a
 crash at every point of it."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from agentplatform.commands import Command
 from agentplatform.custody import lifetimes, packing
 from agentplatform.custody.events import GiveUp
-from agentplatform.custody.residences import subject_of
+from agentplatform.custody.residences import consent, subject_of
 from agentplatform.custody.waits import LEDGER, waits
 from agentplatform.messages import Custody
+from agentplatform.parcel.manifest import agent_id
 from ledger.contracts.residence import Abort, End, Forgo, Found, Residence
 from ledger.errors import Misuse, Unavailable
 from ledger.identity import Identity
 from tests.helpers.edge_world import OWNER, World
+from tests.helpers.linked_hosts import CHAIN
 
 pytest_plugins = "tests.helpers.edge_fixtures"
 OTHER: dict[Custody, Custody] = {"local": "held", "held": "local"}
@@ -118,10 +122,7 @@ async def test_mail_that_comes_meanwhile_follows_it() -> None:
 async def test_a_strangers_signature_changes_nothing(owner: Identity | None) -> None:
     world, agent = await start("local")
     if owner is None:  # its owner's, for another epoch
-        consent = b""
-        change = world["a"].start(
-            world["a"].carrier.lifetimes.change_custody(agent, "held", consent, "itself", "a test")
-        )
+        change = world["a"].start(world["a"].carrier.lifetimes.change_custody(agent, "held", b"", "itself", "a test"))
     else:
         change = world.change("a", agent, "held", owner)
     await world.crank()
@@ -176,8 +177,25 @@ async def test_without_a_quorum_it_waits_and_either_entry_may_be_decided(custody
     assert world["a"].state(agent)["handled"] == [1, 2]
 
 
-async def test_what_the_ledger_refuses_is_taken_back_at_once() -> None:
-    """The owner has consented to another host too, and that was first."""
+async def test_what_the_ledger_refuses_is_taken_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner's trust has just ended. Nobody waits for a deadline."""
+    world, agent = await start("local")
+    decide = world.entries.decide
+
+    def refuse(caller: str, action: Any) -> None:
+        if isinstance(action, Found):
+            raise Misuse("the owner may transact no more")
+        decide(caller, action)
+
+    monkeypatch.setattr(world.entries, "decide", refuse)
+    change = world.change("a", agent, "held")
+    await world.crank()
+    with pytest.raises(Unavailable, match="withdrawn"):
+        change.result()
+    assert in_custody(world, agent) == "local" and entry(world, agent) == ("", 1)
+
+
+async def test_an_owner_that_consented_to_another_host_too_has_its_agent_where_it_is() -> None:
     world, agent = await start("local")
     world.entries.known[subject_of(OWNER.public, agent)] = Residence(OWNER.public, 1, "b", (), 1)
     change = world.change("a", agent, "held")
@@ -231,6 +249,64 @@ async def test_what_waited_for_a_lease_may_leave_in_local_custody() -> None:
     await world.until(world.change("a", agent, "local"))
     await world.heal()
     assert ask.done() and world["b"].state(other)["handled"] == [5]
+
+
+def clone(world: World, agent: str, salt: bytes, host: str = "a", owner: Identity = OWNER) -> "asyncio.Task[str]":
+    """As its owner orders it, who signs for the clone that the salt makes."""
+    made = agent_id("x", owner.public, salt)
+    signed = consent(CHAIN, owner, made, host)
+    order = Command(agent, "clone", "", 0, nonce=salt, salt=salt, consent=signed)
+    return world["a"].start(world["a"].lives.obey(agent, order))
+
+
+async def test_a_clone_of_one_in_held_custody_is_on_the_ledger_before_it_lives() -> None:
+    world, agent = await start("held")
+    made = await world.until(clone(world, agent, bytes(range(16))))
+    assert made == agent_id("x", OWNER.public, bytes(range(16))) != agent
+    assert entry(world, made) == ("a", 0) and in_custody(world, made) == "held"
+    assert world["a"].runner.custody[made] == "held" and world["a"].state(made)["handled"] == [1]
+    await world.until(world["a"].depart([made], "b"))
+    world.crash("b")
+    await world.boot()
+    await world.heal()
+    assert entry(world, made) == ("b", 1) and in_custody(world, made) == "held"
+    again = clone(world, agent, bytes(range(16)))  # the same command, after it was forgotten
+    await world.crank()
+    assert isinstance(again.exception(), Misuse) and in_custody(world, made) == "held"
+
+
+async def test_a_clone_is_in_local_custody_where_its_owner_does_not_sign_or_its_original_is() -> None:
+    world, agent = await start("held")
+    lifetimes = world["a"].carrier.lifetimes
+    made = await world.until(world["a"].start(lifetimes.clone(agent, await lifetimes.conceive(agent))))
+    assert in_custody(world, made) == "local" and entry(world, made) is None
+    other = await world.create("a", "x")
+    made = await world.until(clone(world, other, bytes(range(16))))
+    assert in_custody(world, made) == "local" and made != agent_id("x", OWNER.public, bytes(range(16)))
+
+
+async def test_no_stranger_and_no_other_host_makes_a_clone_in_held_custody() -> None:
+    world, agent = await start("held")
+    for host, owner in (("b", OWNER), ("a", Identity(b"mallory".ljust(32, b".")))):
+        made = clone(world, agent, bytes(range(16)), host, owner)
+        await world.crank()
+        with pytest.raises(Misuse, match="did not sign"):
+            made.result()
+    assert list(world["a"].carrier.machine.agents) == [agent] and ("clone", agent) not in world["a"].runner.asked
+
+
+async def test_a_clone_that_cannot_be_made_leaves_no_entry() -> None:
+    world, agent = await start("held")
+
+    async def veto(agent: str) -> None:
+        raise Misuse("not now")
+
+    world["a"].runner.clone = veto  # type: ignore[method-assign]
+    made = clone(world, agent, bytes(range(16)))
+    await world.crank()
+    with pytest.raises(Misuse, match="not now"):
+        made.result()
+    assert entry(world, agent_id("x", OWNER.public, bytes(range(16)))) == ("", 1)
 
 
 async def changes_with_a_crash(custody: Custody, at: int, seed: int, quorum: bool) -> bool:

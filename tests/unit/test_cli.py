@@ -93,13 +93,13 @@ TRUST = {
     "proposals": [],
 }
 OUTCOMES: dict[str, Any] = {"dispatch": HOP, "retract": HOP, "clone": {"clone": CLONE}}
-OUTCOMES |= {verb: {} for verb in ("deactivate", "activate", "snapshot", "dispose")}
+OUTCOMES |= {verb: {} for verb in ("deactivate", "activate", "snapshot", "custody", "dispose")}
 SAYS: dict[str, Any] = {
     "status": STATUS,
     "hosts": HOSTS,
     "agents": [{"agent": AGENT, "name": "counter", "host": "north", "epoch": 1, "resident": True, "state": "running"}],
     "services": lambda service, version, owner: [SERVICE] if (service, version) == ("echo", "1.2") else [],
-    "resolve": lambda agent: {"agent": AGENT, "host": "north"},
+    "resolve": lambda agent: {"agent": AGENT, "host": "north", "epoch": 0},
     "create": lambda **_: {"agent": AGENT},
     "ask": lambda body, **_: {"body": body},
     "tell": None,
@@ -217,6 +217,9 @@ JSON = [
     (["deactivate", "counter", "--for", "5"], {"agent": AGENT, "done": "is deactivated"}, dict),
     (["activate", "counter"], {"agent": AGENT, "done": "runs"}, dict),
     (["snapshot", "counter"], {"agent": AGENT, "done": "has a checkpoint of how it is now"}, dict),
+    (["custody", "counter", "held"], {"agent": AGENT, "done": "is in held custody"}, dict),
+    (["custody", "counter", "local"], {"agent": AGENT, "done": "is in local custody"}, dict),
+    (["clone", "counter", "--custody", "local"], {"agent": CLONE, "host": "north"}, dict),
     (["dispose", "counter"], {"agent": AGENT, "disposed": True}, dict),
     (["why", "counter"], ["d1"], lambda data: [row["decision"] for row in data]),
     (["logs", "counter"], ["north"], lambda data: [row["host"] for row in data["lines"]]),

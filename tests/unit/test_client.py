@@ -17,7 +17,7 @@ from tests.helpers.desk_twin import DeskTwin, answering
 
 AGENT = "counter-0123456789abcdef"
 SAYS: dict[str, Any] = {
-    "resolve": lambda agent: {"agent": AGENT, "host": "north"},
+    "resolve": lambda agent: {"agent": AGENT, "host": "north", "epoch": 0},
     "ask": lambda body, **_: {"body": body},
     "order": {},
 }
@@ -65,6 +65,8 @@ NO_USE: list[tuple[Act, str]] = [
     (lambda host, agent: host.create(Someone, ""), "'' is no agent name"),
     (lambda host, agent: host.create(Someone, "x" * 10_000), "is no agent name"),
     (lambda host, agent: host.create(Someone, custody="hold"), "one of local, held, not 'hold'"),  # type: ignore[arg-type]
+    (lambda host, agent: agent.change_custody("hold"), "one of local, held, not 'hold'"),  # type: ignore[arg-type]
+    (lambda host, agent: agent.clone(custody="held"), "original's, or local, not 'held'"),  # type: ignore[arg-type]
     (lambda host, agent: host.create(Someone, init={1: 2}), "keys of text"),
     (lambda host, agent: host.create(Greedy), "Greedy.copies is a number of hosts from 0 to 8, not -1"),
     (lambda host, agent: host.create(Heavy), "Heavy.light is True or False, not 'no'"),

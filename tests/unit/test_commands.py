@@ -3,7 +3,9 @@
 import asyncio
 from typing import Any
 
-from agentplatform.commands import MAX_AT_ONCE, Commands, Request, Response
+import pytest
+
+from agentplatform.commands import MAX_AT_ONCE, Command, Commands, Request, Response
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
 from tests.helpers.mail_desk import AGENT, turn
@@ -25,3 +27,23 @@ async def test_a_host_that_repeats_a_long_command_under_new_numbers_has_so_many_
     while ("a", Response(1, None, {})) not in sent:
         await turn()
     assert len(sent) == MAX_AT_ONCE + 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"verb": "custody"},
+        {"verb": "custody", "custody": "held"},  # without its owner's consent
+        {"verb": "custody", "custody": "local", "consent": bytes(64)},
+        {"verb": "custody", "custody": "held", "consent": bytes(65)},
+        {"verb": "snapshot", "custody": "local"},
+        {"verb": "snapshot", "consent": bytes(64)},
+        {"verb": "clone", "consent": bytes(64)},
+        {"verb": "clone", "salt": bytes(16)},
+        {"verb": "clone", "salt": bytes(15), "consent": bytes(64)},
+        {"verb": "dispose", "salt": bytes(16), "consent": bytes(64)},
+    ],
+)
+def test_consent_is_for_held_custody_alone(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"custody|consent|salt"):
+        Command("counter-0123456789abcdef", host="", expires=0, **wrong)

@@ -20,25 +20,25 @@ async def test_an_agent_that_wanted_a_clone_hears_what_became_of_it(
     monkeypatch.setattr("agentplatform.lives.MAX_FAMILY", 1 if why_not == "family" else 2)
     told: list[tuple[str, ...]] = []
 
-    async def clone(agent: str) -> str:
+    async def clone(agent: str, child: object) -> str:
         if why_not.startswith("no room"):
             raise Unavailable("there is no room")
         return OTHER
 
-    async def nothing(agent: str) -> None: ...
+    async def nothing(agent: str, *more: bytes) -> None: ...
 
     resident = SimpleNamespace(birth=SimpleNamespace(owner=b"ada"))
     carrier: Any = SimpleNamespace(
         residents=SimpleNamespace(known={AGENT: resident}),
         dormitory=SimpleNamespace(awake=nothing),
-        lifetimes=SimpleNamespace(clone=clone),
+        lifetimes=SimpleNamespace(clone=clone, conceive=nothing),
         machine=SimpleNamespace(free=lambda agent: None),
     )
     runner: Any = SimpleNamespace(tell=lambda *word: told.append(word), clone=nothing)
     gateway: Any = SimpleNamespace(release=lambda agent, act: act())
     lives = Lives("a", carrier, runner, gateway, dict, lambda *note: None, asyncio.ensure_future)
     if why_not == "no room for its owner's":
-        order: Any = SimpleNamespace(verb="clone")
+        order: Any = SimpleNamespace(verb="clone", salt=b"", consent=b"")
         with pytest.raises(Unavailable):
             await lives.obey(AGENT, order)
     else:

@@ -19,7 +19,7 @@ from tests.helpers.desk_twin import DeskTwin, answering
 AGENT = "counter-0123456789abcdef"
 SAYS = {
     "agents": [{"agent": AGENT, "name": "counter", "host": "north", "epoch": 1, "resident": True, "state": "running"}],
-    "resolve": lambda agent: {"agent": AGENT, "host": "north"},
+    "resolve": lambda agent: {"agent": AGENT, "host": "north", "epoch": 0},
     "ask": lambda body, **_: {"body": body},
 }
 
