@@ -16,6 +16,7 @@ from ledger.errors import Misuse, Unavailable
 
 _NEWEST = 200  # hops that are looked through
 _TELL_SECONDS = 60.0
+GRACE = 4.0  # seconds more for what knows a better reason; callers wait for five (frontdoor.client)
 
 
 class AgentDesk:
@@ -84,7 +85,7 @@ class AgentDesk:
 
     async def _obeyed(self, agent: str, order: Command, waiting: float) -> dict[str, Any]:
         """By an agent that lives here. Raises Unavailable, with where to look, when it takes too long."""
-        limit = asyncio.timeout(waiting)
+        limit = asyncio.timeout(waiting + GRACE)
         try:
             async with limit:
                 return await self._here.obey(agent, order)

@@ -27,7 +27,10 @@ def desk(obey: Callable[[str, Command], Awaitable[dict[str, Any]]]) -> AgentDesk
     return AgentDesk(here)
 
 
-async def test_an_order_that_takes_too_long_is_called_off_and_says_where_to_look() -> None:
+async def test_an_order_that_takes_too_long_is_called_off_and_says_where_to_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agentplatform.desk.agents.GRACE", 0.0)
     called_off = []
 
     async def obey(agent: str, order: Command) -> dict[str, Any]:
@@ -49,3 +52,12 @@ async def test_what_takes_too_long_within_an_order_is_not_taken_for_the_callers_
 
     with pytest.raises(TimeoutError, match="the disk"):
         await desk(obey).order(AGENT, ORDER, 10.0)
+
+
+async def test_who_knows_a_better_reason_has_a_little_longer() -> None:
+    async def obey(agent: str, order: Command) -> dict[str, Any]:
+        await asyncio.sleep(0.02)
+        raise Unavailable("it hangs, and was ended")
+
+    with pytest.raises(Unavailable, match="it hangs, and was ended"):
+        await desk(obey).order(AGENT, ORDER, 0.01)
