@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+from benchmarks.hosts import end_in_order
+
 BENCHMARKS = {
     "migration": "a small agent to and fro between two daemons, beside its floor",
     "large-state": "a large agent between two daemons: time beside its floor, memory, pace of mail and ledger",
@@ -27,6 +29,7 @@ def main() -> int:
         for name, what in BENCHMARKS.items():
             print(f"  {name:20} {what}", file=sys.stderr)
         return 2
+    end_in_order()
     module = importlib.import_module(f"benchmarks.{sys.argv[1].replace('-', '_')}")
     return int(module.main(sys.argv[2:]))
 

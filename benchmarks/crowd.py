@@ -21,6 +21,7 @@ from agentplatform.console import processes
 from agentplatform.consortium import found
 from agentplatform.frontdoor.client import AgentProxy
 from agentplatform.settings import Home
+from benchmarks import hosts
 
 HOST = "north"
 CALLERS = 16  # at once: creating one waits for the disk, so many at a time are written together
@@ -79,8 +80,7 @@ def _all(pool: ThreadPoolExecutor, act: Callable[[Any], Any], of: Any) -> tuple[
 
 def measure(root: Path, count: int) -> dict[str, Any]:
     found(root, (HOST,))
-    processes.start(root, (HOST,))
-    try:
+    with hosts.running(root, (HOST,)):
         home = Home(root / "hosts" / HOST)
         host, scales = connect(HOST, root=root), Scales(home)
         empty, empty_disk, alone = scales.memory(), scales.disk(), scales.processes()
@@ -99,8 +99,6 @@ def measure(root: Path, count: int) -> dict[str, Any]:
         host, scales = connect(HOST, root=root), Scales(home)
         restarted, state = scales.memory(), host.call("status")
         woken = AgentProxy(host, crowd[-1].id).call("count", patience=PATIENCE)
-    finally:
-        processes.stop(root, (HOST,))
     if state["deactivated"] != count or woken <= 0:
         raise SystemExit(f"{state['deactivated']} of {count} agents are deactivated")
     each = lambda after, before: {name: round((after[name] - before[name]) / count) for name in before}  # noqa: E731

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from agentplatform.consortium import found
 from agentplatform.environment import Environment
 from agentplatform.frontdoor.client import AgentProxy
 from agentplatform.settings import Home
+from benchmarks.hosts import running
 from ledger.contracts.records import RecordDecision
 from ledger.identity import Identity
 from ledger.links.certificates import Leaf, contexts
@@ -129,10 +131,10 @@ class Memory:
 
 def measure(root: Path, size: int) -> dict[str, Any]:
     found(root, (*HOSTS, MEMBER))
-    processes.start(root, HOSTS)
-    member = None
-    try:
+    with ExitStack() as ends:
+        ends.enter_context(running(root, HOSTS))
         member = Member(Home(root / "hosts" / MEMBER))
+        ends.callback(member.stop)
         north, east = (connect(host, root=root) for host in HOSTS)
         far = AgentProxy(north, east.create(Echo, "far").id)
         giant = north.create(Giant, init=size)
@@ -154,10 +156,6 @@ def measure(root: Path, size: int) -> dict[str, Any]:
                 pace.stop()
         if giant.call("look", patience=60.0) != seen or giant.host != "east":
             raise SystemExit("the agent did not arrive as it left")
-    finally:
-        if member is not None:
-            member.stop()
-        processes.stop(root, HOSTS)
     figures = {
         "bytes": hop["bytes"],
         "seconds": round(end - begin, 3),

@@ -19,9 +19,9 @@ from typing import Any
 import Pyro5.api
 
 from agentplatform import Agent, connect
-from agentplatform.console import processes
 from agentplatform.consortium import found
 from agentplatform.frontdoor.client import AgentProxy
+from benchmarks.hosts import running
 
 BODY = b"x" * 100
 WARM_UP = 0.2  # of the messages
@@ -140,9 +140,8 @@ def rate(caller: AgentProxy, to: AgentProxy, kind: str, count: int, at_once: int
 def measure(folder: Path, count: int) -> dict[str, float]:
     hosts = ("north", "east")
     found(folder / "root", hosts)
-    processes.start(folder / "root", hosts)
     figures: dict[str, list[float]] = {}
-    try:
+    with running(folder / "root", hosts):
         north, east = (connect(host, root=folder / "root") for host in hosts)
         caller, near, far = north.create(Caller), north.create(Echo, "near"), east.create(Echo, "far")
         durable, kept = north.create(DurableCaller), north.create(DurableEcho, "kept")
@@ -166,8 +165,6 @@ def measure(folder: Path, count: int) -> dict[str, float]:
             for _ in range(ROUNDS):
                 for name, trial in trials.items():
                     figures.setdefault(name, []).append(trial(count))
-    finally:
-        processes.stop(folder / "root", hosts)
     return {name: statistics.median(values) for name, values in figures.items()}
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from agentplatform.console import processes
 from agentplatform.consortium import found, free_ports
 from agentplatform.settings import Home
 from benchmarks import ledger_load
+from benchmarks.hosts import running
 from benchmarks.ledger_load import Load
 from benchmarks.slow_link import SlowLink
 
@@ -36,8 +36,7 @@ def hosts(
         if sync_ms or history is not None:
             for home in homes[: len(names)]:
                 ends.callback(_spawn(home, sync_ms, history).wait)
-        ends.callback(processes.stop, root, names)
-        processes.start(root, names)
+        ends.enter_context(running(root, names))
         yield ends.enter_context(ledger_load.running(homes[-1], load)) if load else None
 
 

@@ -21,6 +21,7 @@ from agentplatform.consortium import COMPASS, found
 from agentplatform.frontdoor.client import AgentProxy
 from agentplatform.settings import Home
 from agents.counter import Counter
+from benchmarks import hosts
 from ledger.errors import PlatformError
 from ledger.heartbeats import LEASE
 
@@ -54,8 +55,7 @@ class Asker(threading.Thread):
 
 def measure(root: Path, agents: int) -> dict[str, object]:
     found(root)
-    processes.start(root, COMPASS)
-    try:
+    with hosts.running(root, COMPASS):
         host, other = connect(LOST, root=root), connect(ELSEWHERE, root=root)
         held = [host.create(Counter, name=f"held-{number}", custody="held") for number in range(agents)]
         askers = [Asker(connect(ELSEWHERE, root=root).agent(each.id)) for each in held]
@@ -77,8 +77,6 @@ def measure(root: Path, agents: int) -> dict[str, object]:
         for asker in askers:
             asker.join(PATIENCE)
         sums = [other.agent(each.id).call("read", patience=PATIENCE) for each in held]
-    finally:
-        processes.stop(root, tuple(name for name in COMPASS if (root / "hosts" / name).exists()))
     seconds = [asker.silence(killed) for asker in askers]
     return {
         "agents": agents,
