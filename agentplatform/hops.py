@@ -45,9 +45,10 @@ class HopBook:
                 late[key] = codec.decode(raw, Hop, "this host's store")
         while True:
             await asyncio.sleep(ROUND if not late else RETRY)
-            hops, self._fresh = self._fresh, []
+            hops = self._fresh[:]
             try:
                 await self._keep(hops)
+                del self._fresh[: len(hops)]
                 late |= {hop.transfer.hex(): hop for hop in hops}
                 recorded = await asyncio.gather(*(self._record(hop) for hop in late.values()))
                 done = {key: height for key, height in zip(late, recorded, strict=True) if height is not None}

@@ -74,8 +74,7 @@ class MemoryDisk:
         self._next_sync_fails = False
 
     def fill(self) -> None:
-        """From now on there is no room: what is written waits."""
-        self.sync()
+        """There is no room, from now on and for what is not durable: it waits."""
         self.room.change(Unavailable("the disk is full: free 1 MiB in memory"))
 
     def make_room(self) -> None:

@@ -10,26 +10,25 @@ from typing import Any
 import pytest
 
 from agentplatform.console import processes
-from ledger.errors import Unavailable
+from ledger.errors import PlatformError, Unavailable
 from tests.helpers.local import Local, consortium, patiently, until
 from tests.helpers.shuttle import Shuttle
 from tests.helpers.small_disk import fill, on_small_disk, seen, why_not
 
 NORTH, SOUTH = "north", "south"
 SIZE = 48 << 20
-RESERVE = "[disk]\nreserve = 4194304\n"
 
 
 @pytest.fixture
-def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
-    """South has a small disk."""
+def hosts(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
+    """South has a small disk, and a reserve of so many bytes."""
     (tmp_path / "try").mkdir()
     if (reason := why_not(tmp_path / "try")) is not None:
         pytest.skip(reason)
     with consortium(tmp_path / "root", NORTH, SOUTH, start=(), light=True) as local:
         home = local.home(SOUTH)
         home.data.mkdir(mode=0o700, exist_ok=True)
-        home.settings_file.write_text(home.settings_file.read_text() + RESERVE)
+        home.settings_file.write_text(home.settings_file.read_text() + f"[disk]\nreserve = {request.param}\n")
 
         class Popen(subprocess.Popen[bytes]):
             def __init__(self, command: list[str], **options: Any) -> None:
@@ -47,6 +46,7 @@ def status(hosts: Local, host: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("hosts", [4 << 20], indirect=True)
 def test_a_host_outlives_a_full_disk_and_lets_nothing_out_meanwhile(hosts: Local) -> None:
     stays = hosts.host(SOUTH).create(Shuttle, "stays", [NORTH, SOUTH])
     leaves = hosts.host(SOUTH).create(Shuttle, "leaves", [NORTH, SOUTH])
@@ -80,3 +80,30 @@ def test_a_host_outlives_a_full_disk_and_lets_nothing_out_meanwhile(hosts: Local
     assert hosts.host(SOUTH).create(Shuttle, "new", [NORTH, SOUTH]).call("note", 1) == 1
     until("the ledger goes on", lambda: status(hosts, SOUTH)["ledger"]["height"] > height)
     assert processes.running(hosts.home(SOUTH)) == process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hosts", [0], indirect=True)
+def test_an_answer_waits_for_its_transaction_and_a_host_stops_all_the_same(hosts: Local) -> None:
+    stays = hosts.host(SOUTH).create(Shuttle, "stays", [NORTH, SOUTH])
+    process = processes.running(hosts.home(SOUTH))
+    assert process is not None
+    filler = fill(seen(process.pid, hosts.home(SOUTH).data))
+    with ThreadPoolExecutor(1) as callers:
+        number, given = 0, []
+        while not status(hosts, SOUTH)["disk_full"]:  # the log has some room of its own
+            number += 1
+            answer = callers.submit(stays.call, "note", number, patience=60.0)
+            until("an answer, or none", lambda answer=answer: answer.done() or status(hosts, SOUTH)["disk_full"])
+            given += [answer.result()] if answer.done() else []
+        assert given == list(range(1, number)) and not answer.done()
+        filler.unlink()
+        assert answer.result() == number
+        until("there is room", lambda: status(hosts, SOUTH)["disk_full"] is None)
+        fill(filler.parent)
+        late = callers.submit(stays.call, "note", 0, patience=60.0)
+        until("it notices", lambda: status(hosts, SOUTH)["disk_full"])
+        (stopped,) = processes.stop(hosts.root, [SOUTH])
+        assert stopped["by"] == "word"
+        with pytest.raises(PlatformError):
+            late.result()

@@ -45,7 +45,7 @@ class HeldDisk(MemoryDisk):
         super().__init__(hold=True)
 
     def dirty(self) -> bool:
-        return any(database._waiting for database in self._open.values())
+        return self.room.full is None and any(database._waiting for database in self._open.values())
 
 
 class WatchedJournal(Journal):

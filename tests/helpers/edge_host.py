@@ -85,6 +85,7 @@ class EdgeHost:
         self.gateway.may_leave, keeper.thawed = keeper.may_leave, self.gateway.thawed
         ledger = LedgerTwin(self.name, self.world.entries)
         origins = Origins(self.journal, self.world.spools[self.name], machine)
+        self.world.disks[self.name].room.on_change(self._room_changed)
         none = Holders(copies=0)
         replication = Replication(self.name, "", self.journal, ledger, self, none, lambda: 1, origins.of)
         self.carrier = self._kind(
@@ -129,6 +130,10 @@ class EdgeHost:
         self.links.on_change(self._link_changed)
         self.links.admit(self.world.registry)
         await self.links.start()
+
+    def _room_changed(self, full: Unavailable | None) -> None:
+        self.short = None if full is None else str(full)
+        self.mailroom.hold(full is not None)
 
     def _follow(self) -> None:
         self.carrier.residences.follow()

@@ -140,6 +140,8 @@ class World(Ground):
     async def heal(self) -> None:
         """The faults are over: every host is up, every link too, and all who wait ask until nothing is in doubt."""
         self.plans.clear()
+        for disk in self.disks.values():
+            disk.make_room()
         for one in self.names:
             for other in self.names:
                 self.hub.heal(one, other)

@@ -93,6 +93,18 @@ def on_virtual_time(test):  # type: ignore[no-untyped-def]
 
 
 @on_virtual_time
+async def test_a_holder_without_room_takes_nothing_and_says_why(world: World) -> None:
+    answers = told(world)
+    world.disks["east"].fill()
+    world.vaults["east"].receive(HOME, whole(world))
+    assert isinstance(answers[-1], Refused) and "east: the disk is full" in answers[-1].reason
+    world.disks["east"].make_room()
+    world.vaults["east"].receive(HOME, whole(world))
+    await quiet()
+    assert isinstance(answers[-1], Have)
+
+
+@on_virtual_time
 async def test_a_holder_believes_the_host_alone_that_the_ledger_names(world: World) -> None:
     answers = told(world)
     world.vaults["east"].receive("south", whole(world))

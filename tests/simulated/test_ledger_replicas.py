@@ -18,7 +18,7 @@ from ledger.contracts import records, trust
 from ledger.contracts.claims import Claim
 from ledger.contracts.records import RecordHop
 from ledger.engines import EngineKind
-from ledger.errors import Misuse
+from ledger.errors import Misuse, Unavailable
 from ledger.inbox import PROPOSAL, TRANSACTIONS
 from ledger.links.base import Channel
 from ledger.proposals import Bodies, Envelope, Short, Want
@@ -208,3 +208,39 @@ async def test_transactions_travel_once_and_one_that_only_the_primary_heard_is_f
         )
         assert all(replica._performer.engine.view == 0 for replica in four.replicas.values())
         assert not any(replica.faults for replica in four.replicas.values())
+
+
+async def test_one_that_goes_on_without_room_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Replica, "_rests", property(lambda replica: replica._leaping))
+    monkeypatch.setattr(Replica, "_room_changed", lambda replica, full: None)
+    with pytest.raises(AssertionError, match="it gathers what it cannot write"):
+        await test_a_replica_without_room_rests_and_catches_up()
+
+
+async def test_a_replica_without_room_rests_and_catches_up() -> None:
+    async with cluster() as four:
+        clients = {host: Client(replica, identity(host)) for host, replica in four.replicas.items()}
+        await clients["north-1"].call("records", hop("north-1", 1, "east-1"))
+        await four.same_height(1)
+        full, said = four.replicas["south-1"], four.hub.carry
+        sent: list[bytes] = []
+
+        def listen(source: str, target: str, channel: Channel, message: bytes) -> None:
+            if source == "south-1" and channel is Channel.LEDGER:
+                sent.append(message)
+            said(source, target, channel, message)
+
+        four.disks["south-1"].fill()
+        four.hub.carry = listen  # type: ignore[method-assign]
+        for epoch in (2, 3, 4):
+            await clients["north-1"].call("records", hop("north-1", epoch, "east-1"))
+        with pytest.raises(Unavailable, match="the disk is full"):
+            full.offer(four.call("south-1", hop("south-1", 1, "east-1"), "records"))
+        assert full.height == 1 and full.failure is None
+        assert not sent  # it signs nothing
+        waiting = sum(len(database._waiting) for database in four.disks["south-1"]._open.values())
+        assert waiting <= 1, "it gathers what it cannot write"
+        four.disks["south-1"].make_room()
+        await four.same_height(4)
+        await four.stop("west-1")  # so its vote is needed
+        await clients["south-1"].call("records", hop("south-1", 1, "east-1"))
