@@ -21,6 +21,7 @@ from agentplatform.parcel.bundle import Contents
 from agentplatform.parcel.code import bundle_of
 from agentplatform.parcel.manifest import code_digest, give_birth, open_birth
 from agentplatform.runners.process import wire
+from agentplatform.runners.process.installed import Installed
 from agentplatform.runners.process.requests import FORK, PACKET
 from agentplatform.runners.process.settings import WorkerSettings
 from ledger import codec
@@ -256,6 +257,23 @@ async def test_the_fork_server_is_started_again(here: Station) -> None:
     assert "fork server" in (await here.ups.next("died"))[1]
     birth, _ = await here.create(Counter, 3)
     assert await here.call(birth.agent, "add", 1) == 4
+
+
+async def test_a_host_whose_package_was_upgraded_opens_nobody_and_keeps_whom_it_has(
+    here: Station, tmp_path: Path
+) -> None:
+    file = tmp_path / "version.py"
+    file.write_text('__version__ = "1.0"\n')
+    here.runner._pool.installed = Installed(file, "1.0")
+    birth, _ = await here.create(Counter)
+    file.write_text('__version__ = "1.1"\n')
+    for now in ("version 1.1 was installed meanwhile", "its package is gone from the disk"):
+        with pytest.raises(Unavailable, match=f"runs version 1.0 of agentplatform, and {now}: .* restart it"):
+            await here.create(Counter)
+        file.unlink(missing_ok=True)
+    assert await here.call(birth.agent, "add", 1) == 1
+    file.write_text('__version__ = "1.0"\n')  # the old one again
+    await here.create(Counter)
 
 
 async def test_a_worker_that_cannot_start_is_an_error_and_not_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from agentplatform.runners.process import jail, wire
 from agentplatform.runners.process.footprint import Hidden, footprint
 from agentplatform.runners.process.forkserver import ForkServer
 from agentplatform.runners.process.handle import Handle, Held
+from agentplatform.runners.process.installed import Installed
 from agentplatform.runners.process.settings import WorkerSettings
 from ledger.errors import Unavailable
 
@@ -41,6 +42,7 @@ class Pool:
         self._refill: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._on_hold = False
+        self.installed = Installed()
         self.stopping = False
 
     async def start(self) -> str:
@@ -90,6 +92,7 @@ class Pool:
 
     async def take(self, key: Key | None) -> Handle:
         """The worker of such light agents, or one for an agent alone (None). Raises Unavailable."""
+        self.installed.check()
         handle = self._at_hand(key)
         if handle is None:
             async with self._taking:  # so that two light agents at once do not get a worker each
