@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from agentplatform import passes
+from agentplatform import backup, passes
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.bulletins import Silent, Topics
 from agentplatform.commands import Command, Commands, open_command, read_command
@@ -43,7 +43,7 @@ from agentplatform.surroundings import HostSurroundings
 from agentplatform.upcalls import HostUpcalls
 from agentplatform.whereabouts import Whereabouts
 from agentplatform.witnesses import watched
-from ledger import genesisfile, keyfile
+from ledger import genesisfile, keyfile, store
 from ledger.client import Client
 from ledger.disk import FileDisk
 from ledger.engines import ENGINES
@@ -77,12 +77,15 @@ class Environment:
         self.gateway = Gateway()
         if self.history is not None:
             self.history.release = self.gateway.release
+        self._recovered = False  # custody has performed what its journal said
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened = AsyncExitStack()  # what `stop` closes, the last first
 
     async def start(self) -> None:
         """Raises Misuse with what is wrong with the folder, the port or the data; then `stop` is still owed."""
         home, settings = self.home, self.settings
+        if backup.interrupted(home):
+            raise Misuse(f"a restore of {self.host} was interrupted: restore it again, or put {backup.REPLACED} back")
         self.identity = keyfile.load(home.host_key)
         self.genesis = genesisfile.read(home.genesis)
         self.chain = self.genesis.chain_id()
@@ -193,6 +196,9 @@ class Environment:
             self.keeper,
             self.replication,
         )
+        self.carrier.recalls.copies = self.vault.copies_of
+        self.carrier.recalls.trail = self.whereabouts.trail
+        self.carrier.recalls.authentic = lambda each: passes.authentic(self.chain, self.registry.key_of)(each)
         self.rehoming = Rehoming(
             self.host,
             on_chain,
@@ -243,6 +249,8 @@ class Environment:
             self.start_task,
         )
         self._opened.push_async_callback(self.links.stop)
+        if machine.restored:  # before the replica signs anything
+            await store.mark_restored(self.disk, self.genesis)
         await self.replica.start()
         self._opened.push_async_callback(self.replica.stop)
         self.registry.read()
@@ -254,11 +262,15 @@ class Environment:
         await self.disk.keep_free(settings.disk.reserve)
         self._opened.push_async_callback(self.runner.stop)
         await self.runner.start()
+        await self.carrier.recalls.begin()
         self.exchange.recall(await self.journal.kept.ends())
-        await self.carrier.recover(effects)  # before the links: a notice must find its copies opened
+        await self.links.start()  # others may show that the data is an old copy; what else they say waits
+        await self.carrier.recalls.heard()
+        await self.carrier.recover(effects)  # before they are heard: a notice must find its copies opened
+        self._recovered = True
         self._custody_changed()
         self.exchange.learn_declared()
-        await self.links.start()
+        self.exchange.porch.open()
         self._opened.callback(self._cancel_tasks)
         self._opened.callback(self.rehoming.stop)
         self._opened.push_async_callback(self.deciding.eds.close)
@@ -311,6 +323,8 @@ class Environment:
     # The chain
 
     def _custody_changed(self) -> None:
+        if not self._recovered:
+            return
         self.carrier.residences.follow()
         if self.carrier.declarations.follow():
             self.exchange.learn_declared()

@@ -25,7 +25,7 @@ from agentplatform.bulletins import (
 )
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.commands import Commands
-from agentplatform.custody.carry import Carrier
+from agentplatform.custody.carry import Carrier, is_recall
 from agentplatform.custody.copies.messages import decode as decode_copy
 from agentplatform.custody.copies.replication import Replication
 from agentplatform.custody.rehoming import Rehoming
@@ -36,6 +36,7 @@ from agentplatform.mailroom.room import Mailroom
 from agentplatform.parcel.freight import PIECE_BYTES
 from agentplatform.parcel.manifest import Birth
 from agentplatform.passes import Trail
+from agentplatform.porch import Porch
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
 from ledger.errors import PeerFault
@@ -84,8 +85,14 @@ class Exchange:
         self._faults: dict[str, tuple[int, int]] = {}  # host -> the minute, and its faults in it
         # host -> agents that should be there, and that it has not named since its link came up
         self._unnamed: dict[str, set[str]] = {}
-        links.on_message(self._received)
-        links.on_change(self._link_changed)
+        self.porch = Porch(
+            self._received,
+            self._link_changed,
+            lambda channel, message: channel == Channel.HANDOFF and is_recall(message),
+            lambda host: carrier.recalls.linked(host),
+        )
+        links.on_message(self.porch.arrived)
+        links.on_change(self.porch.linked)
 
     # What this host tells the others
 
@@ -142,6 +149,8 @@ class Exchange:
         for known in self._carrier.machine.agents.values():
             if known.to is not None:
                 self._whereabouts.learn(Located(known.agent, known.epoch + 1, known.to))
+            elif known.agent in self._carrier.machine.quarantined:
+                self._whereabouts.learn(Located(known.agent, known.epoch, self._host))
             elif not known.here:
                 self._whereabouts.learn(Located(known.agent, known.epoch, self._host, ends.get(known.agent, 0)))
 
@@ -259,7 +268,8 @@ class Exchange:
             self._unnamed.pop(host, None)
             self._carrier.departures.lost(host)
             return
-        here = [_short(located) for located in self._whereabouts.on(self._host)]
+        doubtful = self._carrier.machine.quarantined
+        here = [_short(each) for each in self._whereabouts.on(self._host) if each.agent not in doubtful]
         for located in in_parts(here, RESIDENTS_AT_ONCE):
             self.tell(host, Residents(located))
         for topics in in_parts(self._mailroom.topics_here(), TOPICS_AT_ONCE):

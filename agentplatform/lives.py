@@ -136,6 +136,8 @@ class Lives:
     async def obey(self, agent: str, order: Command) -> Hop | str | None:
         """Performs an order of its owner. Returns the hop (None: it is there), or the id of the clone."""
         dormitory = self._carrier.dormitory
+        if agent in self._carrier.machine.quarantined and order.verb != "dispose":
+            self._carrier.machine.free(agent)
         if agent not in self._carrier.residents.known and order.verb not in ("activate", "dispose"):
             raise Misuse(f"{agent} is stranded on {self._host}; have it opened again first: agentplatform activate")
         match order.verb:

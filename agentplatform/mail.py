@@ -25,6 +25,7 @@ MAX_OUTBOX_LETTERS = 10_000
 MAX_TOPICS = 64  # that one agent subscribes to
 MAX_TOPIC_BYTES = 4096  # in all
 MAX_NUMBER = 2**62  # of a letter or an epoch: what SQLite and MessagePack hold, with room for the next
+EVERYBODY = ""  # in the place of a receiver: numbers up to this one were used, or may have been, to whomever
 LETTER_BYTES = 100  # what a letter or reply counts beside its body
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]

@@ -159,6 +159,11 @@ class Whereabouts:
         known = self._known.get(agent)
         return None if known is None else known.believed
 
+    def trail(self, agent: str) -> Trail:
+        """By which it came to where it is believed to be, as far as that is known."""
+        known = self._known.get(agent)
+        return () if known is None else passes.joined(known.base.trail, known.believed.trail)
+
     def doubtful(self, agent: str) -> int | None:
         """The epoch after which passes would help: some host claims the agent, and none lead there. Else None."""
         known = self._known.get(agent)

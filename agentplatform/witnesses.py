@@ -15,7 +15,7 @@ from agentplatform.custody.events import Durable, Effect, Event, Rehomed, Send, 
 from agentplatform.custody.held import Held
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Cargo, Notice, Offer
-from agentplatform.custody.records import Active, Born, Commit, Convert, Declared, Prepare, Received, Record
+from agentplatform.custody.records import Active, Born, Commit, Confirmed, Convert, Declared, Prepare, Received, Record
 from agentplatform.custody.state import Phase
 from agentplatform.history import HostHistory
 from agentplatform.mail import Change, Letter, Loose, Luggage, Post, Reply
@@ -65,6 +65,8 @@ class WitnessedHandoff(_Witness, Held):
                 self._tell("prepare", transfer, cargo)
             case Active(transfer) | Declared(transfer) if transfer in self.arriving:
                 self._tell("active", transfer, self.arriving[transfer].cargo)
+            case Confirmed(agent, epoch):
+                self._tell("active", _BORN, (Cargo(agent, epoch),))
             case Born(agent, epoch, subject):
                 self._tell("active", _BORN, (Cargo(agent, epoch, subject),))
 
@@ -73,6 +75,8 @@ class WitnessedHandoff(_Witness, Held):
             match effect:
                 case Send(_, Offer(transfer, cargo)):
                     self._tell("offer", transfer, cargo)
+                case Write(Confirmed(agent, epoch)):
+                    self._tell("confirmed", _BORN, (Cargo(agent, epoch),))
                 case Write(Declared(transfer, cargo)):
                     self._tell("declared", transfer, cargo)
                 case Send(_, Notice(transfer)) if transfer in self.leaving:

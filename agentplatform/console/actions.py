@@ -1,6 +1,7 @@
 """What each verb of the command line does. Arguments in, plain data out; nothing is printed here."""
 
 import asyncio
+import re
 from argparse import Namespace
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -8,16 +9,17 @@ from typing import Any
 
 import msgspec
 
-from agentplatform import consortium, rotation
+from agentplatform import backup, consortium, rotation
 from agentplatform.console import catalogue, processes
 from agentplatform.frontdoor.client import Host, connect, homes
 from agentplatform.logbook import STAMP
-from agentplatform.settings import Home
+from agentplatform.settings import Home, private_folder
 from agentplatform.ticket import Ticket
 from ledger.disk import FileDisk
 from ledger.errors import Misuse, Unavailable
 
 Plain = dict[str, Any]
+HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
 
 
 def found(args: Namespace) -> list[Plain]:
@@ -210,6 +212,32 @@ def leave(args: Namespace) -> Plain:
 
 def rotate_key(args: Namespace) -> Plain:
     return dict(_host(args, args.name).call("rotate_key", height=args.at))
+
+
+def back_up(args: Namespace) -> Plain:
+    """Of a host that runs, or does not."""
+    home = homes(args.root).get(args.name)
+    if home is None:
+        raise Misuse(f"there is no host {args.name!r} under {args.root}")
+    made = backup.make(home, args.file)
+    return {"host": args.name, "file": str(args.file), "made": made.made, "bytes": args.file.stat().st_size}
+
+
+def restore(args: Namespace) -> Plain:
+    """Of a host that does not run; one that is not on this machine yet is founded by it, but for its keys."""
+    home = homes(args.root).get(args.name)
+    if home is None:
+        if not HOST_NAME.fullmatch(args.name):
+            raise Misuse(f"{args.name!r} is no name of a host")
+        home = Home(args.root / "hosts" / args.name)
+    private_folder(home.folder)
+    try:
+        made = backup.restore(home, args.file, args.replace)
+    finally:
+        if not any(home.folder.iterdir()):
+            home.folder.rmdir()
+    keys = [key.name for key in (home.host_key,) if not key.exists()]
+    return {"host": args.name, "made": made.made, "missing": keys, "folder": str(home.folder)}
 
 
 def adopt_key(args: Namespace) -> Plain:

@@ -251,6 +251,16 @@ def evidence(console: Console, data: Row) -> None:
         say(console, f"written to {data['file']}; anyone can check it: agentplatform ledger verify {data['file']}")
 
 
+def backed_up(console: Console, row: Row) -> None:
+    say(console, f"{row['host']}, as of {row['made']}, is in {row['file']} ({row['bytes']} bytes), without its keys")
+
+
+def put_back(console: Console, row: Row) -> None:
+    say(console, f"{row['host']} has the data of {row['made']}; when it runs, its agents wait for what the others know")
+    for name in row["missing"]:
+        say(console, f"before it starts, put its {name} into {row['folder']}: a backup has no keys")
+
+
 def restored(console: Console, row: Row) -> None:
     say(console, f"{row['host']} is at height {row['height']}, and signs nothing until that is safe")
 

@@ -194,6 +194,17 @@ def _restored(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="HOST", help="whose data was put back from a backup; it must not run")
 
 
+def _backup(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="HOST", help="a host of this machine, which may run")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the file to write")
+
+
+def _restore(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="HOST", help="whose data it is; it must not run")
+    parser.add_argument("file", type=Path, metavar="FILE", help="what `backup` wrote")
+    parser.add_argument("--replace", action="store_true", help="set aside what the host has now")
+
+
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", metavar="PATH", help="a picture, a video or a folder of pictures of one person")
     parser.add_argument("--keep", action="store_true", help="keep the hosts' folders, to look at them afterwards")
@@ -244,6 +255,8 @@ VERBS: dict[str, Verb] = {
         render.declared,
         _agent_and_patience,
     ),
+    "backup": Verb("write a host's data to a file", actions.back_up, render.backed_up, _backup),
+    "restore": Verb("put a host's data back from a backup", actions.restore, render.put_back, _restore),
     "agents": Verb("which agents there are, and where", actions.agents, render.agents),
     "services": Verb("which agents offer a service, the nearest first", actions.services, render.services, _services),
     "hosts": Verb("the hosts of the consortium, as one host sees them", actions.hosts, render.hosts),

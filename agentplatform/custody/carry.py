@@ -21,14 +21,26 @@ from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.keeper import Keeper
 from agentplatform.custody.lifetimes import Lifetimes
-from agentplatform.custody.messages import Accept, Cargo, Forswear, HandoffMessage, Notice, Offer, Refuse
+from agentplatform.custody.messages import (
+    Accept,
+    Cargo,
+    Forswear,
+    HandoffMessage,
+    Notice,
+    Offer,
+    Recall,
+    Recalled,
+    Refuse,
+)
 from agentplatform.custody.pieces import Fetch, PieceMessage
+from agentplatform.custody.recalls import Recalls
 from agentplatform.custody.records import (
     Aborted,
     Active,
     Born,
     Closed,
     Commit,
+    Confirmed,
     Convert,
     Declared,
     Ended,
@@ -39,7 +51,7 @@ from agentplatform.custody.records import (
     Withdrawn,
 )
 from agentplatform.custody.reopening import Reopening
-from agentplatform.custody.residences import Ledger, Residences
+from agentplatform.custody.residences import Ledger, Residences, subject_of
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.mailroom.room import Mailroom
@@ -124,6 +136,20 @@ class Carrier:
             self.arrivals.parcels,
             surroundings.was_key_of,
         )
+        self.recalls = Recalls(
+            host,
+            identity,
+            chain,
+            ledger,
+            machine,
+            self.step,
+            self.departures.send,
+            self._log_end,
+            keeper.granted,
+            lambda: losses.signers().keys(),
+            surroundings,
+        )
+        self.recalls.subject = self._subject_of
         self.lifetimes = Lifetimes(
             host,
             identity,
@@ -168,7 +194,7 @@ class Carrier:
             # Revoked while the offer was out: arrivals there stop at once. COMMIT is not written yet.
             self.step(events.GiveUp(message.transfer, f"{host} is not trusted any more: {reason}"))
             return
-        elif self.declarations.receive(host, message):
+        elif self.declarations.receive(host, message) or self.recalls.receive(host, message):
             return
         if isinstance(message, Accept):
             self.residences.promised(message)
@@ -187,6 +213,7 @@ class Carrier:
     def linked(self, host: str) -> None:
         """There is a new link to it."""
         self.arrivals.fetches.linked(host)
+        self.recalls.linked(host)
         self.remind()
 
     def _unfit(self, host: str, cargo: tuple[Cargo, ...], births: Iterable[Birth]) -> str | None:
@@ -204,6 +231,7 @@ class Carrier:
         self.arrivals.fetches.remind()
         self.step(events.Remind())
         self.declarations.remind()
+        self.recalls.remind()
 
     def step(self, event: events.Event) -> None:
         """Raises what the machine raises."""
@@ -223,6 +251,8 @@ class Carrier:
                         message = self.residences.promise(to, message)
                     elif isinstance(message, Forswear):
                         message = self.declarations.signed(to, message)
+                    elif isinstance(message, Recalled):
+                        message = self.recalls.with_proof(to, message)
                     self.departures.send(to, message)
                 case events.Examine(transfer, source, cargo):
                     examination = self.arrivals.examine(transfer, source)
@@ -256,8 +286,8 @@ class Carrier:
                         self._start(self.reopening.restore(transfer, (here,), reason))
                 case events.Changed(transfer, load):
                     self._start(self._go_on(transfer, load, self.departures.changed(transfer, load)))
-                case events.Revoke(agent, epoch, to):
-                    self._revoke(agent, epoch, to)
+                case events.Revoke(agent, epoch, to, restored):
+                    self._revoke(agent, epoch, to, restored)
 
     async def _leased(self, examination: Coroutine[Any, Any, None]) -> None:
         """A host that could not let the agent run does not take it; its source gives up at its deadline."""
@@ -270,15 +300,19 @@ class Carrier:
         await self.reopening.restart(load.agent, load.epoch, transfer, ())
         told()
 
-    def _revoke(self, agent: str, epoch: int, to: str) -> None:
-        log.warning("%s was taken from %s by the ledger; since epoch %d it is on %s", agent, self.host, epoch, to)
+    def _revoke(self, agent: str, epoch: int, to: str, restored: bool) -> None:
+        text = f"the ledger gave it to {to or 'nobody'}, in epoch {epoch}"
+        if restored:
+            text = f"{self.host} was restored from a backup, and it had gone on to {to}, in epoch {epoch}"
+            if not to:
+                text = f"{self.host} was restored from a backup, and it had ended elsewhere, in epoch {epoch}"
+        log.warning("%s ends here: %s", agent, text)
         self._gateway.drop(agent)
         self.departures.revoked(agent, f"the ledger gave it to {to or 'nobody'}")
         self._runner.discard(agent)
         self.dormitory.forget(agent)
         self.residents.forget(agent)
-        text = f"the ledger gave it to {to or 'nobody'}, in epoch {epoch}: the copy on {self.host} is gone"
-        self._surroundings.printed(agent, "note", text)
+        self._surroundings.printed(agent, "note", f"{text}: the copy on {self.host} is gone")
         self._surroundings.located(agent, epoch, to)
 
     def _write(self, record: Record, beside: tuple[bytes, ...], parent: str | None) -> None:
@@ -292,7 +326,7 @@ class Carrier:
         durable = self._journal.write(record, beside, files, parent)
         if not isinstance(record, Closed):  # nobody is told anything that rests on that
             self._last = durable
-        if isinstance(record, Born):
+        if isinstance(record, Born | Confirmed):
             self._gateway.hold(record.agent, durable)
         elif isinstance(record, Active | Declared):
             for agent in self.arrivals.agents(record.transfer):
@@ -367,6 +401,10 @@ class Carrier:
         while waiting := self._tasks - self.reopening.births:
             await asyncio.wait(waiting)
 
+    async def _subject_of(self, agent: str) -> bytes:
+        birth = await self.arrivals.birth_of(agent, self.machine.agents[agent].kept)
+        return subject_of(birth.owner, agent)
+
     def _opened(self, transfer: bytes) -> None:
         self.residences.opened(transfer)
         self.declarations.opened(transfer)
@@ -383,3 +421,11 @@ class Carrier:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a step of a handoff failed", exc_info=error)
+
+
+def is_recall(raw: bytes) -> bool:
+    """Whether a handoff message is about lives of hosts, and no handoff. What cannot be decoded is none."""
+    try:
+        return isinstance(codec.decode(raw, _MESSAGE, "a host"), Recall | Recalled)
+    except PeerFault:
+        return False

@@ -10,15 +10,15 @@ asks for the other of the two entries, so that a delayed one fails, and either h
 agent goes on is the one that the entry says.
 """
 
-from agentplatform.custody.declaring import Declaring
 from agentplatform.custody.events import Ask, ChangeCustody, Changed, Decided, Effect, Event, Return, Revoke
 from agentplatform.custody.messages import Cargo
+from agentplatform.custody.quarantine import Quarantine
 from agentplatform.custody.records import Convert, Kept, Record, Revoked
 from agentplatform.custody.state import Open, Phase, replace
 from ledger.errors import Misuse
 
 
-class Changing(Declaring):
+class Changing(Quarantine):
     def step(self, event: Event) -> list[Effect]:
         if isinstance(event, ChangeCustody):
             return self._change(event.transfer, event.load, event.entry)

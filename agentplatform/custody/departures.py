@@ -223,7 +223,7 @@ class Departures:
 
     def send(self, to: str, message: HandoffMessage) -> None:
         """Puts in what the machine does not carry, and sends."""
-        journey = self._journeys.get(message.transfer)
+        journey = self._journeys.get(message.transfer) if isinstance(message, Offer | Notice) else None
         if isinstance(message, Offer) and journey is not None:
             message = msgspec.structs.replace(message, parcels=journey.parcels)
         elif isinstance(message, Notice) and journey is not None:

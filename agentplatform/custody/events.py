@@ -6,7 +6,7 @@ in that order, and steps Durable(record) when the log says so.
 
 import msgspec
 
-from agentplatform.custody.messages import Cargo, HandoffMessage
+from agentplatform.custody.messages import Cargo, HandoffMessage, Life
 from agentplatform.custody.records import Record
 
 
@@ -126,9 +126,41 @@ class Lost(_Value, frozen=True):
     transfer: bytes  # by which that came
 
 
+class Begin(_Value, frozen=True):
+    """The host was started, or has to be more than its other lives: this is its life from now on."""
+
+    life: Life
+
+
+class Outdated(_Value, frozen=True):
+    """Another host has shown that the data is an old copy."""
+
+
+class Confirm(_Value, frozen=True):
+    """An agent in quarantine was here last, by all that is known: it goes on at this fresh epoch. As Confirmed."""
+
+    agent: str
+    epoch: int
+    floor: int
+    transfers: tuple[bytes, ...] = ()
+
+
+class Left(_Value, frozen=True):
+    """An agent in quarantine went on elsewhere: in `epoch` it is, or was, on `host` ("": it has ended)."""
+
+    agent: str
+    epoch: int
+    host: str
+
+
+class Complete(_Value, frozen=True):
+    """All other hosts have said what they know. Nothing comes of it while an agent is in quarantine."""
+
+
 _Answer = Admitted | Examined | Durable  # of the edge and the log
 _Wish = Created | Rehomed | Disposed | Depart | ChangeCustody
-Event = _Wish | Message | _Answer | GiveUp | Remind | Decided | Lost
+_Restored = Outdated | Confirm | Left | Complete
+Event = _Wish | Message | _Answer | GiveUp | Remind | Decided | Lost | Begin | _Restored
 
 
 # Effects
@@ -261,11 +293,13 @@ class Changed(_Value, frozen=True):
 
 
 class Revoke(_Value, frozen=True):
-    """Held: end the copy here, without a hook; the agent is at `host` since `epoch` ("": it ended)."""
+    """End the copy here, without a hook; the agent is at `host` since `epoch` ("": it ended), by the ledger's word; or,
+    `restored`, by what other hosts showed when this one was restored from a backup."""
 
     agent: str
     epoch: int
     host: str
+    restored: bool = False
 
 
 class Dismiss(_Value, frozen=True):

@@ -20,7 +20,10 @@ from agentplatform.custody import messages
 from agentplatform.custody.events import (
     Activate,
     Admitted,
+    Begin,
     ChangeCustody,
+    Complete,
+    Confirm,
     Created,
     Decided,
     Depart,
@@ -32,8 +35,10 @@ from agentplatform.custody.events import (
     Examine,
     Examined,
     GiveUp,
+    Left,
     Lost,
     Message,
+    Outdated,
     Rehomed,
     Release,
     Remind,
@@ -56,6 +61,8 @@ from agentplatform.custody.messages import (
     Notice,
     Object,
     Offer,
+    Recall,
+    Recalled,
     Refuse,
 )
 from agentplatform.custody.records import (
@@ -101,7 +108,8 @@ class Handoff(Custody):
                     raise Misuse(f"{agent} was on {self.host} before: an agent's id is never used again")
                 return [self._write(Born(agent, 0, subject))]
             case Disposed(agent):
-                self.free(agent)
+                if agent not in self.quarantined:  # its owner may end what nobody can decide
+                    self.free(agent)
                 return [self._write(Ended(agent))]
             case Decided(agent) | Rehomed(agent):
                 raise Misuse(f"{self.host} takes no agents in held custody; {agent} was none")
@@ -109,6 +117,8 @@ class Handoff(Custody):
                 raise Misuse(f"{self.host} takes no agents in held custody")
             case Lost():
                 return []  # the declaration is for whoever may have the agent: custody.declaring
+            case Begin() | Outdated() | Confirm() | Left() | Complete():
+                return []  # custody.quarantine
 
     def _message(self, sender: str, message: HandoffMessage) -> list[Effect]:
         match message:
@@ -128,7 +138,7 @@ class Handoff(Custody):
                 return self._forsaken(sender, transfer, reason)
             case messages.Closed(transfer):
                 return self._forsaken(sender, transfer, f"{sender} finished this handoff long ago")
-            case Canvass() | Forswear() | Object():
+            case Canvass() | Forswear() | Object() | Recall() | Recalled():
                 return []
 
     # Source
@@ -345,7 +355,7 @@ class Handoff(Custody):
                 restored.update(load.agent for load in held.cargo)
                 effects += self._presume_abort(transfer, held)
         for known in self.agents.values():
-            if known.here and known.agent not in restored:
+            if known.here and known.agent not in restored and known.agent not in self.quarantined:
                 effects.append(Restart(known.agent, known.epoch, known.kept, known.mail))
         for transfer, held in self.arriving.items():
             effects.append(Reopen(transfer, held.peer, held.cargo))

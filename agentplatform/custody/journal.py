@@ -19,6 +19,7 @@ from agentplatform.custody.records import (
     Born,
     Closed,
     Commit,
+    Confirmed,
     Convert,
     Discarded,
     Ended,
@@ -32,7 +33,7 @@ from agentplatform.custody.records import (
     Withdrawn,
 )
 from agentplatform.custody.state import Custody
-from agentplatform.mail import Change, Letter, Loose, Standing
+from agentplatform.mail import EVERYBODY, Change, Letter, Loose, Standing
 from agentplatform.messages import Answer
 from ledger import codec
 from ledger.database import Database, Statement
@@ -103,7 +104,8 @@ class Journal:
             for agent, file in files.items()
         ]
         copied = self.kept.copy(parent, record.agent) if isinstance(record, Born) and parent is not None else ()
-        statements = (_insert(record), *_store(record, parcels), *spooled, *copied, *self._clean(record))
+        beside = (*_store(record, parcels), *spooled, *copied, *_numbers(record))
+        statements = (_insert(record), *beside, *self._clean(record))
         if not isinstance(record, Closed):
             return self._write(*statements)
         self._lazy += statements
@@ -286,6 +288,11 @@ def _tell(told: list["asyncio.Future[None]"], durable: "asyncio.Future[None]") -
 
 def _succeeded(done: "asyncio.Future[None]") -> bool:
     return not done.cancelled() and done.exception() is None
+
+
+def _numbers(record: Record) -> list[Statement]:
+    """What a lost life may have used is never used again, to whomever."""
+    return kept.replied(record.agent, EVERYBODY, record.floor) if isinstance(record, Confirmed) else []
 
 
 def _insert(record: Record) -> Statement:

@@ -191,7 +191,8 @@ class Lifetimes:
         await asyncio.shield(asyncio.ensure_future(self._dispose(agent)))  # also when the caller gives up
 
     async def _dispose(self, agent: str) -> None:
-        self._machine.cargo([agent])
+        if agent not in self._machine.quarantined:
+            self._machine.cargo([agent])
         if agent in self._residents.known:
             await self._reopening.dormitory.awake(agent)
             await self._end(agent)
@@ -273,7 +274,7 @@ class Lifetimes:
     async def activate(self, agent: str) -> None:
         """Wakes a resident that is deactivated, or opens one again that is stranded. Does nothing for one that runs.
         Raises Misuse when it is not here, Unavailable when it cannot be opened."""
-        if self._machine.here(agent) is None:
+        if self._machine.here(agent) is None or agent in self._machine.quarantined:
             self._machine.free(agent)
         if agent in self._residents.known:
             await self._reopening.dormitory.awake(agent)
@@ -288,10 +289,12 @@ class Lifetimes:
         return (await self._arrivals.birth_of(agent, known.kept)).owner if known is not None and known.here else None
 
     def state_of(self, agent: str) -> str | None:
-        """How it is with an agent, for people: runs, on its way, deactivated, stranded (in custody, not opened); None:
-        not here."""
+        """How it is with an agent, for people: runs, on its way, deactivated, quarantined, stranded (in custody, not
+        opened); None: not here."""
         if self._machine.here(agent) is None:
             return None
+        if agent in self._machine.quarantined:
+            return "quarantined"
         if agent not in self._residents.known:
             return "stranded"
         if agent in self._reopening.dormitory.asleep:

@@ -3,6 +3,7 @@
 import msgspec
 
 from agentplatform.parcel.manifest import Parcel
+from agentplatform.passes import Trail
 
 
 class Cargo(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -87,4 +88,54 @@ class Object(_Message, frozen=True):
     reason: str
 
 
-HandoffMessage = Offer | Accept | Refuse | Notice | Acknowledge | Inquire | Abort | Closed | Canvass | Forswear | Object
+class Life(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One start of a host on its data. Two lives of one number are of two copies of the data."""
+
+    incarnation: int = 0  # the number of the start, counted from 1
+    nonce: bytes = b""
+    signer: bytes = b""  # the host's key at that time: nobody else can say that there was such a life
+    signature: bytes = b""
+
+
+class Sighting(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What one host knows of an agent that another one asks about."""
+
+    agent: str
+    epoch: int
+    host: str  # where it is in this epoch: here, or where it went from here; "": it ended here
+    settled: bool = True  # False: it just came here, or goes from here, and that is not durable
+    trail: Trail = ()  # that led there
+    transfer: bytes = b""  # by which it went from here, if that is not acknowledged yet
+
+
+class Recall(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=True):
+    """To every other host, when a link comes up: this is the life that I am in. What do you know of these agents?"""
+
+    life: Life
+    agents: tuple[str, ...]  # of those in local custody here
+
+
+class Recalled(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=True):
+    """The answer."""
+
+    nonce: bytes  # of the life that asked
+    life: Life  # the newest of it that was told here before; of incarnation 0 when none was
+    sightings: tuple[Sighting, ...]
+    copies: tuple[bytes, ...] = ()  # held: what the ledger has with the asker, and is here as a holder's full copy
+
+
+HandoffMessage = (
+    Offer
+    | Accept
+    | Refuse
+    | Notice
+    | Acknowledge
+    | Inquire
+    | Abort
+    | Closed
+    | Canvass
+    | Forswear
+    | Object
+    | Recall
+    | Recalled
+)

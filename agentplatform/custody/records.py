@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from agentplatform.custody.messages import Cargo
+from agentplatform.custody.messages import Cargo, Life
 
 BIRTH = b""  # stands for a transfer's id where an agent did not come by one: it was created here
 # How a transfer ended on this host. An abort in local custody leaves no trace: an id that is not known was aborted.
@@ -155,6 +155,47 @@ class Sworn(_Record, frozen=True):
     epoch: int  # the highest
 
 
+class Started(_Record, frozen=True):
+    """This host was started on its data for the so-manieth time. Durable before anything else is done or told."""
+
+    life: Life
+
+
+class Met(_Record, frozen=True):
+    """Another host told this one of its life: the newest that was heard of."""
+
+    host: str
+    life: Life
+
+
+class Restored(_Record, frozen=True):
+    """The data was put back from a backup. Whatever it has in custody is in quarantine from here on."""
+
+
+class Quarantined(_Record, frozen=True):
+    """All that is remembered of Restored. Written when the journal is shortened; "" for no agent at all."""
+
+    agent: str
+    inert: bool
+
+
+class Confirmed(_Record, frozen=True):
+    """An agent in quarantine: its last place was this host, so it goes on here at a fresh epoch, from the older state.
+
+    Whatever number its letters had in the life that was lost, it is below `floor`. By `transfers` it came in that life,
+    and their sources wait for word.
+    """
+
+    agent: str
+    epoch: int
+    floor: int
+    transfers: tuple[bytes, ...] = ()
+
+
+class Whole(_Record, frozen=True):
+    """Every other host has said what it knows, and nothing is in quarantine any more."""
+
+
 class Known(_Record, frozen=True):
     """All that is remembered for ever of one agent that ever ran here. Written when the journal is shortened."""
 
@@ -196,6 +237,12 @@ Record = (
     | Declared
     | Forsworn
     | Sworn
+    | Started
+    | Met
+    | Restored
+    | Quarantined
+    | Confirmed
+    | Whole
     | Known
     | Past
 )

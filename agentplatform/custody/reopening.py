@@ -108,6 +108,8 @@ class Reopening:
     async def reopen(self, agent: str, beginning: Event) -> bool:
         """An agent in custody here that no worker has, from what was written last. False when that failed."""
         known = self._machine.agents[agent]
+        if agent in self._machine.quarantined:
+            return False
         guest = await self._arrivals.resident(known.kept, agent)
         if self._machine.agents[agent] != known or not known.here:
             return False  # it ended meanwhile

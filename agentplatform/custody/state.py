@@ -10,7 +10,7 @@ from typing import Self
 
 import msgspec
 
-from agentplatform.custody.messages import Cargo
+from agentplatform.custody.messages import Cargo, Life
 from agentplatform.custody.records import (
     BIRTH,
     Aborted,
@@ -18,6 +18,7 @@ from agentplatform.custody.records import (
     Born,
     Closed,
     Commit,
+    Confirmed,
     Convert,
     Declared,
     Discarded,
@@ -26,13 +27,18 @@ from agentplatform.custody.records import (
     Forsworn,
     Kept,
     Known,
+    Met,
     Outcome,
     Past,
     Prepare,
+    Quarantined,
     Received,
     Record,
+    Restored,
     Revoked,
+    Started,
     Sworn,
+    Whole,
     Withdrawn,
 )
 from agentplatform.messages import Custody as Kind
@@ -87,6 +93,10 @@ class Custody:
         self.arriving_by: dict[str, bytes] = {}  # agent -> its transfer in `arriving`
         self.sworn: dict[str, int] = {}  # agent -> the epoch up to which this host forswore it (custody.declaring)
         self.ended: set[str] = set()  # here, in held custody, and the ledger may not know it yet
+        self.life = Life()  # this start of the host
+        self.met: dict[str, Life] = {}  # the newest of each other host that was told here
+        self.restored = False  # the data was put back from a backup, and others have not all said what they know
+        self.quarantined: dict[str, bool] = {}  # agents that are not to run yet; True: the copy was inert (quarantine)
 
     # What others ask
 
@@ -107,6 +117,11 @@ class Custody:
             went = self.went(agent)
             where = f"it went to {went[0]}; ask there" if went else "ask where it is"
             raise Misuse(f"{agent} is not on {self.host}: {where}")
+        if agent in self.quarantined:
+            raise Misuse(
+                f"{agent} is in quarantine: {self.host} was restored from a backup, and others have not all said "
+                "whether it went on elsewhere; look at: agentplatform status"
+            )
         if agent in self.leaving_by:
             to = self.leaving[self.leaving_by[agent]].peer
             if to == self.host:
@@ -196,6 +211,21 @@ class Custody:
                     self.sworn[load.agent] = max(load.epoch, self.sworn.get(load.agent, 0))
             case Sworn(agent, epoch):
                 self.sworn[agent] = epoch
+            case Started(life):
+                self.life = life
+            case Met(host, life):
+                self.met[host] = life
+            case Restored():
+                self._restore()
+            case Quarantined(agent, inert):
+                self.restored = True
+                if agent:
+                    self.quarantined[agent] = inert
+            case Confirmed(agent, epoch, _, transfers):
+                self._know(replace(self.agents[agent], epoch=epoch))
+                self.past |= dict.fromkeys(transfers, "Active")
+            case Whole():
+                self.restored = False
             case Known():
                 self._know(record)
             case Past(transfer, outcome):
@@ -231,6 +261,12 @@ class Custody:
         """A short log that folds to this state but for `past`, which the journal keeps by itself."""
         records: list[Record] = list(self.agents.values())
         records += [Sworn(agent, epoch) for agent, epoch in self.sworn.items()]
+        records += [Met(host, life) for host, life in self.met.items()]
+        records += [Quarantined(agent, inert) for agent, inert in self.quarantined.items()]
+        if self.restored:
+            records.append(Quarantined("", False))
+        if self.life.incarnation:
+            records.append(Started(self.life))
         for transfer, held in self.leaving.items():
             if held.peer == self.host:
                 records.append(Convert(transfer, held.cargo, held.entry))
@@ -256,8 +292,25 @@ class Custody:
             del self.arriving_by[load.agent]
         return held
 
+    def _restore(self) -> None:
+        """All that is here, was on offer from here, or came here and was not begun, is in doubt. What was committed
+        stays so. An inert copy counts as one that is here, one epoch below its own: it was never active, as far as this
+        data knows, and its source need not wait."""
+        self.restored = True
+        for transfer, held in list(self.leaving.items()):
+            if held.phase not in (Phase.COMMITTING, Phase.COMMITTED):
+                self._drop_leaving(transfer)
+        inert: set[str] = set()
+        for transfer in list(self.arriving):
+            for load in self.forget(transfer).cargo:
+                self.agents[load.agent] = Known(load.agent, load.epoch - 1, True, None, transfer, (), load.subject)
+                inert.add(load.agent)
+            self.past[transfer] = "Active"
+        self.quarantined |= {known.agent: known.agent in inert for known in self.agents.values() if known.here}
+
     def _know(self, known: Known) -> None:
         self.agents[known.agent] = known
+        self.quarantined.pop(known.agent, None)
         ended = known.held and not known.here and known.to is None
         (self.ended.add if ended else self.ended.discard)(known.agent)
 
@@ -276,9 +329,11 @@ class Custody:
         other.leaving, other.leaving_by = self.leaving.copy(), self.leaving_by.copy()
         other.arriving, other.arriving_by = self.arriving.copy(), self.arriving_by.copy()
         other.ended, other.sworn = self.ended.copy(), self.sworn.copy()
+        other.life, other.met = self.life, self.met.copy()
+        other.restored, other.quarantined = self.restored, self.quarantined.copy()
         return other
 
     def key(self) -> tuple[object, ...]:
         """Equal for machines of one host that are in the same state."""
-        parts = (self.agents, self.leaving, self.arriving, self.past, self.sworn)
-        return tuple(frozenset(part.items()) for part in parts)
+        parts = (self.agents, self.leaving, self.arriving, self.past, self.sworn, self.met, self.quarantined)
+        return (self.life, self.restored, *(frozenset(part.items()) for part in parts))

@@ -1,6 +1,6 @@
 """What is blocked in custody on one host, and on whom. Pure."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -26,15 +26,20 @@ def waits(machine: Custody, frozen: bool) -> Iterator[Wait]:
             yield Wait(_agents(held), *_destination(held))
     if machine.ended:
         yield Wait(tuple(sorted(machine.ended)), LEDGER, "they ended here, and the ledger does not say so yet")
-    stand_still = [known.agent for known in machine.agents.values() if known.here and known.held]
+    stand_still = [
+        known.agent
+        for known in machine.agents.values()
+        if known.here and known.held and known.agent not in machine.quarantined
+    ]
     if frozen and stand_still:
         why = "this host has no lease from a quorum of the members, so agents in held custody stand still"
         yield Wait(tuple(sorted(stand_still)), LEDGER, why)
 
 
-def stranded(machine: Custody, open_here: Container[str]) -> Iterator[Wait]:
+def stranded(machine: Custody, open_here: Iterable[str]) -> Iterator[Wait]:
     """Agents in custody here that nothing opens again by itself. `open_here`: those that run or are deactivated."""
-    agents = tuple(sorted(each.agent for each in machine.agents.values() if each.here and each.agent not in open_here))
+    known = {*open_here, *machine.quarantined}
+    agents = tuple(sorted(each.agent for each in machine.agents.values() if each.here and each.agent not in known))
     if agents:
         why = "they are on the disk, not open; see their logs and the host's. Then: agentplatform activate, or dispose"
         yield Wait(agents, OWNER, why)

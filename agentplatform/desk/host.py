@@ -42,6 +42,7 @@ class HostDesk:
             "links": {"up": sorted(up), "down": sorted(here.replica.registry().keys() - up - {here.host})},
             "agents": len(here.carrier.residents.known),
             "deactivated": len(here.carrier.dormitory.asleep),
+            "quarantined": len(here.carrier.machine.quarantined),
             "blocked": self._blocked(),
             "in_doubt": [
                 {
@@ -62,7 +63,7 @@ class HostDesk:
     def _blocked(self) -> list[dict[str, Any]]:
         here, machine = self._here, self._here.carrier.machine
         found = [*waits(machine, here.keeper.frozen), *stranded(machine, here.carrier.residents.known)]
-        found += here.replication.waits()
+        found += [*here.replication.waits(), *here.carrier.recalls.waits()]
         residents = tuple(sorted(here.carrier.residents.known))
         if here.disk.room.full is not None and residents:
             found.append(Wait(residents, ROOM, f"they get no messages: {here.disk.room.full}"))

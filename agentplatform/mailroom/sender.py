@@ -3,10 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
+from math import inf
 
 from msgspec.structs import replace
 
 from agentplatform.mail import (
+    EVERYBODY,
     MAX_NUMBER,
     MAX_OUTBOX_BYTES,
     MAX_OUTBOX_LETTERS,
@@ -29,6 +31,7 @@ from ledger.errors import Misuse, Unavailable
 RESERVED_NUMBERS = 1024  # written ahead for letters that are not kept
 RESEND_AT_ONCE = 64  # letters to one receiver that are sent again in one round
 RESEND_AFTER_NEWS = 1024  # and when one of the two has moved: what was on its way then is lost
+RESTORED_LIFE = 30.0  # seconds of a letter from before its host was restored from a backup: its answer may be lost
 GRACE = 2.0  # seconds that the receiver's word on a letter whose time is over is waited for
 
 
@@ -71,7 +74,10 @@ class Sender:
         self._settled = {receiver: sent.settled for receiver, sent in luggage.sent.items() if sent.settled}
         letters = [each for sent in luggage.sent.values() for each in sent.letters]  # without a reply
         self._bytes = sum(map(size, letters))
+        self._floor = luggage.sent.get(EVERYBODY, Sent()).last
         self._ends = {_key(each): clock() + each.left / 1000 for each in letters if each.left is not None}
+        old = [_key(each) for each in letters if each.sequence <= self._floor]
+        self._ends |= {key: min(self._ends.get(key, inf), clock() + RESTORED_LIFE) for key in old}
         self._unheard: set[Key] = set()  # answered, and the agent's state does not know yet
 
     def letter(self, receiver: str, outgoing: Outgoing, cause: Key | None) -> Letter | None:
@@ -84,6 +90,7 @@ class Sender:
             return None
         self._check_room(len(outgoing.body))
         sent = self._sent.setdefault(receiver, Sent())
+        sent.last = max(sent.last, self._floor)
         if sent.last > MAX_NUMBER - RESERVED_NUMBERS * 2:  # no count of ours: a host that it was on has set it so high
             raise Misuse(f"{self._agent} has no numbers left for letters to {receiver}")
         settled = sent.settled

@@ -119,6 +119,15 @@ class End(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
     host_signature: Signature
 
 
+class Yield(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="yield"):
+    """The host has lost what it had of the agent, or has an older state: the holder `destination` shall go on from its
+    checkpoint, as after a re-homing. Only the host itself calls it."""
+
+    subject: Digest
+    epoch: Epoch  # the new one
+    destination: HostName
+
+
 class VoteRehome(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="vote-rehome"):
     """A member's vote that the host is gone and `destination`, a holder, shall have the agent. The last one counts."""
 
@@ -135,7 +144,7 @@ class WithdrawVote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     epoch: Epoch
 
 
-Action = Found | Forgo | Move | Abort | Hold | End | VoteRehome | WithdrawVote
+Action = Found | Forgo | Move | Abort | Hold | End | Yield | VoteRehome | WithdrawVote
 _ACTION: Any = Action
 
 
@@ -222,6 +231,8 @@ def execute(state: Overlay, call: Call) -> None:
             _enter(state, call, action.subject, now, "")
         case Hold():
             _hold(state, call, now, action)
+        case Yield():
+            _yield(state, call, now, action)
         case VoteRehome() | WithdrawVote():
             _vote(state, call, now, action)
 
@@ -258,6 +269,17 @@ def _hold(state: Overlay, call: Call, now: Residence, action: Hold) -> None:
         if host == now.host or trust.host_key(state, host) is None:
             raise Misuse(f"{host} cannot hold the checkpoint: holders are other hosts that are trusted")
     save(state, state_key(action.subject), msgspec.structs.replace(now, holders=action.holders, height=call.height))
+
+
+def _yield(state: Overlay, call: Call, now: Residence, action: Yield) -> None:
+    if trust.host_key(state, now.host) != call.account:
+        raise Misuse(f"only {now.host}, while trusted, says that its copy of this agent is no good")
+    if action.destination not in now.holders or trust.host_key(state, action.destination) is None:
+        raise Misuse(
+            f"{action.destination} is no trusted holder of this agent's checkpoint"
+            f" ({', '.join(now.holders) or 'it has none'}): it could not go on there"
+        )
+    _enter(state, call, action.subject, now, action.destination)
 
 
 def _vote(state: Overlay, call: Call, now: Residence, action: VoteRehome | WithdrawVote) -> None:

@@ -18,7 +18,7 @@ from agentplatform.custody.departures import Departures
 from agentplatform.custody.events import Effect, Resume
 from agentplatform.custody.held import Held
 from agentplatform.custody.journal import Journal
-from agentplatform.custody.messages import Cargo, HandoffMessage, Offer
+from agentplatform.custody.messages import Cargo, HandoffMessage, Notice, Offer
 from agentplatform.custody.records import Active
 from agentplatform.custody.state import Open
 from agentplatform.mail import Change, Letter, Reply
@@ -58,7 +58,7 @@ class DropsItsSpool(Departures):
     """[L6] The mail goes with the offer, and at the end all that waits counts as handed over."""
 
     def send(self, to: str, message: HandoffMessage) -> None:
-        journey = self._journeys.get(message.transfer)
+        journey = self._journeys.get(message.transfer) if isinstance(message, Offer | Notice) else None
         if isinstance(message, Offer) and journey is not None:
             journey.mail = self._packer.mail(to, journey.cargo)
         super().send(to, message)

@@ -276,7 +276,7 @@ def _notices(agent: str, its: list[Line]) -> Iterator[Violation]:
             if line["transfer"] not in committed and line["transfer"] not in told:
                 told.add(line["transfer"])
                 yield Violation("a notice before its commit", f"{agent}, epoch {line['epoch']}", (line,))
-        elif line.event == "declared":  # by all other hosts: the source will never give notice
+        elif line.event in ("declared", "confirmed"):  # by all other hosts: no source will give notice
             noticed.add(line["epoch"])
         elif line.event in ("running", "active") and line["epoch"] not in noticed:
             noticed.add(line["epoch"])

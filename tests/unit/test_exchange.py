@@ -52,7 +52,7 @@ class Host:
         desk.roads.whereabouts = desk.room._whereabouts = self.whereabouts = Whereabouts(
             passes.authentic(CHAIN, keys.get)
         )
-        self.machine = SimpleNamespace(agents={}, here=lambda agent: 1 if agent == AGENT else None)
+        self.machine = SimpleNamespace(agents={}, quarantined={}, here=lambda agent: 1 if agent == AGENT else None)
         self.known: dict[str, Any] = {}  # residents
         residents = SimpleNamespace(known=self.known)
         still = {"linked": lambda host: None, "departures": SimpleNamespace(lost=lambda host: None)}
@@ -62,6 +62,7 @@ class Host:
         held = SimpleNamespace(linked=lambda host: None), SimpleNamespace(here=lambda since=0.0: []), nothing
         rooms = carrier, *held, desk.roads, desk.room, nothing, nothing, nothing, nothing
         self.exchange = Exchange("north", self.links, self.whereabouts, *rooms)  # type: ignore[arg-type]
+        self.exchange.porch.open()
 
     def hears(self, host: str, bulletin: Bulletin) -> None:
         self.links.deliver(host, Channel.ADVERT, codec.encode(bulletin))

@@ -28,7 +28,7 @@ from agentplatform.custody.events import (
     Write,
 )
 from agentplatform.custody.handoff import Handoff
-from agentplatform.custody.messages import Abort, Accept, Acknowledge, Cargo, Inquire, Notice, Offer, Refuse
+from agentplatform.custody.messages import Abort, Accept, Acknowledge, Cargo, Inquire, Life, Notice, Offer, Refuse
 from agentplatform.custody.records import (
     BIRTH,
     Aborted,
@@ -36,6 +36,7 @@ from agentplatform.custody.records import (
     Born,
     Closed,
     Commit,
+    Confirmed,
     Convert,
     Declared,
     Discarded,
@@ -44,12 +45,17 @@ from agentplatform.custody.records import (
     Forsworn,
     Kept,
     Known,
+    Met,
     Past,
     Prepare,
+    Quarantined,
     Received,
     Record,
+    Restored,
     Revoked,
+    Started,
     Sworn,
+    Whole,
     Withdrawn,
 )
 from ledger.errors import Misuse, PeerFault
@@ -485,6 +491,8 @@ def test_every_record_has_a_meaning() -> None:
         [Born("w", 0, b"its residence"), Ended("w"), Dismissed("w")],
         [Received(T1, "A", CARGO), Declared(T1, CARGO)],
         [Forsworn(T1, "A", "C", CARGO), Sworn("x", 2)],
+        [Born("w", 0), Started(Life(1)), Met("A", Life(3)), Restored(), Confirmed("w", 1, 9), Whole()],
+        [Born("w", 0), Quarantined("w", True)],
     ]
     for path in paths:
         machine = Handoff("B")

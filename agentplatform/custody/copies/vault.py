@@ -259,6 +259,18 @@ class Vault:
             found.setdefault(source, []).append(subject)
         return found
 
+    def copies_of(self, host: str) -> tuple[bytes, ...]:
+        """Full copies of agents that the ledger has with that host, and names this one for: what their residences stand
+        under."""
+        return tuple(
+            held.subject
+            for agent, held in self._held.items()
+            if held.full
+            and (now := self._residence(held.subject)) is not None
+            and (now.host, now.epoch) == (host, self.shelf.copies[agent].epoch)
+            and self._named(now)
+        )
+
     def due(self) -> list[tuple[str, bytes, int]]:
         """Agents that the ledger gave to this host as a holder: agent, subject, epoch. Drops what nobody needs."""
         due = []
