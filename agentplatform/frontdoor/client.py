@@ -17,7 +17,7 @@ from agentplatform.agent import Agent
 from agentplatform.commands import LIFE_MS, Command, Verb, sign
 from agentplatform.custody.residences import consent
 from agentplatform.faults import as_error
-from agentplatform.frontdoor.server import OBJECT
+from agentplatform.frontdoor.server import MAX_CALL_BYTES, OBJECT
 from agentplatform.kinds import Found
 from agentplatform.messages import PLAIN_DATA, Custody
 from agentplatform.parcel.code import bundle_of
@@ -33,6 +33,7 @@ PATIENCE = 30.0  # seconds
 HELLO_PATIENCE = 5.0  # seconds: a host that is stopped, or hangs, does not keep a caller from the others
 CREATE_PATIENCE = 150.0  # seconds: an agent may train a model in on_creation; its host gives up after 120
 MAX_MOVES = 5  # of an agent, while its owner signs for the host that it is on
+MAX_ARGUMENT_BYTES = MAX_CALL_BYTES - (64 << 10)  # what else is in a call takes less
 _MARGIN = 5.0  # seconds more for the front door, so that the daemon's own, better reason comes first
 
 
@@ -82,6 +83,9 @@ class Host:
     def call(self, verb: str, *, patience: float = PATIENCE, **arguments: Any) -> Any:
         """One verb of the daemon (see agentplatform.desk), with plain data. Raises the daemon's PlatformError."""
         patience = _seconds(patience)
+        size = sum(len(each) for each in arguments.values() if isinstance(each, bytes))
+        if size > MAX_ARGUMENT_BYTES:  # the daemon would hang up without a word
+            raise Misuse(f"{verb!r:.60} was not asked with {size} bytes; at most {MAX_ARGUMENT_BYTES} go into one call")
         try:
             proxy = self._proxy()
             proxy._pyroTimeout = patience + _MARGIN  # a daemon that hangs does not hang its callers

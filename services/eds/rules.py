@@ -102,6 +102,8 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user: str | None = None
 
     def __post_init__(self) -> None:
+        if not self.name:
+            raise Misuse("a group of agents needs a name")
         _names(f"the group {self.name!r}", self.agents, at_least=1)
         if len(self.rules) > MAX_RULES or max(len(self.name), len(self.user or "")) > MAX_NAME:
             raise Misuse(f"a group has at most {MAX_RULES} rules, and names of at most {MAX_NAME} characters")

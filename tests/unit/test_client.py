@@ -11,6 +11,7 @@ import pytest
 
 from agentplatform import Agent, Ticket, consortium
 from agentplatform.frontdoor.client import AgentProxy, Host, connect
+from agentplatform.frontdoor.server import MAX_CALL_BYTES
 from agentplatform.parcel.manifest import open_birth
 from ledger.errors import Misuse, Unavailable
 from tests.helpers.desk_twin import DeskTwin, answering
@@ -76,6 +77,7 @@ NO_USE: list[tuple[Act, str]] = [
     (lambda host, agent: agent.call("\ud800"), "plain data"),
     (lambda host, agent: agent.call("add", {1: 2}), "keys of text"),
     (lambda host, agent: agent.call("add", object()), "plain data"),
+    (lambda host, agent: agent.call("add", bytes(MAX_CALL_BYTES)), "at most [0-9]+ go into one call"),
     (lambda host, agent: agent.call("add", patience=None), "number of seconds above 0"),  # type: ignore[arg-type]
     (lambda host, agent: agent.call("add", patience=float("nan")), "number of seconds above 0"),
     (lambda host, agent: agent.call("add", patience=float("inf")), "number of seconds above 0"),

@@ -96,6 +96,7 @@ def test_a_rule_that_cannot_be_read_is_misuse_that_says_why(data: dict[str, Any]
     ("data", "named"),
     [
         ({"name": "g", "agents": []}, "names 0 agents"),
+        ({"name": "", "agents": ["a"]}, "needs a name"),
         ({"agents": ["a"]}, "name"),
         ({"name": "g", "agents": ["a"], "rules": [{"type": "atomic", "agents": ["a", "b"]}]}, "'b', which is not in"),
     ],
