@@ -108,6 +108,7 @@ class FileDisk:
             if database:
                 await database.close()
         if self._lock >= 0:
+            self._reserve.release()  # whoever comes next makes its own
             os.close(self._lock)
             self._lock = -1
 

@@ -1,6 +1,7 @@
 """Whether a disk has room, who is to hear of it, and a reserve that is kept free for when there is none."""
 
 import errno
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ledger.errors import Unavailable
+
+log = logging.getLogger(__name__)
 
 RoomObserver = Callable[[Unavailable | None], None]
 
@@ -30,7 +33,10 @@ class Room:
         was, self.full = self.full, full
         if (was is None) != (full is None):
             for observer in self._observers:
-                observer(full)
+                try:
+                    observer(full)
+                except Exception:  # the others must hear of it
+                    log.exception("an observer of the room on the disk failed")
 
     def forget(self) -> None:
         """Those who observed it are gone."""

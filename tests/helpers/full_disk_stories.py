@@ -66,6 +66,7 @@ async def what_has_no_room_waits_and_is_written_when_there_is_some(small: Path) 
     assert told == [True, False]
     assert (small / "data" / "reserve").stat().st_size == MIB
     await disk.close()
+    assert not (small / "data" / "reserve").exists()
 
 
 async def the_reserve_lets_through_what_is_in_course(small: Path) -> None:

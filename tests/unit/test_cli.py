@@ -36,6 +36,7 @@ STATUS = {
     "pid": 7,
     "uptime_s": 61.0,
     "jail": "landlock",
+    "disk_full": "the disk is full: free 64 MiB under data",
     "ledger": {"height": 3, "members": ["north", "south"], "members_version": 1, "quorum": 2},
     "links": {"up": [], "down": ["south"]},
     "agents": 3,
@@ -249,6 +250,7 @@ def test_json_is_one_document_on_stdout(
     [
         (["status"], ["north", "does not run", "3 (2 deactivated)", "down: south"]),
         (["status"], ["counter-0123456789abcdef", "waits for south"]),
+        (["status"], ["north: the disk is full: free 64 MiB under data"]),
         (["hosts"], ["50%", "1.0 GiB", "not trusted", "[reason]"]),
         (["services", "echo", "--version", "1.2"], ["echo", "1.4", AGENT, "east", "ab" * 8 + ".."]),
         (["agents"], [AGENT, "running"]),
