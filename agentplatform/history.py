@@ -13,6 +13,7 @@ from typing import Any
 
 from ledger.errors import Misuse
 
+Tell = Callable[[bool], None]  # writes lines; whether the agent leaves the host
 Release = Callable[[str, Callable[[], None]], None]
 Handling = tuple[str, str, int]  # sender, receiver, sequence
 ENVIRONMENT = "AGENTPLATFORM_HISTORY"  # how the fork server hears of it: the `prefix` of the daemon's history
@@ -49,7 +50,7 @@ class HostHistory(History):
             # and not handled.
             self.answered: set[Handling] = set()
             self.reopened: set[str] = set()  # agents here whose last handling a kill may have taken the line of
-            self.unheld: dict[str, list[Callable[[], None]]] = {}  # by agent: lines that may not leave yet
+            self.unheld: dict[str, list[Tell]] = {}  # by agent: lines that may not leave yet
             self.release: Release = lambda agent, act: act()  # the gateway's
             self._folder = folder
             self._told: set[Handling] | None = None

@@ -17,13 +17,14 @@ from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Cargo, Notice, Offer
 from agentplatform.custody.records import Active, Born, Commit, Confirmed, Convert, Declared, Prepare, Received, Record
 from agentplatform.custody.state import Phase
-from agentplatform.history import HostHistory
+from agentplatform.history import HostHistory, Tell
 from agentplatform.mail import Change, Letter, Loose, Luggage, Post, Reply
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.clients import Clients
 from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Answer, Later
+from agentplatform.parcel.manifest import AGENT_ID
 from agentplatform.upcalls import HostUpcalls
 
 Kind = TypeVar("Kind")
@@ -53,10 +54,13 @@ class WitnessedHandoff(_Witness, Held):
     def _recorded(self, record: Record) -> None:
         match record:
             case Prepare(transfer, _, cargo):
-                for load in cargo:  # what it did goes with it, whether or not its holders had it
+                for load in cargo:
+                    # What it did goes with it, though its holders may not have it. Where it is, a client that asks
+                    # again is answered from memory. Who sent letters may send them again: to an older copy, if the
+                    # ledger gives that a new home.
                     waiting = self.history.unheld.pop(load.agent, [])
                     while waiting:
-                        waiting.pop(0)()
+                        waiting.pop(0)(True)
                 self._tell("prepare", transfer, cargo)
             case Received(transfer, _, cargo) | Commit(transfer, cargo):
                 self.history.reopened.difference_update(load.agent for load in cargo)
@@ -95,9 +99,10 @@ class _Outbox(_Witness):
     def checkpoint(self, agent: str, change: Change) -> "asyncio.Future[None]":
         durable: asyncio.Future[None] = super().checkpoint(agent, change)  # type: ignore[misc]
 
-        def tell() -> None:
+        def tell(leaves: bool) -> None:
             for seen in change.seen:
-                if (seen.sender, agent, seen.sequence) not in self.history.answered:
+                told = (seen.sender, agent, seen.sequence) in self.history.answered
+                if not told and not (leaves and AGENT_ID.fullmatch(seen.sender)):
                     self.history.write("handled", sender=seen.sender, sequence=seen.sequence, receiver=agent)
             self._sent(*change.letters)
 
@@ -105,13 +110,13 @@ class _Outbox(_Witness):
 
     def keep_letter(self, letter: Letter, loose: Loose | None = None) -> "asyncio.Future[None]":
         durable: asyncio.Future[None] = super().keep_letter(letter, loose)  # type: ignore[misc]
-        return self._when(durable, letter.sender, lambda: self._sent(letter))
+        return self._when(durable, letter.sender, lambda _: self._sent(letter))
 
     def _sent(self, *letters: Letter) -> None:
         for letter in letters:
             self.history.write("sent", sender=letter.sender, sequence=letter.sequence, receiver=letter.receiver)
 
-    def _when(self, durable: "asyncio.Future[None]", agent: str, tell: Callable[[], None]) -> "asyncio.Future[None]":
+    def _when(self, durable: "asyncio.Future[None]", agent: str, tell: Tell) -> "asyncio.Future[None]":
         """`tell` comes before whatever waits for `durable`: it is the first to be told, and leaves through the gateway
         like all that follows. Of a held agent that was given away meanwhile its new home tells."""
         waiting = self.history.unheld.setdefault(agent, [])
@@ -120,7 +125,7 @@ class _Outbox(_Witness):
         def leave() -> None:
             if tell in waiting:  # else it was told when the agent left
                 waiting.remove(tell)
-                tell()
+                tell(False)
 
         def done(future: "asyncio.Future[None]") -> None:
             if future.cancelled() or future.exception() is not None:

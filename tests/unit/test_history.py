@@ -172,7 +172,8 @@ async def test_what_holders_have_not_counts_when_it_goes_with_the_agent_and_not_
     machine = watched(Held, history)("north")
     machine.step(Durable(machine._write(Born(AGENT, 0)).record))
     for number in (1, 2, 3):
-        there.checkpoint(AGENT, Change(None, [Seen("client-1", number, 0, None)]))
+        friend = Seen("friend-0011223344556677", number, 0, None)  # who will send again, should the copy be lost
+        there.checkpoint(AGENT, Change(None, [Seen("client-1", number, 0, None), *([friend] if number > 1 else ())]))
     there.waits[0].set_result(None)
     await asyncio.sleep(0)
     assert handled(tmp_path) == [("client-1", 1)]
