@@ -4,10 +4,13 @@ not durable; every other schedule in held custody. Or of a mutant, which must be
 import argparse
 import json
 import time
+from pathlib import Path
 
+from tests.helpers import history_checker
 from tests.helpers.handoff_explorer import Explorer
 from tests.helpers.handoff_mutants import MUTANTS
 from tests.helpers.handoff_walks import walk
+from tests.helpers.walk_histories import Scribe
 
 FRESH = 500  # schedules, after which what was remembered of earlier ones is dropped
 
@@ -17,6 +20,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks handoff-simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1_000, help="schedules, from seed 0 on (default 1000)")
     parser.add_argument("--mutant", choices=MUTANTS, help="leave one rule out")
+    parser.add_argument("--history", type=Path, help="a new folder for histories, which are judged too")
     parser.add_argument("--json", action="store_true", help="print the last line only")
     options = parser.parse_args(arguments)
     began, hops, violations = time.monotonic(), 0, 0
@@ -25,7 +29,13 @@ def main(arguments: list[str]) -> int:
     for seed in range(options.seeds):
         if seed % FRESH == 0:
             explorers = {kind: _explorer(options.mutant, kind) for kind in kinds}
-        done = walk(explorers[kinds[seed % len(kinds)]], seed)
+        explorer = explorers[kinds[seed % len(kinds)]]
+        scribe = None if options.history is None else Scribe(explorer, f"-{seed}")
+        done = walk(explorer, seed, scribe)
+        if scribe is not None:
+            scribe.chronicle.save(options.history)
+            wrong = history_checker.check(scribe.chronicle.lines, at_rest=done.violation is None)
+            done = done._replace(violation=done.violation or (str(wrong[0]) if wrong else None))
         hops += done.completed_hops
         violations += done.violation is not None
         if done.violation is not None and violations == 1 and not options.json:

@@ -208,7 +208,11 @@ async def cut_off_while_the_others_start_again(hosts: ChaosHosts) -> None:
 
 
 async def wiped(hosts: ChaosHosts) -> None:
-    """The host that only agents in held custody go to: they come back elsewhere, and it as a machine with no data."""
+    """The host that only agents in held custody go to: they come back elsewhere, and it as a machine with no data. Each
+    has one holder: after the loss of another host, or what members took for one, it needs a while for a new one."""
+    for _ in range(3):
+        await hosts.until("holders have all", lambda: _nothing_waits(hosts))
+        await asyncio.sleep(1.0)
     hosts.history.write("fault", fault="wipe", on=HELD_ONLY)
     await hosts.kill(HELD_ONLY)
     hosts.wipe(HELD_ONLY)

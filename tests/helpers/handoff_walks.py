@@ -5,6 +5,7 @@ from random import Random
 from typing import NamedTuple
 
 from tests.helpers.handoff_explorer import Explorer
+from tests.helpers.walk_histories import Scribe
 
 STEPS = 120  # with crashes
 PATIENCE = 2_000  # steps without, in which nothing may stay in doubt
@@ -17,8 +18,9 @@ class Walk(NamedTuple):
     trace: list[str]
 
 
-def walk(explorer: Explorer, seed: int) -> Walk:
-    """One schedule. What is likely is drawn with the seed too: some networks are slow, some hosts crash early."""
+def walk(explorer: Explorer, seed: int, scribe: Scribe | None = None) -> Walk:
+    """One schedule, which `scribe` writes down. What is likely is drawn with the seed too: some networks are slow, some
+    hosts crash early."""
     random = Random(seed)  # noqa: S311  a simulation must be repeatable
     state, hops, trace = explorer.start, 0, list[str]()
     calm, rare = random.choice((0.3, 1.0, 3.0)), random.choice((0.02, 0.1, 0.5))
@@ -41,6 +43,8 @@ def walk(explorer: Explorer, seed: int) -> Walk:
                 continue  # a repeat that changes nothing
             following, hopped = taken
             trace.append(explorer.tell(state, following, where, stimulus))
+            if scribe is not None:
+                scribe.saw(state, following, where, stimulus)
             state, hops = following, hops + hopped
             if (broken := explorer.broken(state)) is not None:
                 return Walk(hops, broken, trace)

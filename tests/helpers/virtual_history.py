@@ -1,8 +1,10 @@
 """Histories of hosts that live in one process, by a clock of their own: what the witnesses of production write, and the
 twins of workers. The checker judges them as it does those of real hosts."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from agentplatform.history import Handling, HostHistory
@@ -36,6 +38,13 @@ class Chronicle:
         self._last = max(self._clock(), self._last + TICK)
         line = {"t": self._last, "host": host, "incarnation": incarnation, "event": event, **fields}
         self.lines.append(Line(f"{file}:{len(self.lines) + 1}", line))
+
+    def save(self, folder: Path) -> None:
+        """Into files of its processes, behind what is there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for line in self.lines:
+            with (folder / f"{line.where.rpartition(':')[0]}.jsonl").open("a") as file:
+                file.write(json.dumps(line.data) + "\n")
 
     def judge(self, at_rest: bool = False) -> None:
         """Raises AssertionError with what is wrong, and the lines that show it."""

@@ -1,10 +1,15 @@
 """Handoffs at random, further than the search comes; `python -m benchmarks handoff-simulation` runs any number."""
 
+from collections import Counter
+from pathlib import Path
+
 import pytest
 
+from tests.helpers import history_checker
 from tests.helpers.handoff_explorer import Explorer
 from tests.helpers.handoff_mutants import MUTANTS
 from tests.helpers.handoff_walks import walk
+from tests.helpers.walk_histories import Scribe
 
 
 @pytest.mark.parametrize("custody", ["local", "held"])
@@ -22,3 +27,30 @@ def test_a_missing_rule_is_met(name: str, custody: str) -> None:
     mutant = MUTANTS[name]
     explorer = Explorer(mutant.machine, mutant.host, held=custody == "held")
     assert any(walk(explorer, seed).violation is not None for seed in range(150))
+
+
+@pytest.mark.parametrize("custody", ["local", "held"])
+def test_the_histories_of_schedules_are_judged_too(custody: str, tmp_path: Path) -> None:
+    explorer = Explorer(held=custody == "held")
+    for seed in range(20):
+        scribe = Scribe(explorer, f"-{seed}")
+        assert walk(explorer, seed, scribe).violation is None
+        scribe.chronicle.judge(at_rest=True)
+        scribe.chronicle.save(tmp_path)
+    lines = history_checker.read(tmp_path)  # of all of them
+    assert history_checker.check(lines) == []
+    seen = Counter(line.event for line in lines)
+    assert min(seen[event] for event in ("prepare", "received", "active", "handled", "acked", "fault")) > 5
+
+
+@pytest.mark.parametrize(("name", "rule"), [("activates-on-its-own", "two copies run"), ("L4", "an old copy runs")])
+def test_a_missing_rule_shows_in_a_history(name: str, rule: str) -> None:
+    explorer = Explorer(MUTANTS[name].machine, MUTANTS[name].host)
+    found: set[str] = set()
+    for seed in range(100):
+        scribe = Scribe(explorer)
+        walk(explorer, seed, scribe)
+        found.update(each.rule for each in history_checker.check(scribe.chronicle.lines, at_rest=False))
+        if rule in found:
+            return
+    raise AssertionError(f"the histories show {found} alone")
