@@ -148,8 +148,8 @@ class Whereabouts:
         known = self._known.get(agent)
         if known is None:
             return None
-        if known.sure and known.word is None:
-            return known.base
+        if not known.claims or (known.sure and known.word is None):
+            return known.believed
         others = sorted(known.claims.values(), key=lambda each: -each.epoch)
         places = [known.believed, *(each for each in others if each.host != known.believed.host)]
         return places[known.turn % len(places)]
