@@ -94,7 +94,9 @@ class Whereabouts:
             base = replace(located, trail=trail)
             self._known[located.agent] = _Known(base, known.sure, known.first, None, claims, known.turn)
             return True
-        if teller == known.believed.host and located.after(known.believed):
+        # Of one epoch there may be two passes, if its source lies. Then the host that they name in vain says so.
+        elsewhere = located.host != teller and located.epoch == known.believed.epoch
+        if teller == known.believed.host and (located.after(known.believed) or elsewhere):
             known.word = located
             return True
         if teller == located.host == known.believed.host:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from agentplatform import passes
 from agentplatform.bulletins import Residents
 from agentplatform.custody.journal import Journal
 from agentplatform.mail import MAX_NUMBER, Change, Letter, Reply, Seen, Sent, Settled
@@ -20,6 +21,7 @@ from ledger.errors import Misuse, PeerFault
 from ledger.links.base import Channel
 from ledger.memory_disk import MemoryDisk
 from tests.helpers.edge_world import World
+from tests.helpers.linked_hosts import CHAIN, identity
 
 pytest_plugins = "tests.helpers.edge_fixtures"
 pytestmark = pytest.mark.usefixtures("no_errors")
@@ -218,6 +220,44 @@ async def test_who_speaks_first_of_an_agent_that_has_moved_is_not_believed_for_e
 async def test_who_believes_the_first_word_hears_the_agent_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Whereabouts, "_surer", lambda *_: False)
     assert await a_race() == []
+
+
+async def two_passes() -> bool:
+    """r handed x to m, and m to a; but r hears of a pass from m to c. Whether a client of r reaches x."""
+    world = World("a", "c", "m", "r")
+    await world.boot()
+    on = Scene(world, await world.create("r", "x"), await world.create("r", "y"))
+    await world.until(world["r"].depart([on.x], "m"))
+    drops = world.hub.drops
+    world.hub.drops = lambda source, target, channel, message: channel is Channel.ADVERT and target == "r"
+    await world.until(world["m"].depart([on.x], "a"))
+    world.hub.drops = drops
+    false = passes.sign(CHAIN, on.x, 2, "m", "c", identity("m"))
+    await on.says("r", Residents((Located(on.x, 2, "c", None, (false,)),)), channel=Channel.ADVERT)
+    assert world["r"].whereabouts.host_of(on.x) == "c"
+    asking = world["r"].ask(on.x, "note", 1)
+    for _ in range(ROUNDS):
+        await world.crank()
+        world["r"].remind()
+    world.close()
+    return asking.done() and not asking.cancelled() and asking.result().ok
+
+
+async def test_two_passes_for_one_epoch_do_not_lead_mail_astray_for_good() -> None:
+    assert await two_passes()
+
+
+async def test_who_does_not_hear_that_an_agent_is_not_there_asks_there_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hear = Whereabouts.hear
+
+    def later_only(book: Whereabouts, teller: str, located: Located) -> bool:
+        place = book.believed(located.agent)
+        return (place is None or located.after(place)) and hear(book, teller, located)
+
+    monkeypatch.setattr(Whereabouts, "hear", later_only)
+    assert not await two_passes()
 
 
 # Numbers that no disk takes

@@ -188,6 +188,15 @@ def test_a_pass_to_the_host_itself_is_none() -> None:
         Pass(AGENT, 4, "mallory", "mallory", bytes(64))
 
 
+def test_who_hands_an_agent_over_twice_does_not_lead_mail_astray_for_good() -> None:
+    known = knowing(on("mallory", 5))
+    true, lie = on("south", 6, went(6, "mallory", "south")), on("west", 6, went(6, "mallory", "west"))
+    assert known.hear("mallory", lie) and known.host_of(AGENT) == "west"
+    assert not known.hear("east", true), "hearsay"
+    assert known.hear("west", true) and known.vouched(AGENT, "south") == 6, "it is not with west, and west says so"
+    assert not known.hear("mallory", lie) and not known.hear("west", lie), "neither has a say any more"
+
+
 def test_of_an_agent_never_heard_of_the_host_that_handed_it_over_counts_for_more_than_the_first_word() -> None:
     known = heard("mallory", on("mallory", MAX_EPOCH))
     for lie in (on("west", 9, went(9, "east", "west", "mallory")), on("west", 9, went(8, "east", "west"))):
