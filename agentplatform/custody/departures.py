@@ -10,6 +10,7 @@ import msgspec
 
 from agentplatform.custody import events
 from agentplatform.custody.handoff import Handoff
+from agentplatform.custody.journey import Journey
 from agentplatform.custody.messages import Cargo, HandoffMessage, Inquire, Notice, Offer
 from agentplatform.custody.packing import Packer, check_size
 from agentplatform.custody.pieces import SLOWEST, Fetch
@@ -27,25 +28,6 @@ from agentplatform.settings import Handoff as Deadlines
 from ledger import codec
 from ledger.errors import Misuse, PlatformError, Unavailable
 from ledger.identity import Identity
-
-
-class _Journey(msgspec.Struct):
-    """What the edge keeps of a transfer that leaves."""
-
-    to: str
-    cargo: tuple[Cargo, ...]
-    parcels: tuple[Parcel, ...]
-    move: Move
-    frozen_at: float
-    outcome: "asyncio.Future[Hop | None]"  # None: its custody was changed
-    files: dict[str, str]  # where large states lie in the spool, by agent
-    patience: float  # seconds from the offer on: then it is off, whatever its destination says
-    size: int = 0  # bytes of the offer, and of what followed
-    latest: float = 0.0  # when that is, by the loop's clock
-    late: asyncio.TimerHandle | None = None  # when it is off, unless the destination says more
-    dead: set[str] = msgspec.field(default_factory=set)  # agents whose worker ended while they were frozen
-    passes: tuple[Pass, ...] = ()  # of its cargo, signed when COMMIT was handed to the log
-    mail: tuple[bytes, ...] | None = None  # of its notice; the same in every repeat [L6]
 
 
 class Departures:
@@ -72,7 +54,7 @@ class Departures:
         self._spool, self._make_way, self._release = spool, make_way, release
         self.supply = Supply(spool, surroundings.stream, self._alive, self._unreadable)
         self._packer = Packer(identity, chain, residents, mailroom, deadlines.parcel_life)
-        self._journeys: dict[bytes, _Journey] = {}
+        self._journeys: dict[bytes, Journey] = {}
 
     async def depart(
         self,
@@ -144,7 +126,7 @@ class Departures:
         outcome: asyncio.Future[Hop | None] = asyncio.get_running_loop().create_future()
         files = {agent: state.file for agent, state in large.items()}
         bulk = sum(state.freight.size for state in large.values())
-        journey = _Journey(to, cargo, parcels, move, frozen_at, outcome, files, patience, bulk)
+        journey = Journey(to, cargo, parcels, move, frozen_at, outcome, files, patience, bulk)
         self._journeys[transfer] = journey
         self.supply.offer(transfer, to, large)
         start = lambda: self._offer(transfer, journey, begin(transfer, cargo))  # noqa: E731
@@ -159,14 +141,14 @@ class Departures:
             if journey.late is not None:
                 journey.late.cancel()
 
-    def _offer(self, transfer: bytes, journey: _Journey, begin: events.Event) -> None:
+    def _offer(self, transfer: bytes, journey: Journey, begin: events.Event) -> None:
         if self._journeys.get(transfer) is not journey:
             return  # the ledger took them away meanwhile
         journey.latest = asyncio.get_running_loop().time() + journey.patience
         self._step(begin)
         self._wait(transfer, journey)
 
-    def _wait(self, transfer: bytes, journey: _Journey) -> None:
+    def _wait(self, transfer: bytes, journey: Journey) -> None:
         """From now on so long for the destination's next word."""
         if journey.late is not None:
             journey.late.cancel()
@@ -291,7 +273,7 @@ class Departures:
                 self.supply.withdraw(transfer)
                 self._fail(journey, f"{agent} does not leave {self._residents.host}: {reason}")
 
-    def _fail(self, journey: _Journey, reason: str) -> None:
+    def _fail(self, journey: Journey, reason: str) -> None:
         if not journey.outcome.done():
             journey.outcome.set_exception(Unavailable(reason))
 
@@ -300,7 +282,7 @@ class Departures:
         if (journey := self._journeys.get(transfer)) is not None:
             self._passes(journey)
 
-    def _passes(self, journey: _Journey) -> tuple[Pass, ...]:
+    def _passes(self, journey: Journey) -> tuple[Pass, ...]:
         if not journey.passes:
             journey.passes = self._packer.passes(journey.to, journey.cargo)
         return journey.passes
@@ -338,7 +320,7 @@ class Departures:
             journey.outcome.set_result(hop)
         self._surroundings.hopped(hop)
 
-    def _journey_of(self, agent: str) -> _Journey | None:
+    def _journey_of(self, agent: str) -> Journey | None:
         journeys = self._journeys.values()
         return next((each for each in journeys if any(load.agent == agent for load in each.cargo)), None)
 
