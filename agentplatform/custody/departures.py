@@ -106,10 +106,13 @@ class Departures:
         transfer = os.urandom(TRANSFER_BYTES)
         try:
             check()
-            await asyncio.gather(*(self._make_way(agent, to) for agent in agents))
-            states |= await self._capture([agent for agent in agents if agent not in states], move)
+            for agent in agents:  # those with holders move one by one
+                await self._make_way(agent, to)
+            if missing := [agent for agent in agents if agent not in states]:
+                states |= await self._capture(missing, move)
             large = {agent: state for agent, state in states.items() if isinstance(state, Spooled)}
-            await asyncio.gather(*(self._spool.sync(state.file) for state in large.values()))
+            if large:
+                await asyncio.gather(*(self._spool.sync(state.file) for state in large.values()))
             cargo = check()  # all that took a while
             if gone := [agent for agent in agents if not self._stays(agent, stays[agent])]:
                 # What was captured is out of date: it has gone on from its last checkpoint, or will.
