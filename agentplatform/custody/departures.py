@@ -147,8 +147,8 @@ class Departures:
     def _offer(self, transfer: bytes, journey: Journey, begin: events.Event) -> None:
         if self._journeys.get(transfer) is not journey:
             return  # the ledger took them away meanwhile
-        journey.latest = asyncio.get_running_loop().time() + journey.patience
         self._step(begin)
+        journey.latest = asyncio.get_running_loop().time() + journey.patience
         self._wait(transfer, journey)
 
     def _wait(self, transfer: bytes, journey: Journey) -> None:
