@@ -32,7 +32,7 @@ async def test_an_agent_that_wanted_a_clone_hears_what_became_of_it(
         residents=SimpleNamespace(known={AGENT: resident}),
         dormitory=SimpleNamespace(awake=nothing),
         lifetimes=SimpleNamespace(clone=clone, conceive=nothing),
-        machine=SimpleNamespace(free=lambda agent: None),
+        machine=SimpleNamespace(free=lambda agent: None, quarantined=set()),
     )
     runner: Any = SimpleNamespace(tell=lambda *word: told.append(word), clone=nothing)
     gateway: Any = SimpleNamespace(release=lambda agent, act: act())
@@ -70,6 +70,7 @@ async def test_who_is_deactivated_is_not_woken_to_go_by_an_earlier_ticket(
         residents=SimpleNamespace(known={AGENT: object()}),
         dormitory=SimpleNamespace(awake=awake, lay_down=lay_down, deactivate=lay_down),
         departures=SimpleNamespace(depart=depart),
+        machine=SimpleNamespace(quarantined=set()),
     )
     runner: Any = SimpleNamespace(tell=lambda *word: None)
     gateway: Any = SimpleNamespace(release=lambda agent, act: act())
