@@ -170,6 +170,10 @@ class Recalls:
         if is_other(self._machine.life, answer.life):
             if self._machine.restored:
                 self._begin_above(answer.life)
+            elif self._machine.life.incarnation == 1 and not self._machine.agents:
+                self._step(Outdated())  # the disk was lost: nothing runs here that would have to end
+                self._begin_above(answer.life)
+                self._start(self._catch_up())
             else:
                 self._outdated(f"{host} knows start {answer.life.incarnation} of {self._host}, and its data does not")
             return

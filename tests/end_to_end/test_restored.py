@@ -107,3 +107,18 @@ def test_an_old_copy_that_nobody_marked_is_found_out_by_a_pass(tmp_path: Path) -
         until("its copy has ended", lambda: local.host("north").call("status")["quarantined"] == 0)
         assert patiently(lambda: local.host("north").agent(agent.id).call("hear", 1, patience=5.0)) == 1
         assert local.host("north").agent(agent.id).host == "south" and len(local.residents(agent.id)) == 1
+
+
+def test_an_agent_in_held_custody_goes_on_from_the_newest_copy(tmp_path: Path) -> None:
+    with consortium(tmp_path / "root", light=True) as local:
+        agent = local.host("north").create(Gossip, custody="held")
+        assert patiently(lambda: agent.call("hear", 1, patience=5.0)) == 1
+        assert command(local, "backup", "north", tmp_path / "backup") == 0
+        assert agent.call("hear", 2) == 2
+        command(local, "stop", "north")
+        assert command(local, "restore", "north", tmp_path / "backup", "--replace") == 0
+        local.start("north")
+        until("it is on a holder", lambda: local.host("north").agent(agent.id).host not in ("", "north"))
+        assert patiently(lambda: local.host("north").agent(agent.id).call("read", patience=5.0)) == [1, 2]
+        assert len(local.residents(agent.id)) == 1
+        assert local.host("north").call("status")["quarantined"] == 0

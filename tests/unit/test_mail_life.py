@@ -3,10 +3,11 @@
 import pytest
 from msgspec.structs import replace
 
-from agentplatform.mail import MAX_TOPIC_BYTES, Letter, Luggage, Memory, Sent, Standing
+from agentplatform.mail import EVERYBODY, MAX_TOPIC_BYTES, Letter, Luggage, Memory, Sent, Standing
 from agentplatform.mailbox import Mailbox
-from agentplatform.mailroom.sender import GRACE, Sender
+from agentplatform.mailroom.sender import GRACE, RESTORED_LIFE, Sender
 from agentplatform.messages import Answer, Checkpoint, Delivery, Outgoing
+from agentplatform.replay import Replay
 from agentplatform.subscriptions import MAX_SUBSCRIBERS, Subscribed, Subscriptions
 from agentplatform.whereabouts import Located
 from ledger import codec
@@ -289,3 +290,35 @@ async def test_who_has_no_letters_out_costs_nothing_when_others_come(monkeypatch
     desk.room.sleep(OTHER, 1, busy)
     desk.room.resend({AGENT})
     assert looked == [OTHER]
+
+
+# After a restore
+
+
+async def test_a_restored_agent_uses_no_number_of_the_life_that_was_lost(desk: Desk) -> None:
+    """Its receivers have seen those, and would take a new letter for a repeat."""
+    before = letter(4, sender=AGENT)
+    before = replace(before, receiver=OTHER)
+    luggage = Luggage(sent={OTHER: Sent(5, [before]), EVERYBODY: Sent(1000)})
+    desk.room.admit(AGENT, 3, luggage)
+    for receiver in (OTHER, THIRD):
+        desk.room.sent(AGENT, Outgoing(receiver, "add", NOTHING, None))
+    assert (luggage.sent[OTHER].last, luggage.sent[THIRD].last) == (1001, 1001)
+    (_, new), (first,) = luggage.sent[OTHER].letters, luggage.sent[THIRD].letters
+    assert (new.settled, first.settled) == (3, 1000)  # nobody waits for the numbers between
+
+    box = Mailbox(Luggage(senders={AGENT: Memory(3, 5)}))
+    box.take(replace(new, settled=1000))
+    assert [each.sequence for each in box.waiting] == [1001]
+
+
+async def test_what_had_no_reply_when_the_backup_was_made_is_given_up_in_the_end(desk: Desk) -> None:
+    """Its answer may be forgotten: then all that comes after it would wait for ever."""
+    before = replace(letter(4, sender=AGENT), receiver=OTHER)
+    luggage = Luggage(sent={OTHER: Sent(4, [before]), EVERYBODY: Sent(1000)})
+    sender = Sender(AGENT, 3, "north", luggage, Replay(), desk, lambda call, answer: None, lambda: desk.now)  # type: ignore[arg-type]
+    desk.now += RESTORED_LIFE
+    assert sender.expire(lambda agent: "up", lambda agent: False) == []
+    desk.now += GRACE + 1
+    assert [each.sequence for each in sender.expire(lambda agent: "up", lambda agent: False)] == [4]
+    assert luggage.sent[OTHER].letters == []

@@ -30,6 +30,7 @@ from ledger.contracts.residence import (
     Statement,
     VoteRehome,
     WithdrawVote,
+    Yield,
 )
 from ledger.contracts.state import Overlay
 from ledger.errors import Misuse
@@ -453,6 +454,29 @@ def test_votes_do_not_outlive_an_epoch_or_a_change_of_members() -> None:
 )
 def test_holders_that_are_refused(caller: str, holders: tuple[str, ...], message: str) -> None:
     refused(start(), caller, Hold(HERE, 3, holders), message)
+
+
+@pytest.mark.parametrize(
+    ("caller", "action", "message"),
+    [
+        ("south-2", Yield(HERE, 4, "south-2"), "only north-1"),
+        ("ann", Yield(HERE, 4, "south-2"), "only north-1"),
+        ("north-1", Yield(HERE, 4, "east-2"), "is no trusted holder"),
+        ("north-1", Yield(HERE, 4, "north-1"), "is no trusted holder"),
+        ("north-1", Yield(HERE, 3, "south-2"), "too late or too early"),
+        ("north-1", Yield(HERE, 5, "south-2"), "too late or too early"),
+    ],
+)
+def test_only_the_host_itself_yields_and_to_a_holder(caller: str, action: Yield, message: str) -> None:
+    refused(held("south-2"), caller, action, message)
+
+
+def test_a_host_that_lost_the_agent_yields_it_to_a_holder() -> None:
+    """As after a re-homing: no transfer stands there, so the holder goes on from the checkpoint."""
+    state = held("south-2", "east-2")
+    act(state, "north-1", "residence", Yield(HERE, 4, "east-2"), 9)
+    assert residence.find(state, HERE) == Residence(ANN, 4, "east-2", ("south-2",), 9)
+    refused(state, "north-1", Yield(HERE, 5, "south-2"), "only east-2")
 
 
 # Under a pseudonym
