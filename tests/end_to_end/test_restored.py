@@ -115,7 +115,7 @@ def test_an_agent_in_held_custody_goes_on_from_the_newest_copy(tmp_path: Path) -
         assert patiently(lambda: agent.call("hear", 1, patience=5.0)) == 1
         assert command(local, "backup", "north", tmp_path / "backup") == 0
         assert agent.call("hear", 2) == 2
-        command(local, "stop", "north")
+        local.kill_all("north")
         assert command(local, "restore", "north", tmp_path / "backup", "--replace") == 0
         local.start("north")
         until("it is on a holder", lambda: local.host("north").agent(agent.id).host not in ("", "north"))
