@@ -76,6 +76,7 @@ class Captures(Body):
                 except Misuse as error:
                     self._upcalls.printed(self.id, "note", str(error))
                 else:
+                    self._place.wishes.clones += 1
                     self._upcalls.wants_clone(self.id)
             case OtherCustody(custody, consent):
                 self._upcalls.wants_custody(self.id, custody, consent)  # the host asks for it when the ledger may be
@@ -195,7 +196,6 @@ class Captures(Body):
             reason = f"on_cloning took longer than {self._patience:g} s" if deadline.expired() else words(error)
             raise Misuse(f"{self.id} was not cloned: {reason}") from error
         self._step(Event.CAPTURED)
-        self._place.wishes.clones += 1
 
 
 def sooner(one: float | None, other: float | None) -> float | None:

@@ -61,7 +61,7 @@ class Wishes:
     def __init__(self, wake: Callable[[], None]) -> None:
         """`wake` calls for a message boundary."""
         self.held = 0  # critical sections that the agent is in
-        self.clones = 0  # that were begun, and of which it has not heard: elsewhere it would not
+        self.clones = 0  # that it wished for, and of which it has not heard: elsewhere it would not
         self._wake = wake
         self._open: list[Wish] = []
 
