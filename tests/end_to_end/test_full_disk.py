@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agentplatform.console import processes
+from agentplatform.frontdoor.client import AgentProxy
 from ledger.errors import PlatformError, Unavailable
 from tests.helpers.local import Local, consortium, patiently, until
 from tests.helpers.shuttle import Shuttle
@@ -82,28 +83,38 @@ def test_a_host_outlives_a_full_disk_and_lets_nothing_out_meanwhile(hosts: Local
     assert processes.running(hosts.home(SOUTH)) == process
 
 
+def talk_until_full(hosts: Local, agent: AgentProxy, callers: ThreadPoolExecutor) -> None:
+    """The log has some room of its own, so that it takes a while. What is answered meanwhile is written."""
+
+    def answered_or_full() -> bool:
+        return bool(status(hosts, SOUTH)["disk_full"]) or answer.done()
+
+    while not status(hosts, SOUTH)["disk_full"]:
+        answer = callers.submit(agent.call, "note", "before", patience=60.0)
+        until("an answer, or none", answered_or_full)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("hosts", [0], indirect=True)
-def test_an_answer_waits_for_its_transaction_and_a_host_stops_all_the_same(hosts: Local) -> None:
+def test_without_a_reserve_all_waits_and_a_host_stops_all_the_same(hosts: Local) -> None:
     stays = hosts.host(SOUTH).create(Shuttle, "stays", [NORTH, SOUTH])
     process = processes.running(hosts.home(SOUTH))
     assert process is not None
-    filler = fill(seen(process.pid, hosts.home(SOUTH).data))
-    with ThreadPoolExecutor(1) as callers:
-        number, given = 0, []
-        while not status(hosts, SOUTH)["disk_full"]:  # the log has some room of its own
-            number += 1
-            answer = callers.submit(stays.call, "note", number, patience=60.0)
-            until("an answer, or none", lambda answer=answer: answer.done() or status(hosts, SOUTH)["disk_full"])
-            given += [answer.result()] if answer.done() else []
-        assert given == list(range(1, number)) and not answer.done()
+    folder = seen(process.pid, hosts.home(SOUTH).data)
+    with ThreadPoolExecutor(4) as callers:
+        filler = fill(folder)
+        talk_until_full(hosts, stays, callers)
+        late = callers.submit(stays.call, "note", "late", patience=60.0)
+        assert status(hosts, SOUTH)["disk_full"] and not late.done()
         filler.unlink()
-        assert answer.result() == number
+        late.result()
         until("there is room", lambda: status(hosts, SOUTH)["disk_full"] is None)
-        fill(filler.parent)
-        late = callers.submit(stays.call, "note", 0, patience=60.0)
-        until("it notices", lambda: status(hosts, SOUTH)["disk_full"])
+        assert stays.call("look")["notes"][-1] == "late"
+        fill(folder)
+        talk_until_full(hosts, stays, callers)
+        never = callers.submit(stays.call, "note", "never", patience=60.0)
+        assert status(hosts, SOUTH)["disk_full"] and not never.done()
         (stopped,) = processes.stop(hosts.root, [SOUTH])
         assert stopped["by"] == "word"
         with pytest.raises(PlatformError):
-            late.result()
+            never.result()
