@@ -168,6 +168,34 @@ async def test_a_host_fills_no_more_than_its_room(world: World) -> None:
 
 
 @on_virtual_time
+async def test_the_room_that_a_host_fills_is_counted_through_copies_changes_drops_and_restarts(world: World) -> None:
+    holder, answers = world.vaults["east"], told(world)
+    agent = world.birth.agent
+    named = agent, world.subject, 0, 1
+
+    def counted(holder: vault.Vault) -> int:
+        assert holder._used[HOME] == sum(each.size for each in holder._held.values())
+        return holder._used[HOME]
+
+    holder.receive(HOME, Pieces(*named, 1, ((bytes(32), bytes(ROOM // 4)),)))
+    assert counted(holder) == ROOM // 4
+    holder.receive(HOME, whole(world))
+    copied = counted(holder)
+    holder.receive(HOME, Changes(*named, 2, (Settled("x", 1),)))
+    grown = counted(holder)
+    assert grown > copied
+    await quiet()
+    await world.crash_holder("east")
+    holder = world.vaults["east"]
+    assert counted(holder) == grown
+    holder.drop(agent)
+    assert counted(holder) == 0
+    holder.receive(HOME, Pieces(*named, 1, ((bytes(32), bytes(ROOM - 1)),)))
+    await quiet()
+    assert not any(isinstance(each, Refused) for each in answers)
+
+
+@on_virtual_time
 async def test_a_copy_that_grows_without_end_is_begun_anew(world: World) -> None:
     holder, answers = world.vaults["east"], told(world)
     holder.receive(HOME, whole(world))

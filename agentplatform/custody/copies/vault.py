@@ -6,6 +6,7 @@ opaque bytes; nothing of it is opened here. The tables are those of custody's jo
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -68,10 +69,11 @@ class Checkpoint(msgspec.Struct, frozen=True):
     rows: Rows
 
 
-class _Held(msgspec.Struct):
+class _Held(msgspec.Struct, frozen=True):
     """What is known of a copy beside its position."""
 
     subject: bytes
+    source: str  # the host that fills it
     size: int  # bytes that came since the last full copy, and that
     full: bool = True  # there is a full copy, and not pieces of the first one alone
 
@@ -94,6 +96,7 @@ class Vault:
         self._kept = Kept(database)
         self.shelf = Shelf({}, {})
         self._held: dict[str, _Held] = {}
+        self._used: Counter[str] = Counter()  # bytes of all copies of a source
 
     @classmethod
     async def open(
@@ -113,7 +116,7 @@ class Vault:
             "SELECT agent, subject, source, epoch, run, position, size FROM copies"
         ):
             copies[agent] = Copy(source, epoch, run, position)
-            vault._held[agent] = _Held(bytes(subject), size)
+            vault._note(agent, _Held(bytes(subject), source, size))
         vault.shelf = Shelf(copies, dict(await vault._database.read("SELECT agent, epoch FROM served")))
         return vault
 
@@ -152,9 +155,9 @@ class Vault:
         if not self._has_room(host, message, size):
             return
         if there is None:
-            there = self._held[message.agent] = _Held(message.subject, 0, full=False)
+            there = _Held(message.subject, host, 0, full=False)
             self.shelf.begin(message.agent, Copy(host, message.epoch, message.run, NOTHING))
-        there.size += size
+        self._note(message.agent, msgspec.structs.replace(there, size=there.size + size))
         self._database.write(*self._kept.add_pieces(message.agent, message.pieces))
 
     def _take_whole(self, host: str, whole: Whole) -> None:
@@ -167,7 +170,7 @@ class Vault:
         size += sum(len(codec.encode(each)) for each in (whole.seen, whole.sent, whole.loose))
         if not self._has_room(host, whole, size) or not self._takes(host, whole, whole=True):
             return
-        self._held[agent] = _Held(whole.subject, size)
+        self._note(agent, _Held(whole.subject, host, size))
         rows = Rows(whole.head, whole.digests, {}, whole.seen, whole.sent, whole.loose, whole.standing)
         digest = code_digest(whole.code)
         row = (agent, whole.subject, host, whole.epoch, whole.run, whole.position, size)
@@ -193,7 +196,8 @@ class Vault:
         if not self._has_room(host, message, size) or not self._takes(host, message, whole=False):
             return
         assert there is not None
-        there.size += size
+        there = msgspec.structs.replace(there, size=there.size + size)
+        self._note(agent, there)
         try:
             statements = [each for op in message.ops for each in _statements(self._kept, agent, op)]
         except PeerFault:
@@ -237,14 +241,22 @@ class Vault:
         if self._room.full is not None:
             self._refuse(host, message, f"{self._host}: {self._room.full}")
             return False
-        copies = self.shelf.copies
-        used = sum(each.size for agent, each in self._held.items() if agent in copies and copies[agent].source == host)
+        used = self._used[host]
         if used + size <= self._most:
             return True
         self._refuse(
             host, message, f"{self._host} has {used} bytes of copies of {host}, and takes {self._most} at most"
         )
         return False
+
+    def _note(self, agent: str, now: _Held | None) -> None:
+        """What there is of the agent from now on, if anything."""
+        before = self._held.pop(agent, None)
+        if before is not None:
+            self._used[before.source] -= before.size
+        if now is not None:
+            self._held[agent] = now
+            self._used[now.source] += now.size
 
     # What the ledger says
 
@@ -297,7 +309,7 @@ class Vault:
 
     def drop(self, agent: str) -> None:
         """Nobody needs the copy here any more."""
-        del self._held[agent]
+        self._note(agent, None)
         self.shelf.drop(agent)
         self._database.write(
             ("DELETE FROM copies WHERE agent = ?", (agent,)),
