@@ -171,12 +171,12 @@ class WitnessedMailroom(_Witness, Mailroom):
         self.clients = WitnessedClients(self.history, host, self.route, roads.why_late, self._clock)
 
     def admit(self, agent: str, epoch: int, luggage: Luggage, *more: Any) -> None:
-        """A kill may have come between a handling and its line. Whoever asks again is answered from memory."""
+        """A kill may have come between a handling and its line. A client that asks again is answered from memory."""
         if agent in self.history.reopened:
             self.history.reopened.discard(agent)
             for reply in (reply for memory in luggage.senders.values() for reply in memory.replies if reply.ok):
                 handling = reply.receiver, agent, reply.sequence
-                if handling not in self.history.told():
+                if not AGENT_ID.fullmatch(reply.receiver) and handling not in self.history.told():
                     self.history.write("handled", sender=reply.receiver, sequence=reply.sequence, receiver=agent)
         super().admit(agent, epoch, luggage, *more)
 

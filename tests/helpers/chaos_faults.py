@@ -210,15 +210,32 @@ async def cut_off_while_the_others_start_again(hosts: ChaosHosts) -> None:
 async def wiped(hosts: ChaosHosts) -> None:
     """The host that only agents in held custody go to: they come back elsewhere, and it as a machine with no data. Each
     has one holder: after the loss of another host, or what members took for one, it needs a while for a new one."""
-    for _ in range(3):
-        await hosts.until("holders have all", lambda: _nothing_waits(hosts))
-        await asyncio.sleep(1.0)
+    await _holders_have_all(hosts)
     hosts.history.write("fault", fault="wipe", on=HELD_ONLY)
     await hosts.kill(HELD_ONLY)
     hosts.wipe(HELD_ONLY)
     await hosts.until("its agents have other homes", lambda: _all_there(hosts))
     await hosts.replace(HELD_ONLY)
-    await hosts.until("holders have all again", lambda: _nothing_waits(hosts))
+    await _holders_have_all(hosts)
+
+
+async def restored_from_an_old_backup(hosts: ChaosHosts) -> None:
+    """The same host. What it has of its agents is old: they go on from what their holders have."""
+    hosts.history.write("fault", fault="backup", on=HELD_ONLY)
+    file = await hosts.back_up(HELD_ONLY)
+    await asyncio.sleep(hosts.random.uniform(1, 5))
+    await _holders_have_all(hosts)
+    await hosts.kill(HELD_ONLY)
+    hosts.history.write("fault", fault="stale backup", on=HELD_ONLY)
+    await hosts.restore(HELD_ONLY, file)
+    await hosts.until("its agents have other homes", lambda: _all_there(hosts))
+    await _holders_have_all(hosts)
+
+
+async def _holders_have_all(hosts: ChaosHosts) -> None:
+    for _ in range(3):
+        await hosts.until("holders have all", lambda: _nothing_waits(hosts))
+        await asyncio.sleep(1.0)
 
 
 async def _all_there(hosts: ChaosHosts) -> bool:
@@ -256,6 +273,7 @@ _OF_HELD: tuple[Fault, ...] = (
     linked_again_in_the_midst_of_the_votes,
     cut_off_while_the_others_start_again,
     wiped,
+    restored_from_an_old_backup,
 )
 FAULTS = {fault.__name__: fault for fault in _ALWAYS}
 FAULTS_OF_HELD = {fault.__name__: fault for fault in _OF_HELD}

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from agentplatform import backup
 from agentplatform.consortium import COMPASS, found
 from agentplatform.frontdoor.client import Host, connect
 from agentplatform.history import HostHistory
@@ -156,6 +157,19 @@ class ChaosHosts:
         """After a kill: all that it wrote is gone. Its keys, settings and the genesis come from where they are kept."""
         shutil.rmtree(self.home(host).data)
         self._hosts.pop(host, None)  # it will number what its clients send from 1 again: they are new ones
+
+    async def back_up(self, host: str) -> Path:
+        """While it runs. Returns the file."""
+        file = self._root / f"{host}-{time.monotonic_ns()}.backup"
+        await self._in_thread(lambda: backup.make(self.home(host), file))
+        return file
+
+    async def restore(self, host: str, file: Path) -> None:
+        """After a kill: from a backup, with the command that marks it as old."""
+        await self._in_thread(lambda: backup.restore(self.home(host), file, replace=True))
+        shutil.rmtree(self.home(host).folder / backup.REPLACED)
+        self._hosts.pop(host, None)
+        await self.start(host)
 
     async def replace(self, host: str) -> None:
         """A new machine for a host that was wiped: it says that it has forgotten what it signed, and starts."""

@@ -205,8 +205,10 @@ async def test_a_handling_whose_line_was_lost_with_its_writer_is_told_after_the_
         memory = Memory(
             0, 3, [Reply(AGENT, "client-1", 2, "north", False, b""), Reply(AGENT, "client-1", 3, "", True, b"")]
         )
+        friend = "friend-0011223344556677"  # nobody tells it that a letter was handled
+        also = Memory(0, 3, [Reply(AGENT, friend, 3, "north", True, b"")])
         watched(Held, history).recover("north", [Born(AGENT, 0)])
-        desk.room.admit(AGENT, 0, Luggage({"client-1": memory}))
+        desk.room.admit(AGENT, 0, Luggage({"client-1": memory, friend: also}))
         desk.room.remove(AGENT)
         desk.room.admit(AGENT, 0, Luggage({"client-2": memory}))  # it comes back from elsewhere, where it was told
         assert handled(tmp_path) == [("client-1", 3)], f"written: {written}"
