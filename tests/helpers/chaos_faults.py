@@ -233,9 +233,15 @@ async def restored_from_an_old_backup(hosts: ChaosHosts) -> None:
 
 
 async def _holders_have_all(hosts: ChaosHosts) -> None:
-    for _ in range(3):
-        await hosts.until("holders have all", lambda: _nothing_waits(hosts))
-        await asyncio.sleep(1.0)
+    """Who waited for holders, or for anything else, has gone on since: on a busy machine somebody always waits."""
+    await asyncio.sleep(3.0)  # votes that are on their way
+    waiting = await _waiting(hosts)
+
+    async def none_is_left() -> bool:
+        waiting.intersection_update(await _waiting(hosts))
+        return not waiting
+
+    await hosts.until("all have gone on that waited", none_is_left)
 
 
 async def _all_there(hosts: ChaosHosts) -> bool:
@@ -245,8 +251,9 @@ async def _all_there(hosts: ChaosHosts) -> bool:
     return {row["agent"] for row in rows if row["resident"]} >= hosts.held
 
 
-async def _nothing_waits(hosts: ChaosHosts) -> bool:
-    return not any([(await hosts.call(host, "status"))["blocked"] for host in hosts.up()])
+async def _waiting(hosts: ChaosHosts) -> set[str]:
+    rows = [row for host in hosts.up() for row in (await hosts.call(host, "status"))["blocked"]]
+    return {agent for row in rows for agent in row["agents"]}
 
 
 # By name, as they are drawn: each as often as the others.
