@@ -21,7 +21,7 @@ from agentplatform.messages import Custody
 from ledger.errors import PlatformError
 from tests.helpers import history_checker
 from tests.helpers.chaos_agents import Wanderer
-from tests.helpers.chaos_faults import FAULTS, FAULTS_OF_HELD, HELD_ONLY
+from tests.helpers.chaos_faults import EVERY_FAULT, FAULTS, FAULTS_OF_HELD, HELD_ONLY
 from tests.helpers.chaos_hosts import ChaosHosts
 from tests.helpers.custody_mutants import MUTANTS, Mutant
 from tests.helpers.effects import Effects
@@ -30,7 +30,6 @@ HELD, FRIENDS = 10, 6
 PACE = 1.0  # seconds between two acts of an agent, in the mean
 CLIENTS_PAUSE = 0.2
 REST_SECONDS = 60.0  # until all is quiet at the end; a bound for what is broken
-EVERY_FAULT = FAULTS | FAULTS_OF_HELD
 Books = dict[str, dict[str, Any]]  # agent -> what it says of itself
 
 

@@ -280,10 +280,11 @@ _OF_HELD: tuple[Fault, ...] = (
     linked_again_in_the_midst_of_the_votes,
     cut_off_while_the_others_start_again,
     wiped,
-    restored_from_an_old_backup,
 )
+_BY_NAME: tuple[Fault, ...] = (restored_from_an_old_backup,)
 FAULTS = {fault.__name__: fault for fault in _ALWAYS}
 FAULTS_OF_HELD = {fault.__name__: fault for fault in _OF_HELD}
+EVERY_FAULT = FAULTS | FAULTS_OF_HELD | {fault.__name__: fault for fault in _BY_NAME}
 
 
 def _ask_for(hosts: ChaosHosts, host: str, name: str, text: str = "") -> Path:
