@@ -63,6 +63,12 @@ UNION ALL SELECT 'loose', '', position, 0, body, answer FROM loose WHERE agent =
 UNION ALL SELECT 'standing', '', 0, 0, body, NULL FROM standings WHERE agent = ?1
 ORDER BY 1, 2, 3"""
 
+_SINCE = """
+SELECT 'seen', sender, sequence, epoch, reply FROM inbox WHERE agent = ?1
+UNION ALL SELECT 'sent', receiver, sequence, 0, letter FROM outbox WHERE agent = ?1
+UNION ALL SELECT 'standing', '', 0, 0, body FROM standings WHERE agent = ?1
+ORDER BY 1, 2, 3"""
+
 
 class Kept:
     """Writes by giving statements; knows which pieces of whose state are there, or on their way to the disk."""
@@ -219,15 +225,15 @@ class Kept:
 
     async def recall(self, agent: str, luggage: Luggage) -> None:
         """What it read, sent and joined since its luggage was written, into that: a number is never used twice."""
-        for sender, sequence, epoch, reply in await self._database.read(
-            "SELECT sender, sequence, epoch, reply FROM inbox WHERE agent = ? ORDER BY sender, sequence", (agent,)
-        ):
-            known = None if reply is None else codec.decode(reply, Reply, _OWN)
-            luggage.recall_seen(Seen(sender, sequence, epoch, known))
-        for receiver, sequence, raw in await self.letters(agent):
-            luggage.recall_sent(receiver, sequence, None if raw is None else codec.decode(raw, Letter, _OWN))
-        for (raw,) in await self._database.read("SELECT body FROM standings WHERE agent = ?", (agent,)):
-            luggage.standing = codec.decode(raw, Standing, _OWN)
+        for kind, name, number, epoch, body in await self._database.read(_SINCE, (agent,)):
+            match kind:
+                case "seen":
+                    reply = None if body is None else codec.decode(body, Reply, _OWN)
+                    luggage.recall_seen(Seen(name, number, epoch, reply))
+                case "sent":
+                    luggage.recall_sent(name, number, None if body is None else codec.decode(body, Letter, _OWN))
+                case _:
+                    luggage.standing = codec.decode(body, Standing, _OWN)
 
     async def loose(self, agent: str) -> list[tuple[Loose, Answer | None]]:
         """What left before the state that knows of it, in its order."""
@@ -236,13 +242,6 @@ class Kept:
             (codec.decode(body, Loose, _OWN), None if answer is None else codec.decode(answer, Answer, _OWN))
             for body, answer in rows
         ]
-
-    async def letters(self, agent: str) -> list[tuple[str, int, bytes | None]]:
-        """(receiver, sequence, letter), in order; all up to a letter of None were replied to."""
-        rows = await self._database.read(
-            "SELECT receiver, sequence, letter FROM outbox WHERE agent = ? ORDER BY receiver, sequence", (agent,)
-        )
-        return [(receiver, sequence, letter) for receiver, sequence, letter in rows]
 
     async def ends(self) -> dict[str, int]:
         """Agents that ended here, and when: milliseconds since 1970."""

@@ -266,7 +266,7 @@ async def test_letters_stay_until_they_are_replied_to_and_their_numbers_stay_kno
     await journal.kept.recall("x", luggage)
     assert luggage.sent == {"y": Sent(3, [sent[2]])}
     await journal.write(Commit(transfer(1), X[1]))  # the rest went with its luggage
-    assert await journal.kept.letters("x") == [] and len(await journal.kept.letters("z")) == 1
+    assert (await journal.kept.rows("x")).sent == () and len((await journal.kept.rows("z")).sent) == 1
 
 
 @pytest.fixture
