@@ -63,8 +63,8 @@ async def _is_linked(hosts: ChaosHosts, host: str) -> bool:
 
 async def stopped(hosts: ChaosHosts) -> None:
     host = hosts.random.choice(hosts.names)
-    hosts.history.write("fault", fault="stop", on=host)
     wake = hosts.pause(host)
+    hosts.history.write("fault", fault="stop", on=host)  # nothing of it runs from here on
     await _a_while(hosts, 3.0)
     hosts.history.write("fault", fault="wake", on=host)
     wake()
@@ -160,8 +160,8 @@ async def upgraded(hosts: ChaosHosts) -> None:
 async def stopped_past_its_lease(hosts: ChaosHosts) -> None:
     """All of it, with what it had in hand. Its agents have other homes when it wakes."""
     host = hosts.random.choice(hosts.names)
-    hosts.history.write("fault", fault="stop", on=host)
     wake = hosts.pause(host)
+    hosts.history.write("fault", fault="stop", on=host)  # nothing of it runs from here on
     await asyncio.sleep(LONG + hosts.random.uniform(0, 4))
     hosts.history.write("fault", fault="wake", on=host)
     wake()
