@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 import ledger.disk
 from agentplatform import environment
 from agentplatform.consortium import found
-from agentplatform.custody.messages import Offer
+from agentplatform.custody.messages import Life, Offer, Recall
 from benchmarks import migration, migration_mae, parts
 from benchmarks.migration_hosts import _slow_down
 from benchmarks.shuttles import Shuttle
@@ -182,6 +183,14 @@ def hop(epoch: int, source: str, target: str, at: float) -> list[dict[str, Any]]
         (55, target, "leaves", transfer | {"message": "Acknowledge"}),
     ]
     return [{"t": at + ms / 1000, "host": host, "event": event, **fields} for ms, host, event, fields in steps]
+
+
+def test_messages_that_are_about_a_host_are_not_noted() -> None:
+    noted: list[dict[str, str]] = []
+    notes: Any = SimpleNamespace(write=lambda event, **said: noted.append({"event": event, **said}))
+    for message in (Offer(b"\1" * 16, (), ()), Recall(Life(), ())):
+        migration_mae._note(notes, "leaves", codec.encode(message))
+    assert noted == [{"event": "leaves", "message": "Offer", "transfer": "01" * 16}]
 
 
 def test_the_parts_of_a_hop_are_its_whole_time() -> None:
