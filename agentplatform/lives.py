@@ -158,7 +158,7 @@ class Lives:
                 if agent not in dormitory.asleep:
                     self._carrier.machine.free(agent)
                     await self._runner.snapshot(agent)
-                    await self._carrier.written()
+                    await self._carrier.books.written()
             case "custody":
                 assert order.custody is not None
                 await self._change_custody(agent, order.custody, order.consent, "owner", "its owner's wish")

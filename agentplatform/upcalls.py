@@ -49,7 +49,7 @@ class HostUpcalls:
 
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
         if checkpoint.state is not None and checkpoint.state.file and agent not in self.mailroom.boxes:
-            self.carrier.needless(checkpoint.state.file)  # a late frame of an agent that left
+            self.carrier.books.needless(checkpoint.state.file)  # a late frame of an agent that left
         self.mailroom.checkpointed(agent, checkpoint)
 
     def sent(self, agent: str, outgoing: Outgoing) -> None:

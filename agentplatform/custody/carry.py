@@ -13,6 +13,7 @@ import msgspec
 
 from agentplatform.custody import events
 from agentplatform.custody.arrivals import Arrivals
+from agentplatform.custody.bookkeeper import Bookkeeper
 from agentplatform.custody.copies.replication import Replication
 from agentplatform.custody.declarations import Chain, Declarations
 from agentplatform.custody.departures import Departures
@@ -34,22 +35,6 @@ from agentplatform.custody.messages import (
 )
 from agentplatform.custody.pieces import Fetch, PieceMessage
 from agentplatform.custody.recalls import Recalls
-from agentplatform.custody.records import (
-    Aborted,
-    Active,
-    Born,
-    Closed,
-    Commit,
-    Confirmed,
-    Convert,
-    Declared,
-    Ended,
-    Kept,
-    Prepare,
-    Received,
-    Record,
-    Withdrawn,
-)
 from agentplatform.custody.reopening import Reopening
 from agentplatform.custody.residences import Ledger, Residences, subject_of
 from agentplatform.custody.residents import Residents
@@ -111,6 +96,18 @@ class Carrier:
         self.arrivals = Arrivals(
             chain, self.step, self.residents, journal, runner, surroundings, deadlines, spool, machine.custody
         )
+        self.books = Bookkeeper(
+            journal,
+            spool,
+            gateway,
+            self.departures,
+            self.arrivals,
+            replication,
+            self.step,
+            self._start,
+            lambda agent: surroundings.located(agent, machine.agents[agent].epoch, ""),
+            surroundings.broken,
+        )
         self.reopening = Reopening(
             host,
             machine,
@@ -144,7 +141,7 @@ class Carrier:
             machine,
             self.step,
             self.departures.send,
-            self._log_end,
+            self.books.end,
             keeper.granted,
             lambda: losses.signers().keys(),
             surroundings,
@@ -156,7 +153,7 @@ class Carrier:
             chain,
             machine,
             self._perform,
-            self._log_end,
+            self.books.end,
             self.residents,
             self.departures,
             self.arrivals,
@@ -170,9 +167,7 @@ class Carrier:
             surroundings,
         )
         self._journal, self._gateway, self._runner = journal, gateway, runner
-        journal.named = self._named
-        self._surroundings, self._spool = surroundings, spool
-        self._last: asyncio.Future[None] | None = None  # the write that was handed to the log last
+        self._surroundings = surroundings
         self._tasks: set[asyncio.Task[None]] = set()
 
     # Messages and time
@@ -245,7 +240,7 @@ class Carrier:
         for effect in effects:
             match effect:
                 case events.Write(record):
-                    self._write(record, beside, parent)
+                    self.books.write(record, beside, parent)
                 case events.Send(to, message):
                     if isinstance(message, Accept) and message.held:
                         message = self.residences.promise(to, message)
@@ -315,73 +310,6 @@ class Carrier:
         self._surroundings.printed(agent, "note", f"{text}: the copy on {self.host} is gone")
         self._surroundings.located(agent, epoch, to)
 
-    def _write(self, record: Record, beside: tuple[bytes, ...], parent: str | None) -> None:
-        files: dict[str, str] = {}
-        if isinstance(record, Prepare | Convert):
-            beside = tuple(codec.encode(parcel) for parcel in self.departures.parcels(record.transfer))
-            files = self.departures.files(record.transfer)
-        elif isinstance(record, Received):
-            beside = tuple(codec.encode(parcel) for parcel in self.arrivals.parcels(record.transfer))
-            files = self.arrivals.files(record.transfer)
-        durable = self._journal.write(record, beside, files, parent)
-        if not isinstance(record, Closed):  # nobody is told anything that rests on that
-            self._last = durable
-        if isinstance(record, Born | Confirmed):
-            self._gateway.hold(record.agent, durable)
-        elif isinstance(record, Active | Declared):
-            for agent in self.arrivals.agents(record.transfer):
-                self._gateway.hold(agent, durable)
-        elif isinstance(record, Commit):
-            self.departures.commit(record.transfer)
-        elif isinstance(record, Closed):
-            self.departures.arrived(record.transfer)
-            if self._spool.settled():  # the file of a large state goes when this is durable
-                self._journal.flush()
-        elif isinstance(record, Aborted | Withdrawn | Kept):
-            for load in record.cargo:
-                self._replication.renewed(load.agent)
-        durable.add_done_callback(lambda future: self._durable(record, files, future))
-
-    def _durable(self, record: Record, files: dict[str, str], future: "asyncio.Future[None]") -> None:
-        if future.cancelled():
-            return
-        error = future.exception()
-        if error is None:
-            for file in files.values():
-                self._spool.settle(file)
-            self.step(events.Durable(record))
-            if not files and self._spool.settled():  # it may have made one needless
-                self._start(self._sweep())
-            if isinstance(record, Ended):
-                self._surroundings.located(record.agent, self.machine.agents[record.agent].epoch, "")
-        else:  # the machine is ahead of its log for good
-            self._surroundings.broken(f"the custody journal did not take a {type(record).__name__}: {error}")
-
-    def _named(self, file: str | None) -> None:
-        """By a checkpoint; the one before it is needless."""
-        if file is not None:
-            self._spool.settle(file)
-        self._start(self._sweep())
-
-    def needless(self, file: str) -> None:
-        """No record will name this file of the spool."""
-        self._spool.remove(file)
-
-    async def _sweep(self) -> None:
-        """Removes the files of large states that no record names any more."""
-        if files := self._spool.settled():
-            for file in files - await self._journal.files():
-                self._spool.remove(file)
-
-    async def written(self) -> None:
-        """Until all that was handed to the journal by now is durable, agents' checkpoints too."""
-        await self._journal.settled()
-
-    async def _log_end(self) -> None:
-        """Until all that was handed to the log is durable: what a caller is told then stays true."""
-        if self._last is not None:
-            await asyncio.shield(self._last)
-
     # After a restart
 
     async def recover(self, effects: Iterable[events.Effect]) -> None:
@@ -389,7 +317,7 @@ class Carrier:
 
         Agents that are born again run their own code to do so; nobody waits for that.
         """
-        await self._sweep()
+        await self.books.sweep()
         self.dormitory.asleep |= await self._journal.kept.asleep()
         machine = self.machine
         here = any(known.held and known.here for known in machine.agents.values())

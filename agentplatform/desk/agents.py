@@ -117,7 +117,7 @@ class AgentDesk:
         if len(found) > 1:
             raise Misuse(f"{agent!r} may be any of {', '.join(found)}; give the whole id")
         await carrier.declarations.declare(chosen, waiting)
-        await carrier.written()
+        await carrier.books.written()
         declared = carrier.declarations.of(chosen)
         assert declared is not None  # it is final
         text = f"goes on here at epoch {declared.epoch}: {declared.source} was declared lost"

@@ -152,13 +152,18 @@ class LeakyGateway(Gateway):
 
 
 class HastyCarrier(Carrier):
-    def _write(self, record: Record, beside: tuple[bytes, ...], parent: str | None) -> None:
+    def __init__(self, *rooms: Any) -> None:
         """Gives notice of a COMMIT that is not durable [L4]."""
+        super().__init__(*rooms)
+        self._in_order = self.books.write
+        self.books.write = self._hasty  # type: ignore[method-assign]
+
+    def _hasty(self, record: Record, beside: tuple[bytes, ...], parent: str | None) -> None:
         if isinstance(record, Commit):
             self._journal.write(record, beside)
             self.step(events.Durable(record))
         else:
-            super()._write(record, beside, parent)
+            self._in_order(record, beside, parent)
 
 
 class ForgetfulCarrier(Carrier):
