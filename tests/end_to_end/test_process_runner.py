@@ -28,7 +28,7 @@ from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.identity import Identity
 from tests.helpers.travellers import Bare, Careless, Counter, Feather, Hasty, Refusing, Stubborn
-from tests.helpers.two_runners import OWNER, SECONDS, THERE, Station, born, is_alive, until_gone
+from tests.helpers.two_runners import OWNER, SECONDS, THERE, Recorder, Station, born, is_alive, until_gone
 
 ROOT = Path(agentplatform.__file__).parents[1]
 
@@ -240,6 +240,20 @@ async def test_light_agents_of_one_owner_and_code_share_and_strangers_do_not(her
     await here.runner.dispose(second.agent)
     third, _ = await here.create(Feather)
     assert here.pid(third.agent) == shared  # it lingered
+
+
+async def test_who_hears_of_one_death_may_write_to_another_agent_of_the_worker() -> None:
+    class Mourner(Recorder):
+        def _hear(self, name: str, arguments: tuple[Any, ...]) -> None:
+            if name == "died":
+                for agent in both:
+                    here.runner.deliver(agent, here.delivery("add", 1))
+            super()._hear(name, arguments)
+
+    async with Station("here", ups=Mourner()) as here:
+        both = [(await here.create(Feather))[0].agent for _ in range(2)]
+        os.kill(here.pid(both[0]), signal.SIGKILL)
+        assert [(await here.ups.next("died", agent))[0] for agent in both] == both
 
 
 async def test_stop_ends_everything_that_agents_started() -> None:

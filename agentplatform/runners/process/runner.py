@@ -201,8 +201,9 @@ class ProcessRunner:
     def _ended(self, handle: Handle, reason: str) -> None:
         agents, handle.agents = handle.agents, {}
         handle.fail(reason)
-        for agent, held in agents.items():
+        for agent in agents:  # all of them, before anybody hears of one, and tells another something
             del self._homes[agent]
+        for agent, held in agents.items():
             self._files.take_back(held)
             if held.state is not State.CREATING and not self._pool.stopping:  # else `create` or `open` raises
                 self._upcalls.died(agent, reason)
