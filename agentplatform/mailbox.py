@@ -24,6 +24,7 @@ class Mailbox:
         self.waiting: deque[Letter] = deque()
         self.in_hand: deque[Letter] = deque()  # with the agent: the one that it handles, and the next ones
         self._in_hand_bytes = 0
+        self._begun = 0.0  # when the agent came to the first one in hand
         self.open = False  # closed while the agent is frozen
         self._queued: dict[str, int] = {}  # sender -> the highest sequence that waits or is in hand
         self._waiting_bytes = 0
@@ -101,16 +102,23 @@ class Mailbox:
         if self.in_hand and (len(self.in_hand) >= AHEAD_LETTERS or self._in_hand_bytes >= AHEAD_BYTES):
             return None
         letter = self.waiting.popleft()
+        if not self.in_hand:
+            self._begun = now
         self.in_hand.append(letter)
         self._in_hand_bytes += size(letter)
         return letter
 
-    def handled(self, answer: Answer | None) -> Reply | None:
+    def at_work(self, now: float) -> tuple[Letter, float] | None:
+        """The letter that the agent handles, and for how many seconds; None: it handles none."""
+        return (self.in_hand[0], now - self._begun) if self.in_hand else None
+
+    def handled(self, answer: Answer | None, now: float = 0.0) -> Reply | None:
         """The agent is done with the first letter in hand. None when there is none (the agent answered twice), or when
         it will answer later."""
         if not self.in_hand:
             return None
         letter = self.in_hand.popleft()
+        self._begun = now
         self._in_hand_bytes -= size(letter)
         return self._done(letter, answer)
 

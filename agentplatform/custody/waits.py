@@ -9,11 +9,12 @@ from agentplatform.custody.state import Custody, Open, Phase
 LEDGER = "the ledger"
 OWNER = "their owner"
 ROOM = "room on the disk"
+HANDLER = "its own handler"
 
 
 class Wait(msgspec.Struct, frozen=True):
     agents: tuple[str, ...]
-    waits_for: str  # a host, LEDGER, OWNER or ROOM
+    waits_for: str  # a host, LEDGER, OWNER, ROOM or HANDLER
     why: str  # for people
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from agentplatform.custody.waits import ROOM, Wait, stranded, waits
+from agentplatform.custody.waits import HANDLER, ROOM, Wait, stranded, waits
 from agentplatform.environment import Environment
 from agentplatform.version import __version__
 
@@ -67,7 +67,10 @@ class HostDesk:
         residents = tuple(sorted(here.carrier.residents.known))
         if here.disk.room.full is not None and residents:
             found.append(Wait(residents, ROOM, f"they get no messages: {here.disk.room.full}"))
-        return [{"host": here.host} | msgspec.to_builtins(wait) for wait in found]
+        return [self._row(wait) for wait in found]
+
+    def _row(self, wait: Wait) -> dict[str, Any]:
+        return {"host": self._here.host} | msgspec.to_builtins(wait)
 
     async def hosts(self) -> list[dict[str, Any]]:
         """Every host that the ledger names, with what is known of it."""
@@ -105,4 +108,7 @@ class HostDesk:
     async def blocked(self, agent: str) -> list[dict[str, Any]]:
         """What this host waits for on behalf of an agent, and whom."""
         found = self._here.whereabouts.resolve(agent)
-        return [row for row in self._blocked() if found in row["agents"]]
+        rows = [row for row in self._blocked() if found in row["agents"]]
+        if at_work := self._here.mailroom.long_at_work(found):
+            rows.append(self._row(Wait((found,), HANDLER, at_work)))
+        return rows

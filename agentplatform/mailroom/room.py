@@ -24,6 +24,7 @@ from ledger.errors import Misuse, PeerFault, Unavailable
 from services.eds.rules import Group
 
 _POST: Any = Post
+LONG = 5.0  # seconds for one message, of which people are told
 MAX_HELD = 32  # letters for an agent that is being woken; later ones are sent again
 
 
@@ -236,7 +237,7 @@ class Mailroom:
         if not given or given[0] != ticket:
             return None  # it handles them in their order
         given.popleft()
-        return box.handled(None if answer is None else _checked(answer))
+        return box.handled(None if answer is None else _checked(answer), self._clock())
 
     def _late(self, agent: str, box: Mailbox, later: Later, answer: Answer) -> Reply | None:
         """To a letter that it handled before: its worker has kept where the answer goes."""
@@ -289,6 +290,16 @@ class Mailroom:
         for agent, sender in self._busy.items():
             letters += sender.unanswered(None if agents is None or agent in agents else agents, most)
         return letters
+
+    def long_at_work(self, agent: str) -> str | None:
+        """On which message, and for how long, for people; None for one that comes to the next soon."""
+        now = self._clock()
+        work = self.boxes[agent].at_work(now) if agent in self.boxes else None
+        if work is None or work[1] < LONG:
+            return None
+        letter, seconds = work
+        behind = len(self.boxes[agent].waiting) + len(self.boxes[agent].in_hand) - 1
+        return f"it is at {letter.kind!r} from {letter.sender} for {seconds:.0f} s, with {behind} more behind it"
 
     def remind(self) -> None:
         """Once in a while: what is too late is answered with an error, and who does not answer is looked for."""

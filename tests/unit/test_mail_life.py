@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from agentplatform.mail import EVERYBODY, MAX_TOPIC_BYTES, Letter, Luggage, Memory, Sent, Standing
 from agentplatform.mailbox import Mailbox
+from agentplatform.mailroom.room import LONG
 from agentplatform.mailroom.sender import GRACE, RESTORED_LIFE, Sender
 from agentplatform.messages import Answer, Checkpoint, Delivery, Outgoing
 from agentplatform.replay import Replay
@@ -46,6 +47,22 @@ async def desk() -> Desk:
     desk.whereabouts.learn(Located(OTHER, 1, "east"))
     desk.room.admit(AGENT, 3, Luggage())
     return desk
+
+
+# At work
+
+
+async def test_who_asks_why_hears_of_a_message_that_takes_long(desk: Desk) -> None:
+    arrive(desk, letter(1), letter(2), letter(3))
+    desk.now += LONG - 1
+    assert desk.room.long_at_work(AGENT) is None
+    desk.now += 30
+    assert desk.room.long_at_work(AGENT) == f"it is at 'add' from {OTHER} for 34 s, with 2 more behind it"
+    desk.room.answered(AGENT, desk.delivered[0][1].ticket, Answer(True, NOTHING))
+    assert desk.room.long_at_work(AGENT) is None  # the next one has just begun
+    desk.now += LONG
+    assert "1 more" in str(desk.room.long_at_work(AGENT))
+    assert desk.room.long_at_work(THIRD) is None
 
 
 # Deadlines
