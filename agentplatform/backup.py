@@ -27,7 +27,7 @@ import msgspec
 
 from agentplatform.custody.copies.vault import SCHEMA as COPIES
 from agentplatform.custody.held import Held
-from agentplatform.custody.journal import Journal
+from agentplatform.custody.journal import FILES, Journal
 from agentplatform.custody.records import Restored
 from agentplatform.settings import Home, private_folder
 from ledger import genesisfile, store
@@ -126,8 +126,7 @@ def _copy_database(source: Path, target: Path) -> None:
 
 def _spooled(journal: Path) -> list[str]:
     with closing(sqlite3.connect(journal)) as database:
-        select = "SELECT file FROM spooled WHERE (agent, transfer) IN (SELECT agent, transfer FROM parcels)"
-        return [file for (file,) in database.execute(select) if file]
+        return [file for (file,) in database.execute(FILES)]
 
 
 def _entry(folder: Path, path: Path) -> Entry:

@@ -61,6 +61,12 @@ SCHEMA = Schema(
     ),
 )
 
+# The files of the spool that parcels and checkpoints name.
+FILES = """
+SELECT file FROM spooled WHERE file IS NOT NULL AND (agent, transfer) IN (SELECT agent, transfer FROM parcels)
+UNION SELECT file FROM states WHERE file IS NOT NULL
+"""
+
 
 class Journal:
     """Writes are queued at once, in the order of the calls, and durable when their future is done."""
@@ -151,8 +157,7 @@ class Journal:
         await self._write(
             ("DELETE FROM spooled WHERE (agent, transfer) NOT IN (SELECT agent, transfer FROM parcels)", ())
         )
-        select = "SELECT file FROM spooled UNION SELECT file FROM states WHERE file IS NOT NULL"
-        return {file for (file,) in await self._database.read(select)}
+        return {file for (file,) in await self._database.read(FILES)}
 
     @property
     def due(self) -> bool:

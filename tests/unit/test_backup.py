@@ -20,26 +20,31 @@ from agentplatform.custody.held import Held
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Cargo
 from agentplatform.custody.records import Born, Prepare
+from agentplatform.mail import Change
+from agentplatform.messages import Captured
 from agentplatform.settings import Home
 from ledger import genesisfile, store
 from ledger.consensus.engine import RESTORED
 from ledger.disk import FileDisk
 from ledger.errors import Misuse
 
-SPOOLED = "a" * 32
+SPOOLED, CHECKPOINT = "a" * 32, "c" * 32
 Files = dict[str, bytes]
 
 
 async def live(home: Home) -> None:
-    """As if a daemon had run: an agent was born, and is on its way with a large state."""
+    """As if a daemon had run: one agent is on its way with a large state, and another has one in its checkpoint."""
     disk = FileDisk(home.data)
     journal = await Journal.open(disk)
     journal.write(Born("x-1", 0), (b"birth",))
+    journal.write(Born("y-2", 0), (b"birth",))
+    journal.checkpoint("y-2", Change(Captured(b"its pieces", (), (), CHECKPOINT)))
     await journal.write(Prepare(b"t" * 16, "south", (Cargo("x-1", 1),)), (b"parcel",), {"x-1": SPOOLED})
     await (await store.open_store(disk, genesisfile.read(home.genesis))).close()
     await disk.close()
     (home.data / "spool").mkdir(mode=0o700)
     (home.data / "spool" / SPOOLED).write_bytes(b"a large state")
+    (home.data / "spool" / CHECKPOINT).write_bytes(b"another")
     (home.data / "spool" / ("b" * 32)).write_bytes(b"named by no record")
 
 
@@ -94,7 +99,7 @@ async def held(home: Home) -> tuple[Held, bool]:
 
 def test_it_has_the_data_and_no_key(home: Home, file: Path) -> None:
     names = set(read(file))
-    assert names == {MANIFEST, *backup.NEEDED, f"data/spool/{SPOOLED}"}
+    assert names == {MANIFEST, *backup.NEEDED, f"data/spool/{SPOOLED}", f"data/spool/{CHECKPOINT}"}
     assert file.stat().st_mode & 0o777 == 0o600
     raw = file.read_bytes()
     assert home.host_key.read_bytes() not in raw and home.organisation_key.read_bytes() not in raw
@@ -106,7 +111,7 @@ def test_what_is_put_back_is_marked_and_what_was_there_is_kept(home: Home, file:
         backup.restore(home, file, replace=False)
     backup.restore(home, file, replace=True)
     machine, marked = asyncio.run(held(home))
-    assert machine.restored and marked and machine.quarantined == {"x-1": False} and not machine.leaving
+    assert machine.restored and marked and machine.quarantined == {"x-1": False, "y-2": False} and not machine.leaving
     assert (home.data / "spool" / SPOOLED).read_bytes() == b"a large state"
     assert (home.folder / REPLACED / "custody.db").exists() and not (home.folder / STAGING).exists()
     with pytest.raises(Misuse, match="remove it first"):
