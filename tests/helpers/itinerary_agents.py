@@ -7,6 +7,9 @@ from agentplatform import Agent, Later, Message, handles
 from agentplatform.itineraries import Circular, Master, MasterWorkers, Traveller, Worker
 
 
+LONGER = 12.0  # seconds that a part takes, of which the master waits eight
+
+
 class Rounds(Traveller):
     """Goes around, and tells an agent of each stop: by its id, for a host that was just started knows no names."""
 
@@ -41,14 +44,14 @@ class Log(Agent):
 
 
 class Slow(Worker):
-    """Says to the log what it begins; on the host that the part names it takes for ever."""
+    """Says to the log what it begins; on the host that the part names it takes longer than its master waits."""
 
     async def work(self, part: Any) -> Any:
         number, stuck = part
         self.send("log", "note", [number, self.host])
         if self.host == stuck:
             await self.call("log", "note", ["stuck", self.host])  # a call leaves at once
-            await asyncio.sleep(3600)
+            await asyncio.sleep(LONGER)
         return [number, self.host]
 
 
