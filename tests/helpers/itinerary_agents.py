@@ -6,7 +6,6 @@ from typing import Any
 from agentplatform import Agent, Later, Message, handles
 from agentplatform.itineraries import Circular, Master, MasterWorkers, Traveller, Worker
 
-
 LONGER = 12.0  # seconds that a part takes, of which the master waits eight
 
 
