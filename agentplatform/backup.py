@@ -32,6 +32,7 @@ from agentplatform.custody.records import Restored
 from agentplatform.settings import Home, private_folder
 from ledger import genesisfile, store
 from ledger.disk import FileDisk
+from ledger.durable import sync
 from ledger.errors import Misuse, PlatformError, Unavailable
 from services.dms.sqlite import SqliteStore
 
@@ -82,9 +83,9 @@ def make(home: Home, file: Path) -> Manifest:
             manifest = Manifest(FORMAT, settings.host, chain, made, files)
             (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))
             _pack(folder, manifest, folder / "backup")
-            _sync(folder / "backup")
+            sync(folder / "backup")
             os.link(folder / "backup", file)  # never over another one that came meanwhile
-            _sync(file.parent)
+            sync(file.parent)
     except FileExistsError:
         raise Misuse(f"{file} is there already, and no backup is written over; name another file") from None
     except (OSError, sqlite3.Error) as error:
@@ -270,32 +271,24 @@ async def _mark(staging: Path, home: Home) -> None:
 
 
 def _swap(home: Home, staging: Path, there: bool) -> None:
-    _sync(staging / "spool")
+    sync(staging / "spool")
     for name in ("host.toml", "genesis.bin"):  # of the host's own there may be newer ones
         if (home.folder / name).exists():
             (staging / name).unlink()
         else:
             (staging / name).rename(home.folder / name)
-    _sync(staging)
+    sync(staging)
     if there:
         home.data.rename(home.folder / REPLACED)
     elif home.data.exists():
         shutil.rmtree(home.data)  # its lock alone
     staging.rename(home.data)
-    _sync(home.folder)
+    sync(home.folder)
 
 
 def interrupted(home: Home) -> bool:
     """A restore ended between setting the old data aside and putting the backup in its place."""
     return not home.data.exists() and (home.folder / REPLACED).exists()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _bad(file: Path, reason: str) -> Misuse:

@@ -9,6 +9,7 @@ from ledger import keyfile
 from ledger.client import Client
 from ledger.contracts import membership, trust
 from ledger.contracts.membership import Rotate, prove_possession
+from ledger.durable import sync
 from ledger.errors import Misuse, Unavailable
 from ledger.identity import Identity
 from ledger.replica import Replica
@@ -58,7 +59,7 @@ def put_in_place(home: Home) -> Path:
     with contextlib.suppress(FileExistsError):  # by an attempt that was cut short
         os.link(home.host_key, old)
     os.replace(home.next_host_key, home.host_key)
-    keyfile.sync_folder(home.folder)
+    sync(home.folder)
     return old
 
 

@@ -6,6 +6,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from ledger.durable import sync
 from ledger.errors import Misuse
 from ledger.identity import SEED_BYTES, Identity
 
@@ -33,16 +34,7 @@ def _write(path: Path, identity: Identity) -> None:
         os.link(partial, path)
     finally:
         os.unlink(partial)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Which files are in it, and under which names, is durable from here on."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)
 
 
 def load(path: Path) -> Identity:

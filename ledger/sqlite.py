@@ -1,5 +1,6 @@
 """SQLite as this project uses it: checked when opened, never overwritten, private to its owner."""
 
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -8,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
+from ledger.durable import sync
 from ledger.errors import Misuse
 
 # Codes (sqlite.org/rescode.html) that say nothing about the file's content.
@@ -56,7 +58,9 @@ def connect(path: Path, schema: Schema) -> sqlite3.Connection:
     try:
         if path.exists():
             for file in (path, _beside(path, "-wal")):
-                _sync(file)
+                # Only while no connection has it open: closing a descriptor drops SQLite's locks on it.
+                with contextlib.suppress(FileNotFoundError):
+                    sync(file)
             _check(path, schema)
             path.chmod(0o600)
         else:
@@ -124,21 +128,9 @@ def _make(path: Path, schema: Schema) -> None:
         schema.create(connection)
     finally:
         connection.close()
-    _sync(new)
+    sync(new)
     new.rename(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Only while no connection has the file open: closing a descriptor drops SQLite's locks on it."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)
 
 
 def _has_log(path: Path) -> bool:

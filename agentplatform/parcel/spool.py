@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from agentplatform.parcel.freight import PIECE_BYTES, Freight, Spooled, piece_digest
+from ledger.durable import sync
 from ledger.errors import Misuse, Unavailable
 
 T = TypeVar("T")
@@ -112,11 +113,11 @@ class FileSpool:
         return await self._do(read)
 
     async def sync(self, name: str) -> None:
-        def sync() -> None:
-            _sync(self._folder / name)
-            _sync(self._folder)
+        def both() -> None:
+            sync(self._folder / name)
+            sync(self._folder)
 
-        await self._do(sync)
+        await self._do(both)
 
     async def verify(self, name: str, freight: Freight) -> None:
         def verify() -> None:
@@ -162,7 +163,7 @@ class FileSpool:
             os.posix_fallocate(file, 0, size)  # so that nobody else takes the room meanwhile
         finally:
             os.close(file)
-        _sync(self._folder)  # its name: a worker that writes to it may make durable what it writes, but not that
+        sync(self._folder)  # its name: a worker that writes to it may make durable what it writes, but not that
 
     def _read(self, name: str, freight: Freight, number: int) -> bytes:
         file = self.descriptor(name, write=False)
@@ -279,14 +280,6 @@ def _changed(number: int) -> Unavailable:
         f"piece {number} of its state is not what its worker told of: its code wrote to it afterwards, or the disk "
         "lost it"
     )
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _unavailable(error: OSError) -> Unavailable:
