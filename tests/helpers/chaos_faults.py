@@ -72,9 +72,7 @@ async def stopped(hosts: ChaosHosts) -> None:
 
 async def partitioned(hosts: ChaosHosts) -> None:
     some = hosts.random.sample(hosts.names, hosts.random.choice((1, 2)))
-    others = [host for host in hosts.names if host not in some]
-    hosts.history.write("fault", fault="cut", between=[some, others])
-    hosts.proxies.cut(some, others)
+    _cut(hosts, some)
     await _a_while(hosts, 3.0)
     hosts.proxies.heal()
 
@@ -91,9 +89,7 @@ async def muted(hosts: ChaosHosts) -> None:
 async def cut_and_killed(hosts: ChaosHosts) -> None:
     """A handoff is in doubt while one of its hosts is gone, too."""
     host = hosts.random.choice(hosts.names)
-    others = [other for other in hosts.names if other != host]
-    hosts.history.write("fault", fault="cut", between=[[host], others])
-    hosts.proxies.cut([host], others)
+    _cut(hosts, [host])
     await hosts.kill(host, power=hosts.random.random() < 0.5)
     await hosts.start_all()
     await _a_while(hosts, 1.0)
@@ -197,10 +193,7 @@ async def linked_again_in_the_midst_of_the_votes(hosts: ChaosHosts) -> None:
 
 async def cut_off_while_the_others_start_again(hosts: ChaosHosts) -> None:
     """They have forgotten that they gave it heartbeats. For a lease and a little more it may rely on these."""
-    host = hosts.random.choice(hosts.names)
-    others = [other for other in hosts.names if other != host]
-    hosts.history.write("fault", fault="cut", between=[[host], others])
-    hosts.proxies.cut([host], others)
+    others = _cut(hosts, [hosts.random.choice(hosts.names)])
     await hosts.kill(*others)
     await hosts.start_all()
     await asyncio.sleep(hosts.random.uniform(2, 6))
@@ -292,6 +285,14 @@ def _ask_for(hosts: ChaosHosts, host: str, name: str, text: str = "") -> Path:
     file = hosts.home(host).folder / name
     file.write_text(text)
     return file
+
+
+def _cut(hosts: ChaosHosts, some: list[str]) -> list[str]:
+    """Off from all others, which it returns."""
+    others = [host for host in hosts.names if host not in some]
+    hosts.history.write("fault", fault="cut", between=[some, others])
+    hosts.proxies.cut(some, others)
+    return others
 
 
 async def _a_while(hosts: ChaosHosts, most: float) -> None:

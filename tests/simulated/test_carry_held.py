@@ -85,16 +85,22 @@ async def test_without_a_quorum_the_move_waits_and_is_withdrawn_when_there_is_on
     assert epoch(world, agent) == ("b", 2)
 
 
-async def test_what_the_ledger_decided_without_the_source_counts() -> None:
-    """The source's host is killed after it signed."""
+async def decided_while_down(host: str) -> tuple[World, str]:
+    """The ledger gives the agent to "b", and one of the two is killed after both have signed."""
     world, agent = await start()
     world.entries.quorum = False
     world["a"].depart([agent], "b")
     await world.crank()
-    world.crash("a")
+    world.crash(host)
     world.entries.quorum = True
     for caller, late in world.entries.late:
         world.entries.decide(caller, late)
+    return world, agent
+
+
+async def test_what_the_ledger_decided_without_the_source_counts() -> None:
+    """The source's host is killed after it signed."""
+    world, agent = await decided_while_down("a")
     world.entries.follow()
     await world.heal()
     assert world.holder(agent) == "b" and epoch(world, agent) == ("b", 1)
@@ -102,14 +108,7 @@ async def test_what_the_ledger_decided_without_the_source_counts() -> None:
 
 async def test_what_the_ledger_decided_while_the_destination_was_down_counts() -> None:
     """Its chain knows when it starts, before the copy is opened again."""
-    world, agent = await start()
-    world.entries.quorum = False
-    world["a"].depart([agent], "b")
-    await world.crank()
-    world.crash("b")
-    world.entries.quorum = True
-    for caller, late in world.entries.late:
-        world.entries.decide(caller, late)
+    world, agent = await decided_while_down("b")
     await world.boot()
     await world.heal()
     assert world.holder(agent) == "b" and epoch(world, agent) == ("b", 1)

@@ -269,13 +269,18 @@ def test_a_stopped_host_whose_links_stay_is_no_holder_for_long(named: bool) -> N
     assert released_beside_a_stopped_host(Credulous, named) == 0, "the harness does not catch it"
 
 
+async def without_its_holder() -> tuple[World, str]:
+    world = World(Random(1))  # noqa: S311
+    await world.boot()
+    await world.here.ready(world.birth.agent)
+    (holder,) = world.entry.holders
+    world.cut_off(holder)
+    return world, holder
+
+
 def test_a_holder_that_is_away_for_long_is_replaced_and_blocks_until_then() -> None:
     async def main() -> None:
-        world = World(Random(1))  # noqa: S311
-        await world.boot()
-        await world.here.ready(world.birth.agent)
-        (holder,) = world.entry.holders
-        world.cut_off(holder)
+        world, holder = await without_its_holder()
         world.work()
         for _ in range(3):
             world.here.remind()
@@ -293,11 +298,7 @@ def test_a_holder_that_is_away_for_long_is_replaced_and_blocks_until_then() -> N
 
 def test_a_holder_that_lost_its_disk_gets_the_copy_again_though_nothing_changes() -> None:
     async def main() -> None:
-        world = World(Random(1))  # noqa: S311
-        await world.boot()
-        await world.here.ready(world.birth.agent)
-        (holder,) = world.entry.holders
-        world.cut_off(holder)
+        world, holder = await without_its_holder()
         world.disks[holder] = MemoryDisk()
         await world.start_holder(holder)
         world.mend(holder)

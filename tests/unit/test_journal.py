@@ -137,13 +137,18 @@ async def test_recovery_at_every_cut_of_the_log() -> None:
     await check_every_cut(Journal)
 
 
-async def test_closed_is_written_with_what_comes_next_and_before_it() -> None:
-    disk = MemoryDisk()
+async def just_closed(disk: MemoryDisk) -> tuple[Journal, "asyncio.Future[None]"]:
+    """An agent has left; that its destination has it is handed to the journal."""
     journal = await Journal.open(disk)
     await journal.write(Born("x", 0), [b""])
     await journal.write(Prepare(transfer(1), "B", X[1]), [b"x"])
     await journal.write(Commit(transfer(1), X[1]))
-    closed = journal.write(Closed(transfer(1), X[1]))
+    return journal, journal.write(Closed(transfer(1), X[1]))
+
+
+async def test_closed_is_written_with_what_comes_next_and_before_it() -> None:
+    disk = MemoryDisk()
+    journal, closed = await just_closed(disk)
     await journal.settled()
     assert not closed.done()
     assert not any(isinstance(record, Closed) for record in await journal.load())
@@ -155,11 +160,7 @@ async def test_closed_is_written_with_what_comes_next_and_before_it() -> None:
 
 async def test_a_closed_that_nothing_follows_hears_of_a_failed_disk() -> None:
     disk = MemoryDisk()
-    journal = await Journal.open(disk)
-    await journal.write(Born("x", 0), [b""])
-    await journal.write(Prepare(transfer(1), "B", X[1]), [b"x"])
-    await journal.write(Commit(transfer(1), X[1]))
-    closed = journal.write(Closed(transfer(1), X[1]))
+    journal, closed = await just_closed(disk)
     disk.fail_next_sync()
     journal.flush()
     with pytest.raises(Unavailable, match="disk failed"):
