@@ -76,7 +76,6 @@ class Carrier:
         self.machine = machine
         self.residences = Residences(host, identity, chain, ledger, machine, self.step)
         self._keeper = keeper
-        self._replication = replication
         subject_of = lambda agent: machine.agents[agent].subject  # noqa: E731
         self.residents = Residents(host, journal, mailroom, surroundings, replication, subject_of)
         self.departures = Departures(

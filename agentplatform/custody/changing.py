@@ -10,10 +10,10 @@ asks for the other of the two entries, so that a delayed one fails, and either h
 agent goes on is the one that the entry says.
 """
 
-from agentplatform.custody.events import Ask, ChangeCustody, Changed, Decided, Effect, Event, Return, Revoke
+from agentplatform.custody.events import Ask, ChangeCustody, Changed, Decided, Effect, Event, Return
 from agentplatform.custody.messages import Cargo
 from agentplatform.custody.quarantine import Quarantine
-from agentplatform.custody.records import Convert, Kept, Record, Revoked
+from agentplatform.custody.records import Convert, Kept, Record
 from agentplatform.custody.state import Open, Phase, replace
 from ledger.errors import Misuse
 
@@ -56,9 +56,3 @@ class Changing(Quarantine):
             return [kept, Changed(transfer, load)]
         reason = "the change of its custody was withdrawn before the ledger decided it"
         return [kept, Return(transfer, self.host, (load,), reason)]
-
-    def _revoke(self, entry: Decided) -> list[Effect]:
-        return [
-            self._write(Revoked(entry.agent, entry.epoch, entry.host)),
-            Revoke(entry.agent, entry.epoch, entry.host),
-        ]

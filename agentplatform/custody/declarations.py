@@ -4,6 +4,7 @@ What may be sworn, and what a declaration changes here, is decided by the machin
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
@@ -114,10 +115,8 @@ class Declarations:
             for host in missing:
                 self._send(host, question)
             self._heard.clear()
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._heard.wait(), ASK_EVERY)
-            except TimeoutError:
-                continue
 
     def _sort(
         self, transfer: bytes, needed: Mapping[str, bytes | None], said: bytes

@@ -10,7 +10,7 @@ and the destination has only an inert copy. Pure.
 The canvass and the entry are the edge's part (agentplatform.custody.declarations).
 """
 
-from agentplatform.custody.events import Activate, Effect, Event, Lost, Resume, Revoke, Send
+from agentplatform.custody.events import Activate, Decided, Effect, Event, Lost, Resume, Revoke, Send
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.messages import Canvass, Cargo, Forswear, HandoffMessage, Object
 from agentplatform.custody.records import Aborted, Closed, Declared, Forsworn, Record, Revoked
@@ -106,9 +106,15 @@ class Declaring(Handoff):
             if others:
                 effects.append(Resume(transfer, held.peer, others, reason))
         if self.here(agent) is not None:
-            effects.append(self._write(Revoked(agent, entry.epoch, entry.host)))
-            effects.append(Revoke(agent, entry.epoch, entry.host))
+            effects += self._revoke(entry)
         return effects
+
+    def _revoke(self, entry: Decided | Lost) -> list[Effect]:
+        """The ledger has given away what is here."""
+        return [
+            self._write(Revoked(entry.agent, entry.epoch, entry.host)),
+            Revoke(entry.agent, entry.epoch, entry.host),
+        ]
 
     # Both
 

@@ -122,8 +122,8 @@ class Journal:
         lazy, self._lazy = self._lazy, []
         told, self._told = self._told, []
         durable = self._database.write(*lazy, *statements)
-        if told:
-            durable.add_done_callback(lambda done: _tell(told, done))
+        for future in told:
+            durable.add_done_callback(lambda done, future=future: copy_outcome(done, future))  # type: ignore[misc]
         return durable
 
     async def load(self) -> list[Record]:
@@ -281,14 +281,16 @@ class Journal:
         return []
 
 
-def _tell(told: list["asyncio.Future[None]"], durable: "asyncio.Future[None]") -> None:
-    for future in told:
-        if durable.cancelled():
-            future.cancel()
-        elif (error := durable.exception()) is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(None)
+def copy_outcome(done: "asyncio.Future[Any]", future: "asyncio.Future[None]") -> None:
+    """To a future that waits for no more than the end of `done`, unless it was given up."""
+    if future.done():
+        return
+    if done.cancelled():
+        future.cancel()
+    elif (error := done.exception()) is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(None)
 
 
 def _succeeded(done: "asyncio.Future[None]") -> bool:

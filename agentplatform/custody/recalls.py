@@ -152,10 +152,11 @@ class Recalls:
         match message:
             case Recall(life):
                 self._check(host, life, host)
-            case Recalled(nonce) if nonce == self._machine.life.nonce:
-                self._heard(host, message)
+            case Recalled(nonce):
+                if nonce == self._machine.life.nonce:  # else it is of another start
+                    self._heard(host, message)
                 return True
-        return isinstance(message, Recalled)
+        return False
 
     def with_proof(self, host: str, message: Recalled) -> Recalled:
         """What this host shows beside what its journal says."""

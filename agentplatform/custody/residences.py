@@ -61,7 +61,7 @@ class Residences:
 
     async def found(self, birth: Birth, consent: bytes) -> bytes:
         """The agent comes under held custody here, before it is created. Returns its subject. Raises PlatformError."""
-        await self._ledger.submit(Found(birth.owner, agent_digest(birth.agent), 0, self._host, consent, b""))
+        await self._ledger.submit(self._found(birth, 0, consent))
         return subject_of(birth.owner, birth.agent)
 
     def entry(self, birth: Birth, epoch: int, consent: bytes) -> bytes:
@@ -74,7 +74,10 @@ class Residences:
                 f"the owner of {birth.agent} did not sign that it be in held custody on {self._host} from epoch {epoch}"
                 " on; a signature is for one host and epoch: if the agent moved meanwhile, let the owner sign again"
             )
-        return codec.encode(Found(birth.owner, agent_digest(birth.agent), epoch, self._host, consent, b""))
+        return codec.encode(self._found(birth, epoch, consent))
+
+    def _found(self, birth: Birth, epoch: int, consent: bytes) -> Found:
+        return Found(birth.owner, agent_digest(birth.agent), epoch, self._host, consent, b"")
 
     # Handoffs
 

@@ -24,7 +24,7 @@ from agentplatform.custody.copies.messages import (
 )
 from agentplatform.custody.copies.naming import Hosts, Naming
 from agentplatform.custody.copies.origins import Origin
-from agentplatform.custody.journal import Journal
+from agentplatform.custody.journal import Journal, copy_outcome
 from agentplatform.custody.residences import Ledger
 from agentplatform.custody.waits import Wait
 from agentplatform.mail import Change, Letter, Loose, Standing
@@ -200,7 +200,7 @@ class Replication:
             if not failed and not durable.cancelled() and position > stay.copies.safe:
                 return
             stay.waits.popleft()
-            _copy_outcome(durable, waiting)
+            copy_outcome(durable, waiting)
         before, stay.was_complete = stay.was_complete, stay.copies.complete
         if stay.was_complete and not before:
             self.completed()
@@ -262,14 +262,3 @@ def _joined(waits: "list[asyncio.Future[None]]") -> "asyncio.Future[None]":
 
     asyncio.gather(*waits, return_exceptions=True).add_done_callback(join)
     return joined
-
-
-def _copy_outcome(done: "asyncio.Future[Any]", future: "asyncio.Future[None]") -> None:
-    if future.done():
-        return
-    if done.cancelled():
-        future.cancel()
-    elif (error := done.exception()) is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(None)
