@@ -17,7 +17,6 @@ class SlowDisk:
         self._seconds = seconds
 
     def connect(self, path: Path, schema: Schema) -> sqlite3.Connection:
-        sqlite.connect(path, schema).close()  # checked, synced, made
         seconds = self._seconds
 
         class Connection(sqlite3.Connection):
@@ -31,7 +30,4 @@ class SlowDisk:
                     time.sleep(max(0.0, begin + seconds - time.monotonic()))
                 return cursor
 
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Connection)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
+        return sqlite.connect(path, schema, Connection)

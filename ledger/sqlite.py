@@ -48,7 +48,7 @@ class Schema:
         connection.execute("COMMIT")
 
 
-def connect(path: Path, schema: Schema) -> sqlite3.Connection:
+def connect(path: Path, schema: Schema, factory: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
     """The database in `path`, made if it is missing; mode 0600, WAL, synchronous=FULL, no implicit transactions.
 
     What can be read from it is durable: after a crash of the process alone, the newest commits may stand in the
@@ -65,7 +65,7 @@ def connect(path: Path, schema: Schema) -> sqlite3.Connection:
             path.chmod(0o600)
         else:
             _make(path, schema)
-        return _open(path)
+        return _open(path, factory)
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CANTOPEN) & 0xFF in _ELSEWHERE:
             raise _barred(path, str(error)) from None
@@ -76,8 +76,8 @@ def connect(path: Path, schema: Schema) -> sqlite3.Connection:
         raise _barred(path, error.strerror) from None
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+def _open(path: Path, factory: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=factory)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
@@ -143,9 +143,7 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _barred(path: Path, reason: str | None) -> Misuse:
-    return Misuse(
-        f"the database {path} cannot be opened: {reason}; see to its folder, its owner, and the disk (space)"
-    )
+    return Misuse(f"the database {path} cannot be opened: {reason}; see to its folder, its owner, and the disk (space)")
 
 
 def _corrupt(path: Path, reason: str) -> Misuse:
