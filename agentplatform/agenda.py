@@ -19,6 +19,11 @@ MIN_EVERY = 0.01  # seconds
 MAX_SECONDS = 10 * 366 * 86_400.0
 
 
+def is_time(value: object) -> bool:
+    """Whether it is a number of seconds that something may take."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_SECONDS
+
+
 class Timer(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     due: float
     every: float | None  # seconds

@@ -198,7 +198,7 @@ class Environment:
         )
         self.carrier.recalls.copies = self.vault.copies_of
         self.carrier.recalls.trail = self.whereabouts.trail
-        self.carrier.recalls.authentic = lambda each: passes.authentic(self.chain, self.registry.key_of)(each)
+        self.carrier.recalls.authentic = passes.authentic(self.chain, self.registry.key_of)
         self.rehoming = Rehoming(
             self.host,
             on_chain,

@@ -21,7 +21,6 @@ from agentplatform.parcel.manifest import AGENT_ID, MAX_EPOCH
 from agentplatform.passes import Authentic, Trail
 from ledger.errors import Misuse
 
-MAX_HOST_NAME = 63  # characters
 SHOWN = 8  # of the agents that a name may mean
 _LISTED_BY = {"agent": "agents", "organisation": "trust"}  # the verb of the command line
 MAX_FROM_ONE_HOST = 100_000  # agents first heard of from one host; what it says of more is not taken
@@ -40,7 +39,7 @@ class Located(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     def __post_init__(self) -> None:
         if not AGENT_ID.fullmatch(self.agent) or not 0 <= self.epoch <= MAX_EPOCH:
             raise ValueError(f"{self.agent!r:.80} is no agent's id, or its epoch cannot be")
-        if not 0 < len(self.host) <= MAX_HOST_NAME or len(self.trail) > passes.MAX_TRAIL:
+        if not 0 < len(self.host) <= passes.MAX_NAME or len(self.trail) > passes.MAX_TRAIL:
             raise ValueError(f"of {self.agent} comes a host without a name, or a trail that is too long")
 
     def after(self, other: "Located") -> bool:

@@ -236,8 +236,8 @@ def restore(args: Namespace) -> Plain:
     finally:
         if not any(home.folder.iterdir()):
             home.folder.rmdir()
-    keys = [key.name for key in (home.host_key,) if not key.exists()]
-    return {"host": args.name, "made": made.made, "missing": keys, "folder": str(home.folder)}
+    missing = [] if home.host_key.exists() else [home.host_key.name]
+    return {"host": args.name, "made": made.made, "missing": missing, "folder": str(home.folder)}
 
 
 def adopt_key(args: Namespace) -> Plain:
@@ -336,16 +336,17 @@ def which_hosts(args: Namespace) -> list[Host]:
 def _who_knows(args: Namespace) -> tuple[str, list[Host]]:
     """The id of `args.agent`, and those of the hosts to ask that have heard of it: not each has, after its start."""
     asked = which_hosts(args)
-    first = next((host for host in asked if _knows(host, args.agent)), asked[0])
-    agent = first.agent(args.agent).id
-    return agent, [first, *(host for host in asked if host is not first and _knows(host, agent))]
+    found = ((host, _resolved(host, args.agent)) for host in asked)
+    first, agent = next(((host, agent) for host, agent in found if agent), (asked[0], None))
+    agent = agent or first.agent(args.agent).id  # that says why nobody knows it
+    return agent, [first, *(host for host in asked if host is not first and _resolved(host, agent))]
 
 
-def _knows(host: Host, agent: str) -> bool:
+def _resolved(host: Host, agent: str) -> str | None:
     try:
-        return bool(host.agent(agent).id)
+        return host.agent(agent).id
     except Misuse:
-        return False
+        return None
 
 
 def _running(args: Namespace) -> list[Host]:

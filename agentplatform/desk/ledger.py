@@ -82,8 +82,7 @@ class LedgerDesk:
 
     async def vote_rules(self, version: int, height: int, reason: str) -> dict[str, Any]:
         """This host's organisation votes that blocks follow the rules of `version` from `height` on."""
-        voter = Client(self._here.replica, keyfile.load(self._here.home.organisation_key))
-        receipt = await voter.call("rules", VoteRules(version, height, reason))
+        receipt = await self._voter().call("rules", VoteRules(version, height, reason))
         decided = rules.rules(self._here.replica.state).upcoming
         passed = decided is not None and (decided.version, decided.height) == (version, height)
         return {"height": receipt.height, "status": "decided" if passed else "proposed"}
@@ -116,8 +115,7 @@ class LedgerDesk:
         return {"host": here.host, "from": at, "height": here.replica.height, "in_place": taken}
 
     def _organisation(self, name: str) -> str:
-        names = list(self._here.replica.organisations())
-        return only_one(name, [each for each in names if each == name], "organisation")
+        return only_one(name, [name] if name in self._here.replica.organisations() else [], "organisation")
 
     async def vote_join(self, organisation: dict[str, Any], reason: str) -> dict[str, Any]:
         """This host's organisation votes to admit another. Keys are hexadecimal."""
@@ -131,10 +129,13 @@ class LedgerDesk:
 
     async def _vote(self, action: Any, concerned: str, contract: str = "trust") -> dict[str, Any]:
         here = self._here
-        voter = Client(here.replica, keyfile.load(here.home.organisation_key))
-        receipt = await voter.call(contract, action)
+        receipt = await self._voter().call(contract, action)
         standing = here.replica.organisations().get(concerned)
         return {"height": receipt.height, "status": standing.status if standing else "proposed"}
+
+    def _voter(self) -> Client:
+        """It signs for this host's organisation. Raises Misuse when its key is not here."""
+        return Client(self._here.replica, keyfile.load(self._here.home.organisation_key))
 
 
 def _with_keys(organisation: dict[str, Any]) -> list[Any]:

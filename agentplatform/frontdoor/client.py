@@ -12,7 +12,7 @@ import msgspec
 import Pyro5.api
 import Pyro5.errors
 
-from agentplatform.agenda import MAX_SECONDS
+from agentplatform.agenda import MAX_SECONDS, is_time
 from agentplatform.agent import Agent
 from agentplatform.commands import LIFE_MS, Command, Verb, sign
 from agentplatform.custody.residences import consent
@@ -325,6 +325,6 @@ def _check_custody(value: Any) -> None:
 
 def _seconds(value: Any) -> float:
     """A time that a caller gave. Raises Misuse for what is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_SECONDS:
+    if not is_time(value):
         raise Misuse(f"a time is a number of seconds above 0, at most {MAX_SECONDS:.0f}, not {value!r:.60}")
     return float(value)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import sys
+from collections.abc import Coroutine
 from typing import Any
 
 from agentplatform.agent import Agent
@@ -51,7 +52,7 @@ class Guests:
         self._guests: dict[str, Guest] = {}
         self._passed = 0.0  # seconds, by `pass_time`
         self._numbers = itertools.count(1)
-        self._booked: set[asyncio.Task[None]] = set()  # travels by a Ticket
+        self._booked: set[asyncio.Task[None]] = set()  # travels by a Ticket, changes of custody
         self._answers: dict[int, asyncio.Future[Answer] | tuple[str, int] | None] = {}  # who waits for a ticket
 
     async def create(self, cls: type[Agent], init: bytes, name: str) -> str:
@@ -221,9 +222,7 @@ class Guests:
         loop.call_soon(self._land, agent, destination, state)  # not while its life here is still under way
 
     def books(self, agent: str, ticket: Ticket) -> None:
-        task = asyncio.ensure_future(self._travel(agent, ticket))
-        self._booked.add(task)
-        task.add_done_callback(self._booked.discard)
+        self._book(self._travel(agent, ticket))
 
     async def _travel(self, agent: str, ticket: Ticket) -> None:
         """Without the pauses between the tries, and without a clock."""
@@ -247,7 +246,10 @@ class Guests:
 
     def wants_custody(self, agent: str, custody: Custody, consent: bytes) -> None:
         """Nobody agrees on anything here: it notices what it would elsewhere."""
-        task = asyncio.ensure_future(self._go_on(agent))
+        self._book(self._go_on(agent))
+
+    def _book(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._booked.add(task)
         task.add_done_callback(self._booked.discard)
 

@@ -4,11 +4,11 @@ import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import msgspec
 
-from agentplatform.agenda import MAX_SECONDS, Question
+from agentplatform.agenda import MAX_SECONDS, Question, is_time
 from agentplatform.kinds import DIRECTORY, Found, Query
 from agentplatform.lifecycle import State
 from agentplatform.messages import CONSENT_BYTES, PLAIN_DATA, Answer, Arrival, Custody, Later, Outgoing
@@ -92,7 +92,7 @@ class AgentPlace:
 
     def change_custody(self, custody: Custody, consent: bytes) -> None:
         self._check("change its custody")
-        if custody not in ("local", "held") or (consent and (custody != "held" or len(consent) != CONSENT_BYTES)):
+        if custody not in get_args(Custody) or (consent and (custody != "held" or len(consent) != CONSENT_BYTES)):
             raise Misuse(f"{custody!r} is no custody ('local', 'held'), or {len(consent)} bytes are no consent to it")
         self._want(OtherCustody(custody, bytes(consent)), "change its custody")
 
@@ -254,7 +254,7 @@ def _check_name(what: str, name: str) -> None:
 
 
 def _check_seconds(seconds: float) -> None:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_SECONDS:
+    if not is_time(seconds):
         raise Misuse(f"a timeout is a number of seconds above 0, at most {MAX_SECONDS:g}, not {seconds!r:.40}")
 
 
