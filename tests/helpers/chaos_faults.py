@@ -62,12 +62,7 @@ async def _is_linked(hosts: ChaosHosts, host: str) -> bool:
 
 
 async def stopped(hosts: ChaosHosts) -> None:
-    host = hosts.random.choice(hosts.names)
-    wake = hosts.pause(host)
-    hosts.history.write("fault", fault="stop", on=host)  # nothing of it runs from here on
-    await _a_while(hosts, 3.0)
-    hosts.history.write("fault", fault="wake", on=host)
-    wake()
+    await _stop(hosts, lambda: _a_while(hosts, 3.0))
 
 
 async def partitioned(hosts: ChaosHosts) -> None:
@@ -155,12 +150,7 @@ async def upgraded(hosts: ChaosHosts) -> None:
 
 async def stopped_past_its_lease(hosts: ChaosHosts) -> None:
     """All of it, with what it had in hand. Its agents have other homes when it wakes."""
-    host = hosts.random.choice(hosts.names)
-    wake = hosts.pause(host)
-    hosts.history.write("fault", fault="stop", on=host)  # nothing of it runs from here on
-    await asyncio.sleep(LONG + hosts.random.uniform(0, 4))
-    hosts.history.write("fault", fault="wake", on=host)
-    wake()
+    await _stop(hosts, lambda: asyncio.sleep(LONG + hosts.random.uniform(0, 4)))
     await _a_while(hosts, 1.0)
 
 
@@ -285,6 +275,15 @@ def _ask_for(hosts: ChaosHosts, host: str, name: str, text: str = "") -> Path:
     file = hosts.home(host).folder / name
     file.write_text(text)
     return file
+
+
+async def _stop(hosts: ChaosHosts, wait: Callable[[], Awaitable[None]]) -> None:
+    host = hosts.random.choice(hosts.names)
+    wake = hosts.pause(host)
+    hosts.history.write("fault", fault="stop", on=host)  # nothing of it runs from here on
+    await wait()
+    hosts.history.write("fault", fault="wake", on=host)
+    wake()
 
 
 def _cut(hosts: ChaosHosts, some: list[str]) -> list[str]:

@@ -1,6 +1,5 @@
 """A consortium of real daemons on this machine, for one test; everything is stopped whatever happens."""
 
-import json
 import os
 import shutil
 import signal
@@ -16,6 +15,7 @@ from agentplatform import connect
 from agentplatform.console import processes
 from agentplatform.consortium import COMPASS, found
 from agentplatform.frontdoor.client import Host, homes
+from agentplatform.history import HostHistory
 from agentplatform.settings import Home
 from ledger.errors import PlatformError
 from tests.helpers.history_checker import check, read
@@ -85,16 +85,9 @@ class Local:
         """SIGKILL for the daemon, and the end of all that it had started."""
         for child in self.kill(name):
             child.wait()
-        line = {
-            "t": time.monotonic(),
-            "host": "driver",
-            "incarnation": 1,
-            "event": "fault",
-            "fault": "kill",
-            "on": name,
-        }
-        with (self.history / "driver.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        driver = HostHistory(self.history, "driver")
+        driver.write("fault", fault="kill", on=name)
+        driver.close()
 
     def wipe(self, name: str) -> None:
         """Nothing of it is left."""

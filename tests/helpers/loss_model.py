@@ -39,7 +39,6 @@ from ledger.contracts.call import Call
 from ledger.contracts.losses import Copy, Declare, Statement
 from ledger.contracts.state import Overlay
 from ledger.errors import Misuse, PeerFault
-from ledger.identity import Identity
 from tests.helpers.founders import CHAIN, act, genesis, identity
 
 AGENT, DIGEST = "x", sha256(b"x").digest()
@@ -253,10 +252,10 @@ class Losses:
                 losses.save(ledger, losses._key(DIGEST), losses.Declaration(epoch, SOURCE, host, transfer, 1))
             said = Statement(CHAIN, asked.transfer, asked.source, asker, (copy,))
             needed = losses.signers(ledger, asker)
-            signatures = tuple((host, said.sign(_key(host))) for host in swore if host in needed)
+            signatures = tuple((host, said.sign(identity(host))) for host in swore if host in needed)
             action = Declare(asked.transfer, asked.source, asker, (copy,), signatures)
             try:
-                self._contract(ledger, Call(_key(asker).public, codec.encode(action), 9, CHAIN))
+                self._contract(ledger, Call(identity(asker).public, codec.encode(action), 9, CHAIN))
                 self._passed[key] = True
             except Misuse:
                 self._passed[key] = False
@@ -265,10 +264,6 @@ class Losses:
 
 class _Ask(NamedTuple):
     transfer: bytes
-
-
-def _key(host: str) -> Identity:
-    return identity(host)
 
 
 def _mute(message: Any) -> Any:
@@ -326,7 +321,7 @@ def _without(state: Overlay, call: Call, *hosts: str) -> None:
     action = codec.decode(call.action, Declare)
     copy = Statement(call.chain, action.transfer, action.source, action.destination, action.copies)
     given = dict(action.signatures)
-    given |= {host: copy.sign(_key(host)) for host in hosts if host in losses.signers(state, action.destination)}
+    given |= {host: copy.sign(identity(host)) for host in hosts if host in losses.signers(state, action.destination)}
     signed = codec.encode(replace(action, signatures=tuple(given.items())))
     losses.execute(state, replace(call, action=signed))
 
