@@ -3,18 +3,16 @@
 import time
 from collections.abc import Callable
 
+from agentplatform.carrying_out import CarryingOut
 from agentplatform.custody.residents import Residents
 from agentplatform.following import groups_here, user_of
 from agentplatform.lives import Lives
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import News
 from agentplatform.whereabouts import Whereabouts
-from ledger.errors import PlatformError, Unavailable
 from services.dms.store import Store
 from services.eds.events import UserMoved
-from services.eds.explain import Outcome
 from services.eds.offers import Policy
-from services.eds.planner import Plan
 from services.eds.rules import Group
 from services.eds.service import Eds
 from services.eds.snapshot import Resident, Snapshot, assemble
@@ -37,9 +35,9 @@ class Deciding:
         tell: Callable[[str, News, str], None],
     ) -> None:
         """`tell(agent, hook, word)` calls a hook of an agent here (runners.base.Runner)."""
-        self.eds = Eds(policy, self._snapshot, self._carry_out, store, groups=self.groups)
-        self._host, self._whereabouts, self._residents = host, whereabouts, residents
-        self._mailroom, self._lives, self._rms, self._tms, self._tell = mailroom, lives, rms, tms, tell
+        self.eds = Eds(policy, self._snapshot, CarryingOut(host, residents, lives).carry_out, store, groups=self.groups)
+        self._whereabouts, self._residents, self._mailroom = whereabouts, residents, mailroom
+        self._rms, self._tms, self._tell = rms, tms, tell
 
     def groups(self) -> list[Group]:
         births = {agent: resident.birth for agent, resident in self._residents.known.items()}
@@ -60,19 +58,3 @@ class Deciding:
                 here = self._residents.known.get(agent)
                 residents[agent] = Resident(agent, host, here.since if here else 0.0)
         return assemble(group, time.time(), self._tms.verdicts(), self._rms.adverts(), self._rms.links(), residents)
-
-    async def _carry_out(self, plan: Plan, why: str) -> Outcome:
-        """All moves from here to one host are one handoff: they arrive together or stay together."""
-        absent = [move.agent for move in plan.moves if move.agent not in self._residents.known]
-        if absent:
-            raise Unavailable(
-                f"{', '.join(absent)} not on {self._host}: only a group that is in one place moves as one"
-            )
-        failed: dict[str, str] = {}
-        for destination in sorted({move.destination for move in plan.moves}):
-            agents = [move.agent for move in plan.moves if move.destination == destination]
-            try:
-                await self._lives.decided(agents, destination, why)
-            except PlatformError as error:
-                failed |= dict.fromkeys(agents, str(error))
-        return Outcome(failed)
