@@ -11,7 +11,7 @@ import aiosqlite
 
 from ledger.errors import Misuse, Unavailable
 from ledger.sqlite import Schema, connect
-from services.dms.store import blob_digest, check_all, check_limit, check_names, check_value
+from services.dms.store import blob_digest, check_all, check_limit, check_names, check_prefix, check_value
 
 SCHEMA = Schema(
     name="dms",
@@ -27,6 +27,12 @@ SCHEMA = Schema(
 PUT = "INSERT OR REPLACE INTO documents VALUES (?, ?, ?)"
 DELETE = "DELETE FROM documents WHERE collection = ? AND key = ?"
 APPEND = "INSERT INTO entries SELECT ?1, 1 + COALESCE(MAX(number), 0), ?2 FROM entries WHERE history = ?1"
+# Not LIKE, to which some letters are equal and others are patterns.
+KEYS = """SELECT key FROM documents
+    WHERE collection = ?1 AND key >= ?2 AND substr(key, 1, length(?2)) = ?2 ORDER BY key"""
+TRIM = """DELETE FROM entries WHERE history = ?1 AND number <= (
+    SELECT number FROM entries WHERE history = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2
+) RETURNING number"""
 
 
 class SqliteStore:
@@ -54,10 +60,11 @@ class SqliteStore:
         rows = await self._run("SELECT value FROM documents WHERE collection = ? AND key = ?", (collection, key))
         return rows[0][0] if rows else None
 
-    async def keys(self, collection: str) -> list[str]:
+    async def keys(self, collection: str, prefix: str = "") -> list[str]:
         check_names(collection)
+        check_prefix(prefix)
         # Names are compared by their code points, as Python sorts them.
-        rows = await self._run("SELECT key FROM documents WHERE collection = ? ORDER BY key", (collection,))
+        rows = await self._run(KEYS, (collection, prefix))
         return [key for (key,) in rows]
 
     async def delete(self, collection: str, key: str) -> bool:
@@ -69,6 +76,11 @@ class SqliteStore:
         check_value(entry)
         rows = await self._run(f"{APPEND} RETURNING number", (history, entry))
         return int(rows[0][0])
+
+    async def trim(self, history: str, keep: int) -> int:
+        check_names(history)
+        check_limit(keep)
+        return len(await self._run(TRIM, (history, keep)))
 
     async def write(
         self,
@@ -103,6 +115,9 @@ class SqliteStore:
     async def get_blob(self, digest: bytes) -> bytes | None:
         rows = await self._run("SELECT blob FROM blobs WHERE digest = ?", (digest,))
         return rows[0][0] if rows else None
+
+    async def delete_blob(self, digest: bytes) -> bool:
+        return bool(await self._run("DELETE FROM blobs WHERE digest = ? RETURNING digest", (digest,)))
 
     async def close(self) -> None:
         if self._connection is not None:

@@ -22,14 +22,17 @@ class Store(Protocol):
 
     async def get(self, collection: str, key: str) -> bytes | None: ...
 
-    async def keys(self, collection: str) -> list[str]:
-        """The keys of a collection, sorted."""
+    async def keys(self, collection: str, prefix: str = "") -> list[str]:
+        """The keys of a collection that begin with `prefix`, sorted by their code points."""
 
     async def delete(self, collection: str, key: str) -> bool:
         """True when there was such a document."""
 
     async def append(self, history: str, entry: bytes) -> int:
-        """Adds an entry to a history and returns its number, from 1. Entries are never changed or removed."""
+        """Adds an entry to a history and returns its number, from 1. They never change, and go only by `trim`."""
+
+    async def trim(self, history: str, keep: int) -> int:
+        """Forgets all entries of a history but the newest `keep`, at least 1; returns how many went. Numbers go on."""
 
     async def write(
         self,
@@ -47,6 +50,9 @@ class Store(Protocol):
 
     async def get_blob(self, digest: bytes) -> bytes | None: ...
 
+    async def delete_blob(self, digest: bytes) -> bool:
+        """True when there was such a blob."""
+
     async def close(self) -> None: ...
 
 
@@ -60,6 +66,11 @@ def check_names(*names: str) -> None:
             raise Misuse(
                 f"{name[:40]!r} cannot name a document or a history: 1 to {MAX_NAME_CHARACTERS} printable characters"
             )
+
+
+def check_prefix(prefix: str) -> None:
+    if prefix:
+        check_names(prefix)
 
 
 def check_value(value: bytes) -> None:
@@ -80,4 +91,4 @@ def check_all(
 
 def check_limit(limit: int) -> None:
     if limit < 1:
-        raise Misuse(f"a limit of {limit} entries gives none; ask for at least 1")
+        raise Misuse(f"a limit of {limit} entries leaves none; name at least 1")
