@@ -57,4 +57,4 @@ class Deciding:
             if host:
                 here = self._residents.known.get(agent)
                 residents[agent] = Resident(agent, host, here.since if here else 0.0)
-        return assemble(group, time.time(), self._tms.verdicts(), self._rms.adverts(), self._rms.links(), residents)
+        return assemble((group,), time.time(), self._tms.verdicts(), self._rms.adverts(), self._rms.links(), residents)

@@ -10,6 +10,7 @@ BENCHMARKS = {
     "large-state": "a large agent between two daemons: time beside its floor, memory, pace of mail and ledger",
     "messages": "messages between agents on one host and across two, beside raw Pyro5 calls and a commit",
     "crowd": "many light agents on one host: memory of each while idle, disk of each when deactivated",
+    "decide": "decisions: time of a plan, from event to PREPARE, cost against hindsight, a storm of events",
     "rehoming": "a host is wiped: how long its held agents do not answer, and that nothing is lost",
     "ledger": "transactions a second and time to finality, improved beside the baseline",
     "links": "throughput and round trip of a link between two hosts",

@@ -186,7 +186,7 @@ def _blocked(console: Console, row: Row) -> None:
 def decision(console: Console, explained: Explanation, only: str | None = None) -> None:
     """Everything that it rested on; `only` shows the places of one agent of its group."""
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(explained.at))
-    title = f"{at}  {explained.why}  (policy {explained.policy.get('name', '?')}, group {explained.group})"
+    title = f"{at}  {explained.why}  (policy {explained.policy.get('name', '?')}, {', '.join(explained.groups)})"
     console.print(Text(title, style="bold"))
     rows = [(names([agent]), *rest) for agent, *rest in explained.rows() if only is None or agent == only]
     show(console, table("", COLUMNS[:-1], (row[:-1] for row in rows)))

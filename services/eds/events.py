@@ -1,5 +1,7 @@
 """What the EDS hears of: plain values. `why` says it in words, for explanations."""
 
+from typing import Literal
+
 import msgspec
 
 from services.eds.snapshot import Access
@@ -25,15 +27,30 @@ class UserMoved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="us
         return min(((access.rtt_ms, access.host) for access in self.access), default=(0.0, ""))[1]
 
 
+class LinkChanged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="link-changed"):
+    """A link is not as it was, as far as that matters to somebody."""
+
+    host: str  # who measured
+    peer: str
+    what: Literal["rtt_ms", "loss", "bandwidth"]
+    now: float  # milliseconds, a part of 1, Mbit/s
+
+    @property
+    def why(self) -> str:
+        return f"the link from {self.host} to {self.peer} has {self.what} {self.now:g}"
+
+
 class Overload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="overload"):
     """A host has too little left of something."""
 
     host: str
     resource: str
+    seconds: float = 0.0  # for so long already
 
     @property
     def why(self) -> str:
-        return f"{self.host} runs short of {self.resource}"
+        lasting = f" for {self.seconds:g} s" if self.seconds else ""
+        return f"{self.host} runs short of {self.resource}{lasting}"
 
 
 class HostRevoked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="host-revoked"):
@@ -47,6 +64,17 @@ class HostRevoked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
         return f"{self.host} was revoked: {self.reason}"
 
 
+class HostSuspected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="host-suspected"):
+    """Something speaks against a host that the ledger trusts still."""
+
+    host: str
+    reason: str
+
+    @property
+    def why(self) -> str:
+        return f"{self.host} is suspected: {self.reason}"
+
+
 class HostJoined(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="host-joined"):
     """The ledger trusts a host that it did not trust before."""
 
@@ -55,6 +83,38 @@ class HostJoined(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="h
     @property
     def why(self) -> str:
         return f"{self.host} joined"
+
+
+class HostDraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="host-draining"):
+    """A host takes nothing new, and sends away what it has."""
+
+    host: str
+    reason: str
+
+    @property
+    def why(self) -> str:
+        return f"{self.host} is drained: {self.reason}"
+
+
+class HostOpened(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="host-opened"):
+    """A host that was drained, or offline, takes agents again."""
+
+    host: str
+
+    @property
+    def why(self) -> str:
+        return f"{self.host} takes agents again"
+
+
+class HostOffline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="host-offline"):
+    """A host has not been heard. It may live on: what it has is started nowhere else until the fence allows."""
+
+    host: str
+    seconds: float  # for so long
+
+    @property
+    def why(self) -> str:
+        return f"{self.host} was not heard for {self.seconds:g} s"
 
 
 class AgentAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="agent-asked"):
@@ -68,4 +128,28 @@ class AgentAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="a
         return f"{self.agent} asked: {self.reason}"
 
 
-Event = UserMoved | Overload | HostRevoked | HostJoined | AgentAsked
+class AgentTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="agent-told"):
+    """An agent's own event, of a kind that its own group's triggers know: "frames-dropped", 12.0."""
+
+    agent: str
+    kind: str
+    value: float = 1.0
+
+    @property
+    def why(self) -> str:
+        return f"{self.agent} tells {self.kind} {self.value:g}"
+
+
+Event = (
+    LinkChanged
+    | Overload
+    | UserMoved
+    | HostSuspected
+    | HostRevoked
+    | HostJoined
+    | HostDraining
+    | HostOpened
+    | HostOffline
+    | AgentAsked
+    | AgentTold
+)

@@ -15,13 +15,14 @@ class Outcome(msgspec.Struct, frozen=True):
     """What became of a plan. Agents of the plan's moves that are not in `failed` are where they should be."""
 
     failed: dict[str, str] = {}  # agent -> reason
+    downtime_ms: dict[str, float] = {}  # agent that moved -> for how long it stood still, by its source's clock
 
 
 class Explanation(msgspec.Struct, frozen=True):
     """One decision. It is kept before the plan is carried out; `outcome` is known afterwards."""
 
     decision: str  # its id
-    group: str
+    groups: tuple[str, ...]  # that were decided together
     at: float  # seconds since 1970
     why: str  # what set it off
     policy: dict[str, Any]  # name and settings
@@ -60,7 +61,7 @@ def explain(
     present = {resident.agent: resident.host for resident in snapshot.residents}
     return Explanation(
         decision=decision,
-        group=snapshot.group.name,
+        groups=tuple(group.name for group in snapshot.groups),
         at=snapshot.at,
         why=why,
         policy=policy,

@@ -25,9 +25,8 @@ class Move(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Where each agent of the group shall run. Agents that stay are in `hosts` and not in `moves`."""
+    """Where each agent of the groups shall run. Agents that stay are in `hosts` and not in `moves`."""
 
-    group: str
     hosts: dict[str, str]
     moves: tuple[Move, ...]
     benefit: float  # sum of the candidates' scores
@@ -52,11 +51,13 @@ class _Search:
         self._snapshot = snapshot
         self._residents = {resident.agent: resident for resident in snapshot.residents}
         self._views = {host.host: host for host in snapshot.hosts}
-        self._agents = [agent for agent in snapshot.group.agents if agent in self._residents]
+        self._members = [agent for group in snapshot.groups for agent in group.agents]
+        self._agents = [agent for agent in self._members if agent in self._residents]
+        rules = [rule for group in snapshot.groups for rule in group.rules]
         self._obstacles: dict[str, None] = {}  # in the order in which they were met
         self._places = {agent: self._sorted(agent, offers) for agent in self._agents}
         self._rules: dict[str, list[Rule]] = {
-            agent: [rule for rule in snapshot.group.rules if agent in rule.names] for agent in self._agents
+            agent: [rule for rule in rules if agent in rule.names] for agent in self._agents
         }
         # The most that the agents from each depth on can still bring.
         self._hope = [0.0] * (len(self._agents) + 1)
@@ -72,7 +73,7 @@ class _Search:
         self._best_benefit = 0.0
 
     def run(self) -> Search:
-        missing = [agent for agent in self._snapshot.group.agents if agent not in self._residents]
+        missing = [agent for agent in self._members if agent not in self._residents]
         stranded = [agent for agent in self._agents if not self._places[agent]]
         if missing or stranded:
             for agent in missing:
@@ -138,7 +139,7 @@ class _Search:
         resident = self._residents[agent]
         if host == resident.host:
             return None  # what it uses is already counted as used
-        arriving = self._arriving.get(host, Minima()) + resident.minima
+        arriving = self._arriving.get(host, Minima()) + resident.needs.least
         resources = self._views[host].resources
         if resources is not None and (short := resources.shortages(arriving)):
             return f"{host} cannot take {agent} with those that would arrive before it: {'; '.join(short)}"
@@ -154,4 +155,4 @@ class _Search:
             if place.host != self._residents[place.agent].host
         )
         hosts = {place.agent: place.host for place in self._best}
-        return Plan(self._snapshot.group.name, hosts, moves, self._best_benefit)
+        return Plan(hosts, moves, self._best_benefit)

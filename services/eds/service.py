@@ -163,7 +163,8 @@ class Eds:
             msgspec.structs.replace(host, experience=experience.get(host.host, NEUTRAL_EXPERIENCE))
             for host in snapshot.hosts
         )
-        access = self._access.get(snapshot.group.user or "", snapshot.access)
+        users = {group.user for group in snapshot.groups}
+        access = {user: heard for user, heard in sorted(self._access.items()) if user in users}
         return msgspec.structs.replace(snapshot, hosts=hosts, access=access)
 
     async def _keep(self, explanation: Explanation) -> None:

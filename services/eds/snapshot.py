@@ -1,6 +1,6 @@
-"""What a decision rests on: one immutable picture of hosts, links, agents and the user's access. Pure."""
+"""What a decision rests on: one immutable picture of hosts, links, agents and the users' access. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -8,7 +8,7 @@ import msgspec
 from services.eds.rules import Group
 from services.rms.catalogue import Advert
 from services.rms.link_probe import LinkMeasure
-from services.rms.resources import Minima, Resources
+from services.rms.resources import Needs, Resources
 from services.tms.verdicts import Verdict
 
 NEUTRAL_EXPERIENCE = 0.5  # of a host where nothing went yet: neither sought nor shunned
@@ -35,6 +35,9 @@ class Host(msgspec.Struct, frozen=True):
     resources: Resources | None
     task_weight: float  # sum of the task weights of the agents that run there: w of equation 3
     experience: float  # how well moves there went, 0 to 1
+    closed: str = ""  # why nothing new may land there, as "it is being drained"; who is there may stay
+    offers: frozenset[str] = frozenset()  # modules and devices that it has, of those that the residents need
+    facts: dict[str, float] = {}  # terms that its operator adds, by name; each in [0, 1] and larger when better
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -44,27 +47,34 @@ class Link(msgspec.Struct, frozen=True):
     destination: str
     rtt_ms: float  # milliseconds, there and back
     loss: float  # 0 to 1
+    bandwidth: float | None = None  # Mbit/s, where it was measured
 
 
 class Resident(msgspec.Struct, frozen=True):
-    """One agent of the group, where it is now."""
+    """One agent of the groups, where it is now."""
 
     agent: str
     host: str
     since: float  # seconds since 1970 at which it came to this host
     task_weight: float = 1.0  # how much work it is, above zero; in the unit of the threshold WT
-    minima: Minima = Minima()
+    needs: Needs = Needs()
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Hosts, residents and access sorted by name, so that equal pictures give equal decisions."""
+    """What one decision is about: groups of agents, decided together, since they want the same hosts. Hosts, residents
+    and access are sorted by name, so that equal pictures give equal decisions."""
 
-    group: Group
+    groups: tuple[Group, ...]  # no agent is in two of them
     at: float  # seconds since 1970 when the picture was taken
     hosts: tuple[Host, ...]
     links: tuple[Link, ...]
     residents: tuple[Resident, ...]
-    access: tuple[Access, ...] = ()  # empty: the group follows no user, or the user was not heard yet
+    access: dict[str, tuple[Access, ...]] = {}  # user -> what the access point measured; absent: not heard yet
+
+    def access_of(self, agent: str) -> tuple[Access, ...]:
+        """What the user of the agent's group has; empty when it follows nobody, or the user was not heard yet."""
+        user = next((group.user for group in self.groups if agent in group.agents), None)
+        return self.access.get(user, ()) if user is not None else ()
 
     def unfit(self, resident: Resident, host: Host) -> str | None:
         """Why `resident` cannot be on `host` whatever a policy thinks of it (None: it can). Staying needs trust."""
@@ -72,13 +82,16 @@ class Snapshot(msgspec.Struct, frozen=True):
             return f"not trusted: {host.verdict.reason}"
         if host.host == resident.host:
             return None
+        if host.closed:
+            return host.closed
         if host.resources is None:
             return "no fresh advert of its resources"
-        return "; ".join(host.resources.shortages(resident.minima)) or None
+        lacking = tuple(f"no {name}" for name in resident.needs.has if name not in host.offers)
+        return "; ".join((*lacking, *host.resources.shortages(resident.needs.least))) or None
 
 
 def assemble(
-    group: Group,
+    groups: Sequence[Group],
     at: float,
     verdicts: Mapping[str, Verdict],
     adverts: Mapping[str, Advert],
@@ -89,20 +102,17 @@ def assemble(
 
     Only hosts that the ledger names are in it, the revoked ones too: so that a decision can say why not them.
     """
+    wanted = frozenset(name for resident in residents.values() for name in resident.needs.has)
     hosts = []
     for name, verdict in sorted(verdicts.items()):
         advert = adverts.get(name)
-        hosts.append(
-            Host(
-                name,
-                verdict,
-                advert.resources if advert else None,
-                advert.task_weight if advert else 0.0,
-                NEUTRAL_EXPERIENCE,
-            )
-        )
+        if advert is None:
+            hosts.append(Host(name, verdict, None, 0.0, NEUTRAL_EXPERIENCE))
+        else:
+            offers = advert.offers & wanted
+            hosts.append(Host(name, verdict, advert.resources, advert.task_weight, NEUTRAL_EXPERIENCE, offers=offers))
     return Snapshot(
-        group,
+        tuple(groups),
         at,
         tuple(hosts),
         tuple(Link(a, b, measure.rtt_ms, measure.loss) for (a, b), measure in sorted(links.items())),

@@ -70,3 +70,11 @@ class Minima(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             bandwidth=self.bandwidth + other.bandwidth,
             gpus=self.gpus + other.gpus,
         )
+
+
+class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an agent says of the places where it can run: without `least` and `has` it cannot, `prefers` is better."""
+
+    least: Minima = Minima()
+    prefers: Minima = Minima()
+    has: tuple[str, ...] = ()  # Python modules and devices, by the names that adverts have them

@@ -53,10 +53,10 @@ def scene(
     hosts = tuple(hosts)
     given = {resident.agent: resident for resident in residents}
     return Snapshot(
-        Group("group", tuple(agents), tuple(rules), "ada" if access is not None else None),
+        (Group("group", tuple(agents), tuple(rules), "ada" if access is not None else None),),
         at,
         hosts,
         mesh(host.host for host in hosts) if links is None else links,
         tuple(given.get(agent) or Resident(agent, where, NOON - 1000) for agent, where in agents.items()),
-        tuple(Access(name, rtt, 0.0, "emulated") for name, rtt in (access or {}).items()),
+        {"ada": tuple(Access(name, rtt, 0.0, "emulated") for name, rtt in access.items())} if access else {},
     )

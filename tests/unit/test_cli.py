@@ -63,11 +63,11 @@ HOSTS = [
 ]
 EXPLANATION = {
     "decision": "d1",
-    "group": "g",
+    "groups": ["g"],
     "at": 1000.0,
     "why": "ada moved",
     "policy": {"name": "falcon"},
-    "inputs": {"access": [{"host": "north", "rtt_ms": 4.0, "loss": 0.0, "source": "emulated"}]},
+    "inputs": {"access": {"ada": [{"host": "north", "rtt_ms": 4.0, "loss": 0.0, "source": "emulated"}]}},
     "candidates": [
         {
             "agent": AGENT,

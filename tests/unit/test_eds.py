@@ -44,7 +44,7 @@ class City:
         self.snapshots += 1
         self.minutes += 1
         return Snapshot(
-            group,
+            (group,),
             NOON + 60 * self.minutes,
             tuple(host(name, revoked=self.revoked.get(name), task_weight=2.0) for name in "abcd"),
             mesh("abcd"),
@@ -89,7 +89,7 @@ async def test_the_group_follows_its_user_and_every_step_can_be_explained() -> N
         assert [each.chosen["face"] for each in (newest, *older)] == ["b", "c", "b"]
         assert newest.present == {"user": "c", "face": "c"} and newest.why == "ada moved"
         assert newest.outcome == Outcome()
-        assert {access["source"] for access in newest.inputs["access"]} == {"emulated"}
+        assert {access["source"] for access in newest.inputs["access"]["ada"]} == {"emulated"}
         assert newest.policy["name"] == "Falcon" and newest.policy["settings"]["weights"]["network"] == 0.5
         assert await eds.why("stranger") == []
 
@@ -371,7 +371,7 @@ def test_a_snapshot_is_assembled_from_what_tms_and_rms_answer() -> None:
     adverts = {"a": Advert(resources(cpu_free=0.25), task_weight=3.0), "unnamed": Advert(resources())}
     links = {("b", "a"): LinkMeasure(2.0, 0.0), ("a", "b"): LinkMeasure(1.0, 0.5)}
     residents = {"user": Resident("user", "a", 1.0), "face": Resident("face", "a", 2.0)}
-    snapshot = assemble(FACES, NOON, verdicts, adverts, links, residents)
+    snapshot = assemble((FACES,), NOON, verdicts, adverts, links, residents)
     assert [each.host for each in snapshot.hosts] == ["a", "b"]  # only hosts that the ledger names
     a, b = snapshot.hosts
     assert a.resources == resources(cpu_free=0.25) and a.task_weight == 3.0

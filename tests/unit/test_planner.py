@@ -12,7 +12,7 @@ from services.eds.planner import Search, search
 from services.eds.rules import Atomic, Dependency, Exclusion, Rule
 from services.eds.snapshot import Resident, Snapshot
 from services.eds.weights import Terms
-from services.rms.resources import Minima
+from services.rms.resources import Minima, Needs
 from tests.helpers.edge_scenes import GIB, NOON, host, resources, scene
 
 NO_TERMS = Terms(0, 0, 0, 0)
@@ -37,14 +37,14 @@ def best_by_brute_force(snapshot: Snapshot, offered: Offers) -> float | None:
     here = {resident.agent: resident for resident in snapshot.residents}
     free = {each.host: each.resources.memory_free for each in snapshot.hosts if each.resources}
     best = None
-    for places in itertools.product(*(offered.candidates[agent] for agent in snapshot.group.agents)):
+    for places in itertools.product(*(offered.candidates[agent] for agent in snapshot.groups[0].agents)):
         plan = {place.agent: place.host for place in places}
-        if any(rule.violation(plan) for rule in snapshot.group.rules):
+        if any(rule.violation(plan) for rule in snapshot.groups[0].rules):
             continue
         arriving = dict.fromkeys(free, 0)
         for agent, name in plan.items():
             if here[agent].host != name:
-                arriving[name] += here[agent].minima.memory
+                arriving[name] += here[agent].needs.least.memory
         if all(arriving[name] <= free[name] for name in free):
             benefit = sum(place.score for place in places)
             best = benefit if best is None else max(best, benefit)
@@ -67,7 +67,8 @@ def random_case(seed: int) -> tuple[Snapshot, Offers]:
             rules.append(Dependency(some[0], some[1:], "any" if kind == "any" else "all"))
     hosts = [host(name, advert=resources(memory_free=draw.randint(0, 4))) for name in names]
     residents = [
-        Resident(agent, draw.choice(names), NOON, minima=Minima(memory=draw.randint(0, 3))) for agent in agents
+        Resident(agent, draw.choice(names), NOON, needs=Needs(least=Minima(memory=draw.randint(0, 3))))
+        for agent in agents
     ]
     snapshot = scene(hosts, {each.agent: each.host for each in residents}, rules=rules, residents=residents)
     scores = {
@@ -146,7 +147,7 @@ def test_of_equal_places_the_present_one_is_kept() -> None:
 
 def test_what_arrives_together_must_fit_together() -> None:
     minima = Minima(memory=3 * GIB)
-    residents = [Resident(agent, "old", NOON, minima=minima) for agent in "xy"]
+    residents = [Resident(agent, "old", NOON, needs=Needs(least=minima)) for agent in "xy"]
     full, roomy = resources(memory_free=0), resources(memory_free=4 * GIB)
     hosts = [host("old", advert=full), host("best", advert=roomy), host("next")]
     snapshot = scene(hosts, {"x": "old", "y": "old"}, residents=residents)

@@ -15,7 +15,7 @@ from services.eds.policies.falcon import Falcon
 from services.eds.rules import Atomic
 from services.eds.snapshot import Link, Resident
 from services.eds.weights import Weights
-from services.rms.resources import Minima, Resources
+from services.rms.resources import Minima, Needs, Resources
 from tests.helpers.edge_scenes import GIB, NOON, host, mesh, resources, scene
 
 FACES = {"user": "a", "face": "a"}
@@ -173,7 +173,7 @@ def test_the_minimum_stay_holds_for_its_time_and_says_when_it_is_over() -> None:
 
 def test_hosts_without_advert_or_room_are_rejected_with_the_shortage() -> None:
     hosts = [host("a"), host("b", advert=None), host("c", advert=resources(memory_free=GIB))]
-    needs = [Resident("x", "a", 0.0, minima=Minima(memory=2 * GIB))]
+    needs = [Resident("x", "a", 0.0, needs=Needs(least=Minima(memory=2 * GIB)))]
     why = reasons(Falcon().offers(scene(hosts, {"x": "a"}, residents=needs)), "x")
     assert why["b"] == "no fresh advert of its resources"
     assert why["c"] == f"memory: {2 * GIB} bytes needed, {GIB} free"

@@ -76,7 +76,7 @@ class _View:
         self.may_stay = resident.host in self._unfit and self._unfit[resident.host] is None
         known = [host.resources.bandwidth for host in snapshot.hosts if host.resources and host.verdict.trusted]
         self._mean_bandwidth = sum(known) / len(known) if known else 1.0
-        self._access = {access.host: access for access in snapshot.access}
+        self._access = {access.host: access for access in snapshot.access_of(resident.agent)}
         self._graph = nx.DiGraph()
         self._weak: dict[str, float] = {}  # direct neighbours with a Q that is too small
         self._add_hops()
@@ -152,7 +152,7 @@ class _View:
         if host.resources is None:
             return None
         network = from_quality
-        if self._snapshot.access:
+        if self._access:
             access = self._access.get(host.host)
             # A host that the access point did not reach serves this user worst of all.
             network = link_quality(access.rtt_ms, access.loss) if access else 0.0

@@ -1,0 +1,24 @@
+"""`python -m benchmarks decide`: how fast, how good and how steady decisions are. Each part prints its own table."""
+
+import argparse
+import importlib
+import json
+from typing import Any
+
+# Each is a module here with `measure() -> dict` of figures.
+PARTS: dict[str, str] = {}
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks decide", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="the figures as the last line")
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part; may be said again (default: all)")
+    options = parser.parse_args(arguments)
+    figures: dict[str, Any] = {}
+    for name, what in PARTS.items():
+        if options.only is None or name in options.only:
+            print(f"\n{name}: {what}")
+            figures |= importlib.import_module(f"benchmarks.decide_{name}").measure()
+    if options.json:
+        print(json.dumps(figures))
+    return 0
