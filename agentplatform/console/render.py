@@ -193,10 +193,9 @@ def decision(console: Console, explained: Explanation, only: str | None = None) 
     for agent, host, *_, remark in rows:  # too long for a column
         if remark:
             say(console, f"{agent}, {host}: {remark}")
-    access = explained.inputs.get("access") or ()
-    if access:
+    for user, access in explained.inputs.get("access", {}).items():
         links = "; ".join(f"{a['host']} {a['rtt_ms']:.1f} ms, loss {a['loss']:.1%} ({a['source']})" for a in access)
-        say(console, f"the user's access: {links}")
+        say(console, f"the access of {user}: {links}")
     if explained.remark:
         say(console, explained.remark)
     for agent, reason in (explained.outcome.failed if explained.outcome else {}).items():

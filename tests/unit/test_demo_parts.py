@@ -34,9 +34,9 @@ def test_falcon_leads_the_group_along_the_walk(
 ) -> None:
     hosts = [host(name, revoked="gone" if name == revoked else None) for name in sorted(coverage.ACCESS_POINTS)]
     links = tuple(mesh([each.host for each in hosts], rtt_ms=between_ms))
-    snapshot = scene(hosts, {"ada": start, "faces": start}, rules=TOGETHER, links=links)
+    snapshot = scene(hosts, {"ada": start, "faces": start}, rules=TOGETHER, links=links, access={})
     access = tuple(msgspec.convert(each, Access) for each in coverage.access(end, {}))
-    snapshot = msgspec.structs.replace(snapshot, access=access)
+    snapshot = msgspec.structs.replace(snapshot, access={"ada": access})
     found = search(snapshot, Falcon().offers(snapshot))
     assert found.plan is not None and found.plan.hosts == {"ada": expected, "faces": expected}
 
