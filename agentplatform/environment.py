@@ -208,6 +208,7 @@ class Environment:
             lambda host, subjects: self.exchange.tell(host, Silent(subjects)),
             self.note,
             suspended_clock,
+            self.rms.closed_hosts,
         )
         self.lives = upcalls.lives = Lives(
             self.host,

@@ -49,6 +49,7 @@ class HostSurroundings:
     def candidates(self) -> list[Candidate]:
         adverts, up = self._rms.adverts(), self._links.up()
         full = {host for host, advert in adverts.items() if advert.resources.disk_free < COPY_DISK_BYTES}
+        full |= self._rms.closed_hosts().keys()
         return [
             Candidate(host, passport.organisation)
             for host, passport in sorted(self._registry.hosts.items())
@@ -72,6 +73,12 @@ class HostSurroundings:
 
     def was_key_of(self, host: str, key: bytes) -> bool:
         return self._registry.was_key_of(host, key)
+
+    def closed(self) -> str | None:
+        return f"{self._host} is {self._rms.closed}" if self._rms.closed else None
+
+    def takes(self, host: str) -> bool:
+        return host not in self._rms.closed_hosts()
 
     def shortage(self, inline: int, spooled: int) -> str | None:
         """A state lies in memory three times while it is opened: as received, in the worker, and as the live agent; one

@@ -290,6 +290,8 @@ class Arrivals:
         verdict = self._surroundings.verdict(source)
         if not verdict.trusted:
             raise PeerFault(source, f"is not trusted by the ledger at height {verdict.height}: {verdict.reason}")
+        if (closed := self._surroundings.closed()) is not None:
+            raise Unavailable(f"{closed} and takes no agents; name another host, or try again when it is open")
         states = [guest.parcel.state for guest in guests]
         inline = sum(len(state) for state in states if isinstance(state, bytes))
         spooled = sum(state.size for state in states if isinstance(state, Freight))

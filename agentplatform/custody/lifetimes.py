@@ -93,6 +93,7 @@ class Lifetimes:
             raise PeerFault("the client", f"sent other code than the birth certificate of {birth.agent} names")
         if birth.agent in self._machine.agents:
             raise Misuse(f"{birth.agent} was on {self._host} before: an agent's id is never used again")
+        self._check_open()
         self._check_room()
         if birth.custody == "held":
             await self._replication.findable(birth)
@@ -110,6 +111,10 @@ class Lifetimes:
         await self._log_end()
         await self._replication.ready(birth.agent)
         return birth
+
+    def _check_open(self) -> None:
+        if (closed := self._surroundings.closed()) is not None:
+            raise Unavailable(f"{closed} and takes no new agents; name another host, or try again when it is open")
 
     def _check_room(self) -> None:
         if (shortage := self._surroundings.shortage(0, 0)) is not None:
@@ -154,6 +159,7 @@ class Lifetimes:
         birth = open_certificate(child.certificate, self._host)
         try:
             self._machine.free(agent)
+            self._check_open()
             self._check_room()
             born = self._machine.step(events.Created(birth.agent, child.subject))
         except PlatformError:

@@ -58,11 +58,13 @@ class Rehoming:
         report: Callable[[str, tuple[bytes, ...]], object],
         note: Callable[[str, str], None],
         clock: Callable[[], float],
+        closed: Callable[[], Collection[str]],
     ) -> None:
         """`report(member, subjects)` tells another host; `note(agent, text)` writes to an agent's log; `clock` counts
-        the time in which the machine was suspended, in seconds."""
+        the time in which the machine was suspended, in seconds; `closed` names the hosts that take no agents."""
         self._host, self._chain, self._vault, self._carrier = host, chain, vault, carrier
         self._up, self._report, self._note, self._clock = up, report, note, clock
+        self._closed = closed
         self._cases: dict[bytes, Case] = {}
         self._voting = asyncio.Semaphore(VOTES_AT_ONCE)
         self._tasks: dict[bytes, asyncio.Task[None]] = {}  # subject -> what is under way about it
@@ -113,13 +115,13 @@ class Rehoming:
         if now >= self._reported + REPORT_EVERY:
             self._reported = now
             self._tell()
-        up = self._up()
+        up, closed = self._up(), self._closed()
         for subject, case in list(self._cases.items()):
             there, standing = self._chain.find(subject), self._chain.votes(subject)
             if there is None or votes.over(case, now, self._host, there, standing):
                 del self._cases[subject]
             elif subject not in self._tasks:
-                act = votes.look(case, now, self._host, there, self._chain.wait(there.host), standing, up)
+                act = votes.look(case, now, self._host, there, self._chain.wait(there.host), standing, up, closed)
                 if act is not None:
                     self._start(subject, self._perform(subject, there, act))
 

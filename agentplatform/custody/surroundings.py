@@ -42,6 +42,9 @@ class Surroundings(Protocol):
     def was_key_of(self, host: str, key: bytes) -> bool:
         """Whether the ledger has, or ever had, this key for this host."""
 
+    def closed(self) -> str | None:
+        """Why this host takes no agents now, in whole words, or None."""
+
     def shortage(self, inline: int, spooled: int) -> str | None:
         """What this host lacks to take states of so many bytes (the RMS's word, or that its disk is full), or None.
         Those that are spooled lie in memory once."""

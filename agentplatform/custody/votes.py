@@ -40,10 +40,15 @@ class Case(msgspec.Struct):
 
 
 def destination(
-    holders: tuple[str, ...], reachable: Collection[str], votes: Collection[Vote], attempt: int
+    holders: tuple[str, ...],
+    reachable: Collection[str],
+    votes: Collection[Vote],
+    attempt: int,
+    closed: Collection[str] = (),
 ) -> str | None:
     """The holder to vote for: with the most votes that stand, else the first in the ledger's order; at first only one
-    that this member can reach. All who see the same votes choose the same."""
+    that this member can reach; never one that is `closed`. All who see the same votes choose the same."""
+    holders = tuple(each for each in holders if each not in closed)
     if attempt < OWN_VIEW:
         holders = tuple(each for each in holders if each in reachable)
     count = Counter(each.destination for each in votes)
@@ -51,10 +56,18 @@ def destination(
 
 
 def look(
-    case: Case, now: float, host: str, there: Residence, wait: float, votes: Collection[Vote], up: Collection[str]
+    case: Case,
+    now: float,
+    host: str,
+    there: Residence,
+    wait: float,
+    votes: Collection[Vote],
+    up: Collection[str],
+    closed: Collection[str] = (),
 ) -> Cast | Withdraw | None:
     """What this host, a member, does about the agent that the ledger has at `there`. `wait` is what its own heartbeats
-    say (ledger.leases), `votes` stand on the ledger, `up` are the hosts that it has a link to."""
+    say (ledger.leases), `votes` stand on the ledger, `up` are the hosts that it has a link to, `closed` those
+    that take no agents."""
     if case.epoch != there.epoch + 1:
         case.epoch, case.attempts, case.not_before = there.epoch + 1, 0, 0.0
     linked = there.host in up
@@ -67,7 +80,7 @@ def look(
         return Withdraw(case.epoch)
     if wait > 0 or now - case.reported > REPORT_LIFE:
         return None
-    chosen = destination(there.holders, {*up, host}, votes, case.attempts)
+    chosen = destination(there.holders, {*up, host}, votes, case.attempts, closed)
     if chosen is None:
         return None
     _pause(case, now)

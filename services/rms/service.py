@@ -56,6 +56,7 @@ class Rms:
         self._peers = peers
         self._offers, self._task_weight = offers, task_weight
         self._clock = clock
+        self.closed = ""  # why this host takes no agents, if it takes none
         self._catalogue = Catalogue()
         self._probes: dict[str, LinkProbe] = {}
 
@@ -75,7 +76,7 @@ class Rms:
         # A link that came back is another link: its old numbers would mislead.
         self._probes = {peer: self._probes.get(peer) or LinkProbe() for peer in peers}
         links = dict(islice(self._own_links(now).items(), MAX_LINKS))
-        advert = Advert(self._probe.read(), self._task_weight(), links, self._offers)
+        advert = Advert(self._probe.read(), self._task_weight(), links, self._offers, self.closed)
         self._catalogue.take(self._host, advert, now)
         message = codec.encode(advert)
         for peer, probe in self._probes.items():
@@ -102,6 +103,11 @@ class Rms:
     def adverts(self) -> dict[str, Advert]:
         """The newest advert of each host that still lives, this host's own among them."""
         return self._catalogue.fresh(self._clock())
+
+    def closed_hosts(self) -> dict[str, str]:
+        """The hosts that say that they take no agents, with the reason; this host's own word among them."""
+        closed = {host: advert.closed for host, advert in self.adverts().items() if advert.closed}
+        return closed | ({self._host: self.closed} if self.closed else {})
 
     def links(self) -> dict[tuple[str, str], LinkMeasure]:
         """Every link that a host with a living advert measured: (who measured, other end) -> measure."""

@@ -52,6 +52,7 @@ class World:
         self.subject = subject_of(OWNER.public, self.birth.agent)
         self.entry = Residence(OWNER.public, 0, HOME, (), 1)
         self.cut: set[str] = set()
+        self.shut: set[str] = set()  # that say that they are closed
         self.stopped: set[str] = set()  # their links stay, and nothing comes of what is sent
         self.quorum = True
         self.disks = {host: MemoryDisk() for host in (HOME, *HOLDERS)}
@@ -118,13 +119,16 @@ class World:
             self.here.receive(host, decode_copy(raw, host))
 
     def candidates(self) -> list[Candidate]:
-        return [Candidate(host, host) for host in HOLDERS if self.answers(host)]
+        return [Candidate(host, host) for host in HOLDERS if self.answers(host) and self.takes(host)]
 
     def trusted(self, host: str) -> bool:
         return True
 
     def linked(self, host: str) -> bool:
         return host not in self.cut
+
+    def takes(self, host: str) -> bool:
+        return host not in self.shut
 
     def answers(self, host: str) -> bool:
         return host not in self.cut | self.stopped

@@ -58,6 +58,7 @@ class EdgeHost:
         self.hops: list[Hop] = []
         self.printed_lines: list[str] = []
         self.short: str | None = None  # what this host lacks
+        self.closed_for = ""  # why it takes no agents
         self._kind = carrier
 
     async def boot(self) -> None:
@@ -195,6 +196,12 @@ class EdgeHost:
 
     def was_key_of(self, host: str, key: bytes) -> bool:
         return identity(host).public == key
+
+    def closed(self) -> str | None:
+        return f"{self.name} is {self.closed_for}" if self.closed_for else None
+
+    def takes(self, host: str) -> bool:
+        return True
 
     def shortage(self, inline: int, spooled: int) -> str | None:
         return self.short

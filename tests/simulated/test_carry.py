@@ -287,6 +287,20 @@ async def test_a_destination_without_room(world: World) -> None:
     assert world.holder(x) == "a" and ("open", x) not in world["b"].runner.asked
 
 
+async def test_a_closed_host_takes_nobody_and_makes_nobody_and_lets_go_of_whom_it_has(world: World) -> None:
+    x, y = await world.create("a", "x"), await world.create("b", "y")
+    world["b"].closed_for = "being drained"
+    with pytest.raises(Unavailable, match="b is being drained and takes no agents; name another host"):
+        await world.until(world["a"].depart([x], "b"))
+    assert world.holder(x) == "a" and ("open", x) not in world["b"].runner.asked
+    with pytest.raises(Unavailable, match="b is being drained and takes no new agents"):
+        await world.create("b", "z")
+    with pytest.raises(Unavailable, match="b is being drained and takes no new agents"):
+        await world.until(world["b"].start(world["b"].carrier.lifetimes.clone(y)))
+    await world.until(world["b"].depart([y], "a"))
+    assert world.holder(y) == "a" and not world["b"].runner.copies
+
+
 async def test_a_destination_that_is_revoked_between_offer_and_accept(world: World) -> None:
     """The link may be there still: the ledger's word counts."""
     x = await world.create("a", "x")

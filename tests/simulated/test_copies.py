@@ -269,6 +269,30 @@ def test_a_stopped_host_whose_links_stay_is_no_holder_for_long(named: bool) -> N
     assert released_beside_a_stopped_host(Credulous, named) == 0, "the harness does not catch it"
 
 
+class Open(World):
+    """Takes a host that says that it is closed for one that is open."""
+
+    def takes(self, host: str) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("kind", [World, Open])
+def test_a_holder_that_closes_is_replaced_at_once(kind: type[World]) -> None:
+    async def main() -> None:
+        world = kind(Random(1))  # noqa: S311
+        await world.boot()
+        await world.here.ready(world.birth.agent)
+        (first,) = world.entry.holders
+        world.shut.add(first)
+        world.here.remind()
+        await quiet()
+        assert len(world.entry.holders) == 1
+        assert (first in world.entry.holders) == (kind is Open), "the harness does not catch it"
+        world.here.end(world.birth.agent)
+
+    virtual_loop.run(main())
+
+
 async def without_its_holder() -> tuple[World, str]:
     world = World(Random(1))  # noqa: S311
     await world.boot()

@@ -179,6 +179,19 @@ def test_hosts_learn_of_each_other_and_of_the_links_between_others() -> None:
     assert set(links) == {(a, b) for a in town.hosts for b in town.hosts if a != b}
 
 
+def test_a_closed_host_says_so_to_all_and_again_when_it_is_open() -> None:
+    town = Town()
+    town.hosts["beta"].closed = "being drained"
+    assert town.hosts["beta"].closed_hosts() == {"beta": "being drained"}  # before anybody was told
+    town.rounds(1)
+    assert all(host.closed_hosts() == {"beta": "being drained"} for host in town.hosts.values())
+    town.hosts["beta"].closed = ""
+    town.rounds(1)
+    assert all(host.closed_hosts() == {} for host in town.hosts.values())
+    with pytest.raises(ValueError, match="why its host is closed"):
+        Advert(resources(), closed="x" * 81)
+
+
 def test_a_host_that_went_is_forgotten_and_its_link_with_it() -> None:
     town = Town()
     town.rounds(2)

@@ -16,15 +16,18 @@ from agentplatform.surroundings import COPY_DISK_BYTES, HostSurroundings
         ({"heard": False}, [], False),  # stopped: its link stays, and its adverts end
         ({"trusted": False}, [], True),
         ({"disk": COPY_DISK_BYTES - 1}, [], True),
+        ({"closed": {"east": "being drained"}}, [], True),
     ],
 )
-def test_who_may_hold_copies_is_linked_heard_of_trusted_and_has_room(
+def test_who_may_hold_copies_is_linked_heard_of_trusted_open_and_has_room(
     east: dict[str, Any], candidates: list[str], answers: bool
 ) -> None:
     said = SimpleNamespace(resources=SimpleNamespace(disk_free=east.get("disk", COPY_DISK_BYTES)))
     nothing: Any = None
     links: Any = SimpleNamespace(up=lambda: {"east"} if east.get("up", True) else set())
-    rms: Any = SimpleNamespace(adverts=lambda: {"east": said} if east.get("heard", True) else {})
+    rms: Any = SimpleNamespace(
+        adverts=lambda: {"east": said} if east.get("heard", True) else {}, closed_hosts=lambda: east.get("closed", {})
+    )
     tms: Any = SimpleNamespace(verdict=lambda host: SimpleNamespace(trusted=east.get("trusted", True)))
     registry: Any = SimpleNamespace(hosts={"east": SimpleNamespace(organisation="east-org")})
     around = HostSurroundings("north", links, registry, tms, rms, *[nothing] * 5)

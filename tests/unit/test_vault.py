@@ -25,7 +25,7 @@ async def test_a_copy_that_is_being_taken_in_is_left_to_who_does_that() -> None:
     dropped: list[str] = []
     vault = SimpleNamespace(due=lambda: [("x", b"x", 3)], drop=dropped.append)
     carrier = SimpleNamespace(machine=SimpleNamespace(here=lambda agent: 3))
-    parts: Any = (None, vault, carrier, set, None, None, lambda: 0.0)
+    parts: Any = (None, vault, carrier, set, None, None, lambda: 0.0, set)
     rehoming = Rehoming("north", *parts)
     rehoming._tasks[b"x"] = cast(Any, None)
     rehoming.follow()  # the journal has it, and who wrote that has not heard of it yet

@@ -35,6 +35,13 @@ def test_the_first_holder_that_it_reaches_is_voted_for() -> None:
     assert look(Case(0.0), 0.0, host="south", up=()) == Cast("south")  # itself
 
 
+def test_a_closed_holder_is_not_voted_for_whatever_others_did() -> None:
+    assert look(Case(0.0), 0.0, closed={"east": "being drained"}) == Cast("south")
+    cast = (Vote("south", "east", 8),)
+    assert look(Case(0.0), 0.0, votes=cast, closed={"east"}) == Cast("south")
+    assert look(Case(0.0), 0.0, closed={"east", "south"}) is None
+
+
 def test_the_one_with_the_most_votes_comes_before_the_first() -> None:
     cast = (Vote("south", "south", 8), Vote("east", "south", 8), Vote("north", "east", 8))
     assert look(Case(0.0), 0.0, votes=cast) == Cast("south")

@@ -21,11 +21,14 @@ class Hosts(Protocol):
     """What is known of the other hosts."""
 
     def candidates(self) -> list[Candidate]:
-        """Those that may hold copies now: trusted, linked, heard of lately, with room."""
+        """Those that may hold copies now: trusted, linked, heard of lately, with room, and not closed."""
 
     def trusted(self, host: str) -> bool: ...
 
     def linked(self, host: str) -> bool: ...
+
+    def takes(self, host: str) -> bool:
+        """It does not say that it is closed."""
 
     def answers(self, host: str) -> bool:
         """Linked, and heard of lately: one that is stopped, or hangs, keeps its links."""
@@ -97,14 +100,14 @@ class Naming:
             stay.naming = asyncio.ensure_future(self._name(stay, wanted))
 
     def _chosen(self, stay: Stay) -> tuple[str, ...]:
-        """Who shall hold it: those who do, unless they are not trusted or have been away for too long."""
+        """Who shall hold it: those who do, unless they are not trusted, closed, or have been away for too long."""
         now = asyncio.get_running_loop().time()
         keep = []
         for host in stay.copies.named:
             feed = self._feeder.start(stay, host)
             feed.gone_since = None if self._hosts.answers(host) else feed.gone_since or now
             away = feed.gone_since is not None and now - feed.gone_since > self._settings.patience
-            if self._hosts.trusted(host) and not away and host != stay.leaving_for:
+            if self._hosts.trusted(host) and self._hosts.takes(host) and not away and host != stay.leaving_for:
                 keep.append(host)
         candidates = {each.host: each for each in self._hosts.candidates() if each.host != stay.leaving_for}
         kept = [candidates.get(host, Candidate(host, "")) for host in keep]
