@@ -18,6 +18,10 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     disk_free: int  # bytes, where the host keeps its data
     bandwidth: float  # Mbit/s of its connection, above zero
     gpus: int = 0
+    # As NVML tells; 0 where it does not, or where there is no GPU.
+    gpu_free: float = 0.0  # part of the time of all GPUs that is idle, 0 to 1
+    gpu_memory_free: int = 0  # bytes, on the GPU that has the most free: an agent's data lies on one
+    gpu_memory_total: int = 0  # bytes, on that GPU
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.cpu_free <= 1.0:
@@ -26,6 +30,8 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             raise ValueError("a host has at least one core, and no more memory free than there is")
         if self.disk_free < 0 or self.gpus < 0 or not 0.0 < self.bandwidth < math.inf:
             raise ValueError("disk and GPUs are not negative, and the bandwidth is above zero")
+        if not (0.0 <= self.gpu_free <= 1.0 and 0 <= self.gpu_memory_free <= self.gpu_memory_total):
+            raise ValueError("what is free of the GPUs is between nothing and all that there is")
 
     @property
     def memory_free_part(self) -> float:
@@ -45,6 +51,8 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             short.append(f"bandwidth: {minima.bandwidth:g} Mbit/s needed, {self.bandwidth:g} there")
         if minima.gpus > self.gpus:
             short.append(f"GPUs: {minima.gpus} needed, {self.gpus} there")
+        if minima.gpu_memory > self.gpu_memory_free:
+            short.append(f"GPU memory: {minima.gpu_memory} bytes needed, {self.gpu_memory_free} free")
         return tuple(short)
 
 
@@ -56,6 +64,7 @@ class Minima(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     disk: int = 0  # bytes
     bandwidth: float = 0.0  # Mbit/s
     gpus: int = 0
+    gpu_memory: int = 0  # bytes, on one GPU
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -69,6 +78,7 @@ class Minima(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             disk=self.disk + other.disk,
             bandwidth=self.bandwidth + other.bandwidth,
             gpus=self.gpus + other.gpus,
+            gpu_memory=self.gpu_memory + other.gpu_memory,
         )
 
 

@@ -23,6 +23,9 @@ PLAIN: dict[str, Any] = {
     "disk_free": GIB,
     "bandwidth": 100.0,
     "gpus": 1,
+    "gpu_free": 0.5,
+    "gpu_memory_free": GIB,
+    "gpu_memory_total": 2 * GIB,
 }
 
 
@@ -30,8 +33,17 @@ def test_every_shortage_is_named_and_nothing_makes_up_for_another() -> None:
     there = Resources(**PLAIN)
     assert there.shortages(Minima()) == ()
     assert there.shortages(Minima(cpu_cores=2.0, memory=4 * GIB, disk=GIB, bandwidth=100.0, gpus=1)) == ()
-    short = there.shortages(Minima(cpu_cores=2.5, memory=4 * GIB + 1, disk=2 * GIB, bandwidth=101.0, gpus=2))
-    assert [line.split(":")[0] for line in short] == ["processor", "memory", "disk", "bandwidth", "GPUs"]
+    short = there.shortages(
+        Minima(cpu_cores=2.5, memory=4 * GIB + 1, disk=2 * GIB, bandwidth=101.0, gpus=2, gpu_memory=2 * GIB)
+    )
+    assert [line.split(":")[0] for line in short] == [
+        "processor",
+        "memory",
+        "disk",
+        "bandwidth",
+        "GPUs",
+        "GPU memory",
+    ]
     assert there.shortages(Minima(memory=5 * GIB)) == (f"memory: {5 * GIB} bytes needed, {4 * GIB} free",)
 
 
@@ -54,6 +66,10 @@ def test_minima_add_up_entry_by_entry() -> None:
         {"bandwidth": math.nan},
         {"bandwidth": math.inf},
         {"gpus": -1},
+        {"gpu_free": math.nan},
+        {"gpu_free": 1.1},
+        {"gpu_memory_free": 3 * GIB},
+        {"gpu_memory_free": -1},
     ],
 )
 def test_resources_that_cannot_be_are_refused_here_and_from_others(bad: dict[str, Any]) -> None:
