@@ -47,6 +47,8 @@ class Dormitory:
         self._falling: dict[str, asyncio.Task[None]] = {}  # the mark is on its way to the disk
         self._waking: dict[str, asyncio.Task[None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._held = False
+        self._called: set[str] = set()  # whom a message or its time called meanwhile
 
     # To sleep
 
@@ -99,15 +101,30 @@ class Dormitory:
 
     # And up again
 
+    def hold(self, held: bool) -> None:
+        """While that is so, neither a message nor its time wakes anybody: they are called when it ends. Who is asked
+        for by itself wakes (`awake`)."""
+        self._held = held
+        if not held:
+            called, self._called = self._called, set()
+            for agent in called:
+                self.wake(agent)
+
     def wake(self, agent: str) -> None:
-        """Begins to, unless it is awake or about to be."""
+        """Begins to, unless it is awake or about to be, or all are held."""
+        if self._held:
+            self._called.add(agent)
+        else:
+            self._rouse(agent)
+
+    def _rouse(self, agent: str) -> None:
         if agent in self.asleep and agent not in self._waking:
             task = self._waking[agent] = self._start(self._wake(agent))
             task.add_done_callback(lambda _: self._waking.pop(agent, None))
 
     async def awake(self, agent: str) -> None:
         """Returns when the agent runs. Raises Unavailable when it cannot be opened now; it is tried again."""
-        self.wake(agent)
+        self._rouse(agent)
         if agent in self._waking:
             await asyncio.shield(self._waking[agent])
         if agent in self.asleep:
@@ -128,6 +145,7 @@ class Dormitory:
 
     def forget(self, agent: str) -> None:
         """It does not live here any more."""
+        self._called.discard(agent)
         self.asleep.pop(agent, None)
         self._stop_timer(agent)
 

@@ -279,7 +279,10 @@ class Lifetimes:
 
     async def activate(self, agent: str) -> None:
         """Wakes a resident that is deactivated, or opens one again that is stranded. Does nothing for one that runs.
-        Raises Misuse when it is not here, Unavailable when it cannot be opened."""
+        Raises Misuse when it is not here, Unavailable when it cannot be opened, or this host is closed."""
+        if (closed := self._surroundings.closed()) is not None and self.state_of(agent) != "runs":
+            go_on = "name a host where it can go on (agentplatform dispatch), or try again when it is open"
+            raise Unavailable(f"{closed}, so {agent} stays as it is; {go_on}")
         if self._machine.here(agent) is None or agent in self._machine.quarantined:
             self._machine.free(agent)
         if agent in self._residents.known:

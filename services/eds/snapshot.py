@@ -35,7 +35,7 @@ class Host(msgspec.Struct, frozen=True):
     resources: Resources | None
     task_weight: float  # sum of the task weights of the agents that run there: w of equation 3
     experience: float  # how well moves there went, 0 to 1
-    closed: str = ""  # why nothing new may land there, as "it is being drained"; who is there may stay
+    closed: str = ""  # why nothing new may land there, as "it is being drained"; staying there is the last choice
     offers: frozenset[str] = frozenset()  # modules and devices that it has, of those that the residents need
     facts: dict[str, float] = {}  # terms that its operator adds, by name; each in [0, 1] and larger when better
 
@@ -110,7 +110,9 @@ def assemble(
             hosts.append(Host(name, verdict, None, 0.0, NEUTRAL_EXPERIENCE))
         else:
             offers = advert.offers & wanted
-            hosts.append(Host(name, verdict, advert.resources, advert.task_weight, NEUTRAL_EXPERIENCE, offers=offers))
+            closed = f"it is {advert.closed}" if advert.closed else ""
+            weight = advert.task_weight
+            hosts.append(Host(name, verdict, advert.resources, weight, NEUTRAL_EXPERIENCE, closed, offers))
     return Snapshot(
         tuple(groups),
         at,

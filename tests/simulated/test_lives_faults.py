@@ -162,6 +162,27 @@ async def test_who_moves_a_sleeper_wakes_it_first(world: World) -> None:
     assert world.holder(x) == "b"
 
 
+async def test_on_a_host_that_holds_its_sleepers_neither_a_letter_nor_their_time_wakes_them(world: World) -> None:
+    x, y, z = [await world.create("a", name) for name in "xyz"]
+    dormitory = world["a"].carrier.dormitory
+    for agent, seconds in ((x, None), (y, 0.01), (z, None)):
+        await world.until(deactivate(world, agent, seconds))
+    dormitory.hold(True)
+    asked = world["b"].ask(x, "note", 1)
+    await asyncio.sleep(0.02)
+    await world.settle()
+    assert dormitory.asleep.keys() == {x, y, z} and not asked.done() and not world["a"].runner.copies
+    await world.until(world["a"].start(world["a"].lives.decided([z], "b", "its owner's wish")))
+    assert world.holder(z) == "b"  # who is asked for by itself wakes
+    world["a"].closed_for = "being drained"
+    with pytest.raises(Unavailable, match=r"a is being drained, so .* stays as it is"):
+        await world.until(world["a"].start(world["a"].carrier.lifetimes.activate(x)))
+    world["a"].closed_for = ""
+    dormitory.hold(False)
+    assert (await world.until(asked)).ok
+    assert not dormitory.asleep and world.holder(x) == world.holder(y) == "a"
+
+
 async def test_an_agent_on_its_way_is_not_deactivated_and_a_frozen_one_does_not_leave(world: World) -> None:
     x = await world.create("a", "x")
     hop = world["a"].depart([x], "b")

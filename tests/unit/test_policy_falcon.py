@@ -158,6 +158,22 @@ def test_two_near_equal_hosts_do_not_play_ping_pong() -> None:
     assert moves(gain=1.0) > 10
 
 
+def test_on_a_closed_host_staying_is_the_last_choice_and_nobody_goes_there() -> None:
+    closed = "it is being drained"
+    shut_down, small = host("a", advert=resources(cpu_free=1.0)), host("b", advert=resources(cpu_free=0.01))
+    hosts = [msgspec.structs.replace(shut_down, closed=closed), small, host("c")]
+    shut = scene(hosts, {"x": "a", "y": "b"}, links=tuple(mesh("abc", rtt_ms=80.0)))
+    offered = Falcon(minimum_stay=1e9, weight_threshold=0.0).offers(shut)
+    assert places(offered, "x")["a"].score == 0.0 < places(offered, "x")["b"].score  # however long it was there
+    assert reasons(offered, "y")["a"] == closed
+    found = search(shut, offered)
+    assert found.plan is not None and found.plan.hosts == {"x": "c", "y": "b"}
+    alone = scene(hosts[:1], {"x": "a"})
+    offered = Falcon().offers(alone)
+    found = search(alone, offered)
+    assert "the last choice" in places(offered, "x")["a"].note and found.plan is not None and not found.plan.moves
+
+
 def test_the_minimum_stay_holds_for_its_time_and_says_when_it_is_over() -> None:
     def offered(at: float) -> Offers:
         came = [Resident("x", "a", NOON)]

@@ -47,7 +47,7 @@ class Falcon(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for resident in snapshot.residents:
             view = _View(self, snapshot, resident)
             free_at = resident.since + self.minimum_stay
-            held = free_at > snapshot.at and view.may_stay
+            held = free_at > snapshot.at and view.may_stay and not view.closed
             if held:
                 again_at.append(free_at)
             open_places: list[Candidate] = []
@@ -74,6 +74,7 @@ class _View:
         self._resident = resident
         self._unfit = {host.host: snapshot.unfit(resident, host) for host in snapshot.hosts}
         self.may_stay = resident.host in self._unfit and self._unfit[resident.host] is None
+        self.closed = any(host.closed for host in snapshot.hosts if host.host == resident.host)
         known = [host.resources.bandwidth for host in snapshot.hosts if host.resources and host.verdict.trusted]
         self._mean_bandwidth = sum(known) / len(known) if known else 1.0
         self._access = {access.host: access for access in snapshot.access_of(resident.agent)}
@@ -115,6 +116,9 @@ class _View:
             nothing = Terms(0.0, 0.0, 0.0, host.experience)
             note = "it stays; no fresh advert, so nothing is known of what it is worth"
             return Candidate(self._resident.agent, host.host, 0.0, nothing, 0.0, (host.host,), note)
+        if host.closed:
+            note = f"it stays, which is the last choice: {host.closed}"
+            return Candidate(self._resident.agent, host.host, 0.0, terms, 0.0, (host.host,), note)
         distance = self._distance(host, host, 0.0, 0.0)
         q = migration_weight(terms, self._policy.weights, self._mu(host, distance))
         note = f"it stays; Q = {q:.4g} counts {self._policy.gain:g} times"
