@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from agentplatform import handlers
 from agentplatform.agenda import Agenda
 from agentplatform.correspondence import Correspondence, Message, Post
+from agentplatform.data import Data
 from agentplatform.kinds import Found, Kind, Query, query
 from agentplatform.messages import Arrival, Move
 from agentplatform.ticket import Ticket
@@ -42,6 +43,9 @@ class Place(Post, Protocol):
 
     @property
     def epoch(self) -> int: ...
+
+    @property
+    def data(self) -> Data: ...
 
     async def find(self, query: Query) -> list[Found]: ...
 
@@ -69,10 +73,11 @@ class Agent(Correspondence):
     these from the ones of this class. An agent without checkpoints may also drop it in `on_dispatching`.
     """
 
-    # Slots stay out of __dict__: the place is never captured, the agenda beside the attributes (parcel.state).
-    __slots__ = ("__dict__", "__weakref__", "_agenda", "_place")
+    # Slots stay out of __dict__: the place is never captured, the others beside the attributes (parcel.state).
+    __slots__ = ("__dict__", "__weakref__", "_agenda", "_data", "_place")
     _place: Place | None
     _agenda: Agenda
+    _data: Data
     _handlers: ClassVar[dict[str, str]] = {}  # kind -> method
 
     light: ClassVar[bool] = False
@@ -210,6 +215,12 @@ class Agent(Correspondence):
     def epoch(self) -> int:
         """The number of its changes of host, and of its custody. It only grows."""
         return self._where().epoch
+
+    @property
+    def data(self) -> Data:
+        """What the agent keeps by key, with snapshots (agentplatform.data, docs/data.md). It is a part of its state as
+        the attributes are, but of many values only those are written and sent again that changed."""
+        return self._where().data
 
     async def find(self, service: str, version: str | None = None, *, owner: str | None = None) -> list[Found]:
         """The agents that offer a service, the nearest first: on this host, then by the measured round trip. `version`

@@ -8,6 +8,7 @@ so a large array is copied once on its way into the frame and once out of it. Th
 is written from where the arrays lie, and opened by mapping it, where nothing is copied at all.
 """
 
+import copyreg
 import io
 import mmap
 import os
@@ -21,6 +22,7 @@ import cloudpickle
 
 from agentplatform.agenda import Agenda
 from agentplatform.agent import Agent
+from agentplatform.data import Data, Large, Page
 from agentplatform.parcel.freight import PIECE_BYTES, Freight, piece_digest
 from agentplatform.parcel.spool import start_writing_back
 from ledger.errors import Misuse
@@ -31,6 +33,11 @@ IN_BAND_BYTES = 4096  # smaller buffers are cheaper inside the pickle
 MAX_PARTS = 1 << 16
 ALIGNED = 64  # in a file each buffer begins at a multiple of this: an array is used where it is mapped
 WRITE_BACK_BYTES = 8 << 20  # written before the disk is told to begin
+
+
+# Out of band, each a piece of the state by itself; not in their own module, for the daemon imports that.
+copyreg.pickle(Large, lambda value: (Large, (pickle.PickleBuffer(value.raw),)))
+copyreg.pickle(Page, lambda page: (Page.of, (pickle.PickleBuffer(page.raw), page.large)))
 
 
 def capture(agent: Agent) -> bytes:
@@ -50,7 +57,7 @@ def parts(agent: Agent) -> list[Part]:
         return False
 
     try:
-        body = _pickle(agent, (agent, _agenda(agent)), keep)
+        body = _pickle(agent, (agent, _agenda(agent), _data(agent)), keep)
     except Exception as error:
         raise Misuse(_blame(agent, error)) from error
     if len(buffers) >= MAX_PARTS:
@@ -132,7 +139,7 @@ def restore(raw: bytes | memoryview, cls: type[Agent]) -> Agent:
     body, *buffers = _parts(memoryview(raw))
     try:
         own = [bytearray(buffer) if buffer.readonly else buffer for buffer in buffers]
-        agent, agenda = pickle.loads(body, buffers=own)  # noqa: S301 - in a worker
+        agent, agenda, data = pickle.loads(body, buffers=own)  # noqa: S301 - in a worker
     except Exception as error:
         raise Misuse(f"the state cannot be opened here: {type(error).__name__}: {error}") from error
     # By name: a class that travels by value is another object after each journey.
@@ -140,16 +147,23 @@ def restore(raw: bytes | memoryview, cls: type[Agent]) -> Agent:
     if (
         not isinstance(agent, Agent)
         or not isinstance(agenda, Agenda | None)
+        or not isinstance(data, Data | None)
         or (found.__module__, found.__qualname__) != (cls.__module__, cls.__qualname__)
     ):
         raise Misuse(f"the state holds a {found.__qualname__}, not the {cls.__qualname__} of the birth certificate")
     agent._agenda = agenda or Agenda()
+    agent._data = Data() if data is None else data
     return agent
 
 
 def _agenda(agent: Agent) -> Agenda | None:
     agenda: Agenda | None = getattr(agent, "_agenda", None)
     return None if agenda is None or agenda.untouched else agenda
+
+
+def _data(agent: Agent) -> Data | None:
+    data: Data | None = getattr(agent, "_data", None)
+    return None if data is None or data.untouched else data
 
 
 def _pickle(agent: Agent, value: Any, keep: Any) -> bytes:

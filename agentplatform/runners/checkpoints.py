@@ -52,6 +52,7 @@ class Pieces:
 
     def __init__(self) -> None:
         self._last: tuple[bytes, tuple[bytes, ...]] | Freight | None = None
+        self._hashed: dict[int, tuple[bytes, list[bytes]]] = {}  # by id: what cannot change, and its digests
 
     def capture(self, agent: Agent, file: int | None = None) -> Captured | None:
         """The agent's state now, written to `file` if it is large; None when it is as it was.
@@ -66,12 +67,17 @@ class Pieces:
         head = b"".join((frame, body)) if small else bytes(frame)
         known = set(self._last[1]) if isinstance(self._last, tuple) else set()
         pieces, fresh = [], {}
+        hashed, self._hashed = self._hashed, {}
         for part in rest if small else (body, *rest):
             view = memoryview(part).cast("B")
-            for at in range(0, len(view), PIECE_BYTES):
-                piece = view[at : at + PIECE_BYTES]
-                digest = hashlib.blake2b(piece, digest_size=DIGEST_BYTES).digest()
-                pieces.append(digest)
+            cut = [view[at : at + PIECE_BYTES] for at in range(0, len(view), PIECE_BYTES)]
+            whole = view.obj
+            if isinstance(whole, bytes) and len(whole) == len(view) and whole is not body:  # as values of self.data
+                _, digests = self._hashed[id(whole)] = hashed.get(id(whole)) or (whole, list(map(_digest, cut)))
+            else:
+                digests = list(map(_digest, cut))
+            pieces += digests
+            for digest, piece in zip(digests, cut, strict=True):
                 if digest not in known and digest not in fresh:
                     fresh[digest] = bytes(piece)
         now = head, tuple(pieces)
@@ -101,6 +107,10 @@ class Pieces:
     def forget(self) -> None:
         """The host may not have them any more."""
         self._last = None
+
+
+def _digest(piece: memoryview) -> bytes:
+    return hashlib.blake2b(piece, digest_size=DIGEST_BYTES).digest()
 
 
 class Checkpoints:

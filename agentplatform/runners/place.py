@@ -9,6 +9,7 @@ from typing import Any, Protocol, get_args
 import msgspec
 
 from agentplatform.agenda import MAX_SECONDS, Question, is_time
+from agentplatform.data import Data
 from agentplatform.kinds import DIRECTORY, Found, Query
 from agentplatform.lifecycle import State
 from agentplatform.messages import CONSENT_BYTES, PLAIN_DATA, Answer, Arrival, Custody, Later, Outgoing
@@ -63,6 +64,7 @@ class AgentPlace:
         self.arrival: Arrival | None = None
         self.errands = Errands(queue, acts.changed)
         self._acts, self._wake = acts, wake
+        self.keep(Data())
         self._calls: dict[int, FutureReply] = {}
         self._numbers = itertools.count(1)
 
@@ -73,6 +75,11 @@ class AgentPlace:
     @property
     def epoch(self) -> int:
         return self._arrived().epoch
+
+    def keep(self, data: Data) -> None:
+        """This is what the agent keeps."""
+        self.data = data
+        data.live(self._change_data, self.errands.now)
 
     def dispatch(self, where: str | Ticket) -> None:
         self._check("go")
@@ -234,6 +241,10 @@ class AgentPlace:
         if self.arrival is None:
             raise Misuse(f"{self.id} is on no host yet")
         return self.arrival
+
+    def _change_data(self) -> None:
+        self._check("change self.data")
+        self._acts.changed()
 
     def _check(self, act: str) -> None:
         if self.state not in ACTING:

@@ -62,7 +62,7 @@ class Resident(Captures):
             self._checkpoints.begin(cls, born=True)
             self.instance = cls.__new__(cls)
             self.instance._place = self._place  # before __init__, which may already ask for the agent's name
-            self.instance._agenda = self._place.errands.agenda
+            self.instance._agenda, self.instance._data = self._place.errands.agenda, self._place.data
             self.instance.__init__()  # type: ignore[misc]
             await self._hook("on_creation", codec.decode(init, object))
             await self._checkpoints.take(self.instance)
@@ -88,6 +88,7 @@ class Resident(Captures):
             current.reset(token)
         self.instance._place = self._place
         self._place.errands.agenda = self.instance._agenda
+        self._place.keep(self.instance._data)
 
     def activate(self, arrival: Arrival, beginning: Event = Event.ARRIVE) -> None:
         self._step(beginning)

@@ -189,6 +189,20 @@ async def test_a_state_that_did_not_change_is_not_sent_again(desk: Desk) -> None
     assert checkpoint.state is None and len(checkpoint.answers) == 1
 
 
+class Diligent(Clerk):
+    async def run(self) -> None:
+        await asyncio.sleep(0)
+        self.data.write({"a": 1, "b": 2})
+
+
+async def test_what_run_puts_is_a_checkpoint_by_itself(desk: Desk) -> None:
+    await desk.create(Diligent)
+    born, checkpoint = desk.told.take()
+    assert restore(born.state.head, Diligent)._data.list() == []
+    kept = restore(checkpoint.state.head, Diligent)._data
+    assert kept.get("a") == 1 and kept.get("b") == 2 and checkpoint.answers == ()
+
+
 class Listener(Clerk):
     def on_cloned(self, clone: str) -> None:
         self.value += 10
