@@ -4,7 +4,7 @@ from agentplatform.custody.residents import Residents
 from agentplatform.lives import Lives
 from ledger.errors import PlatformError, Unavailable
 from services.eds.explain import Outcome
-from services.eds.planner import Plan
+from services.eds.plan import Plan
 
 
 class CarryingOut:

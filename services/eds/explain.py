@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from services.eds.offers import Candidate, Offers, Rejection
-from services.eds.planner import Search
+from services.eds.plan import Search
 from services.eds.snapshot import Snapshot
 
 COLUMNS = ("agent", "host", "decision", "Q", "network", "cpu", "memory", "experience", "distance", "remark")
@@ -31,7 +31,9 @@ class Explanation(msgspec.Struct, frozen=True):
     rejected: tuple[Rejection, ...]
     present: dict[str, str]  # agent -> host, before
     chosen: dict[str, str]  # agent -> host, after; equals `present` when nobody moves
-    benefit: float | None  # None: no plan was found, everybody stays
+    benefit: float
+    bound: float  # no plan brings more than this
+    stuck: dict[str, tuple[str, ...]]  # group for which there is no plan, and that stays -> what stood in the way
     steps: int
     remark: str  # what a person should know of the search
     outcome: Outcome | None = None
@@ -69,8 +71,10 @@ def explain(
         candidates=tuple(place for places in offers.candidates.values() for place in places),
         rejected=offers.rejected,
         present=present,
-        chosen=dict(found.plan.hosts) if found.plan else present,
-        benefit=found.plan.benefit if found.plan else None,
+        chosen=present | found.plan.hosts,
+        benefit=found.plan.benefit,
+        bound=found.bound,
+        stuck=found.stuck,
         steps=found.steps,
         remark=_remark(found),
     )
@@ -78,13 +82,16 @@ def explain(
 
 def _remark(found: Search) -> str:
     parts = []
-    if found.plan is None:
-        parts.append("no plan keeps all rules" if found.complete else "no plan was found within the limit of work")
-        parts.append("everybody stays where they are")
-    elif not found.plan.moves:
+    for group, reasons in found.stuck.items():
+        why = "no plan keeps all rules" if found.complete else "no plan was found within the limit of work"
+        parts.append(f"{group} stays where it is, {why}: {'; '.join(reasons)}")
+    if not found.plan.moves and not found.stuck:
         parts.append("staying is best")
     if not found.complete:
-        parts.append(f"the search stopped at its limit of {found.steps} steps: a better plan may exist")
-    if found.obstacles:
+        parts.append(
+            f"the search stopped at its limit of {found.steps} steps: "
+            f"a better plan may exist, and this one is at most {found.gap:.2%} short of the best"
+        )
+    if found.obstacles and not found.stuck:
         parts.append("cut off: " + "; ".join(found.obstacles))
     return ". ".join(parts)

@@ -6,39 +6,14 @@ full, or where even the best that can follow is no better than the best plan fou
 SumStep are one counter) and stops at a limit, which is a number of steps and not a time: equal input, equal plan.
 """
 
-import msgspec
-
 from services.eds.offers import Candidate, Offers
+from services.eds.plan import Move, Plan, Search
 from services.eds.rules import Rule
 from services.eds.snapshot import Snapshot
 from services.rms.resources import Minima
 
 WORK_LIMIT = 50_000  # places tried; about a tenth of a second
 MAX_OBSTACLES = 8  # kept for the explanation when no plan is found
-
-
-class Move(msgspec.Struct, frozen=True):
-    agent: str
-    source: str
-    destination: str
-    path: tuple[str, ...]  # hosts from source to destination, both included
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """Where each agent of the groups shall run. Agents that stay are in `hosts` and not in `moves`."""
-
-    hosts: dict[str, str]
-    moves: tuple[Move, ...]
-    benefit: float  # sum of the candidates' scores
-
-
-class Search(msgspec.Struct, frozen=True):
-    """What the search found."""
-
-    plan: Plan | None  # None: no plan keeps all rules and capacities, or none was found within the limit
-    steps: int  # places tried
-    complete: bool  # False: the limit was hit, and a better plan may exist
-    obstacles: tuple[str, ...]  # rules and capacities that cut plans off; the first few
 
 
 def search(snapshot: Snapshot, offers: Offers, work_limit: int = WORK_LIMIT) -> Search:
@@ -80,9 +55,14 @@ class _Search:
                 self._note(f"nobody knows where {agent} is")
             for agent in stranded:
                 self._note(f"there is no place for {agent}")
-            return Search(None, 0, True, tuple(self._obstacles))
+            return self._found(True, 0.0)
         complete = self._descend(0, 0.0)
-        return Search(self._plan(), self._limit - self._left, complete, tuple(self._obstacles))
+        return self._found(complete, self._best_benefit if complete else self._hope[0])
+
+    def _found(self, complete: bool, bound: float) -> Search:
+        obstacles = tuple(self._obstacles)
+        stuck = {} if self._best is not None else {group.name: obstacles for group in self._snapshot.groups}
+        return Search(self._plan(), self._limit - self._left, complete, bound, obstacles, stuck)
 
     def _sorted(self, agent: str, offers: Offers) -> list[Candidate]:
         resident = self._residents[agent]
@@ -146,13 +126,12 @@ class _Search:
         self._arriving[host] = arriving
         return None
 
-    def _plan(self) -> Plan | None:
-        if self._best is None:
-            return None
+    def _plan(self) -> Plan:
+        best = self._best or ()
         moves = tuple(
             Move(place.agent, place.path[0], place.host, place.path)
-            for place in self._best
+            for place in best
             if place.host != self._residents[place.agent].host
         )
-        hosts = {place.agent: place.host for place in self._best}
-        return Plan(hosts, moves, self._best_benefit)
+        present = {agent: self._residents[agent].host for agent in self._agents}
+        return Plan(present | {place.agent: place.host for place in best}, moves, self._best_benefit)

@@ -16,7 +16,7 @@ from services.eds import planner
 from services.eds.events import AgentAsked, Event, UserMoved
 from services.eds.explain import Explanation, Outcome, explain
 from services.eds.offers import Policy
-from services.eds.planner import Plan
+from services.eds.plan import Plan
 from services.eds.rules import Group
 from services.eds.snapshot import NEUTRAL_EXPERIENCE, Access, Snapshot
 
@@ -89,7 +89,7 @@ class Eds:
                 await self._store.append(_history(agent), explanation.decision.encode())
             if offers.again_at is not None:
                 self._decide_later(group.name, offers.again_at - snapshot.at)
-            if found.plan is None or not found.plan.moves:
+            if not found.plan.moves:
                 return explanation
             outcome = await self._carried_out(found.plan, why)
             explanation = msgspec.structs.replace(explanation, outcome=outcome)

@@ -38,7 +38,7 @@ def test_falcon_leads_the_group_along_the_walk(
     access = tuple(msgspec.convert(each, Access) for each in coverage.access(end, {}))
     snapshot = msgspec.structs.replace(snapshot, access={"ada": access})
     found = search(snapshot, Falcon().offers(snapshot))
-    assert found.plan is not None and found.plan.hosts == {"ada": expected, "faces": expected}
+    assert found.plan.hosts == {"ada": expected, "faces": expected}
 
 
 def test_the_revoked_host_would_have_been_the_nearest() -> None:

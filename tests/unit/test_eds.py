@@ -13,7 +13,7 @@ from services.dms.memory import MemoryStore
 from services.eds import service
 from services.eds.events import AgentAsked, Event, HostJoined, HostRevoked, Overload, UserMoved
 from services.eds.explain import COLUMNS, Outcome
-from services.eds.planner import Plan
+from services.eds.plan import Plan
 from services.eds.policies.falcon import Falcon
 from services.eds.rules import Atomic, Group
 from services.eds.service import Eds
@@ -308,7 +308,7 @@ async def test_rules_that_nothing_keeps_leave_everybody_and_say_so() -> None:
     city.since = NOON + 60 * 100
     async with city.eds() as eds:  # the minimum stay holds both, apart; the rule wants them together
         explanation = await eds.decide(FACES, "look")
-        assert explanation.benefit is None and explanation.chosen == explanation.present == city.where
+        assert list(explanation.stuck) == ["faces"] and explanation.chosen == explanation.present == city.where
         assert "no plan keeps all rules" in explanation.remark and "must be together" in explanation.remark
         assert city.plans == []
 
