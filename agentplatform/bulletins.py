@@ -62,7 +62,19 @@ class Heard(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     event: UserMoved
 
 
-Bulletin = Residents | Seek | Silent | Rehomed | Topics | Services | Rms | Heard
+class CallBack(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="call-back"):
+    """The sender is not drained any more: agents that it sent there may come back, together (calling_back)."""
+
+    agents: tuple[tuple[str, int], ...]  # and their epochs with the receiver
+
+
+class StaysAway(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="stays-away"):
+    """Agents that were called back and do not come, and why."""
+
+    agents: tuple[tuple[str, str], ...]
+
+
+Bulletin = Residents | Seek | Silent | Rehomed | Topics | Services | Rms | Heard | CallBack | StaysAway
 
 
 def in_parts(all_of: Sequence[T], most: int) -> Iterator[tuple[T, ...]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from agentplatform.carrying_out import CarryingOut
 from agentplatform.custody.residents import Residents
-from agentplatform.following import groups_here, user_of
+from agentplatform.following import groups_concerned, groups_here, user_of
 from agentplatform.lives import Lives
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import News
@@ -35,13 +35,19 @@ class Deciding:
         tell: Callable[[str, News, str], None],
     ) -> None:
         """`tell(agent, hook, word)` calls a hook of an agent here (runners.base.Runner)."""
-        self.eds = Eds(policy, self._snapshot, CarryingOut(host, residents, lives).carry_out, store, groups=self.groups)
+        self.carry_out = CarryingOut(host, residents, lives).carry_out
+        self.eds = Eds(policy, self._snapshot, self.carry_out, store, groups=self.groups)
         self._whereabouts, self._residents, self._mailroom = whereabouts, residents, mailroom
         self._rms, self._tms, self._tell = rms, tms, tell
 
     def groups(self) -> list[Group]:
         births = {agent: resident.birth for agent, resident in self._residents.known.items()}
         return groups_here((box.luggage.standing.group for box in self._mailroom.boxes.values()), births)
+
+    def concerned(self) -> list[Group]:
+        """Those that agents here belong to, also when another host decides for them."""
+        births = {agent: resident.birth for agent, resident in self._residents.known.items()}
+        return groups_concerned((box.luggage.standing.group for box in self._mailroom.boxes.values()), births)
 
     async def user_moved(self, event: UserMoved) -> None:
         """Here, or told by another host. The agents that stand for the user hear of it too."""

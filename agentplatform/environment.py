@@ -14,6 +14,7 @@ from typing import Any
 from agentplatform import backup, passes
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.bulletins import Silent, Topics
+from agentplatform.calling_back import CallingBack
 from agentplatform.commands import Command, Commands, open_command, read_command
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.copies.origins import Origins
@@ -26,6 +27,7 @@ from agentplatform.custody.keeper import Keeper
 from agentplatform.custody.onchain import OnChain
 from agentplatform.custody.rehoming import Rehoming
 from agentplatform.deciding import Deciding
+from agentplatform.drainer import Drainer
 from agentplatform.exchange import Exchange
 from agentplatform.history import HostHistory
 from agentplatform.hops import HopBook
@@ -35,6 +37,7 @@ from agentplatform.logbook import Logbook
 from agentplatform.mailroom.roads import Roads, ended
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.parcel.spool import FileSpool
+from agentplatform.presence import Presence
 from agentplatform.registry import Registry
 from agentplatform.runners.process.runner import ProcessRunner
 from agentplatform.runners.process.settings import WorkerSettings
@@ -74,6 +77,7 @@ class Environment:
         self.started_at = time.time()
         self.stopping = asyncio.Event()
         self.whereabouts = Whereabouts(lambda each: passes.authentic(self.chain, self.registry.key_of)(each))
+        self.presence = Presence()
         self.gateway = Gateway()
         if self.history is not None:
             self.history.release = self.gateway.release
@@ -149,6 +153,7 @@ class Environment:
             lambda agent, epoch, host, trail: self.exchange.located(agent, epoch, host, trail),
             self.broken,
             self.disk.room,
+            lambda agent, epoch, source: self.back.arrived(agent, epoch, source),
         )
         on_chain = OnChain(self.host, self.replica, self.client)
         self.replication = watched(Replication, self.history)(
@@ -234,6 +239,17 @@ class Environment:
             self.tms,
             self.runner.tell,
         )
+        self.back = CallingBack(
+            self.host,
+            self.store,
+            self.carrier,
+            self.whereabouts,
+            self.rms.closed_hosts,
+            self.deciding.carry_out,
+            lambda host, bulletin: self.exchange.tell(host, bulletin),
+            self.start_task,
+        )
+        self.drainer = Drainer(self.host, self.store, self.rms, self.carrier, self.deciding, self.back)
         self.exchange = Exchange(
             self.host,
             self.links,
@@ -247,6 +263,7 @@ class Environment:
             self.commands,
             self.rms,
             self.deciding.user_moved,
+            self.back,
             self.start_task,
         )
         self._opened.push_async_callback(self.links.stop)
@@ -265,6 +282,7 @@ class Environment:
         await self.runner.start()
         await self.carrier.recalls.begin()
         self.exchange.recall(await self.journal.kept.ends())
+        await self.drainer.load()
         await self.links.start()  # others may show that the data is an old copy; what else they say waits
         await self.carrier.recalls.heard()
         await self.carrier.recover(effects)  # before they are heard: a notice must find its copies opened
@@ -274,11 +292,13 @@ class Environment:
         self.exchange.porch.open()
         self._opened.callback(self._cancel_tasks)
         self._opened.callback(self.rehoming.stop)
+        self._opened.callback(self.drainer.stop)
         self._opened.push_async_callback(self.deciding.eds.close)
         self.start_task(self.rms.run())
         self.start_task(self.hops.run())
         self.start_task(self.keeper.run())
         self.start_task(self.rehoming.run())
+        self.start_task(self.drainer.run())
         self.start_task(self._remind())
 
     async def stop(self) -> None:
@@ -343,10 +363,17 @@ class Environment:
                 self.replication.remind()
                 self.rehoming.follow()
                 self.exchange.remind()
+                self._look_for_hosts()
                 if self.journal.due:
                     self.journal.compact(self.carrier.machine)
             except Exception:
                 log.exception("a round of reminding failed; the next one comes")
+
+    def _look_for_hosts(self) -> None:
+        closed = {host: advert.closed for host, advert in self.rms.adverts().items()}
+        others = self.tms.verdicts().keys() - {self.host}
+        for event in self.presence.look(others, self.links.up(), closed, time.time()):
+            self.start_task(self.deciding.eds.happened(event))
 
     def _cancel_tasks(self) -> None:
         for task in list(self._tasks):

@@ -14,16 +14,19 @@ from msgspec.structs import replace
 
 from agentplatform.bulletins import (
     Bulletin,
+    CallBack,
     Heard,
     Rehomed,
     Residents,
     Seek,
     Services,
     Silent,
+    StaysAway,
     Topics,
     in_parts,
 )
 from agentplatform.bulletins import Rms as RmsBulletin
+from agentplatform.calling_back import CallingBack
 from agentplatform.commands import Commands
 from agentplatform.custody.carry import Carrier, is_recall
 from agentplatform.custody.copies.messages import decode as decode_copy
@@ -73,6 +76,7 @@ class Exchange:
         commands: Commands,
         rms: Rms,
         user_moved: Callable[[UserMoved], Coroutine[Any, Any, object]],
+        back: CallingBack,
         start: Callable[[Coroutine[Any, Any, object]], object],
     ) -> None:
         """`certified(certificate, sender)` opens a birth certificate or raises PeerFault; `user_moved` acts on the
@@ -81,7 +85,7 @@ class Exchange:
         self._host, self._links, self._whereabouts = host, links, whereabouts
         self._carrier, self._roads, self._mailroom, self._commands = carrier, roads, mailroom, commands
         self._replication, self._rehoming, self._certified = replication, rehoming, certified
-        self._rms, self._user_moved, self._start = rms, user_moved, start
+        self._rms, self._user_moved, self._back, self._start = rms, user_moved, back, start
         self._faults: dict[str, tuple[int, int]] = {}  # host -> the minute, and its faults in it
         # host -> agents that should be there, and that it has not named since its link came up
         self._unnamed: dict[str, set[str]] = {}
@@ -225,6 +229,8 @@ class Exchange:
                 self._start(self._user_moved(event))
             case Seek(agents):
                 self._roads.sought(host, agents)
+            case CallBack() | StaysAway():
+                self._back.heard(host, bulletin)
             case Silent(subjects):
                 self._rehoming.heard(subjects)
             case Rehomed(certificate, epoch):

@@ -19,8 +19,13 @@ def user_of(birth: Birth) -> str | None:
 
 
 def groups_here(luggage: Iterable[Group | None], births: Mapping[str, Birth]) -> list[Group]:
-    """Of the groups in the luggage of agents here, those whose first agent lives here, by `births`. One that names no
-    user follows that of the user agent in it; a user agent in no group is one by itself."""
+    """Of the groups in the luggage of agents here, those whose first agent lives here, by `births`."""
+    return [group for group in groups_concerned(luggage, births) if group.agents[0] in births]
+
+
+def groups_concerned(luggage: Iterable[Group | None], births: Mapping[str, Birth]) -> list[Group]:
+    """All those that agents here belong to. One that names no user follows that of the user agent in it; a user agent
+    in no group is one by itself."""
     named = {group.name: group for group in luggage if group is not None}
     groups = [
         group
@@ -33,5 +38,4 @@ def groups_here(luggage: Iterable[Group | None], births: Mapping[str, Birth]) ->
     return [
         replace(group, user=group.user or next((users[agent] for agent in group.agents if agent in users), None))
         for group in groups
-        if group.agents[0] in births
     ]

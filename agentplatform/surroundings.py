@@ -31,11 +31,14 @@ class HostSurroundings:
         located: Callable[[str, int, str, Trail], None],
         broken: Callable[[str], None],
         room: Room,
+        arrived: Callable[[str, int, str], None],
     ) -> None:
-        """`located(agent, epoch, host, trail)` tells everyone where an agent is; `broken(reason)` ends this host."""
+        """`located(agent, epoch, host, trail)` tells everyone where an agent is; `broken(reason)` ends this host;
+        `arrived` is that of custody.surroundings."""
         self._host, self._links, self._registry, self._tms, self._rms = host, links, registry, tms, rms
         self._hops, self._logbook, self._located, self._broken = hops, logbook, located, broken
         self._room = room
+        self.arrived = arrived
 
     def send(self, host: str, message: bytes) -> bool:
         return self._links.send(host, Channel.HANDOFF, message)

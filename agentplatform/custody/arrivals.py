@@ -191,6 +191,7 @@ class Arrivals:
         epochs = {load.agent: load.epoch for load in cargo}
         for guest in self._guests.pop(transfer):
             agent = guest.birth.agent
+            self._surroundings.arrived(agent, epochs[agent], source)
             if agent in self._closed:
                 continue
             self._runner.activate(agent, Arrival(self._residents.host, epochs[agent], source))

@@ -60,6 +60,11 @@ class Reopening:
             start,
         )
 
+    @property
+    def under_way(self) -> int:
+        """How many are being opened, or born again."""
+        return len(self._opening) + len(self.births)
+
     async def restore(self, transfer: bytes, cargo: tuple[Cargo, ...], reason: str) -> None:
         """Agents that were on offer when this host, or their worker, ended: they stay, and hear why."""
         for load in cargo:

@@ -52,6 +52,9 @@ class Surroundings(Protocol):
     def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
         """An agent is on `host` now, where `trail` leads; "" means that it ended here."""
 
+    def arrived(self, agent: str, epoch: int, source: str) -> None:
+        """An agent came here from another host."""
+
     def hopped(self, hop: Hop) -> None:
         """A handoff from here was completed."""
 

@@ -38,6 +38,9 @@ _TABLE: dict[type, tuple[Callable[..., Awaitable[Any]], ...]] = {
         HostDesk.hosts,
         HostDesk.stop,
         HostDesk.blocked,
+        HostDesk.drain,
+        HostDesk.open,
+        HostDesk.drained,
     ),
     AgentDesk: (
         AgentDesk.create,

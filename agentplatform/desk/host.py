@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from agentplatform.custody.waits import HANDLER, ROOM, Wait, stranded, waits
 from agentplatform.environment import Environment
 from agentplatform.version import __version__
+from ledger.contracts.trust import TRUSTED
 
 
 class HostDesk:
@@ -42,6 +44,7 @@ class HostDesk:
             "links": {"up": sorted(up), "down": sorted(here.replica.registry().keys() - up - {here.host})},
             "agents": len(here.carrier.residents.known),
             "deactivated": len(here.carrier.dormitory.asleep),
+            "closed": here.rms.closed,
             "quarantined": len(here.carrier.machine.quarantined),
             "blocked": self._blocked(),
             "in_doubt": [
@@ -76,6 +79,7 @@ class HostDesk:
         """Every host that the ledger names, with what is known of it."""
         here = self._here
         adverts, links, up = here.rms.adverts(), here.rms.links(), here.links.up()
+        closed = here.rms.closed_hosts()
         standings = here.replica.organisations().values()
         alive = here.whereabouts.alive()
         rows = []
@@ -93,6 +97,8 @@ class HostDesk:
                         "reason": verdict.reason,
                         "since": standing.since,
                         "up": passport.host in up or passport.host == here.host,
+                        "state": self._state(passport.host, standing.status, closed),
+                        "offline_since": here.presence.offline_since(passport.host),
                         "cpu_free": advert.resources.cpu_free if advert else None,
                         "memory_free": advert.resources.memory_free if advert else None,
                         "rtt_ms": link.rtt_ms if link else None,
@@ -101,6 +107,31 @@ class HostDesk:
                     }
                 )
         return rows
+
+    def _state(self, host: str, standing: str, closed: Mapping[str, str]) -> str:
+        """In one word or two: how the ledger, its adverts and its link have it."""
+        if standing != TRUSTED:
+            return standing
+        if self._here.presence.offline_since(host) is not None:
+            return "offline"
+        return closed.get(host, "online")
+
+    async def drain(self, seconds: float) -> dict[str, Any]:
+        """Closes this host, and empties it (agentplatform.drainer). Returns how far that is."""
+        await self._here.drainer.drain(seconds)
+        return self._drained()
+
+    async def open(self, seconds: float) -> dict[str, Any]:
+        """Calls a drain off: what it did is undone, for so long."""
+        await self._here.drainer.call_off(seconds)
+        return self._drained()
+
+    async def drained(self) -> dict[str, Any]:
+        """How far a drain is, or the calling off of one."""
+        return self._drained()
+
+    def _drained(self) -> dict[str, Any]:
+        return self._here.drainer.status() | {"at": time.time(), "blocked": self._blocked()}
 
     async def stop(self) -> None:
         self._here.stopping.set()

@@ -217,6 +217,8 @@ class EdgeHost:
         if self.alive:
             self.links.send(host, Channel.ADVERT, codec.encode(bulletin))
 
+    def arrived(self, agent: str, epoch: int, source: str) -> None: ...
+
     def hopped(self, hop: Hop) -> None:
         self.hops.append(hop)
 

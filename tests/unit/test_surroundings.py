@@ -30,6 +30,6 @@ def test_who_may_hold_copies_is_linked_heard_of_trusted_open_and_has_room(
     )
     tms: Any = SimpleNamespace(verdict=lambda host: SimpleNamespace(trusted=east.get("trusted", True)))
     registry: Any = SimpleNamespace(hosts={"east": SimpleNamespace(organisation="east-org")})
-    around = HostSurroundings("north", links, registry, tms, rms, *[nothing] * 5)
+    around = HostSurroundings("north", links, registry, tms, rms, *[nothing] * 6)
     assert [each.host for each in around.candidates()] == candidates
     assert around.answers("east") == answers

@@ -1,0 +1,86 @@
+"""How a host is drained: whom of its agents to move, whom to set aside, and when nothing runs there any more. Pure.
+
+Before the deadline every agent that runs is decided about, with its group; one that stays is tried again, later each
+time. From the deadline on who still runs is deactivated: it stays on the disk. An agent that sleeps sleeps on. Nothing
+but the present state of the agents counts, so a host that was started again in the middle goes on from there.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0  # seconds until who could not be moved, or set aside, is tried again
+AT_ONCE = 16  # moves of groups, or deactivations, that are under way together
+DRAINING, DRAINED = "being drained", "drained"  # what the host's advert says
+RUNS, ON_ITS_WAY = "runs", "on its way"  # as custody.lifetimes.state_of has it
+
+
+class Drain(msgspec.Struct, frozen=True):
+    """What the host keeps of it. Times are seconds since 1970."""
+
+    began: float
+    deadline: float  # until then agents are moved; or called back, when it is called off
+    called_off: bool = False
+
+
+class Move(msgspec.Struct, frozen=True):
+    """A decision is to be taken about these, who belong together."""
+
+    agents: tuple[str, ...]
+
+
+class SetAside(msgspec.Struct, frozen=True):
+    """It is to be deactivated."""
+
+    agents: tuple[str]
+
+
+Act = Move | SetAside
+
+
+class _Trial(msgspec.Struct):
+    not_before: float
+    pause: float
+
+
+class Draining:
+    def __init__(self, drain: Drain) -> None:
+        self.drain = drain
+        self.reasons: dict[str, str] = {}  # agent -> why it is still here, as far as that is known
+        self._trials: dict[Act, _Trial] = {}  # those that came to nothing
+        self._under_way: set[Act] = set()
+
+    def look(self, units: Iterable[tuple[str, ...]], states: Mapping[str, str], now: float) -> list[Act]:
+        """What to begin now; each is `ended` some time. `units`: the agents here, those together who are decided about
+        together. `states`: how it is with each of them."""
+        busy = {agent for act in self._under_way for agent in act.agents}
+        acts: list[Act] = []
+        for unit in units:
+            running = [agent for agent in unit if states.get(agent) == RUNS]
+            if not running or not busy.isdisjoint(unit):
+                continue
+            moving: list[Act] = [Move(unit)]
+            acts += moving if now < self.drain.deadline else [SetAside((agent,)) for agent in running]
+        due = [act for act in acts if act not in self._trials or now >= self._trials[act].not_before]
+        begun = due[: max(0, AT_ONCE - len(self._under_way))]
+        self._under_way.update(begun)
+        return begun
+
+    def ended(self, act: Act, stayed: Mapping[str, str], now: float) -> None:
+        """`stayed`: agents that are here still, and why; empty when it was done."""
+        self._under_way.discard(act)
+        for agent in act.agents:
+            self.reasons.pop(agent, None)
+        self.reasons |= stayed
+        if not stayed:
+            self._trials.pop(act, None)
+            return
+        before = self._trials.get(act)
+        pause = FIRST_PAUSE if before is None else min(2 * before.pause, LONGEST_PAUSE)
+        self._trials[act] = _Trial(now + pause, pause)
+
+    def word(self, states: Mapping[str, str], under_way: int) -> str:
+        """DRAINED when nothing runs; the host may be stopped then. Else DRAINING. `under_way`: how much may bring an
+        agent to life here yet: handoffs that are not over, agents that are being opened."""
+        still = self._under_way or under_way or any(state in (RUNS, ON_ITS_WAY) for state in states.values())
+        return DRAINING if still else DRAINED
