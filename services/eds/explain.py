@@ -42,8 +42,11 @@ class Explanation(msgspec.Struct, frozen=True):
         """One row under COLUMNS for each candidate and each rejection."""
         rows = []
         for place in self.candidates:
-            numbers = [f"{place.score:.4g}", *(f"{value:.2f}" for value in msgspec.structs.astuple(place.terms))]
+            four = (place.terms.network, place.terms.cpu, place.terms.memory, place.terms.experience)
+            numbers = [f"{place.score:.4g}", *(f"{value:.2f}" for value in four)]
             remark = place.note if len(place.path) < 3 else f"{place.note}: {' > '.join(place.path)}"
+            more = (f"{name} {value:.2f}" for name, value in place.terms.more.items())
+            remark = ", ".join(part for part in (remark, *more) if part)
             decision = self._decision(place.agent, place.host)
             rows.append((place.agent, place.host, decision, *numbers, f"{place.distance:.3f}", remark))
         empty = [""] * 6

@@ -11,12 +11,12 @@ from services.eds.weights import (
     REFERENCE_RTT_MS,
     Terms,
     Weights,
+    impulse,
     link_distance,
     link_quality,
     merit,
     migration_weight,
     node_distance,
-    update_factor,
 )
 
 EVEN = Weights(0.25, 0.25, 0.25, 0.25)
@@ -30,14 +30,27 @@ def test_equation_1_weighs_each_term_by_its_own_weight() -> None:
     assert merit(terms, weights) == pytest.approx(0.1 + 0.1 + 0.075 + 0.05)
 
 
-@given(fractions, fractions, fractions, fractions, st.sampled_from(Terms.__struct_fields__), fractions)
-def test_a_term_that_gets_better_never_makes_a_host_worth_less(
-    a: float, b: float, c: float, d: float, name: str, more: float
-) -> None:
-    terms = Terms(a, b, c, d)
-    values = {field: getattr(terms, field) for field in Terms.__struct_fields__}
-    better = Terms(**{**values, name: max(values[name], more)})
-    assert 0.0 <= merit(terms, EVEN) <= merit(better, EVEN) <= 1.0
+FOUR = ("network", "cpu", "memory", "experience")
+
+
+@given(st.lists(fractions, min_size=5, max_size=5), st.lists(fractions, min_size=5, max_size=5))
+def test_a_term_that_gets_better_never_makes_a_host_worth_less(values: list[float], others: list[float]) -> None:
+    weights = Weights(0.3, 0.2, 0.2, 0.1, {"gpu": 0.2})
+    worse, better = (
+        Terms(*four, {"gpu": gpu}) for *four, gpu in (values, [max(pair) for pair in zip(values, others, strict=True)])
+    )
+    assert 0.0 <= merit(worse, weights) <= merit(better, weights) + 1e-12 <= 1.0 + 1e-9
+
+
+def test_further_terms_have_weights_of_their_own() -> None:
+    weights = Weights(0.25, 0.25, 0.0, 0.0, {"gpu": 0.3, "shade": 0.2})
+    assert merit(Terms(0, 0, 1, 1, {"gpu": 1.0, "shade": 0.5, "rain": 1.0}), weights) == pytest.approx(0.4)
+    assert merit(Terms(1, 1, 0, 0), weights) == 0.5  # what a host does not have counts 0
+    with pytest.raises(Misuse, match=r"sum to 1\.3"):
+        Weights(more={"gpu": 0.3})
+    for kind in (Terms, Weights):
+        with pytest.raises(Misuse, match="gpu is nan"):
+            kind(1, 0, 0, 0, {"gpu": math.nan})
 
 
 @pytest.mark.parametrize("bad", [-0.01, 1.01, math.nan, math.inf])
@@ -92,26 +105,38 @@ def test_equation_2_refuses_what_cannot_be(arguments: tuple[float, float, float,
 
 
 def test_equation_3_adds_at_the_threshold_and_subtracts_below_it() -> None:
-    assert update_factor(task_weight_sum=3.0, node_weight=2.0, threshold=2.0, distance=0.5) == 10.0
-    assert update_factor(task_weight_sum=3.0, node_weight=2.0, threshold=2.1, distance=0.5) == 2.0
+    assert impulse(task_weight_sum=3.0, node_weight=2.0, threshold=2.0) == 5.0
+    assert impulse(task_weight_sum=3.0, node_weight=2.0, threshold=2.1) == 1.0
 
 
 def test_equation_3_is_never_below_zero() -> None:
-    assert update_factor(task_weight_sum=1.0, node_weight=1.5, threshold=2.0, distance=0.5) == 0.0
+    assert impulse(task_weight_sum=1.0, node_weight=1.5, threshold=2.0) == 0.0
 
 
-@pytest.mark.parametrize(
-    "arguments", [(-1, 1, 1, 1), (1, -1, 1, 1), (1, 1, math.nan, 1), (1, 1, 1, 0), (1, 1, 1, -1), (1, 1, 1, math.nan)]
-)
-def test_equation_3_refuses_what_cannot_be(arguments: tuple[float, float, float, float]) -> None:
+@pytest.mark.parametrize("arguments", [(-1, 1, 1), (1, -1, 1), (1, 1, math.nan), (math.inf, 1, 1)])
+def test_equation_3_refuses_what_cannot_be(arguments: tuple[float, float, float]) -> None:
     with pytest.raises(Misuse):
-        update_factor(*arguments)
+        impulse(*arguments)
 
 
 def test_equation_4_is_equation_1_times_mu() -> None:
-    terms = Terms(1.0, 0.5, 0.5, 0.0)
-    assert migration_weight(terms, EVEN, 3.0) == pytest.approx(1.5)
-    assert migration_weight(terms, EVEN, 0.0) == 0.0
-    for bad in (-1.0, math.nan):
-        with pytest.raises(Misuse):
-            migration_weight(terms, EVEN, bad)
+    worth = merit(Terms(1.0, 0.5, 0.5, 0.0), EVEN)
+    assert migration_weight(worth, 6.0, 2.0) == pytest.approx(1.5)
+    assert migration_weight(worth, 0.0, 2.0) == 0.0
+    assert migration_weight(worth, 6.0, math.inf) == 0.0
+
+
+@given(fractions, st.floats(0, 1e6), st.floats(1e-6, 1e9), st.floats(0, 1e6), st.floats(0, 1e9))
+def test_equation_4_rises_with_merit_and_impulse_and_falls_with_distance(
+    worth: float, force: float, distance: float, more: float, further: float
+) -> None:
+    q = migration_weight(worth, force, distance)
+    assert 0.0 <= q <= migration_weight(worth, force + more, distance)
+    assert q <= migration_weight(min(1.0, worth + more), force, distance)
+    assert q >= migration_weight(worth, force, distance + further)
+
+
+@pytest.mark.parametrize("arguments", [(-1, 1, 1), (1, -1, 1), (math.nan, 1, 1), (1, 1, 0), (1, 1, math.nan)])
+def test_equation_4_refuses_what_cannot_be(arguments: tuple[float, float, float]) -> None:
+    with pytest.raises(Misuse):
+        migration_weight(*arguments)

@@ -5,22 +5,16 @@ offers a direct hop below the threshold QT where the text says above; here it is
 """
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
-import networkx as nx
 
 from ledger.errors import Misuse
+from services.eds.graph import Graph, best_paths
 from services.eds.offers import Candidate, Offers, Rejection
-from services.eds.snapshot import Host, Resident, Snapshot
-from services.eds.weights import (
-    Terms,
-    Weights,
-    link_distance,
-    link_quality,
-    migration_weight,
-    node_distance,
-    update_factor,
-)
+from services.eds.snapshot import Host, Snapshot
+from services.eds.weights import Terms, Weights
+from services.eds.worth import Worth
 
 
 class Falcon(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,133 +35,113 @@ class Falcon(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise Misuse("the gain must be at least 1, and a path has at least one step")
 
     def offers(self, snapshot: Snapshot) -> Offers:
+        graph = Graph(snapshot)
+        users = {agent: group.user for group in snapshot.groups for agent in group.agents}
+        hosts = {host.host: host for host in snapshot.hosts}
+        worths: dict[object, Worth] = {}  # agents alike see the same,
+        views: dict[object, _View] = {}  # and those in one place choose alike
         candidates: dict[str, tuple[Candidate, ...]] = {}
         rejected: list[Rejection] = []
         again_at: list[float] = []
         for resident in snapshot.residents:
-            view = _View(self, snapshot, resident)
+            agent = resident.agent
+            must_leave = _must_leave(hosts.get(resident.host))
+            alike = (must_leave, resident.task_weight, resident.needs, users.get(agent))
+            if alike not in worths:
+                # Nothing holds an agent on a host that it must leave: no minimum stay, no QT, no WT.
+                wt, qt = (0.0, 0.0) if must_leave else (self.task_threshold, self.weight_threshold)
+                worths[alike] = Worth(snapshot, graph, resident, self.weights, wt, qt)
+            view = views.get((resident.host, alike))
+            if view is None:
+                view = views[resident.host, alike] = _View(self, graph, worths[alike], hosts, resident.host)
+            rejected += [Rejection(agent, host, reason) for host, reason in view.rejected]
+            places = view.places
             free_at = resident.since + self.minimum_stay
-            held = free_at > snapshot.at and view.may_stay and not view.closed
-            if held:
+            if free_at > snapshot.at and not must_leave:
                 again_at.append(free_at)
-            open_places: list[Candidate] = []
-            for host in snapshot.hosts:
-                place = view.place(host)
-                if isinstance(place, Candidate) and held and host.host != resident.host:
-                    stayed = snapshot.at - resident.since
-                    reason = f"it stays at least {self.minimum_stay:g} s; it has been there for {stayed:.1f} s"
-                    place = Rejection(resident.agent, host.host, reason)
-                if isinstance(place, Candidate):
-                    open_places.append(place)
-                else:
-                    rejected.append(place)
-            candidates[resident.agent] = tuple(sorted(open_places, key=lambda place: (-place.score, place.host)))
+                stayed = snapshot.at - resident.since
+                reason = f"it stays at least {self.minimum_stay:g} s; it has been there for {stayed:.1f} s"
+                rejected += [Rejection(agent, place.host, reason) for place in places if place.host != resident.host]
+                places = [place for place in places if place.host == resident.host]
+            candidates[agent] = tuple(Candidate(agent, *place) for place in places)
         return Offers(candidates, tuple(rejected), min(again_at, default=None))
 
 
+class _Place(NamedTuple):
+    """A candidate, whoever's it is. The fields are those of Candidate after `agent`."""
+
+    host: str
+    score: float
+    terms: Terms
+    distance: float
+    path: tuple[str, ...]
+    note: str
+
+
+def _must_leave(here: Host | None) -> bool:
+    """Of a host that the ledger does not trust or know, or that is closed."""
+    return here is None or bool(here.closed) or not here.verdict.trusted
+
+
 class _View:
-    """The graph as one agent sees it: an edge for each hop with Q > QT over hosts that it may use."""
+    """What the places are worth to agents alike on the host `here`."""
 
-    def __init__(self, policy: Falcon, snapshot: Snapshot, resident: Resident) -> None:
-        self._policy = policy
-        self._snapshot = snapshot
-        self._resident = resident
-        self._unfit = {host.host: snapshot.unfit(resident, host) for host in snapshot.hosts}
-        self.may_stay = resident.host in self._unfit and self._unfit[resident.host] is None
-        self.closed = any(host.closed for host in snapshot.hosts if host.host == resident.host)
-        known = [host.resources.bandwidth for host in snapshot.hosts if host.resources and host.verdict.trusted]
-        self._mean_bandwidth = sum(known) / len(known) if known else 1.0
-        self._access = {access.host: access for access in snapshot.access_of(resident.agent)}
-        self._graph = nx.DiGraph()
-        self._weak: dict[str, float] = {}  # direct neighbours with a Q that is too small
-        self._add_hops()
-        self._cost: dict[str, float] = {}
-        self._path: dict[str, list[str]] = {}
-        if resident.host in self._graph:
-            self._cost, self._path = nx.single_source_dijkstra(self._graph, resident.host, weight="cost")
+    def __init__(self, policy: Falcon, graph: Graph, worth: Worth, hosts: dict[str, Host], here: str) -> None:
+        self._policy, self._graph, self._worth, self._hosts, self._here = policy, graph, worth, hosts, here
+        self.rejected: list[tuple[str, str]] = []  # host and reason
+        self.places = sorted(self._judged(), key=lambda place: (-place.score, place.host))
 
-    def place(self, host: Host) -> Candidate | Rejection:
-        """What `host` is worth to the agent, or why it is out of the question."""
-        name, here = host.host, self._resident.host
-        unfit = self._unfit[name]
-        if unfit is not None:
-            return Rejection(self._resident.agent, name, unfit)
-        if name == here:
-            return self._stay(host)
-        if self._graph.has_edge(here, name):
-            return self._candidate(host, self._graph[here][name]["q"], [here, name])
-        if name in self._path:
-            steps = len(self._path[name]) - 1
-            if steps > self._policy.max_steps:
-                reason = f"the best path takes {steps} steps; at most StepT = {self._policy.max_steps} are taken"
-                return Rejection(self._resident.agent, name, reason)
-            # One hop costs 1/Q, so 1/cost is a path's Q: that of its only hop, or less than its worst hop's.
-            return self._candidate(host, 1.0 / self._cost[name], self._path[name])
-        if name in self._weak:
-            reason = f"Q = {self._weak[name]:.4g} is not above QT = {self._policy.weight_threshold:g}, and no path is"
-        else:
-            reason = "no link to it was measured, and no path leads there"
-        return Rejection(self._resident.agent, name, reason)
+    def _judged(self) -> list[_Place]:
+        here, worth = self._here, self._worth
+        hops = {name: (distance, quality) for name, distance, quality in self._graph.hops(here)}
+        direct = {name: 1.0 / cost for name, cost in worth.neighbours(here)}
+        others = [name for name, unfit in worth.unfit.items() if unfit is None and name != here]
+        # Where every host is next to this one, there is no need to look for paths.
+        paths = {}
+        if any(name not in direct for name in others):
+            paths = best_paths(here, worth.neighbours, self._policy.max_steps)
+        places = []
+        for name, host in self._hosts.items():
+            if name == here:
+                if host.verdict.trusted:
+                    places.append(self._stay(host))
+                else:
+                    self.rejected.append((name, f"not trusted: {host.verdict.reason}"))
+            elif (unfit := worth.unfit[name]) is not None:
+                self.rejected.append((name, unfit))
+            elif name in direct:
+                distance, quality = hops[name]
+                places.append(_Place(name, direct[name], worth.terms(name, quality), distance, (here, name), ""))
+            elif name in paths:
+                places.append(self._by_path(name, *paths[name]))
+            elif name in hops:
+                reason = f"Q = {worth.q(here, name, *hops[name]):.4g} is not above QT = {worth.qt:g}, and no path is"
+                self.rejected.append((name, reason))
+            else:
+                most = self._policy.max_steps
+                reason = f"no link to it was measured, and no path of at most StepT = {most} hops leads there"
+                self.rejected.append((name, reason))
+        return places
 
-    def _stay(self, host: Host) -> Candidate:
+    def _stay(self, host: Host) -> _Place:
         """Staying is a hop over a perfect link to itself. The paper compares no move with staying."""
-        terms = self._terms(host, from_quality=1.0)
-        if host.resources is None or terms is None:
+        if host.resources is None:
             nothing = Terms(0.0, 0.0, 0.0, host.experience)
             note = "it stays; no fresh advert, so nothing is known of what it is worth"
-            return Candidate(self._resident.agent, host.host, 0.0, nothing, 0.0, (host.host,), note)
+            return _Place(host.host, 0.0, nothing, 0.0, (host.host,), note)
+        terms = self._worth.terms(host.host, 1.0)
         if host.closed:
             note = f"it stays, which is the last choice: {host.closed}"
-            return Candidate(self._resident.agent, host.host, 0.0, terms, 0.0, (host.host,), note)
-        distance = self._distance(host, host, 0.0, 0.0)
-        q = migration_weight(terms, self._policy.weights, self._mu(host, distance))
+            return _Place(host.host, 0.0, terms, 0.0, (host.host,), note)
+        q = self._worth.q(host.host, host.host, self._graph.at_home(host.host), 1.0)
         note = f"it stays; Q = {q:.4g} counts {self._policy.gain:g} times"
-        return Candidate(self._resident.agent, host.host, q * self._policy.gain, terms, 0.0, (host.host,), note)
+        return _Place(host.host, q * self._policy.gain, terms, 0.0, (host.host,), note)
 
-    def _candidate(self, host: Host, q: float, path: list[str]) -> Candidate:
-        hops = [self._graph[a][b] for a, b in pairwise(path)]
-        distance = sum(hop["distance"] for hop in hops)
-        note = "" if len(hops) == 1 else "by the best path"
-        return Candidate(self._resident.agent, host.host, q, hops[-1]["terms"], distance, tuple(path), note)
-
-    def _add_hops(self) -> None:
-        hosts = {host.host: host for host in self._snapshot.hosts}
-        for link in self._snapshot.links:
-            source, destination = hosts.get(link.source), hosts.get(link.destination)
-            if source is None or destination is None or source is destination:
-                continue
-            # No hop leads to an unfit host, so no path leads through one; but the agent may leave one that it is on.
-            if self._unfit[destination.host] is not None:
-                continue
-            terms = self._terms(destination, from_quality=link_quality(link.rtt_ms, link.loss))
-            if terms is None:
-                continue
-            distance = self._distance(source, destination, link.rtt_ms, link.loss)
-            q = migration_weight(terms, self._policy.weights, self._mu(source, distance))
-            if q > self._policy.weight_threshold:
-                # Dijkstra's algorithm finds the smallest sum of costs that are not negative, but Q is a benefit.
-                # 1/Q is positive and falls as Q rises; a negative or subtracted Q would be no cost at all.
-                self._graph.add_edge(source.host, destination.host, cost=1.0 / q, q=q, distance=distance, terms=terms)
-            elif source.host == self._resident.host:
-                self._weak[destination.host] = q
-
-    def _terms(self, host: Host, from_quality: float) -> Terms | None:
-        """Equation 1's terms. The network's is the user's link to `host` where there is a user, else the hop's own."""
-        if host.resources is None:
-            return None
-        network = from_quality
-        if self._access:
-            access = self._access.get(host.host)
-            # A host that the access point did not reach serves this user worst of all.
-            network = link_quality(access.rtt_ms, access.loss) if access else 0.0
-        return Terms(network, host.resources.cpu_free, host.resources.memory_free_part, host.experience)
-
-    def _distance(self, source: Host, destination: Host, rtt_ms: float, loss: float) -> float:
-        b_i, b_j = (
-            host.resources.bandwidth if host.resources else self._mean_bandwidth for host in (source, destination)
-        )
-        return node_distance(self._mean_bandwidth, b_i, b_j, link_distance(rtt_ms, loss))
-
-    def _mu(self, source: Host, distance: float) -> float:
-        # The sum starts at the agent's own task weight, and one snapshot is one start: nothing is added to it.
-        return update_factor(self._resident.task_weight, source.task_weight, self._policy.task_threshold, distance)
+    def _by_path(self, name: str, cost: float, path: tuple[str, ...]) -> _Place:
+        """One hop costs 1/Q, so 1/cost is a path's Q: that of its only hop, or less than its worst hop's."""
+        hops = [
+            next((distance, quality) for after, distance, quality in self._graph.hops(before) if after == follower)
+            for before, follower in pairwise(path)
+        ]
+        distance = sum(distance for distance, _ in hops)
+        return _Place(name, 1.0 / cost, self._worth.terms(name, hops[-1][1]), distance, path, "by the best path")
