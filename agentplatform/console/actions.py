@@ -134,24 +134,9 @@ def hosts(args: Namespace) -> list[Plain]:
     return list(_host(args).call("hosts"))
 
 
-def why(args: Namespace) -> list[Plain]:
-    """What it waits for now; then what was decided about it. The decision stands on the host that took it, so all are
-    asked. Newest first."""
-    agent, asked = _who_knows(args)
-    found = {each["decision"]: each for host in asked for each in host.call("why", agent=agent)}
-    blocked = [row for host in asked for row in host.call("blocked", agent=agent)] or _out_of_reach(agent, asked)
-    return blocked + sorted(found.values(), key=lambda each: float(each["at"]), reverse=True)[: args.last]
-
-
-def _out_of_reach(agent: str, asked: list[Host]) -> list[Plain]:
-    """What it waits for if its host is offline, and can say nothing itself. Who knows its custody knows best."""
-    rows = [row for host in asked if (row := host.call("fence", agent=agent)) is not None]
-    return sorted(rows, key=lambda row: row["custody"] is None)[:1] if len(rows) == len(asked) else []
-
-
 def logs(args: Namespace) -> Plain:
     """An agent's output stands where it was printed; the lines begin with their time, so they can be merged."""
-    agent, asked = _who_knows(args)
+    agent, asked = who_knows(args)
     lines = [
         {"host": host.name, "line": line}
         for host in asked
@@ -331,7 +316,7 @@ def which_hosts(args: Namespace) -> list[Host]:
     return [_host(args)] if args.host else _running(args)
 
 
-def _who_knows(args: Namespace) -> tuple[str, list[Host]]:
+def who_knows(args: Namespace) -> tuple[str, list[Host]]:
     """The id of `args.agent`, and those of the hosts to ask that have heard of it: not each has, after its start."""
     asked = which_hosts(args)
     found = ((host, _resolved(host, args.agent)) for host in asked)

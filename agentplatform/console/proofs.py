@@ -3,9 +3,9 @@
 import asyncio
 import re
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
+from agentplatform.console import files
 from agentplatform.console.actions import stopped, which_hosts
 from agentplatform.frontdoor.client import Host, connect, homes
 from agentplatform.parcel.manifest import agent_digest
@@ -34,7 +34,7 @@ def export(args: Namespace) -> Plain:
     if [proof.key for proof in shown.proofs] != [key]:
         raise PeerFault(host.name, "gave a proof of another key than the one it was asked for")
     client, places = _checked(host.name, [shown], _own(host))
-    _write(args.file, raw)
+    files.write(args.file, raw)
     return {"file": str(args.file), "bytes": len(raw)} | _plain([shown], client, places)
 
 
@@ -43,7 +43,7 @@ def verify(args: Namespace) -> Plain:
     shown = []
     for file in args.files:
         try:
-            shown.append(read_export(_read(file), str(file)))
+            shown.append(read_export(files.read(file, MAX_EXPORT_BYTES), str(file)))
         except PeerFault as fault:
             raise Misuse(f"{fault}; ask whoever gave you the file for a whole one") from None
     names = ", ".join(map(str, args.files))
@@ -65,7 +65,7 @@ def evidence(args: Namespace) -> Plain:
             recorded |= {row["evidence"]: row for row in host.call("record_evidence")}
     file = Export(FORMAT, newest.genesis, newest.changes, (), tuple(found))
     if args.out is not None:
-        _write(args.out, file.encode())
+        files.write(args.out, file.encode())
     client, places = _checked("what the hosts keep", [file], codec.digest(GENESIS_DOMAIN, newest.genesis))
     rows = _plain([file], client, places)["evidence"]
     return {
@@ -164,21 +164,3 @@ def _trusted(args: Namespace, shown: list[Export]) -> bytes:
 
 def _own(host: Host) -> bytes:
     return genesisfile.read(host.home.genesis).chain_id()
-
-
-def _read(file: Path) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(MAX_EXPORT_BYTES + 1)
-    except OSError as error:
-        raise Misuse(f"{file} cannot be read: {error.strerror}") from None
-
-
-def _write(file: Path, raw: bytes) -> None:
-    try:
-        with file.open("xb") as opened:
-            opened.write(raw)
-    except FileExistsError:
-        raise Misuse(f"{file} exists; name another file") from None
-    except OSError as error:
-        raise Misuse(f"{file} cannot be written: {error.strerror}") from None

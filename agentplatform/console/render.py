@@ -10,8 +10,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from services.eds.explain import COLUMNS, Explanation
-
 Row = dict[str, Any]
 _GIB = float(1 << 30)
 _ANY_WIDTH = 10_000  # columns
@@ -69,8 +67,6 @@ def status(console: Console, rows: list[Row]) -> None:
     for members, hosts_of in said.items():
         say(console, f"members: {members}" + (f", as {', '.join(hosts_of)} has it" if len(said) > 1 else ""))
     for row in rows:
-        if row.get("closed"):
-            say(console, f"{row['host']} is {row['closed']}" + (": safe to stop" if row["closed"] == "drained" else ""))
         if row.get("disk_full"):
             say(console, f"{row['host']}: {row['disk_full']}")
         for wait in row.get("blocked", ()):
@@ -104,14 +100,14 @@ def services(console: Console, rows: list[Row]) -> None:
 
 
 def hosts(console: Console, rows: list[Row]) -> None:
-    columns = ("host", "organisation", "trust", "state", "cpu free", "memory free", "rtt", "loss", "agents", "remark")
+    columns = ("host", "organisation", "trust", "link", "cpu free", "memory free", "rtt", "loss", "agents", "remark")
     show(console, table("Hosts of the consortium", columns, map(_host_row, rows)))
 
 
 def _host_row(row: Row) -> Iterable[object]:
     trust = Text("trusted", style="green") if row["trusted"] else Text("not trusted", style="red")
     return (
-        *(row["host"], row["organisation"], trust, _since(row["state"], row["offline_since"])),
+        *(row["host"], row["organisation"], trust, "up" if row["up"] else "down"),
         *(_or_not(row["cpu_free"], "{:.0%}"), _or_not(_gib(row["memory_free"]), "{:.1f} GiB")),
         *(_or_not(row["rtt_ms"], "{:.1f} ms"), _or_not(row["loss"], "{:.1%}")),
         *(_or_not(row["agents"], "{}"), "" if row["trusted"] else row["reason"]),
@@ -119,21 +115,12 @@ def _host_row(row: Row) -> Iterable[object]:
 
 
 def agents(console: Console, rows: list[Row]) -> None:
+    silent = "its host does not say"
     lines = (
-        (row["agent"], row["name"], row["host"], row["epoch"], row.get("custody") or "", _state(row)) for row in rows
+        (row["agent"], row["name"], row["host"], row["epoch"], row.get("custody") or "", row["state"] or silent)
+        for row in rows
     )
     show(console, table("Agents", ("agent", "name", "host", "epoch", "custody", "state"), lines))
-
-
-def _state(row: Row) -> str:
-    """An agent's, which its own host alone can say."""
-    if row["state"] is not None:
-        return str(row["state"])
-    return "its host does not say" if row.get("offline_since") is None else _since("host offline", row["offline_since"])
-
-
-def _since(state: str, at: float | None) -> str:
-    return state if at is None else f"{state} since {time.strftime('%H:%M:%S', time.localtime(at))}"
 
 
 def created(console: Console, row: Row) -> None:
@@ -179,38 +166,8 @@ def names(agents: Iterable[str]) -> str:
     return ", ".join(agent.rpartition("-")[0] or agent for agent in agents)
 
 
-def why(console: Console, rows: list[Row]) -> None:
-    if not rows:
-        say(console, "it waits for nobody, and nothing was decided about it on the hosts that were asked")
-        say(console, "where it went by its own wish, or its owner's, is in its log: agentplatform logs")
-    for row in rows:
-        if "waits_for" in row:
-            blocked(console, row)
-        else:
-            decision(console, msgspec.convert(row, Explanation))
-
-
 def blocked(console: Console, row: Row) -> None:
     say(console, f"{', '.join(row['agents'])} on {row['host']} waits for {row['waits_for']}: {row['why']}")
-
-
-def decision(console: Console, explained: Explanation, only: str | None = None) -> None:
-    """Everything that it rested on; `only` shows the places of one agent of its group."""
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(explained.at))
-    title = f"{at}  {explained.why}  (policy {explained.policy.get('name', '?')}, {', '.join(explained.groups)})"
-    console.print(Text(title, style="bold"))
-    rows = [(names([agent]), *rest) for agent, *rest in explained.rows() if only is None or agent == only]
-    show(console, table("", COLUMNS[:-1], (row[:-1] for row in rows)))
-    for agent, host, *_, remark in rows:  # too long for a column
-        if remark:
-            say(console, f"{agent}, {host}: {remark}")
-    for user, access in explained.inputs.get("access", {}).items():
-        links = "; ".join(f"{a['host']} {a['rtt_ms']:.1f} ms, loss {a['loss']:.1%} ({a['source']})" for a in access)
-        say(console, f"the access of {user}: {links}")
-    if explained.remark:
-        say(console, explained.remark)
-    for agent, reason in (explained.outcome.failed if explained.outcome else {}).items():
-        say(console, f"{agent} did not go: {reason}")
 
 
 def logs(console: Console, row: Row) -> None:

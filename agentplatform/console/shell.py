@@ -140,7 +140,6 @@ Kind = Callable[[Names], list[str]] | None
 TAKES: dict[str, tuple[Kind, ...]] = {
     "start": (Names.hosts,),
     "stop": (Names.hosts,),
-    "drain": (Names.hosts, None),
     "message": (Names.agents, None),
     "dispatch": (Names.agents, Names.hosts, None),
     "retract": (Names.agents, None),
@@ -151,6 +150,7 @@ TAKES: dict[str, tuple[Kind, ...]] = {
     "custody": (Names.agents, None),
     "dispose": (Names.agents, None),
     "why": (Names.agents, None),
+    "decide": (Names.agents, None),
     "logs": (Names.agents, None),
 }
 

@@ -13,9 +13,10 @@ from typing import Any
 from rich.console import Console
 
 from agentplatform.agenda import MAX_SECONDS
-from agentplatform.console import actions, drains, proofs, render
+from agentplatform.console import actions, decisions, explained, proofs, render
 from agentplatform.console.demo import story
 from agentplatform.ticket import MAX_DEADLINE
+from services.eds.policies import POLICIES
 
 Arguments = Callable[[argparse.ArgumentParser], None]
 
@@ -113,25 +114,32 @@ def _custody(parser: argparse.ArgumentParser) -> None:
 def _why(parser: argparse.ArgumentParser) -> None:
     _agent(parser)
     parser.add_argument("--last", type=_count, default=1, metavar="N", help="how many, newest first (default: 1)")
+    _files(parser)
+
+
+def _files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw it into a new SVG file, for any browser")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write what it rests on to a new file, for `decide`")
+
+
+def _decide(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("about", nargs="?", metavar="GROUP_OR_AGENT", help="whom a running host would decide about now")
+    parser.add_argument("--dry-run", action="store_true", help="decide and move nothing")
+    parser.add_argument("--snapshot", type=Path, metavar="FILE", help="what `why --save` wrote; no host is asked")
+    parser.add_argument("--policy", metavar="NAME", help=f"another policy: {', '.join(POLICIES)}")
+    parser.add_argument(
+        "--weights", metavar="NAME=W,..", help="what the terms weigh: network=0.7,cpu=0.1; they sum to 1"
+    )
+    several = partial(parser.add_argument, action="append", default=[])
+    several("--set", metavar="WHAT=V", help="what if host.NAME.cpu_free=0.1, link.FROM:TO.rtt_ms=80, or the like")
+    several("--without", metavar="HOST", help="what if HOST was not trusted")
+    several("--add", metavar="NAME=HOST", help="what if there was a host NAME that is as HOST is")
+    _files(parser)
 
 
 def _logs(parser: argparse.ArgumentParser) -> None:
     _agent(parser)
     parser.add_argument("--lines", type=_count, default=200, metavar="N", help="at most so many (default: 200)")
-
-
-def _drain(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="HOST", help="a running host of this machine")
-    parser.add_argument(
-        "--deadline",
-        type=_seconds,
-        default=60.0,
-        metavar="S",
-        help="deactivate after so many seconds who is left; with --cancel, wait so long for agents (default: 60)",
-    )
-    other = parser.add_mutually_exclusive_group()
-    other.add_argument("--status", action="store_true", help="only say how far it is")
-    other.add_argument("--cancel", action="store_true", help="open it again, and undo what was done")
 
 
 def _start(parser: argparse.ArgumentParser) -> None:
@@ -273,9 +281,11 @@ VERBS: dict[str, Verb] = {
     "restore": Verb("put a host's data back from a backup", actions.restore, render.put_back, _restore),
     "agents": Verb("which agents there are, and where", actions.agents, render.agents),
     "services": Verb("which agents offer a service, the nearest first", actions.services, render.services, _services),
-    "drain": Verb("empty a host: its agents go elsewhere, or are set aside", drains.run, drains.show, _drain),
     "hosts": Verb("the hosts of the consortium, as one host sees them", actions.hosts, render.hosts),
-    "why": Verb("why an agent was moved, or not", actions.why, render.why, _why),
+    "why": Verb("why an agent was moved, or not", decisions.why, explained.why, _why),
+    "decide": Verb(
+        "what would be decided now, or what if: nothing moves", decisions.decide, explained.decided, _decide
+    ),
     "logs": Verb("what an agent printed, and its tracebacks", actions.logs, render.logs, _logs),
     "trust": Verb("whom the consortium trusts, and votes on it", actions.trust, render.trust),
     "ledger": Verb("the chain as one host has it, proofs and evidence", proofs.ledger, render.ledger),

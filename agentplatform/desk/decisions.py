@@ -7,6 +7,7 @@ import msgspec
 from agentplatform.environment import Environment
 from ledger.errors import Misuse
 from services.eds.events import Event
+from services.eds.explain import Explanation
 from services.eds.rules import Group
 
 _EVENT: Any = Event
@@ -41,10 +42,27 @@ class DecisionDesk:
 
     async def why(self, agent: str) -> list[dict[str, Any]]:
         found = self._here.whereabouts.resolve(agent)
-        return [
-            msgspec.to_builtins(explanation) | {"rows": explanation.rows()}
-            for explanation in await self._here.deciding.eds.why(found)
-        ]
+        return [_plain(explanation) for explanation in await self._here.deciding.eds.why(found)]
+
+    async def dry_run(self, about: str) -> dict[str, Any]:
+        """What would be decided now for a group that is decided for here, or for the group of an agent, or for an agent
+        alone. Nothing moves."""
+        here, groups = self._here, self._here.deciding.groups()
+        group = next((each for each in groups if each.name == about), None)
+        if group is None:
+            agent = here.whereabouts.resolve(about)
+            group = next((each for each in groups if agent in each.agents), None)
+            if group is None and agent in here.carrier.residents.known:
+                group = Group(agent, (agent,))
+            if group is None:
+                where = here.whereabouts.host_of(agent) or "the host where it lives"
+                raise Misuse(f"{here.host} does not decide for {agent}; ask: agentplatform --host {where}")
+        return _plain(await here.deciding.eds.dry_run(group))
+
+
+def _plain(explanation: Explanation) -> dict[str, Any]:
+    data: dict[str, Any] = msgspec.to_builtins(explanation)
+    return data | {"columns": explanation.columns, "rows": explanation.rows()}
 
 
 def _with_ids(rules: list[dict[str, Any]], full: dict[str, str]) -> list[dict[str, Any]]:

@@ -41,8 +41,6 @@ _TABLE: dict[type, tuple[Callable[..., Awaitable[Any]], ...]] = {
         HostDesk.drain,
         HostDesk.open,
         HostDesk.drained,
-        HostDesk.fence,
-        HostDesk.absent,
     ),
     AgentDesk: (
         AgentDesk.create,
@@ -60,6 +58,7 @@ _TABLE: dict[type, tuple[Callable[..., Awaitable[Any]], ...]] = {
         DecisionDesk.group,
         DecisionDesk.event,
         DecisionDesk.why,
+        DecisionDesk.dry_run,
     ),
     LedgerDesk: (
         LedgerDesk.trust,

@@ -4,11 +4,11 @@ from typing import Any
 
 import msgspec
 
+from ledger.errors import Misuse
 from services.eds.offers import Candidate, Offers, Rejection
 from services.eds.plan import Search
 from services.eds.snapshot import Snapshot
-
-COLUMNS = ("agent", "host", "decision", "Q", "network", "cpu", "memory", "experience", "distance", "remark")
+from services.eds.weights import Terms
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -38,26 +38,61 @@ class Explanation(msgspec.Struct, frozen=True):
     remark: str  # what a person should know of the search
     outcome: Outcome | None = None
 
+    def snapshot(self) -> Snapshot:
+        """What it rested on. Raises Misuse for one that another version wrote."""
+        try:
+            return msgspec.convert(self.inputs, Snapshot)
+        except (msgspec.ValidationError, Misuse) as error:
+            message = f"the snapshot of decision {self.decision} cannot be read by this version: {error}"
+            raise Misuse(f"{message}; `agentplatform why` shows what else it rested on") from None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of `rows`: with the terms that the policy weighs; one that weighs nothing would only be in the way."""
+        return ("agent", "host", "decision", "Q", *self._terms(), "distance", "remark")
+
     def rows(self) -> list[tuple[str, ...]]:
-        """One row under COLUMNS for each candidate and each rejection."""
-        rows = []
+        """One row under `columns` for each candidate and each rejection."""
+        rows, terms = [], self._terms()
         for place in self.candidates:
-            four = (place.terms.network, place.terms.cpu, place.terms.memory, place.terms.experience)
-            numbers = [f"{place.score:.4g}", *(f"{value:.2f}" for value in four)]
+            known = values(place.terms)
+            numbers = [f"{place.score:.4g}", *(f"{known[name]:.2f}" if name in known else "" for name in terms)]
             remark = place.note if len(place.path) < 3 else f"{place.note}: {' > '.join(place.path)}"
-            more = (f"{name} {value:.2f}" for name, value in place.terms.more.items())
-            remark = ", ".join(part for part in (remark, *more) if part)
             decision = self._decision(place.agent, place.host)
             rows.append((place.agent, place.host, decision, *numbers, f"{place.distance:.3f}", remark))
-        empty = [""] * 6
+        empty = [""] * (len(terms) + 2)
         rows += [(place.agent, place.host, "rejected", *empty, place.reason) for place in self.rejected]
-        order = {"stays": 0, "goes": 0, "candidate": 1, "rejected": 2}
+        order = {"stays": 0, "goes": 0, "leaves": 1, "candidate": 1, "rejected": 2}
         return sorted(rows, key=lambda row: (row[0], order[row[2]]))  # within these, as the policy ordered them
 
+    def weights(self) -> dict[str, float]:
+        """What the policy says that each term weighs; empty when it says nothing of that."""
+        return numbers(self.policy.get("settings", {}).get("weights", {}))
+
+    def _terms(self) -> tuple[str, ...]:
+        weights = self.weights()
+        unsaid = 0.0 if weights else 1.0
+        names = dict.fromkeys(name for place in self.candidates for name in values(place.terms))
+        return tuple(name for name in names if weights.get(name, unsaid) != 0.0)
+
     def _decision(self, agent: str, host: str) -> str:
-        if self.chosen.get(agent) != host:
-            return "candidate"
-        return "stays" if self.present.get(agent) == host else "goes"
+        here = self.present.get(agent) == host
+        if self.chosen.get(agent) == host:
+            return "stays" if here else "goes"
+        return "leaves" if here else "candidate"
+
+
+def values(terms: Terms) -> dict[str, float]:
+    """All terms by name, those too that a policy adds of its own."""
+    return numbers(msgspec.to_builtins(terms))
+
+
+def numbers(data: dict[str, Any]) -> dict[str, float]:
+    """The numbers of plain data by name; a table in it counts as if its rows stood there."""
+    found: dict[str, float] = {}
+    for name, value in data.items():
+        found |= numbers(value) if isinstance(value, dict) else {name: value}
+    return found
 
 
 def explain(

@@ -12,7 +12,7 @@ import msgspec
 from ledger import codec
 from ledger.errors import Misuse, PlatformError
 from services.dms.store import Store
-from services.eds import planner
+from services.eds import planner, whatif
 from services.eds.events import AgentAsked, Event, UserMoved
 from services.eds.explain import Explanation, Outcome, explain
 from services.eds.offers import Policy
@@ -96,6 +96,11 @@ class Eds:
             await self._keep(explanation)
             await self._learn(found.plan, outcome)
             return explanation
+
+    async def dry_run(self, group: Group) -> Explanation:
+        """What it would decide now. Nothing moves, nothing is kept, and no event is waited for."""
+        snapshot = await self._completed(await self._snapshot_of(group))
+        return await asyncio.to_thread(whatif.decide, snapshot, self._policy, "a dry run was asked for", "dry-run")
 
     async def why(self, agent: str, limit: int = 20) -> list[Explanation]:
         """This host's decisions about `agent`, the newest first. Empty when there was none."""

@@ -27,7 +27,7 @@ class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"a link to {self.host} with {self.rtt_ms} ms and a loss of {self.loss} cannot be")
 
 
-class Host(msgspec.Struct, frozen=True):
+class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One host. `resources` is None when it sent no advert lately; then nothing may be moved there."""
 
     host: str
@@ -40,7 +40,7 @@ class Host(msgspec.Struct, frozen=True):
     facts: dict[str, float] = {}  # terms that its operator adds, by name; each in [0, 1] and larger when better
 
 
-class Link(msgspec.Struct, frozen=True):
+class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A link with the numbers that `source` measured."""
 
     source: str
@@ -50,7 +50,7 @@ class Link(msgspec.Struct, frozen=True):
     bandwidth: float | None = None  # Mbit/s, where it was measured
 
 
-class Resident(msgspec.Struct, frozen=True):
+class Resident(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One agent of the groups, where it is now."""
 
     agent: str
@@ -60,7 +60,7 @@ class Resident(msgspec.Struct, frozen=True):
     needs: Needs = Needs()
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one decision is about: groups of agents, decided together, since they want the same hosts. Hosts, residents
     and access are sorted by name, so that equal pictures give equal decisions."""
 

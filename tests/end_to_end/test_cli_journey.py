@@ -55,6 +55,11 @@ def test_an_agent_is_created_asked_moved_explained_and_ended(root: Path, capsys:
     assert {each["host"]: each["trusted"] for each in done("hosts")} == {"north": True, "south": True}
     assert [each["status"] for each in done("trust")["organisations"]] == ["trusted", "trusted"]
     assert done("why", agent) == []
+    asked = done("decide", "counter", "--dry-run", "--save", str(root / "d.json"), "--picture", str(root / "d.svg"))
+    assert asked["decision"]["present"] == {agent: "south"} and (root / "d.svg").read_bytes().startswith(b"<svg ")
+    changed = done("decide", "--snapshot", str(root / "d.json"), "--without", "south")
+    out = {each["host"]: each["reason"] for each in changed["decision"]["rejected"]}
+    assert "left out" in out["south"] and done("agents")[0]["host"] == "south"
     assert [each["running"] for each in done("status")] == [True, True]
     for verb in (["status"], ["hosts"], ["agents"], ["trust"], ["why", agent], ["logs", agent]):
         assert shown(*verb) != ""

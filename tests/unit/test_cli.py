@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from agentplatform import consortium
@@ -17,6 +17,7 @@ from agentplatform.ticket import Ticket
 from ledger import keyfile
 from ledger.disk import FileDisk
 from ledger.errors import Misuse, PeerFault, Unavailable
+from tests.helpers.decisions import FACE, USER, city, decided
 from tests.helpers.desk_twin import DeskTwin, answering
 
 AGENT = "counter-0123456789abcdef"
@@ -54,8 +55,6 @@ HOSTS = [
         "reason": "the [reason] it has",
         "since": 0,
         "up": name == "north",
-        "state": "online" if name == "north" else "offline",
-        "offline_since": None if name == "north" else 1000.0,
         "cpu_free": 0.5 if name == "north" else None,
         "memory_free": 1 << 30 if name == "north" else None,
         "rtt_ms": None,
@@ -86,6 +85,8 @@ EXPLANATION = {
     "present": {AGENT: "north"},
     "chosen": {AGENT: "north"},
     "benefit": 1.25,
+    "bound": 1.25,
+    "stuck": {},
     "steps": 1,
     "remark": "staying is best",
     "outcome": {"failed": {}},
@@ -96,21 +97,12 @@ TRUST = {
     "organisations": [{"name": "west-org", "status": "revoked", "reason": "gone", "since": 2, "hosts": ["west"]}],
     "proposals": [],
 }
-COUNTER = {
-    "agent": AGENT,
-    "name": "counter",
-    "host": "north",
-    "epoch": 1,
-    "resident": True,
-    "state": "running",
-    "offline_since": None,
-}
 OUTCOMES: dict[str, Any] = {"dispatch": HOP, "retract": HOP, "clone": {"clone": CLONE}}
 OUTCOMES |= {verb: {} for verb in ("deactivate", "activate", "snapshot", "custody", "dispose")}
 SAYS: dict[str, Any] = {
     "status": STATUS,
     "hosts": HOSTS,
-    "agents": [COUNTER],
+    "agents": [{"agent": AGENT, "name": "counter", "host": "north", "epoch": 1, "resident": True, "state": "running"}],
     "services": lambda service, version, owner: [SERVICE] if (service, version) == ("echo", "1.2") else [],
     "resolve": lambda agent: {"agent": AGENT, "host": "north", "epoch": 0},
     "create": lambda **_: {"agent": AGENT},
@@ -119,7 +111,6 @@ SAYS: dict[str, Any] = {
     "order": lambda command, **_: OUTCOMES[read_command(command).verb],
     "why": lambda agent: [EXPLANATION],
     "blocked": lambda agent: [],
-    "fence": lambda agent: None,
     "logs": lambda agent, lines: {"lines": ["2026-01-02 00:00:00 out  hello [b]"]},
     "trust": TRUST,
     "vote_revoke": lambda organisation, reason: {"height": 9, "status": "revoked"},
@@ -272,7 +263,10 @@ def test_json_is_one_document_on_stdout(
         (["dispatch", "counter", "south"], ["1,234", "1.5 ms"]),
         (["clone", "counter"], [f"{CLONE} lives on north"]),
         (["deactivate", "counter"], [f"{AGENT} is deactivated"]),
-        (["why", "counter"], ["ada moved", "1.25", "stays", "not trusted", "(emulated)", "staying is best"]),
+        (
+            ["why", "counter"],
+            ["ada moved", "1.25", "stays on north", "not west: not trusted", "(emulated)"],
+        ),
         (["logs", "counter"], ["north", "hello [b]"]),
         (["trust"], ["west-org", "revoked", "height 2"]),
         (["trust", "rotate-key", "north"], ["since height 5", "agentplatform stop north; agentplatform start north"]),
@@ -341,31 +335,61 @@ def test_hosts_that_never_heard_of_an_agent_do_not_keep_others_from_telling(
         assert code == 2 and "no agent 'counter'" in line
 
 
-def test_why_asks_who_knows_best_about_an_agent_whose_host_is_offline(
-    root: Path, capsys: pytest.CaptureFixture[str]
+def test_a_decision_is_drawn_saved_and_taken_again(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fence(custody: str | None) -> Any:
-        row = {"agents": [AGENT], "host": "west", "waits_for": "the ledger", "why": f"its custody is {custody}"}
-        return lambda agent: row | {"custody": custody}
+    made = msgspec.to_builtins(decided(city()))
+    drawn, saved = tmp_path / "why.svg", tmp_path / "why.json"
+    with answering(root, DeskTwin("north", SAYS | {"why": lambda agent: [made], "dry_run": lambda about: made})):
+        code, out, _ = run(capsys, "--root", root, "why", "counter", "--picture", drawn, "--save", saved)
+        assert code == 0 and f"picture: {drawn}" in out and f"saved decision: {saved}" in out
+        assert "exists; name another" in refused(capsys, "--root", root, "why", "counter", "--picture", drawn)[1]
+        code, out, _ = run(capsys, "--root", root, "decide", "counter", "--dry-run", "--without", "east")
+        assert code == 0 and "user stays on north" in out and "no: not trusted: it is left out" in out
+    code, out, _ = run(capsys, "--root", root, "decide", "--snapshot", saved)  # nobody is asked
+    assert code == 0 and "user goes from north to east" in out and "your changes" not in out
+    code, out, _ = run(capsys, "--root", root, "decide", "--snapshot", saved, "--set", "host.south.cpu_free=0.6")
+    assert code == 0 and "your changes move nobody" in out
+    code, out, _ = run(
+        capsys, "--root", root, "--json", "decide", "--snapshot", saved, "--weights", "cpu=0.5,network=0,gpu=0.2"
+    )
+    assert code == 0 and json.loads(out)["decision"]["policy"]["settings"]["weights"]["more"] == {"gpu": 0.2}
+    stale = json.loads(saved.read_text()) | {"chosen": {USER: "south", FACE: "south"}}
+    saved.write_text(json.dumps(stale))
+    code, out, _ = run(capsys, "--root", root, "decide", "--snapshot", saved)
+    assert code == 0 and "this version decides otherwise" in out
 
-    quiet = SAYS | {"why": lambda agent: []}
-    knows, does_not, hears = {"fence": fence("held")}, {"fence": fence(None)}, {"fence": lambda agent: None}
-    with answering(root, DeskTwin("north", quiet | does_not), DeskTwin("south", quiet | knows)):
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "name a group or an agent"),
+        (["counter"], "add --dry-run"),
+        (["counter", "--dry-run", "--snapshot", "x.json"], "name a group or an agent"),
+        (["--snapshot", "nowhere.json"], "cannot be read"),
+        (["counter", "--dry-run", "--set", "moon=1"], "write it as host.NAME"),
+        (["counter", "--dry-run", "--weights", "network"], "is no weight"),
+        (["counter", "--dry-run", "--policy", "moon"], "there are: falcon"),
+    ],
+)
+def test_decide_says_what_it_needs(root: Path, capsys: pytest.CaptureFixture[str], argv: list[str], words: str) -> None:
+    made = msgspec.to_builtins(decided(city()))
+    with answering(root, DeskTwin("north", SAYS | {"dry_run": lambda about: made})):
+        code, line = refused(capsys, "--root", root, "decide", *argv)
+    assert code == 2 and words in line
+
+
+def test_nothing_is_drawn_where_nothing_was_decided(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(root, DeskTwin("north", SAYS | {"why": lambda agent: []})):
+        code, line = refused(capsys, "--root", root, "why", "counter", "--picture", root / "x.svg")
+    assert code == 2 and "nothing was decided" in line and not (root / "x.svg").exists()
+
+
+def test_why_names_a_host_that_is_out_of_reach(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    says = SAYS | {"why": lambda agent: [], "resolve": lambda agent: {"agent": AGENT, "host": "south"}}
+    with answering(root, DeskTwin("north", says)):
         code, out, _ = run(capsys, "--root", root, "why", "counter")
-    assert code == 0 and out == f"{AGENT} on west waits for the ledger: its custody is held\n"
-    with answering(root, DeskTwin("north", quiet | knows), DeskTwin("south", quiet | hears)):
-        code, out, _ = run(capsys, "--root", root, "why", "counter")
-    assert code == 0 and "it waits for nobody" in out  # south has a link to its host
-
-
-def test_an_agent_whose_host_is_offline_is_shown_so(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    at = time.strftime("%H:%M:%S", time.localtime(1000.0))
-    rows = [COUNTER | {"state": None, "offline_since": 1000.0}, COUNTER | {"agent": CLONE, "state": None}]
-    with answering(root, DeskTwin("north", SAYS | {"agents": rows})):
-        _, out, _ = run(capsys, "--root", root, "agents")
-        assert f"host offline since {at}" in out and "its host does not say" in out
-        _, out, _ = run(capsys, "--root", root, "hosts")
-        assert f"offline since {at}" in out and "online" in out
+    assert code == 0 and f"{AGENT} on south waits for south: " in out and "no link to that host" in out
 
 
 NARROW = {
@@ -476,7 +500,7 @@ def test_a_file_that_cannot_be_imported_is_named(
 
 def test_every_verb_of_the_issue_is_there() -> None:
     wanted = "found start stop status create dispatch retract clone deactivate activate snapshot dispose"
-    wanted += " agents hosts why logs trust demo drain"
+    wanted += " agents hosts why logs trust demo"
     assert set(wanted.split()) <= set(VERBS)
 
 
@@ -524,9 +548,7 @@ def test_a_ticket_reaches_the_host_whole_and_signed(root: Path) -> None:
     assert command.ticket == Ticket("south", 5.0, 2, ("cv2", "memory>=10"))
 
 
-def test_who_has_voted_already_does_not_keep_others_from_voting(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_who_has_voted_already_does_not_keep_others_from_voting(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     voted = Misuse("north-org has voted on this already")
     vote = ["--root", root, "trust", "vote-revoke", "west-org", "--reason", "gone", "--as", "all"]
     with answering(root, DeskTwin("north", SAYS | {"vote_revoke": voted}), DeskTwin("south", SAYS)):

@@ -12,7 +12,7 @@ from ledger.errors import Misuse, PeerFault, Unavailable
 from services.dms.memory import MemoryStore
 from services.eds import service
 from services.eds.events import AgentAsked, Event, HostJoined, HostRevoked, Overload, UserMoved
-from services.eds.explain import COLUMNS, Outcome
+from services.eds.explain import Outcome
 from services.eds.plan import Plan
 from services.eds.policies.falcon import Falcon
 from services.eds.rules import Atomic, Group
@@ -105,7 +105,7 @@ async def test_a_revoked_host_is_among_the_rejected_with_the_ledgers_reason() ->
             ("face", "d"): f"not trusted: {REVOKED}",
         }
         assert city.where["face"] != "d"
-        rows = [dict(zip(COLUMNS, row, strict=True)) for row in explanation.rows()]
+        rows = [dict(zip(explanation.columns, row, strict=True)) for row in explanation.rows()]
         (row,) = [row for row in rows if (row["agent"], row["host"]) == ("face", "d")]
         assert row["decision"] == "rejected" and row["remark"] == f"not trusted: {REVOKED}"
 
@@ -116,10 +116,10 @@ async def test_the_rows_of_an_explanation_show_what_was_chosen_and_what_it_reste
         await eds.happened(near("b"))
         await eds.settled()
         (explanation,) = await eds.why("user")
-        rows = [dict(zip(COLUMNS, row, strict=True)) for row in explanation.rows() if row[0] == "user"]
+        rows = [dict(zip(explanation.columns, row, strict=True)) for row in explanation.rows() if row[0] == "user"]
         assert [(row["host"], row["decision"]) for row in rows[:1]] == [("b", "goes")]
         assert {row["host"]: row["decision"] for row in rows[1:]} == {
-            "a": "candidate",
+            "a": "leaves",
             "c": "candidate",
             "d": "rejected",
         }

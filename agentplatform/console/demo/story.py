@@ -13,13 +13,14 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from agentplatform.console import actions, catalogue, render
+from agentplatform.console import actions, catalogue, explained, render
 from agentplatform.console.demo import coverage
 from agentplatform.console.demo.film import Film, Shot
 from agentplatform.console.demo.stage import all_hear_each_other, await_that, temporary_consortium
 from agentplatform.frontdoor.client import AgentProxy, Host
 from ledger.errors import PlatformError, Unavailable
 from services.eds.explain import Explanation
+from services.eds.picture import picture
 
 USER = "ada"
 GROUP = "ada-and-her-service"
@@ -153,11 +154,14 @@ class Story:
 
     def _show_decision(self) -> None:
         """The newest decision that moved the group: it names the revoked host and why not."""
-        for explained in self._decisions():
-            if explained.chosen != explained.present:
-                self._console.print(f"  [dim]why not {REVOKED}, which is nearest? `agentplatform why` says:[/]")
-                render.decision(self._console, explained, only=self._service.id)
-                return
+        decision = next((each for each in self._decisions() if each.chosen != each.present), None)
+        if decision is not None:
+            self._console.print(f"  [dim]why not {REVOKED}, which is nearest? `agentplatform why` says:[/]")
+            explained.decision(self._console, decision, only=self._service.id)
+            OUTPUT.mkdir(exist_ok=True)
+            path = OUTPUT / "why.svg"
+            path.write_text(picture(decision), encoding="utf-8")
+            self._done(f"and as a picture, for any browser: {path}")
 
     def _decisions(self) -> Iterator[Explanation]:
         found = [each for host in self._hosts.values() for each in host.call("why", agent=self._service.id)]
@@ -203,11 +207,11 @@ class Story:
 
     def _why(self, hop: dict[str, Any]) -> str:
         """What set off the decision that led to the hop, and what the places were worth to the agent."""
-        explained = next((each for each in self._decisions() if each.at <= hop["at"]), None)
-        if explained is None:
+        decision = next((each for each in self._decisions() if each.at <= hop["at"]), None)
+        if decision is None:
             return str(hop["why"])
-        worth = {place.host: place.score for place in explained.candidates if place.agent == self._service.id}
-        return f"{explained.why}, Q {worth.get(hop['source'], 0):.2f} to {worth.get(hop['destination'], 0):.2f}"
+        worth = {place.host: place.score for place in decision.candidates if place.agent == self._service.id}
+        return f"{decision.why}, Q {worth.get(hop['source'], 0):.2f} to {worth.get(hop['destination'], 0):.2f}"
 
     def _tell_of(self, shots: list[Shot], hops: list[dict[str, Any]]) -> None:
         gaps = [(hop["at"] - hop["downtime_ms"] / 1000, hop["at"]) for hop in hops]

@@ -1,0 +1,112 @@
+"""How decisions look to people: what was decided, what each place was worth, and why not the others."""
+
+import re
+import time
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from agentplatform.console.render import Row, blocked, say, show, table
+from services.eds.explain import Explanation
+
+MOST_PLACES = 30  # of one agent that are shown; --json has all
+_HEX = re.compile(r"-[0-9a-f]{16}\b")  # at the end of every agent's id
+
+
+def why(console: Console, rows: list[Row]) -> None:
+    if not rows:
+        say(console, "it waits for nobody, and nothing was decided about it on the hosts that were asked")
+        say(console, "where it went by its own wish, or its owner's, is in its log: agentplatform logs")
+    for row in rows:
+        if "waits_for" in row:
+            blocked(console, row)
+        elif "file" in row:
+            _file(console, row)
+        else:
+            decision(console, msgspec.convert(row, Explanation), row.get("asked"))
+
+
+def decided(console: Console, data: Row) -> None:
+    """A decision that moves nothing, and what is not as it was."""
+    decision(console, msgspec.convert(data["decision"], Explanation))
+    if data["changed"]:
+        rows = [(_plain(row["agent"]), row["what"], row["before"], row["after"]) for row in data["differs"]]
+        if rows:
+            show(console, table("What your changes make of it", ("agent", "what", "before", "after"), rows))
+        if all(row["what"] != "host" for row in data["differs"]):
+            say(console, "your changes move nobody")
+    for remark in data["remarks"]:
+        say(console, remark)
+    for each in data["files"]:
+        _file(console, each)
+
+
+def _file(console: Console, row: Row) -> None:
+    say(console, f"{row['what']}: {row['file']}")
+
+
+def decision(console: Console, explained: Explanation, only: str | None = None) -> None:
+    """Everything that it rested on. `only`: the places of one agent; of the others what was decided alone."""
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(explained.at))
+    console.print(Text(f"{at}  {_plain(explained.why)}", style="bold"))
+    agents = sorted(explained.present, key=lambda agent: (agent != only, agent))
+    alike: dict[tuple[tuple[str, ...], ...], list[str]] = {}  # those to whom all places are worth the same
+    for agent in agents:
+        rows = tuple(row[1:] for row in explained.rows() if row[0] == agent)
+        alike.setdefault(rows if only in (None, agent) else (), []).append(agent)
+    for rows, some in alike.items():
+        for agent in some:
+            say(console, fate(explained, agent))
+        _places(console, explained.columns[1:-1], rows)
+    _reading(console, explained)
+    for user, access in explained.inputs.get("access", {}).items():
+        near = sorted(access, key=lambda each: (each["rtt_ms"], each["host"]))
+        links = "; ".join(f"{a['host']} {a['rtt_ms']:.1f} ms, loss {a['loss']:.1%} ({a['source']})" for a in near)
+        say(console, f"the access point of {user} measured {links}")
+    if explained.remark:
+        say(console, _plain(explained.remark))
+    for agent, reason in (explained.outcome.failed if explained.outcome else {}).items():
+        say(console, f"{_plain(agent)} did not go: {reason}")
+
+
+def fate(explained: Explanation, agent: str) -> str:
+    """What was decided about one agent."""
+    before, after = explained.present[agent], explained.chosen.get(agent)
+    if after in (None, before):
+        return f"{_plain(agent)} stays on {before}"
+    return f"{_plain(agent)} goes from {before} to {after}"
+
+
+def _places(console: Console, columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
+    shown = rows[:MOST_PLACES]
+    # A rejection has no numbers, and its reason is too long for a column.
+    worth = [row[:-1] for row in shown if row[1] != "rejected"]
+    if worth:
+        show(console, table("", columns, map(_marked, worth)))
+    for host, decided, *_, remark in shown:
+        if remark:
+            say(console, f"{'not ' if decided == 'rejected' else ''}{host}: {_plain(remark)}")
+    if len(rows) > len(shown):
+        say(console, f"and {len(rows) - len(shown)} places more; --json tells of all")
+
+
+def _marked(row: Iterable[str]) -> Iterable[object]:
+    host, decided, *numbers = row
+    colour = {"goes": "green", "stays": "green", "leaves": "yellow"}.get(decided, "")
+    return (host, Text(decided, style=colour), *numbers)
+
+
+def _reading(console: Console, explained: Explanation) -> None:
+    """What the numbers are, for who sees them the first time."""
+    weights = explained.weights()
+    parts = ", ".join(f"{name} {weight:g}" for name, weight in weights.items() if weight)
+    name = explained.policy.get("name", "?")
+    said = f"Q is what a place is worth to the agent by the policy {name}, larger is better"
+    groups = f"decided together: {', '.join(explained.groups)}"
+    say(console, f"{said}" + (f"; it weighs {parts}, each from 0 to 1" if parts else "") + f"; {groups}")
+
+
+def _plain(text: str) -> str:
+    return _HEX.sub("", text)
