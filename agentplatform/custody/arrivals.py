@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -74,8 +75,8 @@ class Arrivals:
         self._offered: dict[bytes, tuple[Guest, ...]] = {}  # verified, not yet taken by the machine
         self._guests: dict[bytes, tuple[Guest, ...]] = {}
         self._opening: dict[str, asyncio.Future[None]] = {}  # agent -> when its examination has ended
-        # Held: transfer -> source, agent and epoch of an arrival that came without its notice.
-        self._unnoticed: dict[bytes, tuple[str, str, int]] = {}
+        # Held: transfer -> source, agents and their epochs of an arrival that came without its notice.
+        self._unnoticed: dict[bytes, tuple[str, dict[str, int]]] = {}
         self._closed: set[str] = set()  # inert copies whose worker ended, or that a restart could not open again
 
     def verify(self, host: str, offer: Offer) -> None:
@@ -189,6 +190,8 @@ class Arrivals:
     ) -> tuple[Cargo, ...]:
         """They live here from now on. Returns those that must be opened again first."""
         epochs = {load.agent: load.epoch for load in cargo}
+        if cargo[0].held:
+            self._unnoticed[transfer] = source, epochs
         for guest in self._guests.pop(transfer):
             agent = guest.birth.agent
             self._surroundings.arrived(agent, epochs[agent], source)
@@ -196,8 +199,6 @@ class Arrivals:
                 continue
             self._runner.activate(agent, Arrival(self._residents.host, epochs[agent], source))
             letters = take_in(agent, guest.luggage, mail, source)
-            if cargo[0].held:
-                self._unnoticed[transfer] = source, agent, epochs[agent]
             self._residents.settle(guest.birth, guest.certificate, epochs[agent], guest.luggage, letters)
         closed = tuple(load for load in cargo if load.agent in self._closed)
         self._closed.difference_update(epochs)
@@ -205,11 +206,12 @@ class Arrivals:
 
     def noticed(self, host: str, notice: Notice) -> None:
         """In held custody the notice comes after the ledger's word, as a rule: its mail follows the agent, once."""
-        source, agent, epoch = self._unnoticed.get(notice.transfer, ("", "", 0))
-        if source != host or agent not in self._residents.known:
+        source, epochs = self._unnoticed.get(notice.transfer, ("", {}))
+        if source != host or not epochs.keys() & self._residents.known.keys():
             return
         del self._unnoticed[notice.transfer]
-        self._residents.follow(agent, epoch, lambda luggage: take_in(agent, luggage, notice.mail, host))
+        for agent in epochs.keys() & self._residents.known.keys():
+            self._residents.follow(agent, epochs[agent], partial(take_in, agent, mail=notice.mail, source=host))
 
     def died(self, agent: str) -> None:
         """The worker of an inert copy ended. Its parcel is in the journal: nothing is lost."""

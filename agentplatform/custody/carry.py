@@ -268,10 +268,10 @@ class Carrier:
                     self._start(self.reopening.restart(agent, epoch, kept, mail))
                 case events.Reopen(transfer, _, cargo):
                     self._start(self.arrivals.reopen(transfer, cargo, self._opened))
-                case events.Ask(transfer, to, (load,), entry):
-                    self.residences.ask(transfer, to, load, entry)
-                case events.Withdraw(transfer, (load,), entry):
-                    self.residences.withdraw(transfer, load, entry)
+                case events.Ask(transfer, to, cargo, entry):
+                    self.residences.ask(transfer, to, cargo, entry)
+                case events.Withdraw(transfer, cargo, entry):
+                    self.residences.withdraw(transfer, cargo, entry)
                 case events.Dismiss(_, subject, epoch):
                     self.residences.dismiss(subject, epoch)
                 case events.Return(transfer, _, (load,), reason):

@@ -106,7 +106,7 @@ class Departures:
         transfer = os.urandom(TRANSFER_BYTES)
         try:
             check()
-            for agent in agents:  # those with holders move one by one
+            for agent in agents:
                 await self._make_way(agent, to)
             if missing := [agent for agent in agents if agent not in states]:
                 states |= await self._capture(missing, move)
@@ -241,11 +241,11 @@ class Departures:
 
     def returned(self, transfer: bytes, load: Cargo, reason: str) -> bool:
         """Held: the ledger left it here, at another epoch. True when it must be opened again first."""
-        journey = self._journeys.pop(transfer, None)
-        self.supply.withdraw(transfer)
+        journey = self._journeys.get(transfer)
         if journey is None:
+            self.supply.withdraw(transfer)
             return True  # this host was started again since
-        self._fail(journey, f"{load.agent} stayed on {self._residents.host}: {reason}")
+        self._without(transfer, journey, load.agent, f"{load.agent} stayed on {self._residents.host}: {reason}")
         resident = self._residents.known[load.agent]
         if load.agent in journey.dead:
             self._residents.forget(load.agent)
@@ -272,13 +272,16 @@ class Departures:
         """Held: it is not here any more, whatever it was about to do."""
         for transfer, journey in list(self._journeys.items()):
             if any(load.agent == agent for load in journey.cargo):
-                del self._journeys[transfer]
-                self.supply.withdraw(transfer)
-                self._fail(journey, f"{agent} does not leave {self._residents.host}: {reason}")
+                self._without(transfer, journey, agent, f"{agent} does not leave {self._residents.host}: {reason}")
 
-    def _fail(self, journey: Journey, reason: str) -> None:
-        if not journey.outcome.done():
-            journey.outcome.set_exception(Unavailable(reason))
+    def _without(self, transfer: bytes, journey: Journey, agent: str, reason: str) -> None:
+        """It does not go by that any more. When this is so of all, whoever waits for them hears why."""
+        journey.drop(agent, reason)
+        if not journey.cargo:
+            del self._journeys[transfer]
+            self.supply.withdraw(transfer)
+            if not journey.outcome.done():
+                journey.outcome.set_exception(Unavailable("; ".join(journey.reasons)))
 
     def commit(self, transfer: bytes) -> None:
         """COMMIT was handed to the log: what the notice proves is signed while that is written."""

@@ -104,7 +104,8 @@ class Decided(_Value, frozen=True):
     """Held: the newest entry of the ledger for an agent, from this host's own chain.
 
     Step it for each new one, and at a start for every agent of this host that is in held custody. Late or repeated it
-    does no harm.
+    does no harm. Of agents that came by one transfer first those whose entry that made: another one that has gone on
+    since is here for a moment, and ends; heard of first, it would end them all.
     """
 
     agent: str

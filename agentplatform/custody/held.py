@@ -66,8 +66,6 @@ class Held(Changing):
     # Source
 
     def _depart(self, transfer: bytes, to: str, cargo: tuple[Cargo, ...]) -> list[Effect]:
-        if any(load.held for load in cargo) and len(cargo) > 1:
-            raise Misuse("agents in held custody move one by one: the ledger has an entry for each")
         effects = super()._depart(transfer, to, cargo)
         if cargo[0].held:
             return [effect for effect in effects if not isinstance(effect, Send)]
@@ -118,8 +116,8 @@ class Held(Changing):
     # Destination
 
     def _offer(self, sender: str, transfer: bytes, cargo: tuple[Cargo, ...]) -> list[Effect]:
-        if any(load.held for load in cargo) and len(cargo) > 1:
-            raise PeerFault(sender, f"offered agents in held custody together, in handoff {transfer.hex()}")
+        if len({load.held for load in cargo}) > 1:
+            raise PeerFault(sender, f"offered agents in held and in local custody in one handoff, {transfer.hex()}")
         return super()._offer(sender, transfer, cargo)
 
     def _notice(self, sender: str, transfer: bytes, mail: tuple[bytes, ...]) -> list[Effect]:
@@ -161,25 +159,29 @@ class Held(Changing):
     def _decided_at_source(self, entry: Decided, transfer: bytes, held: Open) -> list[Effect]:
         if held.peer == self.host:
             return self._decided_change(entry, transfer, held)
-        epoch = held.cargo[0].epoch
-        if entry.epoch < epoch:
+        load = _load(held, entry.agent)
+        if entry.epoch < load.epoch:
             return []
         if held.phase in (Phase.COMMITTING, Phase.COMMITTED):
-            # A later epoch acknowledges: the destination gave the agent on, so it had it.
-            later = held.phase is Phase.COMMITTED and entry.epoch > epoch
+            # A later epoch acknowledges: the destination gave the agent on, or the ledger did, which has all there.
+            later = held.phase is Phase.COMMITTED and entry.epoch > load.epoch
             return [self._write(Closed(transfer, held.cargo))] if later else []
-        if (entry.epoch, entry.host, entry.transfer) == (epoch, held.peer, transfer):
+        if _by(entry, load, held.peer, transfer):  # then so it is with all of them
             return [self._write(Commit(transfer, held.cargo))]
-        if (entry.epoch, entry.host) == (epoch, self.host):
+        effects: list[Effect] = []
+        if (entry.epoch, entry.host) == (load.epoch, self.host):
             reason = f"the handoff to {held.peer} was withdrawn before the ledger decided it"
-            return [self._write(Kept(transfer, held.cargo)), Return(transfer, held.peer, held.cargo, reason)]
-        return self._revoke(entry)
+            effects += [self._write(Kept(transfer, (load,))), Return(transfer, held.peer, (load,), reason)]
+        else:
+            effects += self._revoke(entry)
+        # Those that were to go with it stay, as soon as the ledger says so of each: it may have been asked for all.
+        return [*effects, *self._give_up(transfer, f"{entry.agent} does not go to {held.peer} with them")]
 
     def _decided_at_destination(self, entry: Decided, transfer: bytes, held: Open) -> list[Effect]:
-        epoch = held.cargo[0].epoch
-        if entry.epoch < epoch or held.phase is Phase.ACTIVATING:
+        load = _load(held, entry.agent)
+        if entry.epoch < load.epoch or held.phase is Phase.ACTIVATING:
             return []
-        if (entry.epoch, entry.host, entry.transfer) == (epoch, self.host, transfer):
+        if _by(entry, load, self.host, transfer):  # then so it is with all of them
             return self._activate(transfer, held, ()) if held.phase is Phase.RECEIVED else []
         return self._discard(transfer, held, f"the ledger gave {entry.agent} to {entry.host or 'nobody'}")
 
@@ -209,3 +211,12 @@ class Held(Changing):
     def _dismiss(self, agent: str) -> Dismiss:
         known = self.agents[agent]
         return Dismiss(agent, known.subject, known.epoch + 1)
+
+
+def _load(held: Open, agent: str) -> Cargo:
+    return next(load for load in held.cargo if load.agent == agent)
+
+
+def _by(entry: Decided, load: Cargo, host: str, transfer: bytes) -> bool:
+    """Whether this transfer is what made the entry."""
+    return (entry.epoch, entry.host, entry.transfer) == (load.epoch, host, transfer)

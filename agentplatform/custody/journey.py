@@ -26,3 +26,10 @@ class Journey(msgspec.Struct):
     dead: set[str] = msgspec.field(default_factory=set)  # agents whose worker ended while they were frozen
     passes: tuple[Pass, ...] = ()  # of its cargo, signed when COMMIT was handed to the log
     mail: tuple[bytes, ...] | None = None  # of its notice; the same in every repeat [L6]
+    reasons: list[str] = msgspec.field(default_factory=list)  # why some of its agents do not go, or none
+
+    def drop(self, agent: str, reason: str) -> None:
+        """Held: the ledger left this agent here, or gave it away."""
+        going = [pair for pair in zip(self.cargo, self.parcels, strict=True) if pair[0].agent != agent]
+        self.cargo, self.parcels = tuple(load for load, _ in going), tuple(parcel for _, parcel in going)
+        self.reasons.append(reason)

@@ -13,7 +13,20 @@ from agentplatform.custody.state import Custody
 from agentplatform.parcel.manifest import Birth, agent_digest
 from ledger import codec
 from ledger.contracts import owners, residence
-from ledger.contracts.residence import FOUND, MOVE, Abort, End, Forgo, Found, Move, Residence, Statement
+from ledger.contracts.residence import (
+    FOUND,
+    MOVE,
+    Abort,
+    End,
+    Forgo,
+    Found,
+    Going,
+    Move,
+    Part,
+    Passage,
+    Residence,
+    Statement,
+)
 from ledger.errors import Misuse, PlatformError
 from ledger.identity import Identity, verify
 
@@ -54,7 +67,7 @@ class Residences:
         self._promises: dict[bytes, bytes] = {}  # transfer -> its destination's signature
         self._asking: set[bytes] = set()  # entries on their way to the ledger
         self._tasks: set[asyncio.Task[None]] = set()
-        self._told: dict[str, tuple[int, str, bytes]] = {}  # agent -> what the machine heard last
+        self._told: dict[str, Decided] = {}  # agent -> what the machine heard last
         self._unopened = set(machine.arriving)  # transfers that a restart has still to open again
 
     # The beginning
@@ -101,31 +114,32 @@ class Residences:
         held = self._machine.arriving.get(message.transfer)
         if held is None:
             return message
-        load = held.cargo[0]
-        said = Statement(self._chain, MOVE, load.subject, load.epoch, source, self._host, message.transfer)
+        said = Passage(self._chain, MOVE, self._host, (_part(source, message.transfer, held.cargo),))
         return replace(message, promise=said.sign(self._identity))
 
     def promised(self, message: Accept) -> None:
         if message.transfer in self._machine.leaving:
             self._promises[message.transfer] = message.promise
 
-    def ask(self, transfer: bytes, to: str, load: Cargo, entry: bytes) -> None:
+    def ask(self, transfer: bytes, to: str, cargo: tuple[Cargo, ...], entry: bytes) -> None:
         """This host signs by submitting: PREPARE, or CONVERT, is durable [H2]."""
         promise = self._promises.get(transfer)
         if to == self._host:
+            (load,) = cargo
             change = codec.decode(entry, Found) if entry else End(load.subject, load.epoch, b"")
             self._submit(change, lambda reason: self._step(GiveUp(transfer, reason)))
         elif promise is not None:
-            self._submit(Move(load.subject, load.epoch, to, transfer, b"", promise))
+            self._submit(Move(to, (_part(self._host, transfer, cargo),), (b"",), promise))
 
-    def withdraw(self, transfer: bytes, load: Cargo, entry: bytes) -> None:
+    def withdraw(self, transfer: bytes, cargo: tuple[Cargo, ...], entry: bytes) -> None:
         self._promises.pop(transfer, None)
         if entry:
             found = codec.decode(entry, Found)
             signed = found.owner_signature
             self._submit(Forgo(found.owner, found.agent, found.epoch, found.host, signed, b""))
         else:
-            self._submit(Abort(load.subject, load.epoch, b""))
+            for load in cargo:
+                self._submit(Abort(load.subject, load.epoch, b""))
 
     def dismiss(self, subject: bytes, epoch: int) -> None:
         self._submit(End(subject, epoch, b""))
@@ -160,16 +174,16 @@ class Residences:
         """Tells the machine what is new. Call it for every block, and at a start before any agent runs."""
         self._unopened &= self._machine.arriving.keys()
         unopened = {load.agent for each in self._unopened for load in self._machine.arriving[each].cargo}
-        for agent, subject in list(self._concerned()):
-            if agent in unopened:
-                continue  # there is nothing yet that could be activated
+        words = []
+        for agent, subject in self._concerned():
             now = self._ledger.find(subject)
-            if now is None:
-                continue
-            entry = now.epoch, now.host, now.transfer
-            if self._told.get(agent) != entry:
-                self._told[agent] = entry
-                self._step(Decided(agent, *entry))
+            if agent not in unopened and now is not None:  # else there is nothing yet that could be activated
+                words.append(Decided(agent, now.epoch, now.host, now.transfer))
+        words.sort(key=lambda word: word.transfer != self._machine.arriving_by.get(word.agent))
+        for word in words:
+            if self._told.get(word.agent) != word:
+                self._told[word.agent] = word
+                self._step(word)
 
     def opened(self, transfer: bytes) -> None:
         """After a restart: its copies are there again, and the ledger's word on them counts."""
@@ -183,4 +197,8 @@ class Residences:
                 yield known.agent, known.subject
         for held in (*machine.leaving.values(), *machine.arriving.values()):
             if held.by_ledger:
-                yield held.cargo[0].agent, held.cargo[0].subject
+                yield from ((load.agent, load.subject) for load in held.cargo)
+
+
+def _part(source: str, transfer: bytes, cargo: tuple[Cargo, ...]) -> Part:
+    return Part(source, transfer, tuple(Going(load.subject, load.epoch) for load in cargo))

@@ -130,8 +130,17 @@ class Custody:
         return epoch
 
     def cargo(self, agents: Iterable[str]) -> tuple[Cargo, ...]:
-        """What a Depart of these agents carries. Raises Misuse when one is not here, or is on its way already."""
-        return tuple(Cargo(agent, self.free(agent) + 1, self.agents[agent].subject) for agent in agents)
+        """What a Depart of these agents carries. Raises Misuse when one is not here, or is on its way already, and when
+        they are in different custody: of some the ledger decides, of others the two hosts, so they cannot go as one."""
+        cargo = tuple(Cargo(agent, self.free(agent) + 1, self.agents[agent].subject) for agent in agents)
+        if {load.held for load in cargo} == {True, False}:
+            held = ", ".join(load.agent for load in cargo if load.held)
+            local = ", ".join(load.agent for load in cargo if not load.held)
+            raise Misuse(
+                f"{held} in held custody and {local} in local custody cannot move as one; change the custody of some "
+                "(agentplatform custody AGENT held), or move them one by one"
+            )
+        return cargo
 
     def custody(self, agent: str) -> Kind:
         """Of an agent that is here, or on its way here."""
@@ -170,23 +179,25 @@ class Custody:
                 for load in held.cargo:
                     known = self.agents[load.agent]
                     self.agents[load.agent] = replace(known, here=False, to=held.peer, mail=())
-            case Aborted(transfer):
+            case Aborted(transfer, cargo):
                 # The captured state is newer than the one in which they came: a restart takes it from now on.
-                for load in self._drop_leaving(transfer):
+                self._drop_leaving(transfer)
+                for load in cargo:
                     self.agents[load.agent] = replace(self.agents[load.agent], kept=transfer, mail=())
-            case Withdrawn(transfer):
-                for load in self._drop_leaving(transfer):
+            case Withdrawn(transfer, cargo):
+                self._drop_leaving(transfer)
+                for load in cargo:
                     self.agents[load.agent] = replace(self.agents[load.agent], kept=transfer, mail=())
                 self.past[transfer] = "Withdrawn"
             case Kept(transfer, cargo):
-                self._drop_leaving(transfer)
                 for load in cargo:
+                    self._drop_one(load.agent)
                     stays = replace(self.agents[load.agent], epoch=load.epoch, subject=load.subject)
                     self.agents[load.agent] = replace(stays, kept=transfer, mail=())
                 self.past[transfer] = "Kept"
             case Revoked(agent, epoch, host):
                 if agent in self.leaving_by:
-                    self._drop_leaving(self.leaving_by[agent])
+                    self._drop_one(agent)
                 gone = replace(self.agents[agent], epoch=epoch - 1, here=False, to=host or None, mail=())
                 self._know(gone if host else replace(gone, subject=b""))
             case Closed(transfer):
@@ -314,11 +325,19 @@ class Custody:
         ended = known.held and not known.here and known.to is None
         (self.ended.add if ended else self.ended.discard)(known.agent)
 
-    def _drop_leaving(self, transfer: bytes) -> tuple[Cargo, ...]:
-        cargo = self.leaving.pop(transfer).cargo
-        for load in cargo:
+    def _drop_leaving(self, transfer: bytes) -> None:
+        for load in self.leaving.pop(transfer).cargo:
             del self.leaving_by[load.agent]
-        return cargo
+
+    def _drop_one(self, agent: str) -> None:
+        """Held: the ledger has an entry for each agent, and so an end of the transfer for each that does not go."""
+        transfer = self.leaving_by.pop(agent)
+        held = self.leaving[transfer]
+        left = tuple(load for load in held.cargo if load.agent != agent)
+        if left:
+            self.leaving[transfer] = replace(held, cargo=left)
+        else:
+            del self.leaving[transfer]
 
     # Exploration
 

@@ -7,7 +7,8 @@ the host is gone, a quorum of the members re-homes the agent to one of the holde
 What must be durable before a signature leaves is the hosts' part.
 
 A move names its transfer, so a destination can tell the move that it signed from a re-homing to it at the same epoch:
-for that its other copy, the checkpoint, may be newer.
+for that its other copy, the checkpoint, may be newer. It may name several agents, of several sources: each host signs
+for all of them, and all go or none does. So the entry that keeps one back, or gives it away, has ended the move.
 
 A member that votes for a re-homing promises to sign no heartbeat to the agent's host until the vote can count no more
 (ledger.heartbeats); the contract counts votes, it cannot see heartbeats.
@@ -33,6 +34,7 @@ from ledger.identity import Identity, Signature
 DOMAIN = "agentplatform/residence"
 MAX_EPOCH = 2**63 - 1
 MAX_HOLDERS = 8
+MAX_GOING = 64  # agents of one move
 TRANSFER_BYTES = 16
 FOUND = "found"
 MOVE = "move"
@@ -48,16 +50,42 @@ class Statement(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     """What hosts and owners sign. It is for one epoch, so it cannot be used again."""
 
     chain: bytes
-    kind: str  # FOUND | MOVE | ABORT | END
+    kind: str  # FOUND | ABORT | END
     subject: bytes
     epoch: int  # the new one
     source: str  # host; "" when founding
     destination: str  # host; "" when ending
-    transfer: bytes = b""  # of a move: the handoff's id
 
     def sign(self, key: Identity, domain: str = DOMAIN) -> bytes:
         """An owner signs with the domain of ledger.contracts.owners."""
         return key.sign(domain, codec.encode(self))
+
+
+class Going(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One agent of a move."""
+
+    subject: Digest
+    epoch: Epoch  # the new one
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What one source gives, in one handoff."""
+
+    source: HostName
+    transfer: TransferId
+    agents: tuple[Going, ...]
+
+
+class Passage(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What the destination and every source of a move sign, as hosts sign a Statement."""
+
+    chain: bytes
+    kind: str  # MOVE
+    destination: str
+    parts: tuple[Part, ...]
+
+    def sign(self, key: Identity) -> bytes:
+        return key.sign(DOMAIN, codec.encode(self))
 
 
 # Every signature may be left empty by the one that calls itself.
@@ -87,11 +115,11 @@ class Forgo(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 
 class Move(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=MOVE):
-    subject: Digest
-    epoch: Epoch  # the new one
+    """All agents of all parts go to `destination`, or none does."""
+
     destination: HostName
-    transfer: TransferId
-    source_signature: Signature
+    parts: tuple[Part, ...]
+    source_signatures: tuple[Signature, ...]  # in the order of `parts`
     destination_signature: Signature
 
 
@@ -202,25 +230,11 @@ def execute(state: Overlay, call: Call) -> None:
     if isinstance(action, Found | Forgo):
         _begin(state, call, action)
         return
-    now = find(state, action.subject)
-    if now is None or not now.host:
-        raise Misuse(f"agent {action.subject.hex()[:16]} is not in held custody; found its residence first")
-    expected = now.epoch if isinstance(action, Hold) else now.epoch + 1
-    if action.epoch != expected:
-        raise Misuse(
-            f"agent {action.subject.hex()[:16]} is at epoch {now.epoch} on {now.host} since height {now.height};"
-            f" this is about epoch {action.epoch}, and comes too late or too early"
-        )
+    if isinstance(action, Move):
+        _move(state, call, action)
+        return
+    now = _residing(state, action.subject, action.epoch if isinstance(action, Hold) else action.epoch - 1)
     match action:
-        case Move():
-            statement = Statement(
-                call.chain, MOVE, action.subject, action.epoch, now.host, action.destination, action.transfer
-            )
-            if action.destination == now.host:
-                raise Misuse(f"the agent is on {now.host} already; a move goes to another host")
-            _check_host(state, call, now.host, statement, action.source_signature)
-            _check_host(state, call, action.destination, statement, action.destination_signature)
-            _enter(state, call, action.subject, now, action.destination, action.transfer)
         case Abort():
             statement = Statement(call.chain, ABORT, action.subject, action.epoch, now.host, now.host)
             _check_host(state, call, now.host, statement, action.source_signature)
@@ -235,6 +249,46 @@ def execute(state: Overlay, call: Call) -> None:
             _yield(state, call, now, action)
         case VoteRehome() | WithdrawVote():
             _vote(state, call, now, action)
+
+
+def _residing(state: View, subject: bytes, epoch: int) -> Residence:
+    """The agent's entry, if that is the one of this epoch."""
+    now = find(state, subject)
+    if now is None or not now.host:
+        raise Misuse(f"agent {subject.hex()[:16]} is not in held custody; found its residence first")
+    if now.epoch != epoch:
+        raise Misuse(
+            f"agent {subject.hex()[:16]} is at epoch {now.epoch} on {now.host} since height {now.height};"
+            f" this is about one at epoch {epoch}, and comes too late or too early"
+        )
+    return now
+
+
+def _move(state: Overlay, call: Call, action: Move) -> None:
+    """Nothing is entered before everything was checked."""
+    sources = [part.source for part in action.parts]
+    subjects = [going.subject for part in action.parts for going in part.agents]
+    if not all(part.agents for part in action.parts) or not 1 <= len(subjects) <= MAX_GOING:
+        raise Misuse(f"a move names {len(subjects)} agents, at most {MAX_GOING} go; and one at least in each part")
+    if len(set(subjects)) != len(subjects) or len(set(sources)) != len(sources):
+        raise Misuse("a move names an agent or a source twice; name each once")
+    if action.destination in sources:
+        raise Misuse(f"an agent is on {action.destination} already; a move goes to another host")
+    if len(action.source_signatures) != len(sources):
+        raise Misuse(f"a move from {len(sources)} sources has {len(action.source_signatures)} signatures of them")
+    entered = []
+    for part in action.parts:
+        for going in part.agents:
+            now = _residing(state, going.subject, going.epoch - 1)
+            if now.host != part.source:
+                raise Misuse(f"agent {going.subject.hex()[:16]} is on {now.host}; this says, on {part.source}")
+            entered.append((going.subject, now, part.transfer))
+    said = Passage(call.chain, MOVE, action.destination, action.parts)
+    hosts = [*zip(sources, action.source_signatures, strict=True), (action.destination, action.destination_signature)]
+    for host, signature in hosts:
+        _check_host(state, call, host, said, signature)
+    for place, now, transfer in entered:
+        _enter(state, call, place, now, action.destination, transfer)
 
 
 def _begin(state: Overlay, call: Call, action: Found | Forgo) -> None:
@@ -314,12 +368,12 @@ def _enter(state: Overlay, call: Call, subject: bytes, now: Residence, host: str
     state.put(_votes_key(subject), None)
 
 
-def _check_host(state: View, call: Call, host: str, statement: Statement, signature: bytes) -> None:
+def _check_host(state: View, call: Call, host: str, statement: Statement | Passage, signature: bytes) -> None:
     key = trust.host_key(state, host)
     if key is None:
         raise Misuse(f"host {host} is not trusted; it can neither give nor take an agent")
     if not call.is_signed(key, DOMAIN, codec.encode(statement), signature):
-        raise Misuse(f"host {host} did not sign this {statement.kind} to epoch {statement.epoch} with its present key")
+        raise Misuse(f"host {host} did not sign this {statement.kind} with its present key")
 
 
 def _votes_key(subject: bytes) -> bytes:

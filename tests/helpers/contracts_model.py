@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from ledger.contracts import accounts, membership, owners, residence, trust
-from ledger.contracts.residence import ABORT, END, FOUND, MOVE, Statement
+from ledger.contracts.residence import ABORT, END, FOUND, MOVE, Going, Part, Passage, Statement
 from ledger.genesis import Organisation
 from ledger.links.base import Passport
 from tests.helpers.founders import NAMES, identity, organisation
@@ -65,9 +65,10 @@ def encode(act: Act, chain: bytes, model: "Model") -> tuple[str, Any]:
             signatures = said.sign(identity(by_owner), owners.DOMAIN), said.sign(identity(by_host))
             return "residence", residence.Found(identity(OWNER).public, digest(agent), epoch, host, *signatures)
         case ("move", agent, epoch, to, by_source, by_destination):
-            said = Statement(chain, MOVE, place(agent), epoch, model.at(agent)[1], to, TRANSFER)
-            signatures = said.sign(identity(by_source)), said.sign(identity(by_destination))
-            return "residence", residence.Move(place(agent), epoch, to, TRANSFER, *signatures)
+            parts = (Part(model.at(agent)[1], TRANSFER, (Going(place(agent), epoch),)),)
+            passage = Passage(chain, MOVE, to, parts)
+            signed = (passage.sign(identity(by_source)),), passage.sign(identity(by_destination))
+            return "residence", residence.Move(to, parts, *signed)
         case ("abort", agent, epoch, by):
             host = model.at(agent)[1]
             said = Statement(chain, ABORT, place(agent), epoch, host, host)

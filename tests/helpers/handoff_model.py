@@ -220,7 +220,7 @@ class Host:
                     self.pending += ((record, memory),)
                 case Send(to, message):
                     memory = self.of(message.transfer) if isinstance(message, Offer) else None
-                    self.sent.append(Wire(self.machine.host, to, _mute(message), memory))
+                    self.sent.append(Wire(self.machine.host, to, mute(message), memory))
                 case Examine(transfer, _, (load,)):
                     assert self.offered is not None
                     self.copies |= {Copy("offered", transfer, load.epoch, self.unpack(self.offered))}
@@ -297,6 +297,6 @@ class Host:
                 del self.parcels[transfer]
 
 
-def _mute(message: HandoffMessage) -> HandoffMessage:
+def mute(message: HandoffMessage) -> HandoffMessage:
     """Without the reason, which decides nothing: fewer states."""
     return msgspec.structs.replace(message, reason="") if hasattr(message, "reason") else message

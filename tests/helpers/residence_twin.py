@@ -6,7 +6,19 @@ from typing import Any
 from ledger import codec
 from ledger.contracts import losses, owners
 from ledger.contracts.losses import Declaration, Declare
-from ledger.contracts.residence import FOUND, MOVE, Abort, End, Forgo, Found, Move, Residence, Statement, subject
+from ledger.contracts.residence import (
+    FOUND,
+    MOVE,
+    Abort,
+    End,
+    Forgo,
+    Found,
+    Move,
+    Passage,
+    Residence,
+    Statement,
+    subject,
+)
 from ledger.errors import Misuse, Unavailable
 from ledger.identity import Identity
 from tests.helpers.linked_hosts import CHAIN, identity
@@ -25,6 +37,9 @@ class Entries:
 
     def decide(self, caller: str, action: Any) -> None:
         """As ledger.contracts.residence, for what these tests do."""
+        if isinstance(action, Move):
+            self._move(caller, action)
+            return
         place = subject(action.owner, action.agent) if isinstance(action, Found | Forgo) else action.subject
         now = self.known.get(place)
         if isinstance(action, Found | Forgo):
@@ -38,13 +53,26 @@ class Entries:
             return
         if now is None or (now.host, now.epoch + 1) != (caller, action.epoch):
             raise Misuse("this comes too late or too early")
-        to, transfer = "" if isinstance(action, End) else caller, b""
-        if isinstance(action, Move):
-            to, transfer = action.destination, action.transfer
-            said = Statement(CHAIN, MOVE, place, action.epoch, caller, to, transfer)
-            if action.destination_signature != said.sign(identity(to)):
-                raise Misuse(f"{to} did not sign this")
-        self.known[place] = Residence(now.owner, action.epoch, to, (), 1, transfer)
+        to = "" if isinstance(action, End) else caller
+        self.known[place] = Residence(now.owner, action.epoch, to, (), 1)
+
+    def _move(self, caller: str, action: Move) -> None:
+        """All of it or nothing."""
+        entered = dict[bytes, Residence]()
+        for part in action.parts:
+            for going in part.agents:
+                now = self.known.get(going.subject)
+                if now is None or (now.host, now.epoch + 1) != (part.source, going.epoch):
+                    raise Misuse("this comes too late or too early")
+                entered[going.subject] = Residence(now.owner, going.epoch, action.destination, (), 1, part.transfer)
+        said = Passage(CHAIN, MOVE, action.destination, action.parts)
+        sources = [part.source for part in action.parts]
+        signatures = (*action.source_signatures, action.destination_signature)
+        signed = zip((*sources, action.destination), signatures, strict=True)
+        for host, signature in signed:
+            if signature != said.sign(identity(host)) and (signature or host != caller):
+                raise Misuse(f"{host} did not sign this")
+        self.known |= entered
 
     def declare(self, caller: str, action: Declare) -> None:
         """As ledger.contracts.losses, for what these tests do."""

@@ -58,7 +58,8 @@ RAW = call(SHOWN.chain.id, "north", 1, revoke("east"))
 FOUNDERS = SignedGenesis(
     codec.encode(GENESIS), tuple(sign(GENESIS, identity(each.name)) for each in GENESIS.organisations)
 )
-STATEMENT = residence.Statement(CHAIN, residence.MOVE, bytes(32), 4, "north-1", "east-1", bytes(16))
+PARTS = (residence.Part("north-1", bytes(16), (residence.Going(bytes(32), 4),)),)
+PASSAGE = residence.Passage(CHAIN, residence.MOVE, "east-1", PARTS)
 
 MESSAGES: list[messages.Content] = [
     messages.Propose(1, COPY.block),
@@ -98,8 +99,7 @@ ACTIONS: list[tuple[str, str, Any]] = [  # contract, caller, action
     ("records", "north-1", records.RecordDecision(bytes(32), bytes(32))),
     ("records", "north-1", records.RecordBlame("east-1", "why", bytes(32))),
     ("records", "north-1", records.RecordDoubleSigning(EVIDENCE)),
-    ("residence", "north-1", residence.Move(
-        bytes(32), 4, "east-1", bytes(16), STATEMENT.sign(identity("north-1")), b"")),
+    ("residence", "north-1", residence.Move("east-1", PARTS, (PASSAGE.sign(identity("north-1")),), b"")),
     ("residence", "north-1", residence.Hold(bytes(32), 3, ("east-1", "south-1"))),
     ("residence", "north-1", residence.VoteRehome(bytes(32), 4, "east-1", 0)),
     ("pseudonyms", "north-1", pseudonyms.registration(

@@ -12,7 +12,7 @@ from agentplatform.custody.residences import subject_of
 from agentplatform.custody.waits import LEDGER, waits
 from ledger import codec
 from ledger.contracts.residence import Abort, Move, Residence
-from ledger.errors import Unavailable
+from ledger.errors import Misuse, Unavailable
 from tests.helpers.edge_world import CODE, OWNER, World
 
 pytest_plugins = "tests.helpers.edge_fixtures"
@@ -83,6 +83,102 @@ async def test_without_a_quorum_the_move_waits_and_is_withdrawn_when_there_is_on
     await world.until(world["b"].ask(agent, "note", 2))
     hop = await world.until(world["a"].depart([agent], "b"))
     assert epoch(world, agent) == ("b", 2)
+
+
+async def pair() -> tuple[World, list[str]]:
+    """x and y, in held custody, are on a and have noted 1."""
+    world, agent = await start()
+    agents = [agent, await world.create("a", "y", "held")]
+    await world.until(world["a"].ask(agents[1], "note", 1))
+    return world, agents
+
+
+async def test_two_move_as_one_with_their_mail() -> None:
+    world, agents = await pair()
+    hop = world["a"].depart(agents, "b")
+    await world.settle()
+    asks = [world["a"].ask(agent, "note", 2) for agent in agents]  # they are frozen
+    await world.until(hop)
+    await world.crank()
+    assert all(ask.done() for ask in asks) and hop.result().destination == "b"
+    for agent in agents:
+        assert epoch(world, agent) == ("b", 1) and world["b"].state(agent)["handled"] == [1, 2]
+    await world.until(world["b"].depart(agents[:1], "a"))
+    assert [epoch(world, agent) for agent in agents] == [("a", 2), ("b", 1)]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_when_one_of_them_is_given_away_before_the_move_the_other_stays(restarted: bool) -> None:
+    """The ledger refuses the move whole."""
+    world, agents = await pair()
+    x, y = agents
+    world.entries.quorum = False
+    hop = world["a"].depart(agents, "b")
+    await world.crank()
+    ((_, move),) = world.entries.late
+    assert isinstance(move, Move) and len(move.parts[0].agents) == 2
+    world.entries.known[subject_of(OWNER.public, x)] = Residence(OWNER.public, 1, "c", (), 2)
+    world.entries.quorum = True
+    with pytest.raises(Exception, match="too late"):
+        world.entries.decide("a", move)
+    if restarted:
+        world.crash("a")
+    world.entries.follow()
+    await world.heal()
+    assert epoch(world, y) == ("a", 1) and world.holder(y) == "a" and world["a"].state(y)["handled"] == [1]
+    assert world["a"].carrier.machine.went(x) == ("c", 1) and x not in world["a"].runner.copies
+    for name in ("a", "b"):
+        machine = world[name].carrier.machine
+        assert not machine.leaving and not machine.arriving and not world[name].carrier.departures._journeys
+    if not restarted:
+        with pytest.raises(Unavailable, match=f"{x} does not leave a: .*; {y} stayed on a"):
+            hop.result()
+    again = await world.until(world["a"].depart([y], "b"))
+    assert again.destination == "b" and epoch(world, y) == ("b", 2)
+
+
+@pytest.mark.parametrize("victim", ["a", "b"])
+async def test_two_that_the_ledger_moved_while_a_host_was_down_are_there(victim: str) -> None:
+    world, agents = await pair()
+    world.entries.quorum = False
+    world["a"].depart(agents, "b")
+    await world.crank()
+    world.crash(victim)
+    world.entries.quorum = True
+    for caller, late in world.entries.late:
+        world.entries.decide(caller, late)
+    world.entries.follow()
+    await world.heal()
+    assert [epoch(world, agent) for agent in agents] == [("b", 1)] * 2
+    assert [world.holder(agent) for agent in agents] == ["b", "b"]
+
+
+async def test_one_that_has_gone_on_before_its_destination_heard_ends_there() -> None:
+    """The destination was down, and a quorum gave it to another host meanwhile."""
+    world, agents = await pair()
+    x, y = agents
+    world.entries.quorum = False
+    world["a"].depart(agents, "b")
+    await world.crank()
+    world.crash("b")
+    world.entries.quorum = True
+    for caller, late in world.entries.late:
+        world.entries.decide(caller, late)
+    world.entries.known[subject_of(OWNER.public, x)] = Residence(OWNER.public, 2, "c", (), 3)
+    world.entries.follow()
+    await world.heal()
+    assert world.holder(y) == "b" and x not in world["b"].runner.copies
+    assert world["b"].carrier.machine.went(x) == ("c", 2)
+    await world.until(world["b"].ask(y, "note", 2))
+
+
+async def test_one_in_held_and_one_in_local_custody_do_not_move_as_one() -> None:
+    world, agent = await start()
+    other = await world.create("a", "y")
+    with pytest.raises(Misuse, match=f"{agent} in held custody and {other} in local custody cannot move as one"):
+        await world.until(world["a"].depart([agent, other], "b"))
+    assert world.holder(agent) == world.holder(other) == "a"
+    await world.until(world["a"].ask(agent, "note", 2))
 
 
 async def decided_while_down(host: str) -> tuple[World, str]:

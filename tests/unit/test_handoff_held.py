@@ -46,7 +46,7 @@ from agentplatform.custody.records import (
 )
 from ledger.errors import Misuse, PeerFault
 
-HERE = b"its residence"
+HERE, THERE = b"its residence", b"another's"
 T1, T2 = b"\1" * 16, b"\2" * 16
 CARGO = (Cargo("x", 1, HERE),)
 OFFER = Offer(T1, CARGO, ())
@@ -205,20 +205,107 @@ def test_a_later_epoch_acknowledges() -> None:
     assert source.step(Decided("x", 2, "C", T2)) == [Write(Closed(T1, CARGO))]
 
 
-def test_held_agents_move_one_by_one() -> None:
-    both = (Cargo("x", 1, HERE), Cargo("y", 1, HERE))
+# Several at once
+
+PAIR = (Cargo("x", 1, HERE), Cargo("y", 1, THERE))
+
+
+def pair() -> Held:
+    """Two on offer from A."""
+    source = newborn()
+    source.step(Created("y", THERE))
+    assert source.step(Depart(T1, "B", source.cargo(["x", "y"]))) == [Write(Prepare(T1, "B", PAIR))]
+    assert source.step(Durable(Prepare(T1, "B", PAIR))) == [Send("B", Offer(T1, PAIR, ()))]
+    return source
+
+
+def pair_asked() -> Held:
+    source = pair()
+    assert source.step(Message("B", Accept(T1, True))) == [Ask(T1, "B", PAIR)]
+    return source
+
+
+def pair_received() -> Held:
+    destination = Held("B")
+    destination.step(Message("A", Offer(T1, PAIR, ())))
+    destination.step(Examined(T1, None))
+    destination.step(Durable(Received(T1, "A", PAIR)))
+    return destination
+
+
+def test_two_arrive_by_one_entry() -> None:
+    """The ledger's word on either is its word on both."""
+    source, destination = pair_asked(), pair_received()
+    assert source.step(Decided("y", 1, "B", T1)) == [Write(Commit(T1, PAIR))]
+    assert source.step(MOVED) == []
+    assert destination.step(MOVED) == [Write(Active(T1, ())), Activate(T1, "A", PAIR, ())]
+    assert destination.step(Decided("y", 1, "B", T1)) == []
+    assert destination.here("x") == destination.here("y") == 1
+
+
+def test_when_one_is_given_away_before_the_move_the_others_wait_for_the_ledger_and_stay() -> None:
+    source = pair_asked()
+    left = (PAIR[1],)
+    effects = source.step(Decided("x", 1, "C", b""))
+    assert effects == [Write(Revoked("x", 1, "C")), Revoke("x", 1, "C"), Withdraw(T1, left)]
+    assert source.step(Remind()) == [Withdraw(T1, left)] and source.went("x") == ("C", 1)
+    again, effects = Held.recover("A", source.summary())
+    assert effects == [Withdraw(T1, left)]
+    for machine in (source, again):
+        effects = machine.step(Decided("y", 1, "A", b""))
+        assert effects[0] == Write(Kept(T1, left)) and isinstance(effects[1], Return)
+        assert machine.cargo(["y"]) == (Cargo("y", 2, THERE),) and not machine.leaving and not machine.leaving_by
+
+
+def test_before_the_source_has_signed_the_others_go_on_at_once() -> None:
+    effects = pair().step(Decided("x", 1, "C", b""))
+    left = (PAIR[1],)
+    assert effects[:2] == [Write(Revoked("x", 1, "C")), Revoke("x", 1, "C")]
+    assert effects[2] == Write(Withdrawn(T1, left)) and isinstance(effects[3], Resume)
+    assert [type(each) for each in sent(effects)] == [Abort]
+
+
+def test_each_that_is_withdrawn_goes_on_when_the_ledger_says_so_of_it() -> None:
+    source = pair_asked()
+    assert source.step(GiveUp(T1, "late")) == [Withdraw(T1, PAIR)]
+    for load, left in zip(PAIR, (PAIR[1:], ()), strict=True):
+        kept, back = source.step(Decided(load.agent, 1, "A", b""))
+        assert kept == Write(Kept(T1, (load,))) and isinstance(back, Return) and back.cargo == (load,)
+        assert source.step(Remind()) == ([Withdraw(T1, left)] if left else [])
+
+
+def test_the_destination_drops_all_when_one_is_given_elsewhere() -> None:
+    for entry in (Decided("y", 1, "C", b""), Decided("y", 1, "A", b""), Decided("x", 2, "C", T2)):
+        destination = pair_received()
+        effects = destination.step(entry)
+        assert effects[0] == Write(Discarded(T1)) and isinstance(effects[1], Discard)
+        assert effects[1].cargo == PAIR
+
+
+def test_one_that_has_gone_on_already_ends_where_it_came_to() -> None:
+    destination = pair_received()
+    destination.step(Decided("x", 1, "B", T1))
+    effects = destination.step(Decided("y", 2, "C", T2))
+    assert effects == [Write(Revoked("y", 2, "C")), Revoke("y", 2, "C")]
+    assert destination.here("x") == 1 and destination.here("y") is None
+
+
+def test_held_and_local_custody_do_not_move_as_one() -> None:
+    both = (Cargo("x", 1, HERE), Cargo("y", 1))
     machine = newborn()
-    machine.step(Created("y", HERE))
-    with pytest.raises(Misuse, match="one by one"):
+    machine.step(Created("y"))
+    with pytest.raises(Misuse, match="x in held custody and y in local custody cannot move as one"):
+        machine.cargo(["x", "y"])
+    with pytest.raises(Misuse, match="cannot move as one"):
         machine.step(Depart(T1, "B", both))
-    with pytest.raises(PeerFault, match="together"):
+    with pytest.raises(PeerFault, match="in held and in local custody"):
         Held("B").step(Message("A", Offer(T1, both, ())))
 
 
 def test_custody_comes_with_the_cargo_and_with_a_short_log() -> None:
     log = [Received(T1, "A", CARGO), Active(T1, ()), Known("y", 3, True, None, BIRTH, ())]
     machine, _ = Held.recover("B", log)
-    assert machine.cargo(["x", "y"]) == (Cargo("x", 2, HERE), Cargo("y", 4))
+    assert machine.cargo(["x"]) == (Cargo("x", 2, HERE),) and machine.cargo(["y"]) == (Cargo("y", 4),)
     assert {known.agent: known.held for known in machine.summary() if isinstance(known, Known)} == {
         "x": True,
         "y": False,

@@ -24,8 +24,11 @@ from ledger.contracts.residence import (
     End,
     Forgo,
     Found,
+    Going,
     Hold,
     Move,
+    Part,
+    Passage,
     Residence,
     Statement,
     VoteRehome,
@@ -72,10 +75,14 @@ def move(
     chain: bytes = CHAIN,
     transfer: bytes = TRANSFER,
 ) -> Move:
-    statement = Statement(chain, MOVE, HERE, epoch, source, to, transfer)
-    return Move(
-        HERE, epoch, to, transfer, statement.sign(identity(first or source)), statement.sign(identity(second or to))
-    )
+    parts = (Part(source, transfer, (Going(HERE, epoch),)),)
+    said = Passage(chain, MOVE, to, parts)
+    return Move(to, parts, (said.sign(identity(first or source)),), said.sign(identity(second or to)))
+
+
+def changed(action: Move, **changes: Any) -> Move:
+    """Its one part, signed for another."""
+    return msgspec.structs.replace(action, parts=(msgspec.structs.replace(action.parts[0], **changes),))
 
 
 def abort(epoch: int = 4, source: str = "north-1", by: str = "") -> Abort:
@@ -223,7 +230,7 @@ def test_a_party_that_calls_itself_need_not_sign_again() -> None:
     state = start()
     act(state, "east-1", "residence", msgspec.structs.replace(move("east-1"), destination_signature=b""))
     assert at(state) == ("east-1", 4)
-    stolen = msgspec.structs.replace(move("west-1", 5, "east-1"), source_signature=b"")
+    stolen = msgspec.structs.replace(move("west-1", 5, "east-1"), source_signatures=(b"",))
     refused(state, "south-1", stolen, "did not sign")
 
 
@@ -234,7 +241,7 @@ def test_a_party_that_calls_itself_need_not_sign_again() -> None:
         (move("east-1", second="mallory"), "east-1 did not sign"),  # a destination that has nothing
         (move("east-1", first="east-1"), "north-1 did not sign"),  # the destination takes it by itself
         (move("east-1", first="north"), "north-1 did not sign"),  # the organisation's key is not the host's
-        (move("east-1", source="north-2"), "north-1 did not sign"),
+        (move("east-1", source="north-2"), "is on north-1; this says, on north-2"),
         (move("east-1", epoch=3), "too late or too early"),
         (move("east-1", epoch=5), "too late or too early"),
         (move("east-1", epoch=2**63), "Expected `int`"),
@@ -242,10 +249,14 @@ def test_a_party_that_calls_itself_need_not_sign_again() -> None:
         (move("mallory"), "mallory is not trusted"),
         (move("east-1", chain=bytes(32)), "did not sign"),
         (msgspec.structs.replace(move("east-1"), destination="south-1"), "did not sign"),
-        (msgspec.structs.replace(move("east-1"), transfer=bytes(16)), "did not sign"),  # of another handoff
-        (msgspec.structs.replace(move("east-1"), transfer=bytes(15)), "Expected `bytes`"),
-        (msgspec.structs.replace(move("east-1"), source_signature=bytes(65)), "Expected `bytes`"),
-        (msgspec.structs.replace(move("east-1"), subject=bytes(32)), "not in held custody"),
+        (changed(move("east-1"), transfer=bytes(16)), "did not sign"),  # of another handoff
+        (changed(move("east-1"), transfer=bytes(15)), "Expected `bytes`"),
+        (msgspec.structs.replace(move("east-1"), source_signatures=(bytes(65),)), "Expected `bytes`"),
+        (msgspec.structs.replace(move("east-1"), source_signatures=()), "has 0 signatures"),
+        (changed(move("east-1"), agents=(Going(bytes(32), 4),)), "not in held custody"),
+        (changed(move("east-1"), agents=()), "names 0 agents"),
+        (changed(move("east-1"), agents=(Going(HERE, 4),) * 2), "names an agent or a source twice"),
+        (changed(move("east-1"), agents=tuple(Going(bytes([n]) * 32, 4) for n in range(65))), "65 agents"),
     ],
 )
 def test_moves_that_do_not_take_place(action: Move, message: str) -> None:
@@ -253,7 +264,7 @@ def test_moves_that_do_not_take_place(action: Move, message: str) -> None:
 
 
 def test_a_signature_to_move_is_none_to_abort_or_end() -> None:
-    signature = move("east-1").source_signature
+    (signature,) = move("east-1").source_signatures
     for action in (Abort(HERE, 4, signature), End(HERE, 4, signature)):
         refused(start(), "east-1", action, "did not sign this")
 
@@ -271,6 +282,82 @@ def test_a_move_is_not_repeated_when_the_agent_is_back() -> None:
     act(state, "east-1", "residence", first)
     act(state, "east-1", "residence", move("north-1", 5, "east-1"))
     refused(state, "east-1", first, "too late")
+
+
+# Moving together
+
+MAIL = sha256(b"mail").digest()
+THERE = residence.subject(ANN, MAIL)  # another agent of hers
+TWO = bytes(range(16, 32))
+
+
+def together(state: Overlay, host: str = "north-1") -> Overlay:
+    """The other one resides on `host`, at epoch 7."""
+    said = Statement(CHAIN, FOUND, THERE, 7, "", host)
+    signatures = said.sign(identity("ann"), owners.DOMAIN), said.sign(identity(host))
+    act(state, host, "residence", Found(ANN, MAIL, 7, host, *signatures), 5)
+    return state
+
+
+def group(*parts: Part, to: str = "east-1", by: dict[str, str] | None = None) -> Move:
+    said = Passage(CHAIN, MOVE, to, parts)
+    signer = {part.source: part.source for part in parts} | {to: to} | (by or {})
+    signed = tuple(said.sign(identity(signer[part.source])) for part in parts)
+    return Move(to, parts, signed, said.sign(identity(signer[to])))
+
+
+BOTH = Part("north-1", TRANSFER, (Going(HERE, 4), Going(THERE, 8)))
+ONE, OTHER = Part("north-1", TRANSFER, (Going(HERE, 4),)), Part("south-1", TWO, (Going(THERE, 8),))
+
+
+@pytest.mark.parametrize(("parts", "host"), [((BOTH,), "north-1"), ((ONE, OTHER), "south-1")])
+def test_several_arrive_together_from_one_source_or_more(parts: tuple[Part, ...], host: str) -> None:
+    state = together(start(), host)
+    act(state, "west-1", "residence", group(*parts), 9)
+    assert residence.find(state, HERE) == Residence(ANN, 4, "east-1", (), 9, TRANSFER)
+    assert residence.find(state, THERE) == Residence(ANN, 8, "east-1", (), 9, parts[-1].transfer)
+
+
+def rehomed(state: Overlay, subject: bytes, epoch: int, host: str) -> None:
+    act(state, host, "residence", Hold(subject, epoch - 1, ("west-1",)))
+    act(state, host, "residence", Yield(subject, epoch, "west-1"))
+
+
+@pytest.mark.parametrize("order", [BOTH, Part("north-1", TRANSFER, BOTH.agents[::-1])])
+def test_all_stay_when_one_does_not_fit_and_it_is_named(order: Part) -> None:
+    """It was re-homed by itself before the commit, or its source has asked to keep it."""
+    state = together(start())
+    rehomed(state, THERE, 8, "north-1")
+    refused(state, "east-1", group(order), f"agent {THERE.hex()[:16]} is at epoch 8 on west-1")
+    kept = together(start())
+    act(kept, "north-1", "residence", abort())
+    refused(kept, "east-1", group(order), f"agent {HERE.hex()[:16]} is at epoch 4 on north-1")
+    assert residence.find(kept, THERE) == Residence(ANN, 7, "north-1", (), 5)
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (group(ONE, OTHER, by={"north-1": "south-1"}), "north-1 did not sign"),  # one source for another
+        (group(ONE, OTHER, by={"south-1": "north-1"}), "south-1 did not sign"),
+        (group(ONE, OTHER, by={"east-1": "south-1"}), "east-1 did not sign"),
+        (group(ONE, Part("north-2", TWO, OTHER.agents)), "is on south-1; this says, on north-2"),
+        (group(ONE, Part("north-1", TWO, OTHER.agents)), "names an agent or a source twice"),
+        (group(ONE, Part("south-1", TWO, ONE.agents)), "names an agent or a source twice"),
+        (group(ONE, Part("south-1", TWO, ())), "names 1 agents"),
+        (group(ONE, Part("east-1", TWO, OTHER.agents)), "on east-1 already"),
+        (group(), "names 0 agents"),
+    ],
+)
+def test_a_group_does_not_move_without_all_that_give_and_take(action: Move, message: str) -> None:
+    refused(together(start(), "south-1"), "west-1", action, message)
+
+
+def test_what_one_source_signed_for_a_group_moves_no_agent_without_the_others() -> None:
+    state = together(start(), "south-1")
+    signed = group(ONE, OTHER)
+    alone = Move("east-1", (ONE,), signed.source_signatures[:1], signed.destination_signature)
+    refused(state, "west-1", alone, "north-1 did not sign")
 
 
 def test_a_delayed_commit_fails_after_the_abort() -> None:
