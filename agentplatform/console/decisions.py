@@ -31,11 +31,9 @@ def why(args: Namespace) -> list[Plain]:
 
 
 def _out_of_reach(agent: str, asked: list[Host]) -> list[Plain]:
-    """That the agent's host has no link to those that are asked: then it can say nothing for itself."""
-    place = str(asked[0].call("resolve", agent=agent)["host"])
-    down = {row["host"] for row in asked[0].call("hosts") if not row["up"]} - {host.name for host in asked}
-    why = f"it lived there when {asked[0].name} last heard of it, and there is no link to that host now"
-    return [{"agents": [agent], "host": place, "waits_for": place, "why": why}] if place in down else []
+    """What it waits for if its host is offline, and can say nothing itself. Who knows its custody knows best."""
+    rows = [row for host in asked if (row := host.call("fence", agent=agent)) is not None]
+    return sorted(rows, key=lambda row: row["custody"] is None)[:1] if len(rows) == len(asked) else []
 
 
 def decide(args: Namespace) -> Plain:

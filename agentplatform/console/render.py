@@ -67,6 +67,8 @@ def status(console: Console, rows: list[Row]) -> None:
     for members, hosts_of in said.items():
         say(console, f"members: {members}" + (f", as {', '.join(hosts_of)} has it" if len(said) > 1 else ""))
     for row in rows:
+        if row.get("closed"):
+            say(console, f"{row['host']} is {row['closed']}" + (": safe to stop" if row["closed"] == "drained" else ""))
         if row.get("disk_full"):
             say(console, f"{row['host']}: {row['disk_full']}")
         for wait in row.get("blocked", ()):
@@ -100,14 +102,14 @@ def services(console: Console, rows: list[Row]) -> None:
 
 
 def hosts(console: Console, rows: list[Row]) -> None:
-    columns = ("host", "organisation", "trust", "link", "cpu free", "memory free", "rtt", "loss", "agents", "remark")
+    columns = ("host", "organisation", "trust", "state", "cpu free", "memory free", "rtt", "loss", "agents", "remark")
     show(console, table("Hosts of the consortium", columns, map(_host_row, rows)))
 
 
 def _host_row(row: Row) -> Iterable[object]:
     trust = Text("trusted", style="green") if row["trusted"] else Text("not trusted", style="red")
     return (
-        *(row["host"], row["organisation"], trust, "up" if row["up"] else "down"),
+        *(row["host"], row["organisation"], trust, _since(row["state"], row["offline_since"])),
         *(_or_not(row["cpu_free"], "{:.0%}"), _or_not(_gib(row["memory_free"]), "{:.1f} GiB")),
         *(_or_not(row["rtt_ms"], "{:.1f} ms"), _or_not(row["loss"], "{:.1%}")),
         *(_or_not(row["agents"], "{}"), "" if row["trusted"] else row["reason"]),
@@ -115,12 +117,21 @@ def _host_row(row: Row) -> Iterable[object]:
 
 
 def agents(console: Console, rows: list[Row]) -> None:
-    silent = "its host does not say"
     lines = (
-        (row["agent"], row["name"], row["host"], row["epoch"], row.get("custody") or "", row["state"] or silent)
-        for row in rows
+        (row["agent"], row["name"], row["host"], row["epoch"], row.get("custody") or "", _state(row)) for row in rows
     )
     show(console, table("Agents", ("agent", "name", "host", "epoch", "custody", "state"), lines))
+
+
+def _state(row: Row) -> str:
+    """An agent's, which its own host alone can say."""
+    if row["state"] is not None:
+        return str(row["state"])
+    return "its host does not say" if row.get("offline_since") is None else _since("host offline", row["offline_since"])
+
+
+def _since(state: str, at: float | None) -> str:
+    return state if at is None else f"{state} since {time.strftime('%H:%M:%S', time.localtime(at))}"
 
 
 def created(console: Console, row: Row) -> None:

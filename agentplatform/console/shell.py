@@ -140,6 +140,7 @@ Kind = Callable[[Names], list[str]] | None
 TAKES: dict[str, tuple[Kind, ...]] = {
     "start": (Names.hosts,),
     "stop": (Names.hosts,),
+    "drain": (Names.hosts, None),
     "message": (Names.agents, None),
     "dispatch": (Names.agents, Names.hosts, None),
     "retract": (Names.agents, None),

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from agentplatform.agenda import MAX_SECONDS
-from agentplatform.console import actions, decisions, explained, proofs, render
+from agentplatform.console import actions, decisions, drains, explained, proofs, render
 from agentplatform.console.demo import story
 from agentplatform.ticket import MAX_DEADLINE
 from services.eds.policies import POLICIES
@@ -140,6 +140,20 @@ def _decide(parser: argparse.ArgumentParser) -> None:
 def _logs(parser: argparse.ArgumentParser) -> None:
     _agent(parser)
     parser.add_argument("--lines", type=_count, default=200, metavar="N", help="at most so many (default: 200)")
+
+
+def _drain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="HOST", help="a running host of this machine")
+    parser.add_argument(
+        "--deadline",
+        type=_seconds,
+        default=60.0,
+        metavar="S",
+        help="deactivate after so many seconds who is left; with --cancel, wait so long for agents (default: 60)",
+    )
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--status", action="store_true", help="only say how far it is")
+    other.add_argument("--cancel", action="store_true", help="open it again, and undo what was done")
 
 
 def _start(parser: argparse.ArgumentParser) -> None:
@@ -281,6 +295,7 @@ VERBS: dict[str, Verb] = {
     "restore": Verb("put a host's data back from a backup", actions.restore, render.put_back, _restore),
     "agents": Verb("which agents there are, and where", actions.agents, render.agents),
     "services": Verb("which agents offer a service, the nearest first", actions.services, render.services, _services),
+    "drain": Verb("empty a host: its agents go elsewhere, or are set aside", drains.run, drains.show, _drain),
     "hosts": Verb("the hosts of the consortium, as one host sees them", actions.hosts, render.hosts),
     "why": Verb("why an agent was moved, or not", decisions.why, explained.why, _why),
     "decide": Verb(

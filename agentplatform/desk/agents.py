@@ -43,6 +43,7 @@ class AgentDesk:
                 "custody": here.carrier.machine.custody(located.agent) if located.host == here.host else None,
                 "resident": located.agent in here.carrier.residents.known,
                 "state": here.carrier.lifetimes.state_of(located.agent),
+                "offline_since": here.presence.offline_since(located.host),
             }
             for located in here.whereabouts.alive()
         ]

@@ -41,6 +41,8 @@ _TABLE: dict[type, tuple[Callable[..., Awaitable[Any]], ...]] = {
         HostDesk.drain,
         HostDesk.open,
         HostDesk.drained,
+        HostDesk.fence,
+        HostDesk.absent,
     ),
     AgentDesk: (
         AgentDesk.create,

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from agentplatform.custody.waits import HANDLER, ROOM, Wait, stranded, waits
+from agentplatform.desk.fences import Fences
 from agentplatform.environment import Environment
 from agentplatform.version import __version__
 from ledger.contracts.trust import TRUSTED
@@ -132,6 +133,14 @@ class HostDesk:
 
     def _drained(self) -> dict[str, Any]:
         return self._here.drainer.status() | {"at": time.time(), "blocked": self._blocked()}
+
+    async def fence(self, agent: str) -> dict[str, Any] | None:
+        """What an agent waits for whose host is offline (desk.fences)."""
+        return Fences(self._here).of(self._here.whereabouts.resolve(agent))
+
+    async def absent(self, host: str) -> dict[str, Any]:
+        """What is known here of a host that cannot be asked."""
+        return Fences(self._here).on(host)
 
     async def stop(self) -> None:
         self._here.stopping.set()

@@ -187,7 +187,9 @@ def _check_own(organisation: Organisation, host: str) -> None:
         raise Misuse(f"{organisation.name} has no host {host[:63]!r}")
 
 
-def _check_key(state: View, call: Call, organisation: str, host: str | None, key: bytes, possession: bytes) -> None:
+def _check_key(
+    state: View, call: Call, organisation: str, host: str | None, key: bytes, possession: bytes
+) -> None:
     if len(key) != KEY_BYTES:
         raise Misuse(f"the new key has {len(key)} bytes; an Ed25519 public key has {KEY_BYTES}")
     trust.check_new_key(state, key)

@@ -131,7 +131,9 @@ def _build(
         .not_valid_before(_ALWAYS)
         .not_valid_after(_NEVER)
         .add_extension(x509.BasicConstraints(ca=authority, path_length=0 if authority else None), critical=True)
-        .add_extension(x509.KeyUsage(digital_signature=not authority, key_cert_sign=authority, **usage), critical=True)
+        .add_extension(
+            x509.KeyUsage(digital_signature=not authority, key_cert_sign=authority, **usage), critical=True
+        )
         .sign(signer, algorithm=None)
     )
 

@@ -88,7 +88,9 @@ class Rms:
     def received(self, sender: str, raw: bytes) -> None:
         """A message that the link says came from `sender`. Raises PeerFault for one that must not be sent."""
         if len(raw) > MAX_MESSAGE_BYTES:
-            raise PeerFault(sender, f"sent {len(raw)} bytes about its resources; at most {MAX_MESSAGE_BYTES} are taken")
+            raise PeerFault(
+                sender, f"sent {len(raw)} bytes about its resources; at most {MAX_MESSAGE_BYTES} are taken"
+            )
         message: Message = codec.decode(raw, Message, sender)  # type: ignore[arg-type]
         now = self._clock()
         if isinstance(message, Advert):

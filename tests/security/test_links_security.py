@@ -161,7 +161,9 @@ async def test_a_host_whose_part_is_to_be_dialled_does_not_get_in_by_dialling(
         (Hello(VERSION, CHAIN, "z"), "a: says that it is 'z'"),
     ],
 )
-async def test_a_wrong_hello_is_refused(b: Host, hello: Hello, reason: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_wrong_hello_is_refused(
+    b: Host, hello: Hello, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with logged(caplog, reason):
         await say(b, dialler(b), greeting(hello), frame(Channel.MAIL | END, b"letter"))
     assert b.changes == [] and b.received == []
@@ -189,7 +191,9 @@ async def test_who_says_no_hello_is_shown_out(
         await say(b, dialler(b))
 
 
-async def test_a_host_revoked_between_handshake_and_hello_is_refused(b: Host, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_host_revoked_between_handshake_and_hello_is_refused(
+    b: Host, caplog: pytest.LogCaptureFixture
+) -> None:
     reader, writer = await asyncio.open_connection(*address(b), ssl=dialler(b), server_hostname="")
     await reader.readexactly(HEADER.size)  # b's hello: it has judged the certificate
     b.links.admit({})

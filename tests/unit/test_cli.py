@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ HOSTS = [
         "reason": "the [reason] it has",
         "since": 0,
         "up": name == "north",
+        "state": "online" if name == "north" else "offline",
+        "offline_since": None if name == "north" else 1000.0,
         "cpu_free": 0.5 if name == "north" else None,
         "memory_free": 1 << 30 if name == "north" else None,
         "rtt_ms": None,
@@ -97,12 +100,21 @@ TRUST = {
     "organisations": [{"name": "west-org", "status": "revoked", "reason": "gone", "since": 2, "hosts": ["west"]}],
     "proposals": [],
 }
+COUNTER = {
+    "agent": AGENT,
+    "name": "counter",
+    "host": "north",
+    "epoch": 1,
+    "resident": True,
+    "state": "running",
+    "offline_since": None,
+}
 OUTCOMES: dict[str, Any] = {"dispatch": HOP, "retract": HOP, "clone": {"clone": CLONE}}
 OUTCOMES |= {verb: {} for verb in ("deactivate", "activate", "snapshot", "custody", "dispose")}
 SAYS: dict[str, Any] = {
     "status": STATUS,
     "hosts": HOSTS,
-    "agents": [{"agent": AGENT, "name": "counter", "host": "north", "epoch": 1, "resident": True, "state": "running"}],
+    "agents": [COUNTER],
     "services": lambda service, version, owner: [SERVICE] if (service, version) == ("echo", "1.2") else [],
     "resolve": lambda agent: {"agent": AGENT, "host": "north", "epoch": 0},
     "create": lambda **_: {"agent": AGENT},
@@ -111,6 +123,7 @@ SAYS: dict[str, Any] = {
     "order": lambda command, **_: OUTCOMES[read_command(command).verb],
     "why": lambda agent: [EXPLANATION],
     "blocked": lambda agent: [],
+    "fence": lambda agent: None,
     "logs": lambda agent, lines: {"lines": ["2026-01-02 00:00:00 out  hello [b]"]},
     "trust": TRUST,
     "vote_revoke": lambda organisation, reason: {"height": 9, "status": "revoked"},
@@ -385,11 +398,31 @@ def test_nothing_is_drawn_where_nothing_was_decided(root: Path, capsys: pytest.C
     assert code == 2 and "nothing was decided" in line and not (root / "x.svg").exists()
 
 
-def test_why_names_a_host_that_is_out_of_reach(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    says = SAYS | {"why": lambda agent: [], "resolve": lambda agent: {"agent": AGENT, "host": "south"}}
-    with answering(root, DeskTwin("north", says)):
+def test_why_asks_who_knows_best_about_an_agent_whose_host_is_offline(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fence(custody: str | None) -> Any:
+        row = {"agents": [AGENT], "host": "west", "waits_for": "the ledger", "why": f"its custody is {custody}"}
+        return lambda agent: row | {"custody": custody}
+
+    quiet = SAYS | {"why": lambda agent: []}
+    knows, does_not, hears = {"fence": fence("held")}, {"fence": fence(None)}, {"fence": lambda agent: None}
+    with answering(root, DeskTwin("north", quiet | does_not), DeskTwin("south", quiet | knows)):
         code, out, _ = run(capsys, "--root", root, "why", "counter")
-    assert code == 0 and f"{AGENT} on south waits for south: " in out and "no link to that host" in out
+    assert code == 0 and out == f"{AGENT} on west waits for the ledger: its custody is held\n"
+    with answering(root, DeskTwin("north", quiet | knows), DeskTwin("south", quiet | hears)):
+        code, out, _ = run(capsys, "--root", root, "why", "counter")
+    assert code == 0 and "it waits for nobody" in out  # south has a link to its host
+
+
+def test_an_agent_whose_host_is_offline_is_shown_so(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    at = time.strftime("%H:%M:%S", time.localtime(1000.0))
+    rows = [COUNTER | {"state": None, "offline_since": 1000.0}, COUNTER | {"agent": CLONE, "state": None}]
+    with answering(root, DeskTwin("north", SAYS | {"agents": rows})):
+        _, out, _ = run(capsys, "--root", root, "agents")
+        assert f"host offline since {at}" in out and "its host does not say" in out
+        _, out, _ = run(capsys, "--root", root, "hosts")
+        assert f"offline since {at}" in out and "online" in out
 
 
 NARROW = {
@@ -500,7 +533,7 @@ def test_a_file_that_cannot_be_imported_is_named(
 
 def test_every_verb_of_the_issue_is_there() -> None:
     wanted = "found start stop status create dispatch retract clone deactivate activate snapshot dispose"
-    wanted += " agents hosts why logs trust demo"
+    wanted += " agents hosts why logs trust demo drain"
     assert set(wanted.split()) <= set(VERBS)
 
 
@@ -548,7 +581,9 @@ def test_a_ticket_reaches_the_host_whole_and_signed(root: Path) -> None:
     assert command.ticket == Ticket("south", 5.0, 2, ("cv2", "memory>=10"))
 
 
-def test_who_has_voted_already_does_not_keep_others_from_voting(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_who_has_voted_already_does_not_keep_others_from_voting(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     voted = Misuse("north-org has voted on this already")
     vote = ["--root", root, "trust", "vote-revoke", "west-org", "--reason", "gone", "--as", "all"]
     with answering(root, DeskTwin("north", SAYS | {"vote_revoke": voted}), DeskTwin("south", SAYS)):

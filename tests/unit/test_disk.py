@@ -395,9 +395,7 @@ INSERT = "INSERT INTO t VALUES (?, ?)"
 disk = FileDisk(Path(sys.argv[1]))
 """
 HOLDER = PRELUDE + "print('ready', flush=True); sys.stdin.read(); import time; time.sleep(60)"
-WRITER = (
-    PRELUDE
-    + """
+WRITER = PRELUDE + """
 async def main():
     database = await disk.open("a", SCHEMA)
     async def write(lane):
@@ -407,10 +405,7 @@ async def main():
     await asyncio.gather(*map(write, range(5)))
 asyncio.run(main())
 """
-)
-LIMITED = (
-    PRELUDE
-    + """
+LIMITED = PRELUDE + """
 async def main():
     database = await disk.open("a", SCHEMA)
     disk.on_failure(lambda failure: print("observer"))
@@ -423,4 +418,3 @@ async def main():
             print(type(error).__name__)
 asyncio.run(main())
 """
-)

@@ -60,7 +60,9 @@ def watch(service: InlineAgent, packet: Packet) -> dict[str, Any]:
     return answer
 
 
-def test_the_same_person_has_the_same_label_before_and_after_a_hop(service: InlineAgent, packets: list[Packet]) -> None:
+def test_the_same_person_has_the_same_label_before_and_after_a_hop(
+    service: InlineAgent, packets: list[Packet]
+) -> None:
     for number, packet in enumerate(packets, start=1):
         answer = watch(service, packet)
         assert (answer["frame"], answer["pts"], answer["host"]) == (number, packet.pts, service.host)
@@ -90,9 +92,7 @@ def test_one_that_forgets_its_gallery_on_the_way_is_noticed(service: InlineAgent
     agent.gallery = type(agent.gallery)()  # the broken twin
     service.hop("east")
     assert watch(service, packets[1])["faces"][0] == {
-        "label": None,
-        "distance": None,
-        "box": pytest.approx([90, 80, 120, 120], abs=60),
+        "label": None, "distance": None, "box": pytest.approx([90, 80, 120, 120], abs=60),
     }
 
 

@@ -72,7 +72,9 @@ def random_case(seed: int) -> tuple[Snapshot, Offers]:
         for agent in agents
     ]
     snapshot = scene(hosts, {each.agent: each.host for each in residents}, rules=rules, residents=residents)
-    scores = {agent: {name: float(draw.randint(0, 9)) for name in names if draw.random() < 0.9} for agent in agents}
+    scores = {
+        agent: {name: float(draw.randint(0, 9)) for name in names if draw.random() < 0.9} for agent in agents
+    }
     return snapshot, offers(snapshot, scores)
 
 

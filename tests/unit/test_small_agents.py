@@ -34,10 +34,7 @@ def test_the_traveller_goes_its_way_by_itself_and_around_closed_doors() -> None:
     with Inline(host="north", refuse={"south": "closed"}) as inline:
         traveller = inline.create(Traveller, ["east", "south", "west"])
         assert diary_at_the_end(traveller) == [
-            "set out from north",
-            "reached east",
-            "did not reach south: closed",
-            "reached west",
+            "set out from north", "reached east", "did not reach south: closed", "reached west",
         ]
         traveller.call("go", ["north"])
         assert diary_at_the_end(traveller)[4:] == ["reached north"]

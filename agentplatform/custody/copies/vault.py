@@ -271,6 +271,11 @@ class Vault:
             found.setdefault(source, []).append(subject)
         return found
 
+    def subject_of(self, agent: str) -> bytes | None:
+        """What the residence of an agent stands under whose copy is here."""
+        held = self._held.get(agent)
+        return None if held is None else held.subject
+
     def copies_of(self, host: str) -> tuple[bytes, ...]:
         """Full copies of agents that the ledger has with that host, and names this one for: what their residences stand
         under."""
