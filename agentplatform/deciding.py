@@ -1,7 +1,7 @@
 """What the EDS of a host asks of the rest of it: the groups that live here, the picture of them, and their moves."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from agentplatform.carrying_out import CarryingOut
 from agentplatform.custody.residents import Residents
@@ -12,6 +12,7 @@ from agentplatform.messages import News
 from agentplatform.whereabouts import Whereabouts
 from services.dms.store import Store
 from services.eds.events import UserMoved
+from services.eds.limits import Limits
 from services.eds.offers import Policy
 from services.eds.rules import Group
 from services.eds.service import Eds
@@ -33,10 +34,19 @@ class Deciding:
         rms: Rms,
         tms: Tms,
         tell: Callable[[str, News, str], None],
+        limits: Limits,
     ) -> None:
         """`tell(agent, hook, word)` calls a hook of an agent here (runners.base.Runner)."""
         self.carry_out = CarryingOut(host, residents, lives).carry_out
-        self.eds = Eds(policy, self._snapshot, self.carry_out, store, groups=self.groups)
+        self.eds = Eds(
+            policy,
+            self._snapshot,
+            self.carry_out,
+            store,
+            groups=self.groups,
+            hosts_of=lambda group: {self._whereabouts.host_of(agent) or "" for agent in group.agents},
+            limits=limits,
+        )
         self._whereabouts, self._residents, self._mailroom = whereabouts, residents, mailroom
         self._rms, self._tms, self._tell = rms, tms, tell
 
@@ -49,18 +59,18 @@ class Deciding:
         births = {agent: resident.birth for agent, resident in self._residents.known.items()}
         return groups_concerned((box.luggage.standing.group for box in self._mailroom.boxes.values()), births)
 
-    async def user_moved(self, event: UserMoved) -> None:
-        """Here, or told by another host. The agents that stand for the user hear of it too."""
+    def user_moved(self, event: UserMoved, teller: str = "") -> None:
+        """Here, or told by the host `teller`. The agents that stand for the user hear of it too."""
         for agent, resident in self._residents.known.items():
             if user_of(resident.birth) == event.user:
                 self._tell(agent, "on_user_moved", event.nearest)
-        await self.eds.happened(event)
+        self.eds.happened(event, teller=teller)
 
-    async def _snapshot(self, group: Group) -> Snapshot:
+    async def _snapshot(self, groups: Sequence[Group]) -> Snapshot:
         residents = {}
-        for agent in group.agents:
+        for agent in (agent for group in groups for agent in group.agents):
             host = self._whereabouts.host_of(agent)
             if host:
                 here = self._residents.known.get(agent)
                 residents[agent] = Resident(agent, host, here.since if here else 0.0)
-        return assemble((group,), time.time(), self._tms.verdicts(), self._rms.adverts(), self._rms.links(), residents)
+        return assemble(groups, time.time(), self._tms.verdicts(), self._rms.adverts(), self._rms.links(), residents)

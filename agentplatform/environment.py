@@ -58,6 +58,7 @@ from ledger.replica import Replica
 from services.dms.sqlite import SqliteStore
 from services.eds.events import Event, UserMoved
 from services.eds.policies import POLICIES
+from services.eds.whatif import policy_of
 from services.rms.probes import SystemProbe, offers
 from services.rms.service import Rms
 from services.tms.service import Tms
@@ -113,7 +114,7 @@ class Environment:
             self.chain,
             self.replica,
             self.tms,
-            lambda event: self.start_task(self.deciding.eds.happened(event)),
+            lambda event: self.deciding.eds.happened(event),
         )
         workers = WorkerSettings(
             warm=settings.workers.warm,
@@ -229,7 +230,7 @@ class Environment:
         )
         self.deciding = Deciding(
             self.host,
-            POLICIES[settings.decisions.policy](),
+            policy_of(settings.decisions.policy, settings.decisions.settings, POLICIES),
             self.store,
             self.whereabouts,
             self.carrier.residents,
@@ -238,6 +239,7 @@ class Environment:
             self.rms,
             self.tms,
             self.runner.tell,
+            settings.decisions.limits,
         )
         self.back = CallingBack(
             self.host,
@@ -264,7 +266,6 @@ class Environment:
             self.rms,
             self.deciding.user_moved,
             self.back,
-            self.start_task,
         )
         self._opened.push_async_callback(self.links.stop)
         if machine.restored:  # before the replica signs anything
@@ -329,9 +330,12 @@ class Environment:
             return {"clone": done}
         return {} if done is None else await self.hops.plain(done)
 
-    async def happened(self, event: Event) -> None:
+    def happened(self, event: Event) -> None:
         """An event for the groups here; what concerns a user is told to the other hosts too."""
-        await (self.exchange.happened(event) if isinstance(event, UserMoved) else self.deciding.eds.happened(event))
+        if isinstance(event, UserMoved):
+            self.exchange.happened(event)
+        else:
+            self.deciding.eds.happened(event)
 
     def services(self, query: Query) -> list[Found]:
         """Services on hosts that are trusted, the nearest first."""
@@ -373,7 +377,7 @@ class Environment:
         closed = {host: advert.closed for host, advert in self.rms.adverts().items()}
         others = self.tms.verdicts().keys() - {self.host}
         for event in self.presence.look(others, self.links.up(), closed, time.time()):
-            self.start_task(self.deciding.eds.happened(event))
+            self.deciding.eds.happened(event)
 
     def _cancel_tasks(self) -> None:
         for task in list(self._tasks):

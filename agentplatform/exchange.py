@@ -7,7 +7,7 @@ A host that sends what must not be sent is named in the log, and in the end lose
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -75,17 +75,16 @@ class Exchange:
         mailroom: Mailroom,
         commands: Commands,
         rms: Rms,
-        user_moved: Callable[[UserMoved], Coroutine[Any, Any, object]],
+        user_moved: Callable[[UserMoved, str], None],
         back: CallingBack,
-        start: Callable[[Coroutine[Any, Any, object]], object],
     ) -> None:
-        """`certified(certificate, sender)` opens a birth certificate or raises PeerFault; `user_moved` acts on the
-        event here; `start` runs a task beside the others of the daemon."""
+        """`certified(certificate, sender)` opens a birth certificate or raises PeerFault; `user_moved(event, teller)`
+        acts on the event here."""
         self.directory = Directory(host)
         self._host, self._links, self._whereabouts = host, links, whereabouts
         self._carrier, self._roads, self._mailroom, self._commands = carrier, roads, mailroom, commands
         self._replication, self._rehoming, self._certified = replication, rehoming, certified
-        self._rms, self._user_moved, self._back, self._start = rms, user_moved, back, start
+        self._rms, self._user_moved, self._back = rms, user_moved, back
         self._faults: dict[str, tuple[int, int]] = {}  # host -> the minute, and its faults in it
         # host -> agents that should be there, and that it has not named since its link came up
         self._unnamed: dict[str, set[str]] = {}
@@ -182,9 +181,9 @@ class Exchange:
 
         return self.directory.find(query, where, distance)
 
-    async def happened(self, event: UserMoved) -> None:
+    def happened(self, event: UserMoved) -> None:
         """Told to the others too: the group that it concerns may be decided about elsewhere."""
-        await self._user_moved(event)
+        self._user_moved(event, "")
         self.tell_all(Heard(event))
 
     # What comes over the links
@@ -226,7 +225,7 @@ class Exchange:
             case RmsBulletin(message):
                 self._rms.received(host, message)
             case Heard(event):
-                self._start(self._user_moved(event))
+                self._user_moved(event, host)
             case Seek(agents):
                 self._roads.sought(host, agents)
             case CallBack() | StaysAway():

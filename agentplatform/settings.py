@@ -4,10 +4,12 @@ import hashlib
 import os
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from ledger.errors import Misuse
+from services.eds.limits import Limits
 
 
 class Handoff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,9 +31,11 @@ class Workers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Decisions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Falcon's parameters (section 3.3); see docs/decisions.md."""
+    """What the EDS decides by, and the RMS tells; see docs/decisions.md."""
 
-    policy: str = "falcon"
+    policy: str = "falcon"  # one of services.eds.policies
+    settings: dict[str, Any] = {}  # of the policy, by name; what is left out is as it defines
+    limits: Limits = Limits()
     advert_every: float = 1.0  # seconds between two adverts of this host's resources
     bandwidth: float = 1000.0  # Mbit/s of this host's access link, as the operator states it
 

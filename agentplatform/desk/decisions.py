@@ -36,7 +36,7 @@ class DecisionDesk:
     async def event(self, event: dict[str, Any]) -> None:
         """Something happened that may call for a decision (services.eds.events; `type` says which)."""
         try:
-            await self._here.happened(msgspec.convert(event, _EVENT))
+            self._here.happened(msgspec.convert(event, _EVENT))
         except msgspec.ValidationError as error:
             raise Misuse(f"that is no event: {error}") from None
 

@@ -1,21 +1,32 @@
-"""What the EDS hears of: plain values. `why` says it in words, for explanations."""
+"""What the EDS hears of: plain values, bounded where they come from outside. `why` says it in words, for explanations.
+Pure."""
 
-from typing import Literal
+from collections.abc import Collection
+from typing import Annotated, Literal
 
 import msgspec
 
+from services.eds.rules import Group
 from services.eds.snapshot import Access
+
+MAX_NAME = 128  # characters
+MAX_REPORT = 1e15  # of a value that an agent tells, on either side of zero
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]  # of a host, a user, an agent, a kind
+Reason = Annotated[str, msgspec.Meta(max_length=256)]
+Amount = Annotated[float, msgspec.Meta(ge=0.0, le=1e15)]
 
 
 class UserMoved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="user-moved"):
     """A user is at another access point now, which measured these hosts."""
 
-    user: str
-    access: tuple[Access, ...]
+    user: Name
+    access: Annotated[tuple[Access, ...], msgspec.Meta(max_length=1_000)]
 
     def __post_init__(self) -> None:
         if len({access.host for access in self.access}) != len(self.access):
             raise ValueError(f"the access of {self.user} names a host twice")
+        if any(len(access.host) > MAX_NAME for access in self.access):
+            raise ValueError(f"the access of {self.user} names a host with more than {MAX_NAME} characters")
 
     @property
     def why(self) -> str:
@@ -30,10 +41,10 @@ class UserMoved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="us
 class LinkChanged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="link-changed"):
     """A link is not as it was, as far as that matters to somebody."""
 
-    host: str  # who measured
-    peer: str
+    host: Name  # who measured
+    peer: Name
     what: Literal["rtt_ms", "loss", "bandwidth"]
-    now: float  # milliseconds, a part of 1, Mbit/s
+    now: Amount  # milliseconds, a part of 1, Mbit/s
 
     @property
     def why(self) -> str:
@@ -43,9 +54,9 @@ class LinkChanged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
 class Overload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="overload"):
     """A host has too little left of something."""
 
-    host: str
-    resource: str
-    seconds: float = 0.0  # for so long already
+    host: Name
+    resource: Name
+    seconds: Amount = 0.0  # for so long already
 
     @property
     def why(self) -> str:
@@ -56,8 +67,8 @@ class Overload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ove
 class HostRevoked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="host-revoked"):
     """The ledger trusts a host no longer."""
 
-    host: str
-    reason: str
+    host: Name
+    reason: Reason
 
     @property
     def why(self) -> str:
@@ -67,8 +78,8 @@ class HostRevoked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
 class HostSuspected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="host-suspected"):
     """Something speaks against a host that the ledger trusts still."""
 
-    host: str
-    reason: str
+    host: Name
+    reason: Reason
 
     @property
     def why(self) -> str:
@@ -78,7 +89,7 @@ class HostSuspected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
 class HostJoined(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="host-joined"):
     """The ledger trusts a host that it did not trust before."""
 
-    host: str
+    host: Name
 
     @property
     def why(self) -> str:
@@ -88,8 +99,8 @@ class HostJoined(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="h
 class HostDraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="host-draining"):
     """A host takes nothing new, and sends away what it has."""
 
-    host: str
-    reason: str
+    host: Name
+    reason: Reason
 
     @property
     def why(self) -> str:
@@ -99,7 +110,7 @@ class HostDraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
 class HostOpened(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="host-opened"):
     """A host that was drained, or offline, takes agents again."""
 
-    host: str
+    host: Name
 
     @property
     def why(self) -> str:
@@ -109,8 +120,8 @@ class HostOpened(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="h
 class HostOffline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="host-offline"):
     """A host has not been heard. It may live on: what it has is started nowhere else until the fence allows."""
 
-    host: str
-    seconds: float  # for so long
+    host: Name
+    seconds: Amount  # for so long
 
     @property
     def why(self) -> str:
@@ -120,8 +131,8 @@ class HostOffline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
 class AgentAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="agent-asked"):
     """An agent asks whether its group would be better off elsewhere."""
 
-    agent: str
-    reason: str
+    agent: Name
+    reason: Reason
 
     @property
     def why(self) -> str:
@@ -131,9 +142,9 @@ class AgentAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="a
 class AgentTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="agent-told"):
     """An agent's own event, of a kind that its own group's triggers know: "frames-dropped", 12.0."""
 
-    agent: str
-    kind: str
-    value: float = 1.0
+    agent: Name
+    kind: Name
+    value: Annotated[float, msgspec.Meta(ge=-MAX_REPORT, le=MAX_REPORT)] = 1.0
 
     @property
     def why(self) -> str:
@@ -153,3 +164,17 @@ Event = (
     | AgentAsked
     | AgentTold
 )
+
+
+def concerns(event: Event, group: Group, hosts: Collection[str]) -> bool:
+    """Whether it can change where the agents of `group`, which are on `hosts`, should be."""
+    match event:
+        case UserMoved():
+            return event.user == group.user
+        case AgentAsked() | AgentTold():
+            return event.agent in group.agents
+        case LinkChanged():
+            return event.host in hosts or event.peer in hosts
+        case HostJoined() | HostOpened():
+            return True  # a better place than before, perhaps, for everybody
+    return event.host in hosts  # what a host loses is no reason to come to it

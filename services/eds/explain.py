@@ -10,6 +10,8 @@ from services.eds.plan import Search
 from services.eds.snapshot import Snapshot
 from services.eds.weights import Terms
 
+SHORT = 5  # candidates, and rejections, of each agent in an explanation that would be too large otherwise
+
 
 class Outcome(msgspec.Struct, frozen=True):
     """What became of a plan. Agents of the plan's moves that are not in `failed` are where they should be."""
@@ -37,6 +39,37 @@ class Explanation(msgspec.Struct, frozen=True):
     steps: int
     remark: str  # what a person should know of the search
     outcome: Outcome | None = None
+    follows: str = ""  # the decision whose plan failed, and after which this one was taken at once
+    attempt: int = 1  # with that, and those that it followed
+
+    @property
+    def ending(self) -> str:
+        """What became of it, in words."""
+        if self.chosen == self.present:
+            return "nobody was moved"
+        if self.outcome is None:
+            return "no outcome is known: its moves are under way, or this host was ended before they were done"
+        if not self.outcome.failed:
+            return "all came"
+        return "; ".join(f"{agent} did not go: {reason}" for agent, reason in sorted(self.outcome.failed.items()))
+
+    def shortened(self) -> "Explanation":
+        """For one that is too large to be kept whole: of each agent the first few places, and what was chosen."""
+        remark = "it is too large to be kept whole: its inputs and most of the places are left out"
+        shown: dict[tuple[str, bool], int] = {}
+
+        def few(place: Candidate | Rejection) -> bool:
+            key = place.agent, isinstance(place, Candidate)
+            shown[key] = shown.get(key, 0) + 1
+            return shown[key] <= SHORT or (key[1] and self.chosen.get(place.agent) == place.host)
+
+        return msgspec.structs.replace(
+            self,
+            inputs={},
+            candidates=tuple(filter(few, self.candidates)),
+            rejected=tuple(filter(few, self.rejected)),
+            remark=f"{self.remark}. {remark}" if self.remark else remark,
+        )
 
     def snapshot(self) -> Snapshot:
         """What it rested on. Raises Misuse for one that another version wrote."""
@@ -96,7 +129,14 @@ def numbers(data: dict[str, Any]) -> dict[str, float]:
 
 
 def explain(
-    decision: str, why: str, policy: dict[str, Any], snapshot: Snapshot, offers: Offers, found: Search
+    decision: str,
+    why: str,
+    policy: dict[str, Any],
+    snapshot: Snapshot,
+    offers: Offers,
+    found: Search,
+    follows: str = "",
+    attempt: int = 1,
 ) -> Explanation:
     present = {resident.agent: resident.host for resident in snapshot.residents}
     return Explanation(
@@ -115,6 +155,8 @@ def explain(
         stuck=found.stuck,
         steps=found.steps,
         remark=_remark(found),
+        follows=follows,
+        attempt=attempt,
     )
 
 

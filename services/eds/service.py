@@ -1,154 +1,284 @@
-"""The edge of the EDS: hears events, decides for the groups that they concern, has plans carried out, and learns."""
+"""The edge of the EDS: hears events, decides for the groups that they concern, has plans carried out, and learns.
+
+The first event is decided about at once. What comes while a decision is made, or soon after it, waits and gives one
+decision together: so a storm of events costs no more than a few decisions a second, and every queue is bounded.
+"""
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
-from weakref import WeakValueDictionary
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
-from ledger import codec
-from ledger.errors import Misuse, PlatformError
+from ledger.errors import PlatformError
 from services.dms.store import Store
 from services.eds import planner, whatif
-from services.eds.events import AgentAsked, Event, UserMoved
+from services.eds.events import Event, UserMoved, concerns
 from services.eds.explain import Explanation, Outcome, explain
-from services.eds.offers import Policy
+from services.eds.kept import Kept, encoded
+from services.eds.limits import Limits
+from services.eds.offers import Offers, Policy
+from services.eds.pending import Pending
 from services.eds.plan import Plan
+from services.eds.refusals import Refusals
 from services.eds.rules import Group
-from services.eds.snapshot import NEUTRAL_EXPERIENCE, Access, Snapshot
+from services.eds.snapshot import NEUTRAL_EXPERIENCE, Snapshot
+from services.eds.users import Users
 
-SETTLE_S = 0.05  # events within this time of the first give one decision
-NEW_OUTCOME = 0.2  # weight of the newest outcome in a host's experience
-MAX_USERS = 10_000  # whose access is remembered; the one heard least lately is forgotten
-EXPERIENCE = "eds/experience"  # collection: host -> float
-DECISIONS = "eds/decisions"  # collection: decision -> Explanation
+MAX_EVENTS = 4_096  # that wait to be looked at; of two with the same words one waits
 
 log = logging.getLogger(__name__)
+
+
+class Decision(NamedTuple):
+    groups: tuple[Group, ...]
+    plan: Plan
+    explanation: Explanation
 
 
 class Eds:
     """Decides for the groups that this host holds.
 
-    `snapshot_of(group)` gives the picture from RMS, TMS and the residents (see snapshot.assemble); the Eds adds
-    what it keeps itself: the user's access and the experience with hosts. `carry_out(plan, why)` moves the agents
+    `snapshot_of(groups)` gives the picture from RMS, TMS and the residents (see snapshot.assemble); the Eds adds
+    what it keeps itself: the users' access and the experience with hosts. `carry_out(plan, why)` moves the agents
     and says what became of them; it may raise PlatformError, which counts as a failure of every move. `groups()`
-    gives the groups that this host holds now. Explanations and experience are kept in `store`.
+    gives the groups that this host holds now; `hosts_of(group)` where its agents are. Explanations and experience are
+    kept in `store`. `clock` gives seconds since 1970.
     """
 
     def __init__(
         self,
         policy: Policy,
-        snapshot_of: Callable[[Group], Awaitable[Snapshot]],
+        snapshot_of: Callable[[Sequence[Group]], Awaitable[Snapshot]],
         carry_out: Callable[[Plan, str], Awaitable[Outcome]],
         store: Store,
         *,
         groups: Callable[[], Iterable[Group]],
-        settle: float = SETTLE_S,
+        hosts_of: Callable[[Group], Collection[str]],
+        limits: Limits = Limits(),  # noqa: B008 (immutable)
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._policy = policy
-        self._snapshot_of = snapshot_of
-        self._carry_out = carry_out
-        self._store = store
-        self._groups = groups
-        self._settle = settle
-        self._access: dict[str, tuple[Access, ...]] = {}  # user -> what the newest access point measured
-        self._reasons: dict[str, list[str]] = {}  # group -> why it waits for a decision
-        self._tasks: dict[str, asyncio.Task[None]] = {}  # group -> the task that decides
+        self._policy, self._limits, self._clock = policy, limits, clock
+        self._snapshot_of, self._carry_out, self._groups, self._hosts_of = snapshot_of, carry_out, groups, hosts_of
+        self._kept = Kept(store, limits.keep)
+        self._users = Users()
+        self._refusals = Refusals()
+        self._events: dict[tuple[str, frozenset[str] | None], Event] = {}  # by words, and for whom: not looked at yet
+        self._pending = Pending()
+        self._busy: dict[str, Group] = {}  # groups that are decided about, moved, or have a pause after that
+        self._worker: asyncio.Task[None] | None = None
+        self._moving: set[asyncio.Task[None]] = set()  # one for each plan that is carried out
         self._timers: dict[str, asyncio.TimerHandle] = {}  # group -> a decision that has to wait for its time
-        # Weak: a lock is needed while somebody holds it or waits for it, and groups come and go.
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._pauses: set[asyncio.TimerHandle] = set()
+        self._freed = asyncio.Event()  # pulsed when groups are busy no more
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._last = 0  # milliseconds of the newest decision's id
 
-    async def happened(self, event: Event) -> tuple[str, ...]:
-        """Takes an event and returns at once. The names of the groups that it concerns: none means not held here."""
+    def happened(self, event: Event, *, teller: str = "", only: frozenset[str] | None = None) -> None:
+        """Takes an event. `teller`: the other host that tells of it; `only`: groups that it is for, by name."""
         if isinstance(event, UserMoved):
-            self._access.pop(event.user, None)
-            self._access[event.user] = event.access
-            if len(self._access) > MAX_USERS:
-                del self._access[next(iter(self._access))]
-        concerned = tuple(group.name for group in self._groups() if _concerns(event, group))
-        for name in concerned:
-            self._mark(name, event.why)
-        return concerned
+            self._users.moved(event, teller)
+        self._events[event.why, only] = event
+        if len(self._events) > MAX_EVENTS:  # that of a user goes first; what is told of hosts is rare
+            crowd = (key for key, each in self._events.items() if isinstance(each, UserMoved))
+            del self._events[next(crowd, next(iter(self._events)))]
+        self._work()
 
     async def decide(self, group: Group, why: str) -> Explanation:
-        """Decides now, has the plan carried out, and returns the explanation with its outcome.
-
-        Decisions for one group come one after the other. Raises what `snapshot_of` or the store raises.
-        """
-        async with self._locks.setdefault(group.name, asyncio.Lock()):
-            snapshot = await self._completed(await self._snapshot_of(group))
-            # Both are pure and bounded, but long for one turn of the loop.
-            offers = await asyncio.to_thread(self._policy.offers, snapshot)
-            found = await asyncio.to_thread(planner.search, snapshot, offers)
-            explanation = explain(secrets.token_hex(8), why, self._policy_data(), snapshot, offers, found)
-            await self._keep(explanation)
-            for agent in group.agents:
-                await self._store.append(_history(agent), explanation.decision.encode())
-            if offers.again_at is not None:
-                self._decide_later(group.name, offers.again_at - snapshot.at)
-            if not found.plan.moves:
-                return explanation
-            outcome = await self._carried_out(found.plan, why)
-            explanation = msgspec.structs.replace(explanation, outcome=outcome)
-            await self._keep(explanation)
-            await self._learn(found.plan, outcome)
-            return explanation
+        """Decides about `group`, which need not be one of `groups()`, when nothing else is under way for its agents.
+        Returns the last explanation when its moves are done. Raises what `snapshot_of` or the store raises."""
+        while any(not set(group.agents).isdisjoint(busy.agents) for busy in self._busy.values()):
+            await self._freed.wait()
+        key = f"{group.name} by hand"
+        self._busy[key] = group
+        try:
+            return await self._see_through(await self._decide((group,), why), why)
+        finally:
+            self._pause(key)
 
     async def dry_run(self, group: Group) -> Explanation:
         """What it would decide now. Nothing moves, nothing is kept, and no event is waited for."""
-        snapshot = await self._completed(await self._snapshot_of(group))
+        snapshot = await self._completed(await self._snapshot_of((group,)))
         return await asyncio.to_thread(whatif.decide, snapshot, self._policy, "a dry run was asked for", "dry-run")
 
     async def why(self, agent: str, limit: int = 20) -> list[Explanation]:
         """This host's decisions about `agent`, the newest first. Empty when there was none."""
-        explanations = []
-        for decision in await self._store.newest(_history(agent), limit):
-            raw = await self._store.get(DECISIONS, decision.decode())
-            if raw is not None:
-                explanations.append(codec.decode(raw, Explanation, "this host's store"))
-        return explanations
+        return await self._kept.newest(agent, limit)
 
     async def settled(self) -> None:
         """Returns when every event taken so far has led to its decision. One that waits for a time does not count."""
-        while running := [task for task in self._tasks.values() if not task.done()]:
-            await asyncio.wait(running)
+        await self._idle.wait()
 
     async def close(self) -> None:
-        """Decides nothing more. A plan that is being carried out is cancelled."""
-        for timer in self._timers.values():
+        """Decides nothing more. Plans that are being carried out are cancelled; custody knows what is under way."""
+        for timer in (*self._timers.values(), *self._pauses):
             timer.cancel()
-        self._timers.clear()
-        tasks = list(self._tasks.values())
+        tasks = [*self._moving, *([self._worker] if self._worker is not None else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._events.clear()
+        self._pending = Pending()
+        self._idle.set()
 
-    def _mark(self, name: str, why: str) -> None:
-        reasons = self._reasons.setdefault(name, [])
-        if why not in reasons:
-            reasons.append(why)
-        self._tasks = {group: task for group, task in self._tasks.items() if not task.done()}
-        if name not in self._tasks:
-            self._tasks[name] = asyncio.get_running_loop().create_task(self._decide_marked(name))
+    # Decisions, one batch of groups after the other
 
-    async def _decide_marked(self, name: str) -> None:
-        while name in self._reasons:
-            await asyncio.sleep(self._settle)
-            why = "; ".join(self._reasons.pop(name))
-            group = next((group for group in self._groups() if group.name == name), None)
-            if group is not None:  # it may have left meanwhile
-                await self._decide_and_log(group, why)
+    def _work(self) -> None:
+        if self._worker is None:
+            self._idle.clear()
+            self._worker = asyncio.get_running_loop().create_task(self._decide_all())
 
-    async def _decide_and_log(self, group: Group, why: str) -> None:
+    async def _decide_all(self) -> None:
         try:
-            await self.decide(group, why)
-        except PlatformError as error:
-            log.warning("no decision for %s (%s): %s", group.name, why, error)
+            while True:
+                here = list(self._groups())
+                self._look(here)
+                groups, why = self._pending.batch(here, self._busy)
+                if not groups:
+                    break
+                self._busy |= {group.name: group for group in groups}
+                await self._decide_batch(groups, why)
         except Exception:
-            log.exception("no decision for %s (%s): this is a bug", group.name, why)
+            log.exception("what has happened is not decided about: this is a bug")
+            self._events, self._pending = {}, Pending()
+        finally:
+            self._worker = None
+            self._rest()
+
+    def _look(self, groups: list[Group]) -> None:
+        """Whom the events concern."""
+        events, self._events = self._events, {}
+        hosts = {group.name: self._hosts_of(group) for group in groups} if events else {}
+        for (_, only), event in events.items():
+            for group in groups:
+                if (only is None or group.name in only) and concerns(event, group, hosts[group.name]):
+                    self._pending.mark(group.name, event.why)
+
+    async def _decide_batch(self, groups: tuple[Group, ...], why: str) -> None:
+        names = [group.name for group in groups]
+        try:
+            decision = await self._decide(groups, why)
+        except Exception as error:
+            self._not_decided(groups, why, error)
+            if len(groups) > 1:  # what is wrong with one must not keep the others from it
+                for group in groups:
+                    await self._decide_batch((group,), why)
+            else:
+                self._pause(*names)
+            return
+        task = asyncio.get_running_loop().create_task(self._see_through_or_log(decision, why))
+        self._moving.add(task)
+        task.add_done_callback(self._moving.discard)
+        task.add_done_callback(lambda _: self._pause(*names))
+
+    async def _decide(
+        self,
+        groups: tuple[Group, ...],
+        why: str,
+        follows: Explanation | None = None,
+        moved: Collection[str] = (),
+    ) -> Decision:
+        snapshot = await self._completed(await self._snapshot_of(groups))
+        self._last = max(self._last + 1, int(snapshot.at * 1000))
+        name = f"{self._last:012x}{secrets.token_hex(4)}"  # decisions sort by their time
+
+        def think() -> tuple[Offers, Plan, Explanation, bytes]:
+            offers = self._refusals.lowered(self._policy.offers(snapshot), snapshot, moved)
+            found = planner.search(snapshot, offers)
+            chain = ("", 1) if follows is None else (follows.decision, follows.attempt + 1)
+            explanation = explain(name, why, self._policy_data(), snapshot, offers, found, *chain)
+            return offers, found.plan, explanation, encoded(explanation)
+
+        # It is pure and bounded, but long for one turn of the loop.
+        offers, plan, explanation, raw = await asyncio.to_thread(think)
+        await self._kept.decided(explanation, raw)
+        if offers.again_at is not None:
+            for group in groups:
+                self._decide_later(group.name, offers.again_at - snapshot.at)
+        return Decision(groups, plan, explanation)
+
+    async def _completed(self, snapshot: Snapshot) -> Snapshot:
+        experience = await self._kept.experience(snapshot.at)
+        hosts = tuple(
+            msgspec.structs.replace(host, experience=experience.get(host.host, NEUTRAL_EXPERIENCE))
+            for host in snapshot.hosts
+        )
+        users = sorted({group.user for group in snapshot.groups if group.user is not None})
+        access = {user: heard for user in users if (heard := self._users.access(user)) is not None}
+        return msgspec.structs.replace(snapshot, hosts=hosts, access=access)
+
+    # What becomes of them
+
+    async def _see_through_or_log(self, decision: Decision, why: str) -> None:
+        try:
+            await self._see_through(decision, why)
+        except Exception as error:
+            self._not_decided(decision.groups, why, error)
+
+    async def _see_through(self, decision: Decision, why: str) -> Explanation:
+        """Has the plan carried out. Where moves fail another plan follows at once, for the groups that they were of."""
+        moved: set[str] = set()
+        groups = decision.groups
+        while decision.plan.moves:
+            explanation, failed = await self._carried_out(decision, moved)
+            if not failed or explanation.attempt >= self._limits.attempts:
+                return explanation
+            groups = tuple(group for group in groups if not failed.keys().isdisjoint(group.agents))
+            agent, reason = next(iter(failed.items()))
+            again = f"{why}; once more, for {agent} did not go to {decision.plan.hosts[agent]}: {reason:.200}"
+            decision = await self._decide(groups, again, explanation, moved)
+        await self._kept.concluded(decision.explanation)
+        return decision.explanation
+
+    async def _carried_out(self, decision: Decision, moved: set[str]) -> tuple[Explanation, dict[str, str]]:
+        plan = decision.plan
+        try:
+            outcome = await self._carry_out(plan, decision.explanation.why)
+        except PlatformError as error:
+            outcome = Outcome({move.agent: str(error) for move in plan.moves})
+        now = self._clock()
+        failed = {move.agent: outcome.failed[move.agent] for move in plan.moves if move.agent in outcome.failed}
+        moved |= {move.agent for move in plan.moves} - failed.keys()
+        groups = {agent: group.name for group in decision.groups for agent in group.agents}
+        for group, host in sorted({(groups[agent], plan.hosts[agent]) for agent in failed}):
+            self._refusals.add(group, host, now)
+        explanation = msgspec.structs.replace(decision.explanation, outcome=outcome)
+        await self._kept.concluded(explanation)
+        await self._kept.learn(explanation, plan.moves, now)
+        return explanation, failed
+
+    def _not_decided(self, groups: tuple[Group, ...], why: str, error: Exception) -> None:
+        names = ", ".join(group.name for group in groups)
+        if isinstance(error, PlatformError):
+            log.warning("no decision for %s (%s): %s", names, why, error)
+        else:
+            log.error("no decision for %s (%s): this is a bug", names, why, exc_info=error)
+
+    # Time
+
+    def _pause(self, *names: str) -> None:
+        """These groups are busy a little longer."""
+
+        def over() -> None:
+            self._pauses.discard(timer)
+            for name in names:
+                self._busy.pop(name, None)
+            self._freed.set()
+            self._freed.clear()
+            self._work() if self._pending else self._rest()
+
+        timer = asyncio.get_running_loop().call_later(self._limits.pause, over)
+        self._pauses.add(timer)
+        self._rest()
+
+    def _rest(self) -> None:
+        """Says so when nothing is to be done now."""
+        if self._worker is None and not (self._moving or self._events or self._pending):
+            self._idle.set()
 
     def _decide_later(self, name: str, delay: float) -> None:
         earlier = self._timers.pop(name, None)
@@ -157,52 +287,10 @@ class Eds:
 
         def due() -> None:
             self._timers.pop(name, None)
-            self._mark(name, "the minimum stay is over")
+            self._pending.mark(name, "the minimum stay is over")
+            self._work()
 
         self._timers[name] = asyncio.get_running_loop().call_later(max(0.0, delay), due)
 
-    async def _completed(self, snapshot: Snapshot) -> Snapshot:
-        known = {host: await self._store.get(EXPERIENCE, host) for host in await self._store.keys(EXPERIENCE)}
-        experience = {host: codec.decode(raw, float, "this host's store") for host, raw in known.items() if raw}
-        hosts = tuple(
-            msgspec.structs.replace(host, experience=experience.get(host.host, NEUTRAL_EXPERIENCE))
-            for host in snapshot.hosts
-        )
-        users = {group.user for group in snapshot.groups}
-        access = {user: heard for user, heard in sorted(self._access.items()) if user in users}
-        return msgspec.structs.replace(snapshot, hosts=hosts, access=access)
-
-    async def _keep(self, explanation: Explanation) -> None:
-        await self._store.put(DECISIONS, explanation.decision, codec.encode(explanation))
-
-    async def _carried_out(self, plan: Plan, why: str) -> Outcome:
-        try:
-            return await self._carry_out(plan, why)
-        except PlatformError as error:
-            return Outcome({move.agent: str(error) for move in plan.moves})
-
-    async def _learn(self, plan: Plan, outcome: Outcome) -> None:
-        """The experience of each destination: an exponentially weighted mean of 1 (all came) and 0 (one did not)."""
-        for host in sorted({move.destination for move in plan.moves}):
-            failed = any(move.agent in outcome.failed for move in plan.moves if move.destination == host)
-            raw = await self._store.get(EXPERIENCE, host)
-            old = codec.decode(raw, float, "this host's store") if raw else NEUTRAL_EXPERIENCE
-            new = old + NEW_OUTCOME * ((0.0 if failed else 1.0) - old)
-            await self._store.put(EXPERIENCE, host, codec.encode(new))
-
     def _policy_data(self) -> dict[str, Any]:
         return {"name": type(self._policy).__name__, "settings": msgspec.to_builtins(self._policy)}
-
-
-def _concerns(event: Event, group: Group) -> bool:
-    if isinstance(event, UserMoved):
-        return event.user == group.user
-    if isinstance(event, AgentAsked):
-        return event.agent in group.agents
-    return True  # what happens to a host may change the best place of every group
-
-
-def _history(agent: str) -> str:
-    if not agent:
-        raise Misuse("name the agent whose decisions are asked for")
-    return f"eds/why/{agent}"

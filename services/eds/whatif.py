@@ -72,8 +72,9 @@ def policy_of(name: str, settings: Mapping[str, Any], policies: Mapping[str, typ
         raise Misuse(f"there is no policy {name!r}; there are: {', '.join(policies)}")
     try:
         return msgspec.convert(settings, kind)
-    except msgspec.ValidationError as error:
-        raise Misuse(f"{name} has no such settings: {error}") from None
+    except (msgspec.ValidationError, Misuse) as error:
+        fields = ", ".join(field.name for field in msgspec.structs.fields(kind))  # type: ignore[arg-type]
+        raise Misuse(f"{name} has no such settings: {error}; it has {fields}") from None
 
 
 def decide(

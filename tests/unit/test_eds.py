@@ -1,89 +1,45 @@
 """The edge of the EDS: from an event to a plan that is carried out, an explanation that is kept, and experience."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 import msgspec
 import pytest
 
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
-from services.dms.memory import MemoryStore
-from services.eds import service
-from services.eds.events import AgentAsked, Event, HostJoined, HostRevoked, Overload, UserMoved
-from services.eds.explain import Outcome
+from services.eds import kept
+from services.eds.events import (
+    AgentAsked,
+    AgentTold,
+    Event,
+    HostDraining,
+    HostJoined,
+    HostOffline,
+    HostOpened,
+    HostRevoked,
+    HostSuspected,
+    LinkChanged,
+    Overload,
+)
+from services.eds.experience import Record, after, value
+from services.eds.explain import Explanation, Outcome
 from services.eds.plan import Plan
 from services.eds.policies.falcon import Falcon
-from services.eds.rules import Atomic, Group
-from services.eds.service import Eds
-from services.eds.snapshot import Access, Resident, Snapshot, assemble
+from services.eds.rules import Group
+from services.eds.snapshot import Resident, Snapshot, assemble
 from services.rms.catalogue import Advert
 from services.rms.link_probe import LinkMeasure
 from services.tms.verdicts import Verdict
-from tests.helpers.edge_scenes import NOON, host, mesh, resources
-
-FACES = Group("faces", ("user", "face"), (Atomic(("user", "face")),), "ada")
-REVOKED = "delta is revoked since height 42: it lost its key"
-
-
-class City:
-    """Four hosts, one of them revoked, and the group "faces" on the first; plans are carried out by a script."""
-
-    def __init__(self) -> None:
-        self.where = dict.fromkeys(FACES.agents, "a")
-        self.revoked = {"d": REVOKED}
-        self.groups = [FACES]
-        self.plans: list[Plan] = []
-        self.snapshots = 0
-        self.minutes = 0
-        self.carry: Callable[[Plan], Awaitable[Outcome]] = self.succeed
-        self.since = NOON - 1000
-
-    async def snapshot_of(self, group: Group) -> Snapshot:
-        self.snapshots += 1
-        self.minutes += 1
-        return Snapshot(
-            (group,),
-            NOON + 60 * self.minutes,
-            tuple(host(name, revoked=self.revoked.get(name), task_weight=2.0) for name in "abcd"),
-            mesh("abcd"),
-            tuple(Resident(agent, self.where[agent], self.since) for agent in group.agents),
-        )
-
-    async def carry_out(self, plan: Plan, why: str) -> Outcome:
-        self.plans.append(plan)
-        return await self.carry(plan)
-
-    async def succeed(self, plan: Plan) -> Outcome:
-        self.where.update(plan.hosts)
-        return Outcome()
-
-    @asynccontextmanager
-    async def eds(self, policy: Falcon | None = None) -> AsyncIterator[Eds]:
-        eds = Eds(
-            policy or Falcon(),
-            self.snapshot_of,
-            self.carry_out,
-            MemoryStore(),
-            groups=lambda: self.groups,
-            settle=0.0,
-        )
-        yield eds
-        await eds.close()
-
-
-def near(name: str, user: str = "ada") -> UserMoved:
-    """The user is next to one host and far from the others."""
-    return UserMoved(user, tuple(Access(each, 2.0 if each == name else 60.0, 0.0, "emulated") for each in "abcd"))
+from tests.helpers.city import FACES, REVOKED, City, decided, near
+from tests.helpers.edge_scenes import NOON, resources
 
 
 async def test_the_group_follows_its_user_and_every_step_can_be_explained() -> None:
     city = City()
     async with city.eds() as eds:
         for name in "bcb":
-            assert await eds.happened(near(name)) == ("faces",)
-            await eds.settled()
+            await decided(eds, near(name))
             assert city.where == {"user": name, "face": name}
         newest, *older = await eds.why("face")
         assert [each.chosen["face"] for each in (newest, *older)] == ["b", "c", "b"]
@@ -97,7 +53,7 @@ async def test_the_group_follows_its_user_and_every_step_can_be_explained() -> N
 async def test_a_revoked_host_is_among_the_rejected_with_the_ledgers_reason() -> None:
     city = City()
     async with city.eds() as eds:
-        await eds.happened(near("d"))
+        eds.happened(near("d"))
         await eds.settled()
         (explanation,) = await eds.why("face")
         assert {(each.agent, each.host): each.reason for each in explanation.rejected} == {
@@ -113,7 +69,7 @@ async def test_a_revoked_host_is_among_the_rejected_with_the_ledgers_reason() ->
 async def test_the_rows_of_an_explanation_show_what_was_chosen_and_what_it_rested_on() -> None:
     city = City()
     async with city.eds() as eds:
-        await eds.happened(near("b"))
+        eds.happened(near("b"))
         await eds.settled()
         (explanation,) = await eds.why("user")
         rows = [dict(zip(explanation.columns, row, strict=True)) for row in explanation.rows() if row[0] == "user"]
@@ -129,10 +85,10 @@ async def test_the_rows_of_an_explanation_show_what_was_chosen_and_what_it_reste
 async def test_an_explanation_survives_the_store_unchanged() -> None:
     city = City()
     async with city.eds() as eds:
-        made = await eds.decide(FACES, "asked")
-        (kept,) = await eds.why("face")
-        assert codec.encode(kept) == codec.encode(made)
-        assert msgspec.json.encode(kept)  # plain data, for --json
+        found = await decided(eds, near("b"))
+        raw = await city.store.get(kept.DECISIONS, found.decision)
+        assert raw == codec.encode(found) and len(found.candidates) == 6 and len(found.rejected) == 2
+        assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(found)), Explanation) == found  # for --json
 
 
 async def test_the_explanation_is_kept_before_the_plan_is_carried_out() -> None:
@@ -145,7 +101,7 @@ async def test_the_explanation_is_kept_before_the_plan_is_carried_out() -> None:
             return Outcome()
 
         city.carry = look
-        await eds.happened(near("b"))
+        eds.happened(near("b"))
         await eds.settled()
         assert [each.chosen["face"] for each in seen] == ["b"] and seen[0].outcome is None
 
@@ -153,32 +109,53 @@ async def test_the_explanation_is_kept_before_the_plan_is_carried_out() -> None:
 @pytest.mark.parametrize(
     ("event", "concerned"),
     [
-        (near("b"), ("faces",)),
-        (near("b", user="bob"), ()),
-        (AgentAsked("face", "too slow"), ("faces",)),
-        (AgentAsked("stranger", "too slow"), ()),
-        (Overload("a", "memory"), ("faces", "other")),
-        (HostRevoked("d", "it lost its key"), ("faces", "other")),
-        (HostJoined("e"), ("faces", "other")),
+        (near("b"), {"faces"}),
+        (near("b", user="bob"), set()),
+        (AgentAsked("face", "too slow"), {"faces"}),
+        (AgentAsked("stranger", "too slow"), set()),
+        (AgentTold("other", "frames-dropped", 12.0), {"other"}),
+        (LinkChanged("c", "a", "rtt_ms", 90.0), {"faces"}),
+        (LinkChanged("c", "b", "rtt_ms", 90.0), {"other"}),
+        (Overload("a", "memory"), {"faces"}),
+        (HostRevoked("d", "it lost its key"), set()),
+        (HostRevoked("b", "it lost its key"), {"other"}),
+        (HostSuspected("a", "it sent what it must not"), {"faces"}),
+        (HostDraining("a", "repair"), {"faces"}),
+        (HostOffline("b", 5.0), {"other"}),
+        (HostJoined("e"), {"faces", "other"}),
+        (HostOpened("e"), {"faces", "other"}),
     ],
+    ids=lambda each: each.why if not isinstance(each, set) else "",
 )
-async def test_an_event_concerns_the_groups_that_it_can_change(event: Event, concerned: tuple[str, ...]) -> None:
+async def test_an_event_concerns_the_groups_that_it_can_change(event: Event, concerned: set[str]) -> None:
     city = City()
-    city.groups = [FACES, Group("other", ("user",))]
-    async with city.eds() as eds:
-        assert await eds.happened(event) == concerned
+    city.where["other"] = "b"
+    city.groups = [FACES, Group("other", ("other",))]
+    async with city.eds(Falcon(minimum_stay=1e9)) as eds:
+        eds.happened(event)
         await eds.settled()
-        assert city.snapshots == len(concerned)
-        for name, group in (("faces", "face"), ("other", "user")):
-            if name in concerned:
-                assert (await eds.why(group))[0].why == event.why
+        found = {name: await eds.why(agent) for name, agent in (("faces", "face"), ("other", "other"))}
+        assert {name for name, each in found.items() if each} == concerned
+        assert all(each[0].why == event.why for each in found.values() if each)
+        assert city.snapshots == (1 if concerned else 0)  # both groups are decided about as one
+
+
+async def test_an_event_may_be_for_some_groups_alone() -> None:
+    city = City()
+    async with city.eds() as eds:
+        eds.happened(HostJoined("e"), only=frozenset({"other"}))
+        await eds.settled()
+        assert await eds.why("face") == []
+        eds.happened(HostJoined("e"), only=frozenset({"faces"}))
+        await eds.settled()
+        assert len(await eds.why("face")) == 1
 
 
 async def test_events_that_come_together_give_one_decision() -> None:
     city = City()
     async with city.eds() as eds:
         for event in (near("b"), near("c"), Overload("a", "memory")):
-            await eds.happened(event)
+            eds.happened(event)
         await eds.settled()
         (explanation,) = await eds.why("face")
         assert explanation.why == "ada moved; a runs short of memory"
@@ -201,12 +178,10 @@ async def test_an_event_during_a_move_is_decided_after_it_and_moves_never_overla
 
     async with city.eds() as eds:
         city.carry = slow
-        await eds.happened(near("b"))
+        eds.happened(near("b"))
         await moving.wait()
-        await eds.happened(near("c"))
-        asked = asyncio.create_task(eds.decide(FACES, "by hand"))
+        eds.happened(near("c"))
         may_end.set()
-        await asked
         await eds.settled()
         assert city.where["face"] == "c" and len(city.plans) == 2
 
@@ -220,29 +195,46 @@ async def test_a_move_that_fails_is_told_and_lowers_the_experience(error: Except
 
     async with city.eds() as eds:
         city.carry = fail
-        await eds.happened(near("b"))
+        eds.happened(near("b"))
         await eds.settled()
         (failed,) = await eds.why("face")
         assert failed.outcome == Outcome({"user": str(error), "face": str(error)})
         assert city.where["face"] == "a"
-        await eds.decide(FACES, "again")
-        newest = (await eds.why("face"))[0]
+        newest = await decided(eds, AgentAsked("face", "again"))
         experience = {each["host"]: each["experience"] for each in newest.inputs["hosts"]}
-        assert experience["b"] == pytest.approx(0.4) and experience["c"] == 0.5
+        once = value(after(Record(), came=False, now=NOON + 60), NOON + 120)
+        assert experience["b"] == pytest.approx(once) and once < 0.5 and experience["c"] == 0.5
 
 
-async def test_experience_is_an_exponentially_weighted_mean_for_each_destination() -> None:
+async def test_experience_is_kept_for_each_destination_across_a_restart() -> None:
     city = City()
+    records = {"a": Record(), "b": Record()}
+    for name in "bab":
+        async with city.eds() as eds:
+            await decided(eds, near(name))
+            records[name] = after(records[name], came=True, now=NOON + 60 * city.minutes)
     async with city.eds() as eds:
-        expected = {"a": 0.5, "b": 0.5}
-        for name in "bab":
-            await eds.happened(near(name))
-            await eds.settled()
-            expected[name] += service.NEW_OUTCOME * (1 - expected[name])
-        await eds.decide(FACES, "look")
-        hosts = (await eds.why("face"))[0].inputs["hosts"]
-        found = {each["host"]: each["experience"] for each in hosts}
-        assert {name: found[name] for name in expected} == pytest.approx(expected)
+        look = await decided(eds, AgentAsked("face", "look"))
+    found = {each["host"]: each["experience"] for each in look.inputs["hosts"]}
+    expected = {name: value(record, look.at) for name, record in records.items()}
+    assert {name: found[name] for name in "ab"} == pytest.approx(expected) and found["c"] == 0.5
+
+
+async def test_a_move_that_took_longer_than_the_link_explains_counts_less() -> None:
+    found = []
+    for downtime in (1.0, 10_000.0):
+        city = City()
+
+        async def slow(plan: Plan, city: City = city, downtime: float = downtime) -> Outcome:
+            city.where.update(plan.hosts)
+            return Outcome(downtime_ms={"user": 1.0, "face": downtime})
+
+        city.carry = slow
+        async with city.eds() as eds:
+            await decided(eds, near("b"))
+            look = await decided(eds, AgentAsked("face", "look"))
+        found.append({each["host"]: each["experience"] for each in look.inputs["hosts"]}["b"])
+    assert found[0] > found[1]
 
 
 async def test_an_agent_that_failed_to_move_alone_counts_against_its_destination() -> None:
@@ -253,18 +245,42 @@ async def test_an_agent_that_failed_to_move_alone_counts_against_its_destination
 
     async with city.eds() as eds:
         city.carry = half
-        await eds.happened(near("b"))
+        eds.happened(near("b"))
         await eds.settled()
         assert (await eds.why("user"))[0].outcome == Outcome({"face": "it cannot be pickled"})
-        explanation = await eds.decide(FACES, "look")
-        assert {each["host"]: each["experience"] for each in explanation.inputs["hosts"]}["b"] == pytest.approx(0.4)
+        explanation = await decided(eds, AgentAsked("face", "look"))
+        assert {each["host"]: each["experience"] for each in explanation.inputs["hosts"]}["b"] < 0.5
+
+
+async def test_a_decision_that_is_asked_for_waits_for_the_moves_of_its_agents_and_gives_the_outcome() -> None:
+    city = City()
+    moving, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow(plan: Plan) -> Outcome:
+        moving.set()
+        await may_end.wait()
+        return await city.succeed(plan)
+
+    async with city.eds() as eds:
+        city.carry = slow
+        eds.happened(near("b"))
+        await moving.wait()
+        asked = asyncio.create_task(eds.decide(Group("only face", ("face",)), "a drain"))
+        await asyncio.sleep(0)
+        assert city.snapshots == 1
+        may_end.set()
+        found = await asked
+        assert (found.why, found.groups, found.present) == ("a drain", ("only face",), {"face": "b"})
+        city.groups = []
+        await eds.decide(FACES, "a drain")  # also for a group that is decided about elsewhere
+        assert (await eds.why("user"))[0].why == "a drain" and not eds._pending
 
 
 async def test_what_the_minimum_stay_held_back_is_decided_again_when_it_is_over() -> None:
     city = City()
     city.since = NOON + 60 - 0.999  # held for one millisecond more at the first decision, free at the next
     async with city.eds(Falcon(minimum_stay=1.0)) as eds:
-        await eds.happened(near("b"))
+        eds.happened(near("b"))
         await eds.settled()
         assert city.where["face"] == "a"
         async with asyncio.timeout(10):
@@ -277,7 +293,7 @@ async def test_what_the_minimum_stay_held_back_is_decided_again_when_it_is_over(
 async def test_a_group_that_left_meanwhile_is_not_decided_for() -> None:
     city = City()
     async with city.eds() as eds:
-        await eds.happened(near("b"))
+        eds.happened(near("b"))
         city.groups = []
         await eds.settled()
         assert city.snapshots == 0
@@ -288,16 +304,15 @@ async def test_a_snapshot_that_is_not_to_be_had_does_not_stop_the_service() -> N
     async with city.eds() as eds:
         true_snapshot = city.snapshot_of
 
-        async def broken(group: Group) -> Snapshot:
+        async def broken(groups: Sequence[Group]) -> Snapshot:
             raise Unavailable("the replica is catching up", 1.0)
 
         eds._snapshot_of = broken
-        await eds.happened(near("b"))
+        eds.happened(near("b"))
         await eds.settled()
-        with pytest.raises(Unavailable):
-            await eds.decide(FACES, "by hand")
+        assert await eds.why("face") == []
         eds._snapshot_of = true_snapshot
-        await eds.happened(near("b"))
+        eds.happened(near("b"))
         await eds.settled()
         assert city.where["face"] == "b"
 
@@ -307,7 +322,7 @@ async def test_rules_that_nothing_keeps_leave_everybody_and_say_so() -> None:
     city.where = {"user": "a", "face": "b"}
     city.since = NOON + 60 * 100
     async with city.eds() as eds:  # the minimum stay holds both, apart; the rule wants them together
-        explanation = await eds.decide(FACES, "look")
+        explanation = await decided(eds, AgentAsked("face", "look"))
         assert list(explanation.stuck) == ["faces"] and explanation.chosen == explanation.present == city.where
         assert "no plan keeps all rules" in explanation.remark and "must be together" in explanation.remark
         assert city.plans == []
@@ -324,22 +339,14 @@ async def test_closing_cancels_what_runs() -> None:
 
     city.carry = forever
     async with city.eds() as eds:
-        await eds.happened(near("b"))
+        eds.happened(near("b"))
         await started.wait()
         await eds.close()
         await eds.settled()  # returns at once: nothing is left
         city.groups = [Group("other", ("user",))]
-        await eds.happened(Overload("a", "memory"))
+        eds.happened(Overload("a", "memory"))
         await eds.close()  # before the task had its first turn
         await eds.settled()
-
-
-async def test_access_is_remembered_for_a_bounded_number_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "MAX_USERS", 3)
-    async with City().eds() as eds:
-        for user in ("ada", "bob", "cyd", "ada", "dan"):
-            await eds.happened(near("b", user))
-        assert list(eds._access) == ["cyd", "ada", "dan"]
 
 
 async def test_decisions_about_nobody_are_misuse() -> None:

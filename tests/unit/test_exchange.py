@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agentplatform import passes
-from agentplatform.bulletins import Bulletin, Residents, Seek, Services, Topics
+from agentplatform.bulletins import Bulletin, Heard, Residents, Seek, Services, Topics
 from agentplatform.directory import MAX_CERTIFICATE
 from agentplatform.exchange import MAX_FAULTS, MAX_MESSAGE, SERVICES_AT_ONCE, Exchange
 from agentplatform.kinds import Service
@@ -17,6 +17,8 @@ from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
 from ledger.errors import PeerFault
 from ledger.links.base import Channel
+from services.eds.events import AgentAsked, HostDraining, HostRevoked, Overload, UserMoved
+from services.eds.snapshot import Access
 from tests.helpers.linked_hosts import CHAIN, identity
 from tests.helpers.mail_desk import AGENT, OTHER, Desk
 
@@ -54,15 +56,19 @@ class Host:
         )
         self.machine = SimpleNamespace(agents={}, quarantined={}, here=lambda agent: 1 if agent == AGENT else None)
         self.known: dict[str, Any] = {}  # residents
+        self.moved: list[tuple[UserMoved, str]] = []
         residents = SimpleNamespace(known=self.known)
         still = {"linked": lambda host: None, "departures": SimpleNamespace(lost=lambda host: None)}
         carrier: Any = SimpleNamespace(machine=self.machine, residents=residents, **still)
         nothing: Any = None
         desk.roads._tell = lambda host, bulletin: self.exchange.tell(host, bulletin)
         held = SimpleNamespace(linked=lambda host: None), SimpleNamespace(here=lambda since=0.0: []), nothing
-        rooms = carrier, *held, desk.roads, desk.room, *[nothing] * 5
+        rooms = carrier, *held, desk.roads, desk.room, nothing, nothing, self.user_moved, nothing
         self.exchange = Exchange("north", self.links, self.whereabouts, *rooms)  # type: ignore[arg-type]
         self.exchange.porch.open()
+
+    def user_moved(self, event: UserMoved, teller: str) -> None:
+        self.moved.append((event, teller))
 
     def hears(self, host: str, bulletin: Bulletin) -> None:
         self.links.deliver(host, Channel.ADVERT, codec.encode(bulletin))
@@ -231,3 +237,26 @@ def test_services_that_fill_a_bulletin_fit_and_lies_are_counted(host: Host) -> N
         host.hears("east", largest)
     with pytest.raises(PeerFault, match="east"):  # then the link ends
         host.hears("east", largest)
+
+
+def test_of_events_a_host_is_heard_about_users_alone_and_named_as_the_teller(host: Host) -> None:
+    """What a host lacks, or that it is revoked, nobody tells of another: adverts and the ledger say so."""
+    moved = UserMoved("ada", (Access("east", 1.0, 0.0, "measured"),))
+    host.hears("east", Heard(moved))
+    assert host.moved == [(moved, "east")] and host.exchange._faults == {}
+    moving = {"type": "user-moved", "user": "ada", "access": []}
+    many = [{"host": f"h{n}", "rtt_ms": 1.0, "loss": 0.0, "source": "measured"} for n in range(1001)]
+    host.links.deliver("east", Channel.ADVERT, codec.encode(["heard", moving | {"access": many[:1000]}]))
+    assert len(host.moved.pop()[0].access) == 1000
+    lies = (
+        Overload("south", "memory"),
+        HostRevoked("south", "it lost its key"),
+        HostDraining("south", "repair"),
+        AgentAsked(AGENT, "move me"),
+        moving | {"user": "a" * 129},
+        moving | {"access": many},
+    )
+    for number, lie in enumerate(lies, 1):
+        host.links.deliver("east", Channel.ADVERT, codec.encode(["heard", lie]))
+        assert host.exchange._faults["east"][1] == number
+    assert len(host.moved) == 1
