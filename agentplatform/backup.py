@@ -1,11 +1,12 @@
 """A backup of a host: one file, made while it runs or not; and what is put back from it.
 
-    host.toml  genesis.bin  data/*.db  data/spool/*     behind manifest.json, which has the size and digest of each
+    host.toml  genesis.bin  data.key  data/*.db  data/spool/*     behind manifest.json: the size and digest of each
 
 Each database is as of one moment (SQLite's online backup), the custody journal first, with the files of large states
-that it names. The host's keys are not in it: whoever has the file can read its agents, but cannot be the host. Nor are
-the agents' logs. What is put back is marked: its agents wait until the other hosts have said what they know
-(agentplatform.custody.quarantine), and its replica signs nothing until that is safe (ledger.consensus.restored).
+that it names. The key that they are sealed with is in it, the host's own are not: whoever has the file can read its
+agents, but cannot be the host. Nor are the agents' logs. What is put back is marked: its agents wait until the other
+hosts have said what they know (agentplatform.custody.quarantine), and its replica signs nothing until that is safe
+(ledger.consensus.restored).
 """
 
 import asyncio
@@ -25,10 +26,12 @@ from urllib.parse import quote
 
 import msgspec
 
+from agentplatform import datakey
 from agentplatform.custody.copies.vault import SCHEMA as COPIES
 from agentplatform.custody.held import Held
 from agentplatform.custody.journal import FILES, Journal
 from agentplatform.custody.records import Restored
+from agentplatform.custody.sealed import Seals
 from agentplatform.settings import Home, private_folder
 from ledger import genesisfile, store
 from ledger.disk import FileDisk
@@ -36,13 +39,13 @@ from ledger.durable import sync
 from ledger.errors import Misuse, PlatformError, Unavailable
 from services.dms.sqlite import SqliteStore
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 MAX_MANIFEST = 64 << 20  # bytes
-NAMES = re.compile(r"host\.toml|genesis\.bin|data/(custody|ledger|copies|dms)\.db|data/spool/[0-9a-f]{32}")
-SMALL = {"host.toml", "genesis.bin"}
+NAMES = re.compile(r"host\.toml|genesis\.bin|data\.key|data/(custody|ledger|copies|dms)\.db|data/spool/[0-9a-f]{32}")
+SMALL = {"host.toml", "genesis.bin", "data.key"}
 MAX_SMALL = 4 << 20  # bytes
-NEEDED = {"host.toml", "genesis.bin", "data/custody.db", "data/ledger.db"}
+NEEDED = {"host.toml", "genesis.bin", "data.key", "data/custody.db", "data/ledger.db"}
 BLOCK = 1 << 20  # bytes that are read at once
 TRIES = 5  # a file of a large state may go while it is copied: then the journal is copied again
 REPLACED = "data.replaced"
@@ -95,7 +98,7 @@ def make(home: Home, file: Path) -> Manifest:
 
 def _snapshot(home: Home, folder: Path) -> None:
     (folder / "data" / "spool").mkdir(parents=True)
-    for name in ("host.toml", "genesis.bin"):
+    for name in SMALL:
         shutil.copyfile(home.folder / name, folder / name)
     for _ in range(TRIES):
         _copy_database(home.data / "custody.db", folder / "data" / "custody.db")
@@ -256,7 +259,7 @@ async def _mark(staging: Path, home: Home) -> None:
     """Whole, of this release, and readable; from now on marked as an old copy. Raises Misuse."""
     disk = FileDisk(staging)
     try:
-        journal = await Journal.open(disk)
+        journal = await Journal.open(disk, Seals(datakey.load(staging / "data.key")))
         Held.recover(home.folder.name, await journal.load())
         await journal.write(Restored())
         await store.mark_restored(disk, genesisfile.read(staging / "genesis.bin"))
@@ -272,6 +275,8 @@ async def _mark(staging: Path, home: Home) -> None:
 
 def _swap(home: Home, staging: Path, there: bool) -> None:
     sync(staging / "spool")
+    datakey.add(home, staging / "data.key")
+    (staging / "data.key").unlink()
     for name in ("host.toml", "genesis.bin"):  # of the host's own there may be newer ones
         if (home.folder / name).exists():
             (staging / name).unlink()

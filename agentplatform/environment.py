@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from agentplatform import backup, passes
+from agentplatform import backup, datakey, passes
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.bulletins import Silent, Topics
 from agentplatform.calling_back import CallingBack
@@ -26,6 +26,7 @@ from agentplatform.custody.journal import Journal
 from agentplatform.custody.keeper import Keeper
 from agentplatform.custody.onchain import OnChain
 from agentplatform.custody.rehoming import Rehoming
+from agentplatform.custody.sealed import Seals
 from agentplatform.deciding import Deciding
 from agentplatform.drainer import Drainer
 from agentplatform.exchange import Exchange
@@ -97,11 +98,12 @@ class Environment:
         self.disk = FileDisk(home.data)
         self._opened.push_async_callback(self.disk.close)
         self.disk.on_failure(self._disk_failed)
+        seals = Seals(datakey.load_or_create(home))
         self.spool = FileSpool(home.data / "spool")
         self._opened.callback(self.spool.close)
         self.store = await SqliteStore.open(home.data / "dms.db")
         self._opened.push_async_callback(self.store.close)
-        self.journal = await Journal.open(self.disk)
+        self.journal = await Journal.open(self.disk, seals)
         self.logbook = Logbook(home.data / "logs", settings.logs)
         self.links = TlsLinks(self.host, self.identity, self.chain, settings.listen)
         self.replica = Replica(self.host, self.identity, self.genesis, self.disk, self.links, ENGINES["ipbft"])
@@ -168,7 +170,13 @@ class Environment:
             Origins(self.journal, self.spool, machine).of,
         )
         self.vault = await Vault.open(
-            self.disk, surroundings.send_copy, on_chain.find, self.registry.certified, self.host, settings.holders.room
+            self.disk,
+            seals,
+            surroundings.send_copy,
+            on_chain.find,
+            self.registry.certified,
+            self.host,
+            settings.holders.room,
         )
         self.mailroom = upcalls.mailroom = watched(Mailroom, self.history)(
             self.host,

@@ -86,6 +86,7 @@ class Home:
         self.host_key = self.folder / "host.key"
         self.next_host_key = self.folder / "host.key.next"
         self.organisation_key = self.folder / "organisation.key"
+        self.data_key = self.folder / "data.key"  # what its agents' states are sealed with (agentplatform.datakey)
         self.genesis = self.folder / "genesis.bin"
         self.data = self.folder / "data"
         self.log = self.folder / "mae.log"

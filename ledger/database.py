@@ -52,6 +52,9 @@ class Database(Protocol):
     async def read(self, sql: str, parameters: tuple = ()) -> list[tuple]:
         """Rows, as of all writes that were queued before; returns when those are durable."""
 
+    def define(self, name: str, arguments: int, function: Callable[..., bytes]) -> None:
+        """A function that statements may call, in any thread. It must not raise. Before the first statement."""
+
     async def close(self) -> None:
         """Ends when all that was queued is durable, or cancelled because the disk is full."""
 
@@ -109,6 +112,9 @@ class FileDatabase:
 
     async def read(self, sql: str, parameters: tuple = ()) -> list[tuple]:
         return await self._queue(((sql, parameters),), reads=True)
+
+    def define(self, name: str, arguments: int, function: Callable[..., bytes]) -> None:
+        self._connection.create_function(name, arguments, function)
 
     async def close(self) -> None:
         if not self._closing:

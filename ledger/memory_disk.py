@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 
 from ledger.database import Statement, again, disk_failure, execute, refused
 from ledger.disk import FailureObserver, check_name
@@ -113,6 +114,9 @@ class MemoryDatabase:
 
     async def read(self, sql: str, parameters: tuple = ()) -> list[tuple]:
         return await self._queue(((sql, parameters),), reads=True)
+
+    def define(self, name: str, arguments: int, function: Callable[..., bytes]) -> None:
+        self._connection.create_function(name, arguments, function)
 
     async def close(self) -> None:
         if self._closed or self._dead:

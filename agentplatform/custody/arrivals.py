@@ -119,7 +119,9 @@ class Arrivals:
 
         The offer is taken now: before the work begins others may come, or the source's word that this one is off.
         """
-        self._guests[transfer] = self._offered.pop(transfer)
+        guests = self._guests[transfer] = self._offered.pop(transfer)
+        for guest in guests:
+            self._journal.owned(guest.birth.agent, guest.birth.owner)
         return self._examine(transfer, source)
 
     async def _examine(self, transfer: bytes, source: str) -> None:

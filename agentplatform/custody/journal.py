@@ -32,21 +32,23 @@ from agentplatform.custody.records import (
     Revoked,
     Withdrawn,
 )
+from agentplatform.custody.sealed import SealedDatabase, Seals, Secret
 from agentplatform.custody.state import Custody
 from agentplatform.mail import EVERYBODY, Change, Letter, Loose, Standing
 from agentplatform.messages import Answer
 from ledger import codec
-from ledger.database import Database, Statement
+from ledger.database import Statement
 from ledger.disk import Disk
 from ledger.errors import Misuse
 from ledger.sqlite import Schema
 
 _RECORD: Any = Record
+_BOUND = "record"  # to what a record is sealed: it may have mail of several owners, and is the host's
 COMPACT_RECORDS = 4096  # after so many the log is due to be shortened: a start reads and folds them in about 50 ms
 
 SCHEMA = Schema(
     "custody",
-    5,
+    6,
     (
         "CREATE TABLE records (position INTEGER PRIMARY KEY, kind TEXT NOT NULL, transfer BLOB, body BLOB NOT NULL)",
         # Finished transfers, for ever: no id is taken twice, and a late question gets its answer.
@@ -71,7 +73,7 @@ UNION SELECT file FROM states WHERE file IS NOT NULL
 class Journal:
     """Writes are queued at once, in the order of the calls, and durable when their future is done."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: SealedDatabase) -> None:
         self.kept = Store(database)
         self._database = database
         # A checkpoint is durable that names this file of the spool; None: in place of one that named one.
@@ -82,13 +84,17 @@ class Journal:
         self._due_at = COMPACT_RECORDS
 
     @classmethod
-    async def open(cls, disk: Disk) -> "Journal":
+    async def open(cls, disk: Disk, seals: Seals) -> "Journal":
         """Raises Misuse for a database that is none of ours, or corrupt."""
-        return cls(await disk.open("custody", SCHEMA))
+        return cls(SealedDatabase(await disk.open("custody", SCHEMA), seals))
 
     async def close(self) -> None:
         self.flush()
         await self._database.close()
+
+    def owned(self, agent: str, owner: bytes) -> None:
+        """What is written of the agent from now on is sealed for this owner. After a restart what is read tells."""
+        self._database.seals.owned(agent, owner)
 
     # Records
 
@@ -132,7 +138,9 @@ class Journal:
         bodies = await self._database.read("SELECT body FROM records ORDER BY position")
         self._since_compacted = len(bodies)
         records: list[Record] = [Past(transfer, outcome) for transfer, outcome in past]
-        records += [codec.decode(body, _RECORD, "the custody journal") for (body,) in bodies]
+        records += [
+            codec.decode(self._database.open("", _BOUND, body), _RECORD, "the custody journal") for (body,) in bodies
+        ]
         return records
 
     async def parcel(self, transfer: bytes, agent: str) -> bytes:
@@ -144,7 +152,7 @@ class Journal:
                 f"the custody journal has no parcel of {agent} for {origin}; "
                 "its file was changed from outside: stop the host and restore a backup"
             )
-        return bytes(rows[0][0])
+        return self._database.open(agent, _of_parcel(agent, transfer), rows[0][0])
 
     async def file(self, transfer: bytes, agent: str) -> str:
         """Where the state of that parcel lies in the spool."""
@@ -305,7 +313,7 @@ def _numbers(record: Record) -> list[Statement]:
 def _insert(record: Record) -> Statement:
     return (
         "INSERT INTO records (kind, transfer, body) VALUES (?, ?, ?)",
-        (type(record).__name__, getattr(record, "transfer", None), codec.encode(record)),
+        (type(record).__name__, getattr(record, "transfer", None), Secret("", _BOUND, codec.encode(record))),
     )
 
 
@@ -320,6 +328,13 @@ def _store(record: Record, parcels: Sequence[bytes]) -> list[Statement]:
     if len(owners) != len(parcels):
         raise Misuse(f"{type(record).__name__} has {len(owners)} agents and {len(parcels)} parcels; give one for each")
     return [
-        ("INSERT OR REPLACE INTO parcels VALUES (?, ?, ?, ?)", (*owner, parcel))
-        for owner, parcel in zip(owners, parcels, strict=True)
+        (
+            "INSERT OR REPLACE INTO parcels VALUES (?, ?, ?, ?)",
+            (agent, epoch, transfer, Secret(agent, _of_parcel(agent, transfer), parcel)),
+        )
+        for (agent, epoch, transfer), parcel in zip(owners, parcels, strict=True)
     ]
+
+
+def _of_parcel(agent: str, transfer: bytes) -> str:
+    return f"parcel {agent} {transfer.hex()}"

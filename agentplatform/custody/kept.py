@@ -7,13 +7,15 @@ the agent's next parcel is written, which is newer. The statements run in the jo
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from agentplatform.custody.sealed import SealedDatabase, Secret
 from agentplatform.mail import Change, Letter, Loose, Luggage, Reply, Seen, Standing
 from agentplatform.messages import Answer, Captured
 from agentplatform.parcel.freight import Freight, Spooled, Stowed
 from agentplatform.runners.place import DIGEST_BYTES, MAX_STATE_BYTES
 from ledger import codec
-from ledger.database import Database, Statement
+from ledger.database import Statement
 from ledger.errors import PeerFault
+from services.dms.sealing import OVERHEAD
 
 _OWN = "the custody journal"
 
@@ -55,12 +57,12 @@ class Rows(NamedTuple):
 
 _STATE = "INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)"
 _ROWS = """
-SELECT 'state', '', 0, 0, head, pieces FROM states WHERE agent = ?1
-UNION ALL SELECT 'piece', '', 0, 0, digest, body FROM pieces WHERE agent = ?1
-UNION ALL SELECT 'seen', sender, sequence, epoch, reply, NULL FROM inbox WHERE agent = ?1
-UNION ALL SELECT 'sent', receiver, sequence, 0, letter, NULL FROM outbox WHERE agent = ?1
-UNION ALL SELECT 'loose', '', position, 0, body, answer FROM loose WHERE agent = ?1
-UNION ALL SELECT 'standing', '', 0, 0, body, NULL FROM standings WHERE agent = ?1
+SELECT 'state', '', 0, 0, head, pieces, '' FROM states WHERE agent = ?1
+UNION ALL SELECT 'piece', '', 0, 0, digest, body, '' FROM pieces WHERE agent = ?1
+UNION ALL SELECT 'seen', sender, sequence, epoch, reply, NULL, '' FROM inbox WHERE agent = ?1
+UNION ALL SELECT 'sent', receiver, sequence, 0, letter, NULL, '' FROM outbox WHERE agent = ?1
+UNION ALL SELECT 'loose', '', position, sequence, body, answer, receiver FROM loose WHERE agent = ?1
+UNION ALL SELECT 'standing', '', 0, 0, body, NULL, '' FROM standings WHERE agent = ?1
 ORDER BY 1, 2, 3"""
 
 _SINCE = """
@@ -73,7 +75,7 @@ ORDER BY 1, 2, 3"""
 class Kept:
     """Writes by giving statements; knows which pieces of whose state are there, or on their way to the disk."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: SealedDatabase) -> None:
         self._database = database
         self._pieces: dict[str, dict[bytes, int]] = {}  # agent -> digest -> bytes
         self.files: dict[str, str] = {}  # agent -> the file of the spool that its last checkpoint names
@@ -98,7 +100,7 @@ class Kept:
             self._pieces.pop(agent, None)
             self.files[agent] = state.file
             pieces = [("DELETE FROM pieces WHERE agent = ?", (agent,))] if before else []
-            return [*pieces, (_STATE, (agent, state.head, b"", state.file))]
+            return [*pieces, (_STATE, (agent, _head(agent, state.head), b"", state.file))]
         sizes = before | {digest: len(piece) for digest, piece in state.fresh}
         if any(digest not in sizes for digest in state.pieces):
             raise PeerFault("worker", f"sent a checkpoint of {agent} with pieces that it never sent")
@@ -106,10 +108,10 @@ class Kept:
             raise PeerFault("worker", f"sent a checkpoint of {agent} of more than {MAX_STATE_BYTES} bytes")
         self.files.pop(agent, None)
         now = self._pieces[agent] = {digest: sizes[digest] for digest in state.pieces}
-        row = agent, state.head, b"".join(state.pieces), None
+        row = agent, _head(agent, state.head), b"".join(state.pieces), None
         gone = [digest for digest in before if digest not in now]
         return [
-            *(("INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)", (agent, *piece)) for piece in state.fresh),
+            *(_piece(agent, *piece) for piece in state.fresh),
             *(("DELETE FROM pieces WHERE agent = ? AND digest = ?", (agent, digest)) for digest in gone),
             (_STATE, row),
         ]
@@ -129,8 +131,7 @@ class Kept:
         for seen in rows.seen:
             statements.append(_seen(agent, seen))
         for receiver, sequence, each in rows.sent:
-            row = (agent, receiver, sequence, None if each is None else codec.encode(each))
-            statements.append(("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?)", row))
+            statements.append(_sent(agent, receiver, sequence, each))
         for one, answer in rows.loose:
             statements.append(loose(one))
             if answer is not None:
@@ -140,7 +141,7 @@ class Kept:
     def add_pieces(self, agent: str, pieces: Sequence[tuple[bytes, bytes]]) -> list[Statement]:
         """Those of a state that follows. What no state refers to goes with the next one."""
         self._pieces.setdefault(agent, {}).update((digest, len(body)) for digest, body in pieces)
-        return [("INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)", (agent, *piece)) for piece in pieces]
+        return [_piece(agent, *piece) for piece in pieces]
 
     def lacks(self, agent: str, digests: Iterable[bytes]) -> bool:
         """Whether one of these pieces is not here."""
@@ -168,7 +169,10 @@ class Kept:
         if agent in self.files:
             self.files[clone] = self.files[agent]
         return [
-            ("INSERT INTO states SELECT ?, head, pieces, file FROM states WHERE agent = ?", (clone, agent)),
+            (
+                "INSERT INTO states SELECT ?, reseal(?, ?, head), pieces, file FROM states WHERE agent = ?",
+                (clone, _of_head(agent), _of_head(clone), agent),
+            ),
             ("INSERT INTO pieces SELECT ?, digest, body FROM pieces WHERE agent = ?", (clone, agent)),
         ]
 
@@ -184,14 +188,15 @@ class Kept:
         rows = await self._database.read("SELECT head, pieces, file FROM states WHERE agent = ?", (agent,))
         if not rows:
             return None
-        ((head, digests, file),) = rows
+        ((sealed, digests, file),) = rows
+        head = self._database.open(agent, _of_head(agent), sealed)
         if file is not None:
             self.files[agent] = file
             return Spooled(codec.decode(head, Freight, _OWN), file)
         if not digests:
-            return bytes(head)
+            return head
         found = await self._database.read("SELECT digest, body FROM pieces WHERE agent = ?", (agent,))
-        pieces = {bytes(digest): bytes(body) for digest, body in found}
+        pieces = {digest: self._database.open(agent, _of_piece(digest), body) for digest, body in found}
         self._pieces[agent] = {digest: len(body) for digest, body in pieces.items()}  # the next one makes some needless
         order = (digests[at : at + DIGEST_BYTES] for at in range(0, len(digests), DIGEST_BYTES))
         return b"".join((head, *(pieces[digest] for digest in order)))
@@ -200,62 +205,89 @@ class Kept:
         """All of them. Asked for in the step in which this is called: what is written later is not among them."""
         head, digests, pieces, mine = None, b"", {}, None
         seen, sent, loose = [], [], []
-        for kind, name, number, epoch, body, more in await self._database.read(_ROWS, (agent,)):
+        for kind, name, number, epoch, body, more, other in await self._database.read(_ROWS, (agent,)):
             match kind:
                 case "state":
-                    head, digests = bytes(body), bytes(more)
+                    head, digests = self._database.open(agent, _of_head(agent), body), more
                 case "piece":
-                    pieces[bytes(body)] = bytes(more)
+                    pieces[body] = self._database.open(agent, _of_piece(body), more)
                 case "seen":
-                    seen.append(Seen(name, number, epoch, None if body is None else codec.decode(body, Reply, _OWN)))
+                    seen.append(self._read_seen(agent, name, number, epoch, body))
                 case "sent":
-                    sent.append((name, number, None if body is None else codec.decode(body, Letter, _OWN)))
+                    sent.append((name, number, self._read_sent(agent, name, number, body)))
                 case "loose":
-                    answer = None if more is None else codec.decode(more, Answer, _OWN)
-                    loose.append((codec.decode(body, Loose, _OWN), answer))
+                    loose.append(self._read_loose(agent, other, epoch, body, more))
                 case _:
-                    mine = codec.decode(body, Standing, _OWN)
+                    mine = self._read_standing(agent, body)
         order = tuple(digests[at : at + DIGEST_BYTES] for at in range(0, len(digests), DIGEST_BYTES))
         return Rows(head, order, pieces, tuple(seen), tuple(sent), tuple(loose), mine)
 
     async def know_pieces(self) -> None:
         """Of all agents, after a start."""
         for agent, digest, size in await self._database.read("SELECT agent, digest, length(body) FROM pieces"):
-            self._pieces.setdefault(agent, {})[bytes(digest)] = size
+            self._pieces.setdefault(agent, {})[digest] = size - OVERHEAD
 
     async def recall(self, agent: str, luggage: Luggage) -> None:
         """What it read, sent and joined since its luggage was written, into that: a number is never used twice."""
         for kind, name, number, epoch, body in await self._database.read(_SINCE, (agent,)):
             match kind:
                 case "seen":
-                    reply = None if body is None else codec.decode(body, Reply, _OWN)
-                    luggage.recall_seen(Seen(name, number, epoch, reply))
+                    luggage.recall_seen(self._read_seen(agent, name, number, epoch, body))
                 case "sent":
-                    luggage.recall_sent(name, number, None if body is None else codec.decode(body, Letter, _OWN))
+                    luggage.recall_sent(name, number, self._read_sent(agent, name, number, body))
                 case _:
-                    luggage.standing = codec.decode(body, Standing, _OWN)
+                    luggage.standing = self._read_standing(agent, body)
 
     async def loose(self, agent: str) -> list[tuple[Loose, Answer | None]]:
         """What left before the state that knows of it, in its order."""
-        rows = await self._database.read("SELECT body, answer FROM loose WHERE agent = ? ORDER BY position", (agent,))
-        return [
-            (codec.decode(body, Loose, _OWN), None if answer is None else codec.decode(answer, Answer, _OWN))
-            for body, answer in rows
-        ]
+        select = "SELECT receiver, sequence, body, answer FROM loose WHERE agent = ? ORDER BY position"
+        return [self._read_loose(agent, *row) for row in await self._database.read(select, (agent,))]
 
     async def ends(self) -> dict[str, int]:
         """Agents that ended here, and when: milliseconds since 1970."""
         return dict(await self._database.read("SELECT agent, at FROM ends"))
 
 
+    def _read_seen(self, agent: str, sender: str, sequence: int, epoch: int, sealed: bytes | None) -> Seen:
+        reply = None if sealed is None else self._database.open(agent, _of_reply(agent, sender, sequence), sealed)
+        return Seen(sender, sequence, epoch, None if reply is None else codec.decode(reply, Reply, _OWN))
+
+    def _read_sent(self, agent: str, receiver: str, sequence: int, sealed: bytes | None) -> Letter | None:
+        if sealed is None:
+            return None
+        return codec.decode(self._database.open(agent, _of_letter(agent, receiver, sequence), sealed), Letter, _OWN)
+
+    def _read_loose(
+        self, agent: str, receiver: str, sequence: int, sealed: bytes, answer: bytes | None
+    ) -> tuple[Loose, Answer | None]:
+        key = agent, receiver, sequence
+        one = codec.decode(self._database.open(agent, _of_loose(*key), sealed), Loose, _OWN)
+        if answer is None:
+            return one, None
+        return one, codec.decode(self._database.open(agent, _of_answer(*key), answer), Answer, _OWN)
+
+    def _read_standing(self, agent: str, sealed: bytes) -> Standing:
+        return codec.decode(self._database.open(agent, _of_standing(agent), sealed), Standing, _OWN)
+
+
 def _seen(agent: str, each: Seen) -> Statement:
-    reply = None if each.reply is None else codec.encode(each.reply)
+    bound = _of_reply(agent, each.sender, each.sequence)
+    reply = None if each.reply is None else Secret(agent, bound, codec.encode(each.reply))
     row = (agent, each.sender, each.sequence, each.epoch, reply)
     return ("INSERT OR REPLACE INTO inbox VALUES (?, ?, ?, ?, ?)", row)
 
 
+def _head(agent: str, head: bytes) -> Secret:
+    return Secret(agent, _of_head(agent), head)
+
+
+def _piece(agent: str, digest: bytes, body: bytes) -> Statement:
+    return ("INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)", (agent, digest, Secret(agent, _of_piece(digest), body)))
+
+
 def standing(agent: str, each: Standing) -> Statement:
-    return ("INSERT OR REPLACE INTO standings VALUES (?, ?)", (agent, codec.encode(each)))
+    row = agent, Secret(agent, _of_standing(agent), codec.encode(each))
+    return ("INSERT OR REPLACE INTO standings VALUES (?, ?)", row)
 
 
 def end(agent: str, at: int) -> Statement:
@@ -268,19 +300,25 @@ def bound(agent: str) -> Statement:
 
 
 def letter(each: Letter) -> Statement:
-    row = (each.sender, each.receiver, each.sequence, codec.encode(each))
-    return ("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?)", row)
+    return _sent(each.sender, each.receiver, each.sequence, each)
+
+
+def _sent(agent: str, receiver: str, sequence: int, each: Letter | None) -> Statement:
+    sealed = None if each is None else Secret(agent, _of_letter(agent, receiver, sequence), codec.encode(each))
+    return ("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?)", (agent, receiver, sequence, sealed))
 
 
 def loose(each: Loose) -> Statement:
-    row = (each.letter.sender, each.letter.receiver, each.letter.sequence, codec.encode(each))
+    key = each.letter.sender, each.letter.receiver, each.letter.sequence
+    row = (*key, Secret(each.letter.sender, _of_loose(*key), codec.encode(each)))
     return ("INSERT OR REPLACE INTO loose (agent, receiver, sequence, body) VALUES (?, ?, ?, ?)", row)
 
 
 def answered(agent: str, receiver: str, sequence: int, answer: Answer) -> Statement:
     """A loose letter was."""
-    where = "WHERE agent = ? AND receiver = ? AND sequence = ?"
-    return (f"UPDATE loose SET answer = ? {where}", (codec.encode(answer), agent, receiver, sequence))
+    key = agent, receiver, sequence
+    row = Secret(agent, _of_answer(*key), codec.encode(answer)), *key
+    return ("UPDATE loose SET answer = ? WHERE agent = ? AND receiver = ? AND sequence = ?", row)
 
 
 def replied(agent: str, receiver: str, upto: int) -> list[Statement]:
@@ -289,3 +327,34 @@ def replied(agent: str, receiver: str, upto: int) -> list[Statement]:
         ("DELETE FROM outbox WHERE agent = ? AND receiver = ? AND sequence < ?", (agent, receiver, upto)),
         ("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, NULL)", (agent, receiver, upto)),
     ]
+
+
+# What is sealed is bound to its place. A piece is bound to what is in it alone: a clone has those of its original.
+
+
+def _of_head(agent: str) -> str:
+    return f"state {agent}"
+
+
+def _of_piece(digest: bytes) -> str:
+    return f"piece {digest.hex()}"
+
+
+def _of_standing(agent: str) -> str:
+    return f"standing {agent}"
+
+
+def _of_reply(agent: str, sender: str, sequence: int) -> str:
+    return f"reply {agent} {sender} {sequence}"
+
+
+def _of_letter(agent: str, receiver: str, sequence: int) -> str:
+    return f"letter {agent} {receiver} {sequence}"
+
+
+def _of_loose(agent: str, receiver: str, sequence: int) -> str:
+    return f"loose {agent} {receiver} {sequence}"
+
+
+def _of_answer(agent: str, receiver: str, sequence: int) -> str:
+    return f"answer {agent} {receiver} {sequence}"

@@ -108,6 +108,7 @@ class Lifetimes:
                 self._residences.dismiss(subject, 1)
             raise
         self._residents.keep_code(birth.code, code)
+        self._journal.owned(birth.agent, birth.owner)
         born = self._machine.step(events.Created(birth.agent, subject))
         self._perform(born, beside=(codec.encode((certificate, init)),))
         self._residents.settle(birth, certificate, 0, Luggage())
@@ -168,6 +169,7 @@ class Lifetimes:
         except PlatformError:
             self.forsake(child)
             raise
+        self._journal.owned(birth.agent, birth.owner)
         self._perform(born, (codec.encode((child.certificate, b"")),), parent=agent)
         if not await self._reopening.reopen(birth.agent, Event.CLONED):
             self._perform(self._machine.step(events.Disposed(birth.agent)))
@@ -188,6 +190,7 @@ class Lifetimes:
         birth = open_certificate(found.certificate, "the copies")
         self._keeper.want()
         self._residents.keep_code(birth.code, found.code)
+        self._journal.owned(agent, birth.owner)
         self._journal.adopt(agent, found.rows)
         beginning = Beginning(found.certificate, found.init, found.luggage)
         self._perform(self._machine.step(events.Rehomed(agent, epoch, subject)), beside=(codec.encode(beginning),))

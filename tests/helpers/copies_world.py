@@ -26,6 +26,7 @@ from ledger.contracts.residence import Hold, Residence
 from ledger.errors import Misuse, Unavailable
 from ledger.identity import Identity
 from ledger.memory_disk import MemoryDisk
+from tests.helpers.sealing import seals
 
 OWNER = Identity(b"owner".ljust(32, b"."))
 CODE = b"the code"
@@ -71,7 +72,7 @@ class World:
     async def start_holder(self, host: str) -> None:
         certified = lambda raw, sender: open_birth(raw, sender)  # noqa: E731
         answer = lambda to, raw: self._carry(host, raw)  # noqa: E731
-        self.vaults[host] = await self.vault.open(self.disks[host], answer, self.find, certified, host, ROOM)
+        self.vaults[host] = await self.vault.open(self.disks[host], seals(), answer, self.find, certified, host, ROOM)
 
     async def crash_holder(self, host: str) -> None:
         self.disks[host].crash()
@@ -79,7 +80,7 @@ class World:
 
     async def start_home(self) -> None:
         self.run += 1
-        self.journal = await Journal.open(self.disks[HOME])
+        self.journal = await Journal.open(self.disks[HOME], seals())
         records = await self.journal.load()
         self.machine, _ = Held.recover(HOME, records)
         if not records:

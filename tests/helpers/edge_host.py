@@ -36,6 +36,7 @@ from tests.helpers.edge_ground import PATIENCE, Ground, WatchedJournal
 from tests.helpers.linked_hosts import CHAIN, identity
 from tests.helpers.residence_twin import LedgerTwin
 from tests.helpers.runner_twin import RunnerTwin
+from tests.helpers.sealing import seals
 
 ANY_POST: Any = Post
 _ANY_BULLETIN: Any = Bulletin
@@ -64,7 +65,7 @@ class EdgeHost:
     async def boot(self) -> None:
         history = self.world.chronicle.begin(self.name)
         journal = watched(self.world.journal, history)
-        self.journal = cast(WatchedJournal, await journal.open(self.world.disks[self.name]))
+        self.journal = cast(WatchedJournal, await journal.open(self.world.disks[self.name], seals()))
         machine, effects = watched(Held, history).recover(self.name, await self.journal.load())
         clock = lambda: self.world.now  # noqa: E731
         mail = self._sender(Channel.MAIL)

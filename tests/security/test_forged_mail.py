@@ -22,6 +22,7 @@ from ledger.links.base import Channel
 from ledger.memory_disk import MemoryDisk
 from tests.helpers.edge_world import World
 from tests.helpers.linked_hosts import CHAIN, identity
+from tests.helpers.sealing import seals
 
 pytest_plugins = "tests.helpers.edge_fixtures"
 pytestmark = pytest.mark.usefixtures("no_errors")
@@ -273,7 +274,7 @@ async def test_a_number_that_the_journal_cannot_write_is_refused_and_does_not_en
     await on.says("r", forged(on, MAX_NUMBER, settled=MAX_NUMBER - 1))
     assert on.read() == [LIE] and not on.world.broken
     on.world.close()
-    journal = await Journal.open(MemoryDisk())
+    journal = await Journal.open(MemoryDisk(), seals())
     with pytest.raises(Misuse, match="too large"):  # this is what would end it
         await journal.checkpoint(on.y, Change(None, [Seen(on.x, 2**63, 0, None)]))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agentplatform import backup
+from agentplatform import backup, datakey
 from agentplatform.backup import MANIFEST, REPLACED, STAGING, Entry, Manifest
 from agentplatform.console.cli import main
 from agentplatform.consortium import found
@@ -20,6 +20,7 @@ from agentplatform.custody.held import Held
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Cargo
 from agentplatform.custody.records import Born, Prepare
+from agentplatform.custody.sealed import Seals
 from agentplatform.mail import Change
 from agentplatform.messages import Captured
 from agentplatform.settings import Home
@@ -35,7 +36,7 @@ Files = dict[str, bytes]
 async def live(home: Home) -> None:
     """As if a daemon had run: one agent is on its way with a large state, and another has one in its checkpoint."""
     disk = FileDisk(home.data)
-    journal = await Journal.open(disk)
+    journal = await Journal.open(disk, Seals(datakey.load_or_create(home)))
     journal.write(Born("x-1", 0), (b"birth",))
     journal.write(Born("y-2", 0), (b"birth",))
     journal.checkpoint("y-2", Change(Captured(b"its pieces", (), (), CHECKPOINT)))
@@ -89,7 +90,7 @@ def write(file: Path, into: Files, **changed: object) -> None:
 
 async def held(home: Home) -> tuple[Held, bool]:
     disk = FileDisk(home.data)
-    machine, _ = Held.recover("north", await (await Journal.open(disk)).load())
+    machine, _ = Held.recover("north", await (await Journal.open(disk, Seals(datakey.load_or_create(home)))).load())
     opened = await store.open_store(disk, genesisfile.read(home.genesis))
     marked = RESTORED in await opened.engine()
     await opened.close()
@@ -104,6 +105,24 @@ def test_it_has_the_data_and_no_key(home: Home, file: Path) -> None:
     raw = file.read_bytes()
     assert home.host_key.read_bytes() not in raw and home.organisation_key.read_bytes() not in raw
     assert [path.name for path in file.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_host_with_another_key_opens_what_is_put_back_and_what_it_had(home: Home, file: Path) -> None:
+    (before,) = datakey.load(home.data_key).secrets
+    home.data_key.unlink()
+    home.data.rename(home.folder / "elsewhere")
+    (ours,) = datakey.load_or_create(home).secrets
+    backup.restore(home, file, replace=True)
+    assert datakey.load(home.data_key).secrets == (ours, before) and home.data_key.stat().st_mode & 0o777 == 0o600
+    machine, _ = asyncio.run(held(home))
+    assert machine.restored and not (home.data / "data.key").exists()
+
+
+def test_data_without_its_key_is_not_started_and_no_other_key_is_made(home: Home) -> None:
+    home.data_key.rename(home.folder / "elsewhere")
+    with pytest.raises(Misuse, match=r"data\.key, is missing: put it back"):
+        datakey.load_or_create(home)
+    assert not home.data_key.exists()
 
 
 def test_what_is_put_back_is_marked_and_what_was_there_is_kept(home: Home, file: Path) -> None:

@@ -29,6 +29,7 @@ from ledger import codec
 from ledger.errors import Misuse
 from ledger.memory_disk import MemoryDisk
 from tests.helpers.mail_desk import Desk
+from tests.helpers.sealing import seals
 from tests.helpers.travellers import Counter
 
 AGENT, TRANSFER = "clerk-0011223344556677", b"t" * 16
@@ -128,7 +129,7 @@ def test_an_abort_is_no_commit(tmp_path: Path) -> None:
 
 async def test_messages_are_told_when_they_are_durable_and_not_when_the_power_goes(tmp_path: Path) -> None:
     disk = MemoryDisk(hold=True)
-    journal = await watched(Journal, HostHistory(tmp_path, "north")).open(disk)
+    journal = await watched(Journal, HostHistory(tmp_path, "north")).open(disk, seals())
     letter = Letter(AGENT, 0, 1, 0, "friend-0011223344556677", "north", "tell", b"")
     change = Change(None, [Seen("client-1", 4, 0, None)], letters=[letter])
     durable = journal.checkpoint(AGENT, change)

@@ -30,6 +30,7 @@ from agentplatform.mail import Change, Letter, Luggage, Sent
 from ledger.disk import FileDisk
 from ledger.errors import Misuse, Unavailable
 from ledger.memory_disk import MemoryDisk
+from tests.helpers.sealing import seals
 
 
 def transfer(number: int) -> bytes:
@@ -93,7 +94,7 @@ async def stored(disk: MemoryDisk) -> set[tuple[bytes, str]]:
 async def live(kind: type[Journal], cut: int, compacted: int | None) -> tuple[MemoryDisk, Handoff]:
     """A host that lost power when `cut` records of its life were durable, and all were written."""
     disk, machine = MemoryDisk(hold=True), Handoff("A")
-    journal = await kind.open(disk)
+    journal = await kind.open(disk, seals())
     for position, record in enumerate(LIFE):
         if position == cut:
             journal.flush()  # a Closed at the end waits for what is written next
@@ -116,7 +117,7 @@ async def check_every_cut(kind: type[Journal]) -> None:
     for cut in range(len(LIFE) + 1):
         for compacted in (None, *range(cut)):
             disk, expected = await live(kind, cut, compacted)
-            journal = await kind.open(disk)
+            journal = await kind.open(disk, seals())
             records = await journal.load()
             if compacted is None:
                 assert records == LIFE[:cut]
@@ -139,7 +140,7 @@ async def test_recovery_at_every_cut_of_the_log() -> None:
 
 async def just_closed(disk: MemoryDisk) -> tuple[Journal, "asyncio.Future[None]"]:
     """An agent has left; that its destination has it is handed to the journal."""
-    journal = await Journal.open(disk)
+    journal = await Journal.open(disk, seals())
     await journal.write(Born("x", 0), [b""])
     await journal.write(Prepare(transfer(1), "B", X[1]), [b"x"])
     await journal.write(Commit(transfer(1), X[1]))
@@ -197,7 +198,7 @@ async def test_the_harness_catches_a_journal_that_forgets() -> None:
 
 async def test_compacting_shortens_the_log_and_keeps_every_id() -> None:
     disk, machine = MemoryDisk(), Handoff("A")
-    journal = await Journal.open(disk)
+    journal = await Journal.open(disk, seals())
     journal.write(Born("x", 0), [b"x"])
     machine.apply(Born("x", 0))
     for number in range(50):
@@ -226,7 +227,7 @@ async def test_compacting_shortens_the_log_and_keeps_every_id() -> None:
 
 async def test_compacting_falls_due_after_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_module, "COMPACT_RECORDS", 3)
-    journal = await Journal.open(MemoryDisk())
+    journal = await Journal.open(MemoryDisk(), seals())
     machine = Handoff("A")
     for agent in ("x", "y", "z"):
         assert not journal.due
@@ -238,7 +239,7 @@ async def test_compacting_falls_due_after_many_records(monkeypatch: pytest.Monke
 
 
 async def test_each_agent_of_a_record_has_its_parcel() -> None:
-    journal = await Journal.open(MemoryDisk())
+    journal = await Journal.open(MemoryDisk(), seals())
     with pytest.raises(Misuse, match="2 agents and 1 parcels"):
         journal.write(Prepare(transfer(1), "B", XY), [b"only one"])
     with pytest.raises(Misuse, match="0 agents and 1 parcels"):
@@ -248,7 +249,7 @@ async def test_each_agent_of_a_record_has_its_parcel() -> None:
 
 
 async def test_code_is_kept_once_by_its_digest() -> None:
-    journal = await Journal.open(MemoryDisk())
+    journal = await Journal.open(MemoryDisk(), seals())
     assert await journal.get_code(b"digest") is None
     await journal.put_code(b"digest", b"bundle")
     await journal.put_code(b"digest", b"bundle")
@@ -256,7 +257,7 @@ async def test_code_is_kept_once_by_its_digest() -> None:
 
 
 async def test_letters_stay_until_they_are_replied_to_and_their_numbers_stay_known() -> None:
-    journal = await Journal.open(MemoryDisk())
+    journal = await Journal.open(MemoryDisk(), seals())
     sent = [Letter("x", 0, number, 0, "y", "here", "add", b"%d" % number) for number in (1, 2, 3)]
     for letter in sent:
         await journal.keep_letter(letter)
@@ -273,7 +274,7 @@ async def test_letters_stay_until_they_are_replied_to_and_their_numbers_stay_kno
 @pytest.fixture
 async def folder(tmp_path: Path) -> AsyncIterator[Path]:
     disk = FileDisk(tmp_path / "data")
-    journal = await Journal.open(disk)
+    journal = await Journal.open(disk, seals())
     await asyncio.gather(*(journal.write(record, parcels_of(record)) for record in LIFE[:11]))
     await disk.close()
     yield tmp_path / "data"
@@ -281,7 +282,7 @@ async def folder(tmp_path: Path) -> AsyncIterator[Path]:
 
 async def test_it_is_there_after_a_restart_from_a_file(folder: Path) -> None:
     disk = FileDisk(folder)
-    journal = await Journal.open(disk)
+    journal = await Journal.open(disk, seals())
     _, effects = Handoff.recover("A", await journal.load())
     assert effects == [Restart("x", 2, transfer(4), (b"mail",))]
     assert await journal.parcel(transfer(4), "x") == transfer(4) + b"x"

@@ -13,6 +13,7 @@ from ledger import codec
 from ledger.errors import PeerFault
 from ledger.memory_disk import MemoryDisk
 from services.eds.rules import Group
+from tests.helpers.sealing import seals
 
 ONE, TWO, THREE = (bytes([number]) * 32 for number in (1, 2, 3))
 X1 = (Cargo("x", 1),)
@@ -32,14 +33,14 @@ async def rows(disk: MemoryDisk, table: str) -> int:
 
 async def test_a_state_is_put_together_from_the_pieces_that_changed_and_those_that_did_not() -> None:
     disk = MemoryDisk()
-    journal = await Journal.open(disk)
+    journal = await Journal.open(disk, seals())
     await journal.checkpoint("x", Change(Captured(b"head", (ONE, TWO), ((ONE, b"one"), (TWO, b"two")))))
     await journal.checkpoint("x", Change(Captured(b"HEAD", (TWO, THREE, TWO), ((THREE, b"three"),))))
     assert await journal.kept.state("x") == b"HEADtwothreetwo"
     assert await rows(disk, "pieces") == 2  # the first is needed no more
     await journal.checkpoint("x", Change(None))
     await journal.close()
-    journal = await Journal.open(disk)
+    journal = await Journal.open(disk, seals())
     assert await journal.kept.state("x") == b"HEADtwothreetwo"
     await journal.checkpoint("x", Change(Captured(b"", (THREE,), ((THREE, b"three"),))))
     assert await journal.kept.state("x") == b"three" and await rows(disk, "pieces") == 1
@@ -48,7 +49,7 @@ async def test_a_state_is_put_together_from_the_pieces_that_changed_and_those_th
 
 async def test_a_large_state_is_a_file_that_the_checkpoint_names() -> None:
     disk = MemoryDisk()
-    journal = await Journal.open(disk)
+    journal = await Journal.open(disk, seals())
     named: list[str | None] = []
     journal.named = named.append
     table = Freight(2 << 20, bytes(64))
@@ -61,7 +62,7 @@ async def test_a_large_state_is_a_file_that_the_checkpoint_names() -> None:
     await journal.write(Born("clone", 0), [b"birth"], parent="x")
     assert await journal.kept.state("clone") == Spooled(table, "second")
     await journal.close()
-    journal = await Journal.open(disk)
+    journal = await Journal.open(disk, seals())
     journal.named = named.append
     assert await journal.kept.state("x") == Spooled(table, "second")
     await journal.checkpoint("x", Change(Captured(b"small", (), ())))
@@ -79,7 +80,7 @@ async def test_a_large_state_is_a_file_that_the_checkpoint_names() -> None:
 )
 async def test_a_worker_that_lies_about_its_pieces_is_found_out(state: Captured, says: str) -> None:
     disk = MemoryDisk()
-    journal = await Journal.open(disk)
+    journal = await Journal.open(disk, seals())
     await journal.checkpoint("y", Change(Captured(b"", (TWO,), ((TWO, b"of another agent"),))))
     with pytest.raises(PeerFault, match=says):
         await journal.checkpoint("x", Change(state))
@@ -87,7 +88,7 @@ async def test_a_worker_that_lies_about_its_pieces_is_found_out(state: Captured,
 
 
 async def test_what_was_read_and_sent_comes_back_into_the_luggage() -> None:
-    journal = await Journal.open(MemoryDisk())
+    journal = await Journal.open(MemoryDisk(), seals())
     seen = [Seen("y", 1, 4, reply(1)), Seen("y", 2, 4, reply(2)), Seen("z", 7, 0, None)]
     await journal.checkpoint("x", Change(None, seen, letters=[letter(5), letter(6)]))
     await journal.checkpoint("x", Change(None, [Seen("y", 3, 5, reply(3))], [("y", 1)]))
@@ -104,7 +105,7 @@ async def test_what_was_read_and_sent_comes_back_into_the_luggage() -> None:
 
 
 async def test_what_an_agent_belongs_to_is_kept_without_a_change_of_its_state_and_goes_with_it() -> None:
-    journal = await Journal.open(MemoryDisk())
+    journal = await Journal.open(MemoryDisk(), seals())
     standing = Standing(Group("faces", ("x", "y"), (), None), ("news",))
     journal.keep_standing("x", standing)
     journal.keep_end("y", 17)
@@ -132,7 +133,7 @@ async def test_what_an_agent_belongs_to_is_kept_without_a_change_of_its_state_an
 )
 async def test_a_newer_parcel_takes_the_place_of_a_checkpoint(record: Record, state: bool, letters: bool) -> None:
     disk = MemoryDisk()
-    journal = await Journal.open(disk)
+    journal = await Journal.open(disk, seals())
     await journal.write(Born("x", 0), [b"birth"])
     change = Change(Captured(b"h", (ONE,), ((ONE, b"one"),)), [Seen("y", 1, 0, reply(1))], letters=[letter(1)])
     await journal.checkpoint("x", change)

@@ -16,6 +16,7 @@ from ledger import codec
 from ledger.errors import PeerFault, Unavailable
 from ledger.memory_disk import MemoryDisk
 from tests.helpers.mail_desk import AGENT, OTHER, Desk, turn
+from tests.helpers.sealing import seals
 
 
 def letter(sequence: int, settled: int = 0, sender: str = "client-1") -> Letter:
@@ -215,7 +216,7 @@ async def test_letters_whose_numbers_are_being_written_leave_in_their_order():
 
 
 async def test_a_number_that_was_reserved_is_not_used_again_and_does_not_stop_the_receiver():
-    journal = await Journal.open(MemoryDisk())
+    journal = await Journal.open(MemoryDisk(), seals())
     await journal.reserve_numbers(AGENT, OTHER, 1025)
     luggage = Luggage()
     await journal.kept.recall(AGENT, luggage)

@@ -33,10 +33,11 @@ from agentplatform.custody.copies.messages import (
     check_whole,
 )
 from agentplatform.custody.kept import Kept, Rows
+from agentplatform.custody.sealed import SealedDatabase, Seals, Secret
 from agentplatform.parcel.manifest import Birth, code_digest
 from ledger import codec
 from ledger.contracts.residence import Residence
-from ledger.database import Database, Statement
+from ledger.database import Statement
 from ledger.disk import Disk
 from ledger.errors import PeerFault
 from ledger.room import Room
@@ -46,7 +47,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA = Schema(
     "copies",
-    1,
+    2,
     (
         """CREATE TABLE copies (agent TEXT PRIMARY KEY, subject BLOB NOT NULL, source TEXT NOT NULL,
            epoch INTEGER NOT NULL, run INTEGER NOT NULL, position INTEGER NOT NULL, size INTEGER NOT NULL,
@@ -81,7 +82,7 @@ class _Held(msgspec.Struct, frozen=True):
 class Vault:
     def __init__(
         self,
-        database: Database,
+        database: SealedDatabase,
         send: Callable[[str, bytes], bool],
         residence: Callable[[bytes], Residence | None],
         certified: Callable[[bytes, str], Birth],
@@ -102,13 +103,15 @@ class Vault:
     async def open(
         cls,
         disk: Disk,
+        seals: Seals,
         send: Callable[[str, bytes], bool],
         residence: Callable[[bytes], Residence | None],
         certified: Callable[[bytes, str], Birth],
         host: str,
         most: int,
     ) -> "Vault":
-        vault = cls(await disk.open("copies", SCHEMA), send, residence, certified, host, most, disk.room)
+        database = SealedDatabase(await disk.open("copies", SCHEMA), seals)
+        vault = cls(database, send, residence, certified, host, most, disk.room)
         await vault._database.write(("DELETE FROM pieces WHERE agent NOT IN (SELECT agent FROM copies)", ()))
         await vault._kept.know_pieces()
         copies = {}
@@ -161,8 +164,10 @@ class Vault:
         self._database.write(*self._kept.add_pieces(message.agent, message.pieces))
 
     def _take_whole(self, host: str, whole: Whole) -> None:
-        check_whole(whole, self._certified(whole.certificate, host), host)
+        birth = self._certified(whole.certificate, host)
+        check_whole(whole, birth, host)
         agent = whole.agent
+        self._database.seals.owned(agent, birth.owner)  # its first pieces came before, and are sealed for this host
         if whole.head is not None and self._kept.lacks(agent, whole.digests):
             self._refuse(host, whole, "pieces of the state are missing")
             return
@@ -180,7 +185,13 @@ class Vault:
             ("INSERT OR IGNORE INTO code VALUES (?, ?)", (digest, whole.code)),
             (
                 "INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*row, whole.certificate, whole.init, digest, whole.luggage),
+                (
+                    *row,
+                    whole.certificate,
+                    Secret(agent, f"init {agent}", whole.init),
+                    digest,
+                    Secret(agent, f"luggage {agent}", whole.luggage),
+                ),
             ),
             *self._kept.adopt(agent, rows),
         )
@@ -309,8 +320,9 @@ class Vault:
         select = "SELECT certificate, init, luggage, bundle FROM copies JOIN code ON digest = code WHERE agent = ?"
         (found,) = await self._database.read(select, (agent,))
         read = await self._kept.rows(agent)  # nothing changes it any more
-        certificate, init, luggage, code = map(bytes, found)
-        return Checkpoint(certificate, init, luggage, code, read)
+        certificate, init, luggage, code = found
+        init = self._database.open(agent, f"init {agent}", init)
+        return Checkpoint(certificate, init, self._database.open(agent, f"luggage {agent}", luggage), code, read)
 
     def drop(self, agent: str) -> None:
         """Nobody needs the copy here any more."""
