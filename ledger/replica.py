@@ -17,6 +17,7 @@ from ledger.consensus.engine import RESTORED, Engine, Persist
 from ledger.contracts import trust
 from ledger.contracts.state import View
 from ledger.contracts.trust import Proposal, Standing
+from ledger.currency import Currency, currency
 from ledger.disk import Disk
 from ledger.engines import EngineKind
 from ledger.errors import PlatformError, Unavailable
@@ -108,6 +109,8 @@ class Replica:
         self._leap_behind = leap_behind
         self._lease_clock = lease_clock
         self._store: Store | None = None
+        self._since = clock()
+        self._heard: dict[str, float] = {}  # linked host -> when its last message came
         # Set by `start`.
         self.leases: Leases
         self._chain: Chain
@@ -156,7 +159,7 @@ class Replica:
             await opened.close()
             raise
         self._store = opened
-        self._running = True
+        self._running, self._since = True, self._clock()
         self._transfer = StateTransfer(
             self.host,
             self._genesis,
@@ -210,6 +213,11 @@ class Replica:
 
     def organisations(self) -> dict[str, Standing]:
         return trust.organisations(self._chain.state)
+
+    def currency(self) -> Currency:
+        """How far it is behind the members, by their word."""
+        told, now = self._transfer.told, self._clock()
+        return currency(self._members, self.host, self.height, told, self._heard, self._since, now)
 
     def proposals(self) -> tuple[Proposal, ...]:
         return trust.proposals(self._chain.state)
@@ -274,6 +282,7 @@ class Replica:
     def _receive(self, sender: str, channel: Channel, message: bytes) -> None:
         if channel != Channel.LEDGER or not self._running or self._leaping:
             return
+        self._heard[sender] = self._clock()
         if not self._rests or message[:1] == HEARTBEAT:  # those need no room, and others hold their leases by them
             self._inbox.receive(sender, message)
 

@@ -54,6 +54,7 @@ class StateTransfer:
         self._offers: dict[str, Offer] = {}  # verified, of those that may be asked
         self._answer: tuple[str, int, int, asyncio.Future[Buckets | None]] | None = None  # sender, height, piece
         self._copy: _Copy | None = None
+        self.told: dict[str, int] = {}  # host -> its height, by its own word
         self._asked: set[str] = set()  # from whom we await an offer
         self._awaited: set[str] = set()  # who awaits one that is being made
         self._tasks: set[asyncio.Task[None]] = set()
@@ -76,6 +77,7 @@ class StateTransfer:
         """Raises PeerFault for what must not be sent."""
         match snapshot.decode(raw, sender):
             case Ask(height=height):
+                self.told[sender] = height
                 if self._height - height > self._behind and sender not in self._awaited:
                     self._awaited.add(sender)
                     self.start(self._make_offer(sender, height))

@@ -71,6 +71,8 @@ def status(console: Console, rows: list[Row]) -> None:
             say(console, f"{row['host']} is {row['closed']}" + (": safe to stop" if row["closed"] == "drained" else ""))
         if row.get("disk_full"):
             say(console, f"{row['host']}: {row['disk_full']}")
+        if row["running"] and row["ledger"].get("outdated"):
+            say(console, f"{row['host']} moves nothing: {row['ledger']['outdated']}")
         for wait in row.get("blocked", ()):
             blocked(console, wait)
 

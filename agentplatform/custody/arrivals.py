@@ -295,6 +295,8 @@ class Arrivals:
         verdict = self._surroundings.verdict(source)
         if not verdict.trusted:
             raise PeerFault(source, f"is not trusted by the ledger at height {verdict.height}: {verdict.reason}")
+        if verdict.outdated:
+            raise Unavailable(f"{self._residents.host} takes no agents: {verdict.outdated}")
         if (closed := self._surroundings.closed()) is not None:
             raise Unavailable(f"{closed} and takes no agents; name another host, or try again when it is open")
         states = [guest.parcel.state for guest in guests]

@@ -339,6 +339,8 @@ class Departures:
         verdict = self._surroundings.verdict(to)
         if not verdict.trusted:
             raise Misuse(f"{to} is not trusted by the ledger at height {verdict.height}: {verdict.reason}")
+        if verdict.outdated:
+            raise Unavailable(f"{', '.join(agents)} stayed on {self._residents.host}: {verdict.outdated}")
         if not self._surroundings.linked(to):  # a capture stops what the agent does, and every retry has one
             raise Unavailable(f"{', '.join(agents)} stayed on {self._residents.host}: there is no link to {to} now")
         return cargo

@@ -82,6 +82,11 @@ def pending(state: View, organisation: str) -> tuple[Pending, ...]:
     return load(state, _pending_key(organisation), tuple[Pending, ...]) or ()
 
 
+def rotated(state: View, host: str) -> int | None:
+    """The height from which the host's present key counts; None for its first one."""
+    return load(state, _rotated_key(host), int)
+
+
 def removal(state: View, host: str) -> Removal | None:
     return load(state, _removal_key(host), Removal)
 
@@ -169,6 +174,7 @@ def _rotate(state: Overlay, now: Standing, announced: Pending) -> None:
         if found is None:
             return  # the host was removed meanwhile
         old = found.key
+        save(state, _rotated_key(found.host), announced.height)
         changed = Passport(found.host, found.organisation, announced.key, found.address)
         _put(state, now, organisation.key, tuple(changed if each is found else each for each in organisation.hosts))
     accounts.hand_over(state, old, announced.key)
@@ -211,6 +217,10 @@ def _pending_key(organisation: str) -> bytes:
 
 def _due_key(height: int) -> bytes:
     return b"membership/due/" + height.to_bytes(8, "big")
+
+
+def _rotated_key(host: str) -> bytes:
+    return b"membership/rotated/" + host.encode()
 
 
 def _removal_key(host: str) -> bytes:

@@ -60,6 +60,7 @@ class EdgeHost:
         self.printed_lines: list[str] = []
         self.short: str | None = None  # what this host lacks
         self.closed_for = ""  # why it takes no agents
+        self.outdated = ""  # why nothing new is to rest on its ledger
         self._kind = carrier
 
     async def boot(self) -> None:
@@ -186,7 +187,8 @@ class EdgeHost:
 
     def verdict(self, host: str) -> Verdict:
         trusted = host in self.world.registry
-        return Verdict(host, trusted, "trusted" if trusted else "revoked by a vote", 7)
+        reason = "trusted" if trusted else "revoked by a vote"
+        return Verdict(host, trusted, reason, 7, outdated=self.outdated)
 
     def key_of(self, host: str) -> bytes | None:
         passport = self.world.registry.get(host)

@@ -301,6 +301,20 @@ async def test_a_closed_host_takes_nobody_and_makes_nobody_and_lets_go_of_whom_i
     assert world.holder(y) == "a" and not world["b"].runner.copies
 
 
+@pytest.mark.parametrize(
+    ("late", "words"), [("a", r"x-.* stayed on a: the ledger is old"), ("b", "b takes no agents: the ledger is old")]
+)
+async def test_nothing_new_rests_on_a_ledger_that_is_behind(world: World, late: str, words: str) -> None:
+    x = await world.create("a", "x")
+    world[late].outdated = "the ledger is old"
+    with pytest.raises(Unavailable, match=words):
+        await world.until(world["a"].depart([x], "b"))
+    assert world.holder(x) == "a" and ("open", x) not in world["b"].runner.asked
+    world[late].outdated = ""
+    await world.until(world["a"].depart([x], "b"))
+    assert world.holder(x) == "b"
+
+
 async def test_a_destination_that_is_revoked_between_offer_and_accept(world: World) -> None:
     """The link may be there still: the ledger's word counts."""
     x = await world.create("a", "x")

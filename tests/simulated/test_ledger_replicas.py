@@ -6,7 +6,7 @@ from hashlib import sha256
 
 import pytest
 
-from ledger import codec
+from ledger import codec, snapshot
 from ledger.client import Client
 from ledger.consensus.ipbft.engine import Ipbft
 from ledger.consensus.ipbft.standing import PREPARED_KEY, PROPOSAL_KEY
@@ -145,6 +145,24 @@ async def test_one_cut_off_catches_up_when_healed() -> None:
         for host in ("north-1", "east-1", "south-1"):
             four.hub.heal("west-1", host)
         await four.same_height(max(heights))
+
+
+async def test_one_cut_off_knows_that_a_quorum_may_have_decided_without_it_and_how_far_it_is_behind() -> None:
+    async with cluster() as four:
+        west, others = four.replicas["west-1"], ("north-1", "east-1", "south-1")
+        for host in others:
+            four.hub.cut("west-1", host)
+        height = max(await vote(four, ("north",), join("new")))
+        await until(lambda: west.currency().unheard > 0.2)
+        before = west.currency()
+        assert before.behind == 0  # nobody could tell it
+        for host in others:
+            west._transfer.receive(host, snapshot.encode(snapshot.Ask(height)))
+        assert west.currency().behind == height
+        for host in others:
+            four.hub.heal("west-1", host)
+        await four.same_height(height)
+        await until(lambda: west.currency().unheard < before.unheard and west.currency().behind == 0)
 
 
 async def test_many_calls_from_every_host() -> None:

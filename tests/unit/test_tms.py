@@ -1,13 +1,17 @@
 """TMS: verdicts from what the ledger says, in the ledger's own records."""
 
 import msgspec
+import pytest
 
-from ledger.contracts.trust import FOUNDED, REVOKED, TRUSTED, Standing
+from ledger import codec
+from ledger.contracts.membership import Removal
+from ledger.contracts.trust import FOUNDED, LEFT, REVOKED, SUSPENDED, TRUSTED, Standing
+from ledger.currency import Currency
 from ledger.genesis import Organisation
 from ledger.identity import Identity
 from ledger.links.base import Passport
-from services.tms.service import Tms
-from services.tms.verdicts import Verdict, verdicts
+from services.tms.service import MAX_AGE, Tms
+from services.tms.verdicts import MAX_BEHIND, MAX_UNHEARD, Verdict, outdated, verdicts
 
 
 def organisation(number: int, *hosts: str) -> Organisation:
@@ -24,6 +28,9 @@ class FixedLedger:
 
     def __init__(self, *standings: Standing, height: int = 9) -> None:
         self.height = height
+        self.state: dict[bytes, bytes] = {}
+        self.current = Currency(0, 0.0)
+        self.asked = 0
         self.standings = {standing.organisation.name: standing for standing in standings}
         self.trusted_hosts = {
             passport.host: passport
@@ -36,7 +43,11 @@ class FixedLedger:
         return self.trusted_hosts
 
     def organisations(self) -> dict[str, Standing]:
+        self.asked += 1
         return self.standings
+
+    def currency(self) -> Currency:
+        return self.current
 
 
 FOUNDER = Standing(organisation(1, "alpha"), TRUSTED, 0, FOUNDED, ())
@@ -45,9 +56,9 @@ GONE = Standing(organisation(2, "beta", "beta-2"), REVOKED, 6, "it lost its key"
 
 def test_every_host_of_the_ledger_gets_a_verdict_with_its_reason() -> None:
     found = Tms(FixedLedger(FOUNDER, GONE)).verdicts()
-    assert found["alpha"] == Verdict("alpha", True, "org-1 is trusted since height 0: founded the chain", 9)
+    assert found["alpha"] == Verdict("alpha", True, "org-1 is trusted since height 0: founded the chain", 9, "member")
     for host in ("beta", "beta-2"):
-        assert found[host] == Verdict(host, False, "org-2 is revoked since height 6: it lost its key", 9)
+        assert found[host] == Verdict(host, False, "org-2 is revoked since height 6: it lost its key", 9, "revoked")
 
 
 def test_a_host_that_the_ledger_does_not_name_is_not_trusted() -> None:
@@ -79,4 +90,74 @@ def test_one_host_that_is_missing_says_nothing_of_the_others() -> None:
     standing = Standing(organisation(3, "gamma", "gamma-2"), TRUSTED, 0, FOUNDED, ())
     found = verdicts({"gamma-2": standing.organisation.hosts[1]}, [standing], 3)
     assert not found["gamma"].trusted
-    assert found["gamma-2"] == Verdict("gamma-2", True, "org-3 is trusted since height 0: founded the chain", 3)
+    reason = "org-3 is trusted since height 0: founded the chain"
+    assert found["gamma-2"] == Verdict("gamma-2", True, reason, 3, "member")
+
+
+@pytest.mark.parametrize(
+    ("status", "word"), [(TRUSTED, "member"), (SUSPENDED, "suspended"), (REVOKED, "revoked"), (LEFT, "left")]
+)
+def test_a_verdict_says_the_standing_in_a_word_for_programs(status: str, word: str) -> None:
+    verdict = Tms(FixedLedger(Standing(organisation(4, "delta"), status, 5, "so", ()))).verdict("delta")
+    assert (verdict.standing, verdict.trusted) == (word, status == TRUSTED)
+    assert Tms(FixedLedger(FOUNDER)).verdict("mallory").standing == "unknown"
+    assert verdicts({}, [FOUNDER], 3)["alpha"].standing == "disputed"
+
+
+def test_a_verdict_says_when_the_key_was_changed_and_why_a_host_was_removed() -> None:
+    ledger = FixedLedger(FOUNDER)
+    assert Tms(ledger).verdict("alpha").rotated is None
+    ledger.state[b"membership/rotated/alpha"] = codec.encode(7)
+    ledger.state[b"membership/removed/alpha-9"] = codec.encode(Removal("org-1", "it broke", 8))
+    verdict = Tms(ledger).verdict("alpha")
+    assert verdict.rotated == 7 and verdict.trusted and "its key was changed at height 7" in verdict.reason
+    gone = Tms(ledger).verdict("alpha-9")
+    assert (gone.standing, gone.reason) == ("removed", "org-1 removed it at height 8: it broke")
+
+
+class Stalled(FixedLedger):
+    """A replica that gets nothing more: its height and its registry stay; the others go on and revoke beta."""
+
+    def __init__(self) -> None:
+        super().__init__(FOUNDER, Standing(GONE.organisation, TRUSTED, 0, FOUNDED, ()))
+
+
+def test_verdicts_of_a_stalled_replica_say_that_they_are_old_and_are_not_kept_beyond_a_bound() -> None:
+    ledger, now = Stalled(), 100.0
+    tms = Tms(ledger, lambda: now)
+    assert tms.verdict("beta").trusted and tms.verdict("beta").outdated == "" and tms.outdated() == ""
+    ledger.current = Currency(0, MAX_UNHEARD + 1)
+    assert tms.verdict("beta").outdated == ""  # from the cache, for less than MAX_AGE
+    now += MAX_AGE
+    assert "has not heard a quorum of the members for 121 s" in tms.verdict("beta").outdated
+    assert "agentplatform status" in tms.outdated()
+    ledger.current = Currency(MAX_BEHIND + 1, 0.0)
+    now += MAX_AGE
+    verdict = tms.verdict("beta")
+    assert verdict.behind == MAX_BEHIND + 1 and f"is {MAX_BEHIND + 1} blocks behind" in verdict.outdated
+    ledger.current, now = Currency(MAX_BEHIND, MAX_UNHEARD), now + MAX_AGE
+    verdict = tms.verdict("beta")
+    assert (verdict.behind, verdict.outdated) == (MAX_BEHIND, "")
+
+
+def test_a_cache_without_a_bound_would_be_seen() -> None:
+    """The twin of the test above: with verdicts that are kept for ever, what it asserts does not hold."""
+    ledger, now = Stalled(), 100.0
+    tms = Tms(ledger, lambda: now)
+    tms.verdict("beta")
+    tms._until = float("inf")
+    ledger.current, now = Currency(0, MAX_UNHEARD + 1), now + 100 * MAX_AGE
+    assert tms.verdict("beta").outdated == ""
+
+
+def test_the_ledger_is_not_asked_for_each_verdict() -> None:
+    ledger = FixedLedger(FOUNDER)
+    tms = Tms(ledger, lambda: 5.0)
+    for _ in range(100):
+        tms.verdict("alpha")
+    assert ledger.asked == 1
+
+
+@pytest.mark.parametrize("current", [Currency(0, 0.0), Currency(MAX_BEHIND, MAX_UNHEARD)])
+def test_within_the_bounds_it_may_be_rested_on(current: Currency) -> None:
+    assert outdated(current) == ""
