@@ -267,8 +267,9 @@ def test_what_operators_state_counts_by_its_weight_and_never_breaks_a_decision()
     assert offered["c"].score > offered["b"].score == offered["d"].score
     snapshot = scene(hosts, {"x": "a"})
     shown = Falcon(weights=weights).offers(snapshot)
-    rows = explain("1", "", {}, snapshot, shown, search(snapshot, shown)).rows()
-    assert next(row for row in rows if row[1] == "c")[-1] == "solar 0.50"
+    explained = explain("1", "", {}, snapshot, shown, search(snapshot, shown))
+    (row,) = [row for row in explained.rows() if row[1] == "c"]
+    assert dict(zip(explained.columns, row, strict=True))["solar"] == "0.50"
     same = places(Falcon().offers(scene([*hosts, mad], {"x": "a"})), "x")
     assert same["c"].score == same["b"].score == same["d"].score
 
