@@ -8,7 +8,7 @@ other decision.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -47,13 +47,13 @@ class CallingBack:
         store: Store,
         carrier: Carrier,
         whereabouts: Whereabouts,
-        closed: Callable[[], Mapping[str, str]],
+        closed: Callable[[str], bool],
         carry_out: Callable[[Plan, str], Awaitable[Outcome]],
         tell: Callable[[str, CallBack | StaysAway], object],
         start: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
-        """`closed` names the hosts that say that they are; `carry_out` moves agents that live here; `tell` another
-        host; `start` runs a task of the daemon."""
+        """`closed`: whether a host said so when it was last heard; `carry_out` moves agents that live here; `tell`
+        tells another host; `start` runs a task of the daemon."""
         self._host, self._store, self._carrier, self._whereabouts = host, store, carrier, whereabouts
         self._closed, self._carry_out, self._tell, self._start = closed, carry_out, tell, start
         self._called: dict[str, str] = {}  # agent -> the host that was asked for it
@@ -92,7 +92,7 @@ class CallingBack:
 
     def arrived(self, agent: str, epoch: int, source: str) -> None:
         """An agent came here from another host."""
-        if source in self._closed():
+        if self._closed(source):
             self._start(self._store.put(GUESTS, agent, codec.encode(Guest(source, epoch))))
 
     def heard(self, host: str, said: CallBack | StaysAway) -> None:
@@ -115,8 +115,7 @@ class CallingBack:
                 plan = Plan(dict.fromkeys(fit, host), moves, 0.0)
                 outcome = await self._carry_out(plan, f"{host} is not drained any more and calls it back")
                 away |= outcome.failed
-                for agent in fit:
-                    await self._store.delete(GUESTS, agent)
+                await self._store.write(deleted=[(GUESTS, agent) for agent in fit if agent not in outcome.failed])
         except PlatformError as error:
             away = {agent: str(error) for agent, _ in said.agents}
         finally:

@@ -48,11 +48,12 @@ class Drainer:
         carrier: Carrier,
         deciding: Deciding,
         back: CallingBack,
+        start: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`clock`: seconds since 1970."""
+        """`start` runs a task of the daemon. `clock`: seconds since 1970."""
         self._host, self._store, self._rms, self._carrier = host, store, rms, carrier
-        self._deciding, self._back, self._clock = deciding, back, clock
+        self._deciding, self._back, self._start_task, self._clock = deciding, back, start, clock
         self._draining: Draining | None = None
         self._done: dict[str, Done] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,18 +75,18 @@ class Drainer:
 
     async def run(self) -> None:
         """Until cancelled."""
-        if self._draining is not None and self._draining.drain.called_off:
-            self._start(self._open())
+        self.go_on()
         while True:
             await asyncio.sleep(LOOK_EVERY)
             try:
-                self._look()
+                self.look()
             except Exception:
                 log.exception("a look at the agents of a host that is drained failed; the next one comes")
 
-    def stop(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
+    def go_on(self) -> None:
+        """After a start in the middle of calling agents back."""
+        if self._draining is not None and self._draining.drain.called_off:
+            self._start(self._open())
 
     # What an operator wants
 
@@ -152,7 +153,8 @@ class Drainer:
         except Unavailable as error:  # the next round tells
             log.warning("%s", error)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Begins what is to be done now."""
         draining = self._draining
         if draining is None or draining.drain.called_off:
             return
@@ -236,6 +238,7 @@ class Drainer:
             calls.setdefault((host, done.group), []).append((agent, done.epoch + 1))
         away |= await self._back.call(calls, drain.deadline - self._clock())
         back = [agent for agent in moved if agent not in away]
+        await self._carrier.books.written()  # that they are awake, before it is forgotten who was to be woken
         gone = [(DONE, agent) for agent in await self._store.keys(DONE)]
         await self._store.write(deleted=[*gone, (STATE, HERE)])
         self._outcome = {"back": back, "activated": activated, "away": away}
@@ -260,14 +263,9 @@ class Drainer:
     # Helpers
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        task = self._start_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a step of a drain failed", exc_info=error)
+        task.add_done_callback(self._tasks.discard)
 
 
 def _why(explained: Explanation, agent: str) -> str:

@@ -254,12 +254,12 @@ class Environment:
             self.store,
             self.carrier,
             self.whereabouts,
-            self.rms.closed_hosts,
+            lambda host: host in self.rms.closed_hosts() or self.presence.closed(host),
             self.deciding.carry_out,
             lambda host, bulletin: self.exchange.tell(host, bulletin),
             self.start_task,
         )
-        self.drainer = Drainer(self.host, self.store, self.rms, self.carrier, self.deciding, self.back)
+        self.drainer = Drainer(self.host, self.store, self.rms, self.carrier, self.deciding, self.back, self.start_task)
         self.exchange = Exchange(
             self.host,
             self.links,
@@ -301,7 +301,6 @@ class Environment:
         self.exchange.porch.open()
         self._opened.callback(self._cancel_tasks)
         self._opened.callback(self.rehoming.stop)
-        self._opened.callback(self.drainer.stop)
         self._opened.push_async_callback(self.deciding.eds.close)
         self.start_task(self.rms.run())
         self.start_task(self.hops.run())

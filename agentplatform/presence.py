@@ -50,6 +50,11 @@ class Presence:
             return [HostOpened(host)]
         return []
 
+    def closed(self, host: str) -> bool:
+        """Whether it said so when it was last heard."""
+        seen = self._hosts.get(host)
+        return seen is not None and seen.closed != ""
+
     def offline_since(self, host: str) -> float | None:
         """When it was last heard; None for one that is online, and for this host itself."""
         seen = self._hosts.get(host)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
 from agentplatform import passes
-from agentplatform.bulletins import Bulletin, Residents, Seek
+from agentplatform.bulletins import Bulletin, CallBack, Residents, Seek, StaysAway
+from agentplatform.calling_back import CallingBack
 from agentplatform.commands import Commands, open_command
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.copies.holders import Candidate
@@ -61,6 +62,7 @@ class EdgeHost:
         self.short: str | None = None  # what this host lacks
         self.closed_for = ""  # why it takes no agents
         self.outdated = ""  # why nothing new is to rest on its ledger
+        self.back: CallingBack | None = None  # where drains are tested
         self._kind = carrier
 
     async def boot(self) -> None:
@@ -128,6 +130,7 @@ class EdgeHost:
                 self.whereabouts.learn(Located(known.agent, known.epoch + 1, known.to))
             elif not known.here:
                 self.whereabouts.learn(Located(known.agent, known.epoch, self.name, 0))
+        await self.world.furnish(self)
         await self.carrier.recover(effects)
         self.links.on_message(self._received)
         self.links.on_change(self._link_changed)
@@ -220,7 +223,9 @@ class EdgeHost:
         if self.alive:
             self.links.send(host, Channel.ADVERT, codec.encode(bulletin))
 
-    def arrived(self, agent: str, epoch: int, source: str) -> None: ...
+    def arrived(self, agent: str, epoch: int, source: str) -> None:
+        if self.back is not None:
+            self.back.arrived(agent, epoch, source)
 
     def hopped(self, hop: Hop) -> None:
         self.hops.append(hop)
@@ -293,6 +298,9 @@ class EdgeHost:
     def _heard(self, host: str, bulletin: Bulletin) -> None:
         if isinstance(bulletin, Seek):
             self.roads.sought(host, bulletin.agents)
+        elif isinstance(bulletin, CallBack | StaysAway):
+            if self.back is not None:
+                self.back.heard(host, bulletin)
         elif isinstance(bulletin, Residents):
             self.mailroom.resend({each.agent for each in bulletin.located if self._believe(host, each)})
 

@@ -178,6 +178,9 @@ class World(Ground):
         raw = give_birth(name, owner, salt, code_digest(CODE), "module:Class", False, custody)
         return open_birth(raw, "test"), raw
 
+    async def furnish(self, host: EdgeHost) -> None:
+        """Further rooms of a host that is started, before its custody recovers."""
+
     # What must hold in the end
 
     def holder(self, agent: str) -> str:

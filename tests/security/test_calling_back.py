@@ -24,7 +24,7 @@ class Host:
     """One side, with its surroundings written down. Here are x, y and z, in epoch 3."""
 
     def __init__(self) -> None:
-        self.closed: dict[str, str] = {}
+        self.closed: set[str] = set()
         self.here: dict[str, int] = {X: 3, Y: 3, Z: 3}
         self.states = dict.fromkeys(self.here, "runs")
         self.places: dict[str, str] = {}
@@ -39,7 +39,9 @@ class Host:
         tell: Any = lambda host, said: self.told.append((host, said))  # noqa: E731
         start: Any = lambda work: self.tasks.append(asyncio.ensure_future(work))  # noqa: E731
         store = MemoryStore()
-        self.back = CallingBack("here", store, carrier, whereabouts, lambda: self.closed, self.carry_out, tell, start)
+        self.back = CallingBack(
+            "here", store, carrier, whereabouts, self.closed.__contains__, self.carry_out, tell, start
+        )
 
     async def carry_out(self, plan: Plan, why: str) -> Outcome:
         if "all" in self.vetoes:
@@ -53,9 +55,10 @@ class Host:
             await self.tasks.pop()
 
     async def came(self, agent: str, source: str, closed: bool) -> None:
-        self.closed = {source: "being drained"} if closed else {}
+        if closed:
+            self.closed.add(source)
         self.back.arrived(agent, 3, source)
-        self.closed = {}
+        self.closed.clear()
         await self.settle()
 
     async def asked(self, host: str, *agents: tuple[str, int]) -> dict[str, str]:

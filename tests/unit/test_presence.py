@@ -44,6 +44,7 @@ def test_a_host_that_closes_and_opens_is_news_once_each() -> None:
     assert ear.look(101.0, shut) == [HostDraining("east", "being drained")]
     assert ear.look(102.0, BOTH | {"east": "drained"}) == []
     assert ear.look(110.0, {"south": ""}) == [HostOffline("east", 8.0)]  # it was stopped then
+    assert ear.presence.closed("east") and not ear.presence.closed("south")
     assert ear.look(111.0, shut) == []  # and is closed still
     assert ear.look(112.0, BOTH) == [HostOpened("east")]
     assert Ear().look(1.0, shut) == [HostDraining("east", "being drained")]  # a host that was started meanwhile
