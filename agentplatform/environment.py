@@ -139,9 +139,11 @@ class Environment:
         )
         self.rms = Rms(
             self.host,
+            self.identity,
             SystemProbe(home.data, settings.decisions.bandwidth),
             lambda host, raw: self.exchange.tell(host, RmsBulletin(raw)),
             self.links.up,
+            self.registry.key_of,
             offers=offers(),
         )
         self.hops = HopBook(self.store, self.client)

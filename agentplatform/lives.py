@@ -14,7 +14,7 @@ from agentplatform.parcel.freight import Stowed
 from agentplatform.runners.base import Runner
 from agentplatform.ticket import Ticket
 from ledger.errors import Misuse, PlatformError, Unavailable
-from services.rms.catalogue import Advert
+from services.rms.adverts import Advert
 from services.rms.needs import missing
 
 FIRST_PAUSE = 0.25  # seconds before the first retry; then twice as long each time

@@ -37,7 +37,8 @@ class Decisions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settings: dict[str, Any] = {}  # of the policy, by name; what is left out is as it defines
     limits: Limits = Limits()
     advert_every: float = 1.0  # seconds between two adverts of this host's resources
-    bandwidth: float = 1000.0  # Mbit/s of this host's access link, as the operator states it
+    # Mbit/s that this host's connection has free, as the operator states it; left out: measured at its interfaces.
+    bandwidth: float | None = None
 
 
 class Holders(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

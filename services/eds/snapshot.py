@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from services.eds.rules import Group
-from services.rms.catalogue import Advert
+from services.rms.adverts import Advert
 from services.rms.link_probe import LinkMeasure
 from services.rms.resources import Needs, Resources
 from services.tms.verdicts import Verdict
@@ -119,6 +119,6 @@ def assemble(
         tuple(groups),
         at,
         tuple(hosts),
-        tuple(Link(a, b, measure.rtt_ms, measure.loss) for (a, b), measure in sorted(links.items())),
+        tuple(Link(a, b, each.rtt_ms, each.loss, each.bandwidth) for (a, b), each in sorted(links.items())),
         tuple(resident for _, resident in sorted(residents.items())),
     )

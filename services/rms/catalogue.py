@@ -1,54 +1,65 @@
-"""What the hosts say of themselves: the newest advert of each, for as long as it lives. Pure: time is an argument.
+"""What the hosts say of themselves: the newest advert of each, for as long as it lives. Pure: time is an argument."""
 
-A link keeps the order of messages, so the advert that came last is the newest. Who sent it is what the link says,
-never what the advert says: so an advert names no host.
-"""
+from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
-from services.rms.link_probe import LinkMeasure
-from services.rms.resources import Resources
-
-LIFETIME_S = 5.0  # five rounds of adverts: one that is late does not make its host vanish
-MAX_OFFERS = 250
-MAX_OFFER = 40  # characters
-MAX_REASON = 80  # characters
-MAX_LINKS = 512  # so that an advert of hosts with long names fits into its message
+from ledger.errors import PeerFault
+from services.rms.adverts import Advert, Offers, Statement, Told
 
 
-class Advert(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="advert"):
-    """One host about itself."""
-
-    resources: Resources
-    task_weight: float = 0.0  # sum of the task weights of the agents that it runs
-    links: dict[str, LinkMeasure] = {}  # its own links, by the host at the other end
-    offers: frozenset[str] = frozenset()  # Python modules and devices that agents find there, by name
-    closed: str = ""  # why it takes no agents, if it takes none: "being drained"
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.task_weight <= 1e12:
-            raise ValueError(f"the task weight is {self.task_weight}; it must be 0 or more")
-        if len(self.offers) > MAX_OFFERS or any(len(name) > MAX_OFFER for name in self.offers):
-            raise ValueError(f"an advert offers at most {MAX_OFFERS} things, with names of at most {MAX_OFFER}")
-        if len(self.closed) > MAX_REASON:
-            raise ValueError(f"an advert says in at most {MAX_REASON} characters why its host is closed")
-        if len(self.links) > MAX_LINKS:
-            raise ValueError(f"the advert lists {len(self.links)} links; at most {MAX_LINKS} are taken")
+class _Heard(NamedTuple):
+    told: Told
+    statement: Statement
+    advert: Advert  # the statement's, with its offers as far as they are known
+    until: float
 
 
 class Catalogue:
     """The newest advert of each host. Times are seconds of any steady clock of this host."""
 
-    def __init__(self, lifetime: float = LIFETIME_S) -> None:
-        self._lifetime = lifetime
-        self._adverts: dict[str, tuple[Advert, float]] = {}
+    def __init__(self) -> None:
+        self._heard: dict[str, _Heard] = {}
+        self._offers: dict[bytes, frozenset[str]] = {b"": frozenset()}  # by digest: many hosts offer the same
 
-    def take(self, host: str, advert: Advert, now: float) -> None:
-        self._adverts[host] = (advert, now)
+    def take(self, told: Told, statement: Statement, now: float) -> bool:
+        """Whether what the host offers is known. Raises PeerFault for an advert that is not newer than the last one of
+        that host, while that lives."""
+        known = self._heard.get(statement.host)
+        if known is not None and now <= known.until and statement.number <= known.statement.number:
+            raise PeerFault(
+                statement.host, f"sent advert {statement.number} again, or late: {known.statement.number} was heard"
+            )
+        offers = self._offers.get(statement.offers)
+        advert = replace(statement.advert, offers=offers or frozenset())
+        self._heard[statement.host] = _Heard(told, statement, advert, now + statement.lifetime)
+        return offers is not None
+
+    def offered(self, host: str, offers: Offers) -> None:
+        """What `host` answers to who asked for its offers. Of what its advert does not speak, nothing is kept."""
+        digest, names = offers.digest(), frozenset(offers.names)
+        if host in self._heard and self._heard[host].statement.offers == digest:
+            self._offers[digest] = names
+            for other, heard in self._heard.items():
+                if heard.statement.offers == digest:
+                    self._heard[other] = heard._replace(advert=replace(heard.advert, offers=names))
+
+    def knows(self, host: str, now: float) -> bool:
+        """Whether an advert of it lives."""
+        return host in self._heard and now <= self._heard[host].until
 
     def fresh(self, now: float) -> dict[str, Advert]:
         """The adverts that still live, by host. Those that do not are forgotten."""
-        self._adverts = {
-            host: (advert, taken) for host, (advert, taken) in self._adverts.items() if now - taken <= self._lifetime
-        }
-        return {host: advert for host, (advert, _) in sorted(self._adverts.items())}
+        self._prune(now)
+        return {host: heard.advert for host, heard in sorted(self._heard.items())}
+
+    def told(self, host: str, now: float) -> Told | None:
+        """Its newest advert, as it was signed."""
+        return self._heard[host].told if self.knows(host, now) else None
+
+    def _prune(self, now: float) -> None:
+        if all(now <= heard.until for heard in self._heard.values()):
+            return
+        self._heard = {host: heard for host, heard in self._heard.items() if now <= heard.until}
+        used = {heard.statement.offers for heard in self._heard.values()}
+        self._offers = {digest: names for digest, names in self._offers.items() if not digest or digest in used}

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ledger.errors import Misuse
-from services.rms.catalogue import Advert
+from services.rms.adverts import Advert
 from services.rms.resources import Minima
 
 

@@ -1,5 +1,6 @@
 """Where a host's numbers come from: psutil in production, a script in tests."""
 
+import os
 import pkgutil
 import sys
 from collections.abc import Iterable
@@ -9,40 +10,77 @@ from typing import Protocol
 import psutil
 
 from ledger.errors import Misuse, Unavailable
-from services.rms.catalogue import MAX_OFFER, MAX_OFFERS
+from services.rms.adverts import MAX_OFFER, MAX_OFFERS
+from services.rms.cgroup import Container
+from services.rms.gpu import GpuProbe
+from services.rms.network import NetworkProbe
 from services.rms.resources import Resources
-
-ASSUMED_BANDWIDTH = 1000.0  # Mbit/s, when no interface tells its speed (virtual machines often do not)
 
 
 class Probe(Protocol):
     def read(self) -> Resources:
-        """What is free now. Quick, and does not block. Raises Unavailable when the system does not tell."""
+        """What is free now. It may take milliseconds, and is called in any thread, one call at a time. Raises
+        Unavailable when the system does not tell."""
 
 
 class SystemProbe:
-    """This machine's numbers. `bandwidth` (Mbit/s) overrides what the network interfaces say of themselves."""
+    """This machine's numbers, within the limits of the container that this process runs in. `bandwidth` (Mbit/s)
+    overrides what the network interfaces say and measure."""
 
-    def __init__(self, data: Path, bandwidth: float | None = None) -> None:
-        self._data = data
-        self._bandwidth = bandwidth if bandwidth is not None else _interface_speed()
-        # cpu_percent tells the load since its last call, and nothing useful at the first.
-        psutil.cpu_percent(interval=None)
+    def __init__(
+        self,
+        data: Path,
+        bandwidth: float | None = None,
+        container: Container | None = None,
+        gpus: GpuProbe | None = None,
+    ) -> None:
+        self._data, self._bandwidth = data, bandwidth
+        self._container = container or Container()
+        self._gpus = gpus or GpuProbe()
+        self._network = NetworkProbe()
+        self._times = _times()
 
     def read(self) -> Resources:
         try:
             memory = psutil.virtual_memory()
+            free, total = min(memory.available, memory.total), memory.total
+            if (limit := self._container.memory()) is not None:
+                free, total = min(free, limit[0]), min(total, limit[1])
+            cpu_free, cores = self._processor()
+            gpus = self._gpus.read()
             return Resources(
-                cpu_free=min(1.0, max(0.0, 1.0 - psutil.cpu_percent(interval=None) / 100.0)),
-                cores=psutil.cpu_count() or 1,
-                memory_free=min(memory.available, memory.total),
-                memory_total=memory.total,
+                cpu_free=cpu_free,
+                cores=cores,
+                memory_free=min(free, total),
+                memory_total=total,
                 disk_free=psutil.disk_usage(str(self._data)).free,
-                bandwidth=self._bandwidth,
-                gpus=sum(1 for _ in Path("/dev").glob("nvidia[0-9]*")),
+                bandwidth=self._network.free() if self._bandwidth is None else self._bandwidth,
+                gpus=gpus.count,
+                gpu_free=gpus.free,
+                gpu_memory_free=gpus.memory_free,
+                gpu_memory_total=gpus.memory_total,
             )
         except (OSError, psutil.Error) as error:
             raise Unavailable(f"the resources of this host cannot be read: {error}", retry_after=1.0) from error
+
+    def _processor(self) -> tuple[float, int]:
+        """The part of the processors that was idle since the last call, and how many there are for us. Of a machine
+        that others share, what is idle there is free here, as far as our limit goes."""
+        machine = psutil.cpu_count() or 1
+        before, self._times = self._times, _times()
+        passed = self._times[1] - before[1]
+        idle = min(1.0, max(0.0, (self._times[0] - before[0]) / passed)) if passed > 0 else 1.0
+        ours = min(machine, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else machine
+        limit = min(float(ours), self._container.cores() or float(ours))
+        cores = max(1, round(limit))
+        return min(1.0, idle * machine / cores, limit / cores), cores
+
+
+def _times() -> tuple[float, float]:
+    """Seconds of all processors since the machine was started: idle, and in all. Guests' are in the others already."""
+    times = psutil.cpu_times()
+    twice = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+    return times.idle + getattr(times, "iowait", 0.0), sum(times) - twice
 
 
 def offers() -> frozenset[str]:
@@ -65,9 +103,3 @@ class ScriptedProbe:
 
     def read(self) -> Resources:
         return self._script.pop(0) if len(self._script) > 1 else self._script[0]
-
-
-def _interface_speed() -> float:
-    """Mbit/s of the fastest interface that is up and tells its speed; loopback tells none."""
-    speeds = [nic.speed for nic in psutil.net_if_stats().values() if nic.isup and nic.speed > 0]
-    return float(max(speeds)) if speeds else ASSUMED_BANDWIDTH

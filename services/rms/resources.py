@@ -7,6 +7,12 @@ import math
 
 import msgspec
 
+# No host has more; a number above is a mistake or a lie.
+MAX_CORES = 1 << 20
+MAX_BYTES = 1 << 60
+MAX_BANDWIDTH = 1e6  # Mbit/s
+MAX_GPUS = 1 << 12
+
 
 class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is free on a host now. It also comes from other hosts, so it is checked at birth."""
@@ -16,7 +22,7 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     memory_free: int  # bytes that can be had without swapping
     memory_total: int  # bytes
     disk_free: int  # bytes, where the host keeps its data
-    bandwidth: float  # Mbit/s of its connection, above zero
+    bandwidth: float  # Mbit/s that its connection has free, above zero
     gpus: int = 0
     # As NVML tells; 0 where it does not, or where there is no GPU.
     gpu_free: float = 0.0  # part of the time of all GPUs that is idle, 0 to 1
@@ -32,6 +38,9 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             raise ValueError("disk and GPUs are not negative, and the bandwidth is above zero")
         if not (0.0 <= self.gpu_free <= 1.0 and 0 <= self.gpu_memory_free <= self.gpu_memory_total):
             raise ValueError("what is free of the GPUs is between nothing and all that there is")
+        most = max(self.memory_total, self.disk_free, self.gpu_memory_total)
+        if self.cores > MAX_CORES or most > MAX_BYTES or self.bandwidth > MAX_BANDWIDTH or self.gpus > MAX_GPUS:
+            raise ValueError("no host has so many processors, bytes or GPUs, or so much bandwidth")
 
     @property
     def memory_free_part(self) -> float:
@@ -48,7 +57,7 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         if minima.disk > self.disk_free:
             short.append(f"disk: {minima.disk} bytes needed, {self.disk_free} free")
         if minima.bandwidth > self.bandwidth:
-            short.append(f"bandwidth: {minima.bandwidth:g} Mbit/s needed, {self.bandwidth:g} there")
+            short.append(f"bandwidth: {minima.bandwidth:g} Mbit/s needed, {self.bandwidth:g} free")
         if minima.gpus > self.gpus:
             short.append(f"GPUs: {minima.gpus} needed, {self.gpus} there")
         if minima.gpu_memory > self.gpu_memory_free:

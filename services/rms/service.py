@@ -2,119 +2,214 @@
 
 import asyncio
 import logging
+import math
+import os
 import time
 from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import Annotated, Any
 
 import msgspec
 
 from ledger import codec
 from ledger.errors import PeerFault, Unavailable
-from services.rms.catalogue import MAX_LINKS, Advert, Catalogue
+from ledger.identity import Identity
+from services.rms.adverts import LIFETIME_S, MAX_LINKS, Advert, Offers, Statement, Told, proven, read, tell
+from services.rms.bandwidth import NONCE_BYTES, PART_BYTES, PARTS, Bandwidths
+from services.rms.catalogue import Catalogue
 from services.rms.link_probe import LinkMeasure, LinkProbe
 from services.rms.probes import Probe
+from services.rms.resources import Resources
 
 MAX_MESSAGE_BYTES = 64 * 1024
 ROUND_S = 1.0
+PINGED_AT_ONCE = (
+    16  # hosts in one round, those that were not for longest: with more, each has its turn every few rounds
+)
 
 log = logging.getLogger(__name__)
+Nonce = Annotated[bytes, msgspec.Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
 
 
-class Ping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ping"):
+class Ping(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="ping"):
     number: int
 
 
-class Pong(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="pong"):
+class Pong(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="pong"):
     number: int
 
 
-Message = Advert | Ping | Pong
+class Ask(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="ask"):
+    """What does the digest of your offers stand for? Offers is the answer, once a round."""
+
+
+class Draw(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="draw"):
+    """Send a burst (services.rms.bandwidth)."""
+
+    nonce: Nonce
+
+
+class Burst(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="burst"):
+    """One of its PARTS."""
+
+    nonce: Nonce
+    filling: bytes
+
+
+Message = Told | Offers | Ping | Pong | Ask | Draw | Burst
+_MESSAGE: Any = Message
 
 
 class Rms:
-    """What this host and the others have free, and the links between them.
-
-    `send(host, message)` queues a message to a linked host and says whether it could; `peers()` names the linked
-    hosts; `offers` names what agents find here; `task_weight()` sums the task weights of the agents that run here.
-    Everything runs on the event loop.
-    """
+    """What this host and the others have free, and the links between them. Everything runs on the event loop, but for
+    the probe."""
 
     def __init__(
         self,
         host: str,
+        identity: Identity,
         probe: Probe,
         send: Callable[[str, bytes], bool],
         peers: Callable[[], Iterable[str]],
+        key_of: Callable[[str], bytes | None],
         *,
         offers: frozenset[str] = frozenset(),
         task_weight: Callable[[], float] = lambda: 0.0,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        self._host = host
-        self._probe = probe
-        self._send = send
-        self._peers = peers
-        self._offers, self._task_weight = offers, task_weight
-        self._clock = clock
+        """`send(host, message)` queues a message to a linked host and says whether it could; `peers()` names the linked
+        hosts; `key_of` is the registry's; `offers` names what agents find here; `task_weight()` sums the task weights
+        of the agents that run here; `wall` gives seconds since 1970."""
+        self.host = host
         self.closed = ""  # why this host takes no agents, if it takes none
+        self._identity, self._key_of = identity, key_of
+        self._probe, self._send, self._peers = probe, send, peers
+        self._offers, self._task_weight = Offers(tuple(sorted(offers))), task_weight
+        self._clock, self._wall = clock, wall
         self._catalogue = Catalogue()
         self._probes: dict[str, LinkProbe] = {}
+        self._bandwidths = Bandwidths()
+        self._number = 0  # of the last advert
+        self._filling = os.urandom(PART_BYTES)  # what cannot be compressed on the way
+        self._checked = ""  # whose next advert has its signature checked
+        self._told: set[str] = set()  # who was told our offers in this round
 
     async def run(self) -> None:
-        """Rounds, one a second, until cancelled."""
+        """Rounds, one a second, until cancelled. The probe may take milliseconds: it has a thread."""
         while True:
             try:
-                self.round()
+                self.round(await asyncio.to_thread(self._probe.read))
             except Unavailable as error:
                 log.warning("%s", error)
             await asyncio.sleep(ROUND_S)
 
-    def round(self) -> None:
-        """Probes, advertises to every linked host, and sends each a ping. Raises Unavailable."""
+    def round(self, reading: Resources) -> None:
+        """Advertises `reading`, the probe's, to every linked host, sends some a ping, and asks one for a burst at
+        times."""
         now = self._clock()
         peers = sorted(self._peers())
         # A link that came back is another link: its old numbers would mislead.
         self._probes = {peer: self._probes.get(peer) or LinkProbe() for peer in peers}
-        links = dict(islice(self._own_links(now).items(), MAX_LINKS))
-        advert = Advert(self._probe.read(), self._task_weight(), links, self._offers, self.closed)
-        self._catalogue.take(self._host, advert, now)
-        message = codec.encode(advert)
-        for peer, probe in self._probes.items():
+        self._bandwidths.keep(set(peers))
+        self._told.clear()
+        self._checked = next((peer for peer in peers if peer > self._checked), peers[0] if peers else "")
+        message = codec.encode(self._advertise(reading, now))
+        for peer in peers:
             self._send(peer, message)
-            number = probe.ping(now)
-            if number is not None:
-                self._send(peer, codec.encode(Ping(number)))
+        message = codec.encode(Ping(self._number))
+        for peer in sorted(peers, key=lambda peer: self._probes[peer].pinged)[:PINGED_AT_ONCE]:
+            if self._probes[peer].ping(self._number, now):
+                self._send(peer, message)
+        nonce = os.urandom(NONCE_BYTES)
+        answering = [peer for peer in peers if self._probes[peer].least_s < math.inf]
+        if (asked := self._bandwidths.ask(answering, nonce, now)) is not None:
+            self._send(asked, codec.encode(Draw(nonce)))
+
+    def _advertise(self, reading: Resources, now: float) -> Told:
+        links = dict(islice(self._own_links(now).items(), MAX_LINKS))
+        advert = Advert(reading, self._task_weight(), links, closed=self.closed)
+        self._number = max(self._number + 1, int(self._wall() * 1000))
+        statement = Statement(self.host, self._number, LIFETIME_S, self._offers.digest(), advert)
+        told = tell(self._identity, statement)
+        self._catalogue.take(told, statement, now)
+        self._catalogue.offered(self.host, self._offers)
+        return told
 
     def received(self, sender: str, raw: bytes) -> None:
         """A message that the link says came from `sender`. Raises PeerFault for one that must not be sent."""
         if len(raw) > MAX_MESSAGE_BYTES:
-            raise PeerFault(
-                sender, f"sent {len(raw)} bytes about its resources; at most {MAX_MESSAGE_BYTES} are taken"
-            )
-        message: Message = codec.decode(raw, Message, sender)  # type: ignore[arg-type]
+            raise PeerFault(sender, f"sent {len(raw)} bytes about its resources; at most {MAX_MESSAGE_BYTES} are taken")
+        message: Message = codec.decode(raw, _MESSAGE, sender)
         now = self._clock()
-        if isinstance(message, Advert):
-            self._catalogue.take(sender, message, now)
-        elif isinstance(message, Ping):
-            self._send(sender, codec.encode(Pong(message.number)))
-        elif sender in self._probes:
-            self._probes[sender].pong(message.number, now)
+        match message:
+            case Told():
+                self._heard(sender, message, now)
+            case Ping(number):
+                self._send(sender, codec.encode(Pong(number)))
+            case Pong(number):
+                if sender in self._probes:
+                    self._probes[sender].pong(number, now)
+            case Ask():
+                if sender not in self._told:
+                    self._told.add(sender)
+                    self._send(sender, codec.encode(self._offers))
+            case Offers():
+                self._catalogue.offered(sender, message)
+            case Draw(nonce):
+                if self._bandwidths.may_answer(sender, now):
+                    part = codec.encode(Burst(nonce, self._filling))
+                    for _ in range(PARTS):
+                        self._send(sender, part)
+            case Burst(nonce, filling):
+                if sender in self._probes:
+                    self._bandwidths.part(sender, nonce, len(filling), self._probes[sender].least_s, now)
+
+    def _heard(self, sender: str, told: Told, now: float) -> None:
+        if sender == self._checked or not self._catalogue.knows(sender, now):
+            statement = proven(told, sender, self._key_of(sender))
+        else:
+            statement = read(told, sender)
+        if not self._catalogue.take(told, statement, now):
+            self._send(sender, codec.encode(Ask()))
+
+    def transferred(self, peer: str, size: int, seconds: float) -> None:
+        """A large state of `size` bytes came from `peer` within `seconds`."""
+        self._bandwidths.transferred(peer, size, seconds, self._clock())
 
     def adverts(self) -> dict[str, Advert]:
         """The newest advert of each host that still lives, this host's own among them."""
         return self._catalogue.fresh(self._clock())
 
+    def proof(self, host: str) -> Told | None:
+        """The newest advert of a host as it signed it, to show to others (services.rms.adverts.proven); None when none
+        lives. Raises PeerFault when the signature is not its own."""
+        told = self._catalogue.told(host, self._clock())
+        if told is not None:
+            proven(told, host, self._identity.public if host == self.host else self._key_of(host))
+        return told
+
     def closed_hosts(self) -> dict[str, str]:
         """The hosts that say that they take no agents, with the reason; this host's own word among them."""
         closed = {host: advert.closed for host, advert in self.adverts().items() if advert.closed}
-        return closed | ({self._host: self.closed} if self.closed else {})
+        return closed | ({self.host: self.closed} if self.closed else {})
 
     def links(self) -> dict[tuple[str, str], LinkMeasure]:
-        """Every link that a host with a living advert measured: (who measured, other end) -> measure."""
-        return {
-            (host, peer): measure for host, advert in self.adverts().items() for peer, measure in advert.links.items()
-        }
+        """Every link that a host with a living advert measured: (who measured, other end) -> measure. What a host says
+        of its links is only its word: where both speak, the worse word counts, so that neither can praise a link."""
+        adverts = self.adverts()
+        found = {}
+        for host, advert in adverts.items():
+            for peer, measure in advert.links.items():
+                back = adverts[peer].links.get(host) if peer in adverts else None
+                found[host, peer] = measure if back is None else _worse(measure, back)
+        return found
 
     def _own_links(self, now: float) -> dict[str, LinkMeasure]:
-        measures = {peer: probe.measure(now) for peer, probe in self._probes.items()}
+        measures = {peer: probe.measure(now, self._bandwidths.of(peer, now)) for peer, probe in self._probes.items()}
         return {peer: measure for peer, measure in measures.items() if measure is not None}
+
+
+def _worse(one: LinkMeasure, other: LinkMeasure) -> LinkMeasure:
+    bandwidth = min((each for each in (one.bandwidth, other.bandwidth) if each is not None), default=None)
+    return LinkMeasure(max(one.rtt_ms, other.rtt_ms), max(one.loss, other.loss), bandwidth)

@@ -28,7 +28,7 @@ from services.eds.plan import Plan
 from services.eds.policies.falcon import Falcon
 from services.eds.rules import Group
 from services.eds.snapshot import Resident, Snapshot, assemble
-from services.rms.catalogue import Advert
+from services.rms.adverts import Advert
 from services.rms.link_probe import LinkMeasure
 from services.tms.verdicts import Verdict
 from tests.helpers.city import FACES, REVOKED, City, decided, near

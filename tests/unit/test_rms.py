@@ -8,11 +8,14 @@ import pytest
 
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
-from services.rms.catalogue import LIFETIME_S, Advert, Catalogue
+from ledger.identity import Identity
+from services.rms.adverts import DOMAIN, LIFETIME_S, MAX_LIFETIME_S, Advert, Offers, Statement, Told, proven, read, tell
+from services.rms.bandwidth import BURST_BYTES
+from services.rms.catalogue import Catalogue
 from services.rms.link_probe import LOST_AFTER_S, MAX_OUTSTANDING, LinkMeasure, LinkProbe
 from services.rms.probes import ScriptedProbe, SystemProbe
 from services.rms.resources import Minima, Resources
-from services.rms.service import MAX_MESSAGE_BYTES, Ping, Pong, Rms
+from services.rms.service import MAX_MESSAGE_BYTES, PINGED_AT_ONCE, Ask, Burst, Draw, Ping, Pong, Rms
 from tests.helpers.edge_scenes import GIB, resources
 
 PLAIN: dict[str, Any] = {
@@ -65,6 +68,11 @@ def test_minima_add_up_entry_by_entry() -> None:
         {"bandwidth": 0.0},
         {"bandwidth": math.nan},
         {"bandwidth": math.inf},
+        {"bandwidth": 1e7},
+        {"cores": 1 << 30},
+        {"memory_total": 1 << 62},
+        {"disk_free": 1 << 62},
+        {"gpus": 1 << 20},
         {"gpus": -1},
         {"gpu_free": math.nan},
         {"gpu_free": 1.1},
@@ -75,17 +83,15 @@ def test_minima_add_up_entry_by_entry() -> None:
 def test_resources_that_cannot_be_are_refused_here_and_from_others(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         Resources(**{**PLAIN, **bad})
-    raw = codec.encode({"type": "advert", "resources": {**PLAIN, **bad}, "task_weight": 0.0, "links": {}})
     with pytest.raises(PeerFault, match="beta: sent bytes"):
-        Town().hosts["alpha"].received("beta", raw)
+        Town().hosts["alpha"].received("beta", claim("beta", {"resources": {**PLAIN, **bad}}))
 
 
 def test_the_round_trip_is_a_weighted_mean_of_the_answers() -> None:
     probe = LinkProbe()
     assert probe.measure(0.0) is None
-    for start, rtt in ((0.0, 0.008), (1.0, 0.016)):
-        number = probe.ping(start)
-        assert number is not None
+    for number, (start, rtt) in enumerate(((0.0, 0.008), (1.0, 0.016))):
+        assert probe.ping(number, start)
         probe.pong(number, start + rtt)
     measure = probe.measure(2.0)
     assert measure is not None and measure.loss == 0.0
@@ -94,34 +100,82 @@ def test_the_round_trip_is_a_weighted_mean_of_the_answers() -> None:
 
 def test_probes_without_an_answer_in_time_are_losses_and_a_late_answer_changes_nothing() -> None:
     probe = LinkProbe()
-    first, second = probe.ping(0.0), probe.ping(0.0)
-    assert first is not None and second is not None
-    probe.pong(first, 0.001)
+    assert probe.ping(1, 0.0) and probe.ping(2, 0.0)
+    probe.pong(1, 0.001)
     before = probe.measure(LOST_AFTER_S)
     after = probe.measure(LOST_AFTER_S + 0.1)
     assert before is not None and after is not None
     assert before.loss == 0.0 and after.loss == pytest.approx(1 / 8)
-    for number in (second, first, 10**6):  # late, doubled, never asked for
+    for number in (2, 1, 10**6):  # late, doubled, never asked for
         probe.pong(number, LOST_AFTER_S + 0.2)
     assert probe.measure(LOST_AFTER_S + 0.2) == after
 
 
 def test_a_silent_host_does_not_make_probes_pile_up() -> None:
     probe = LinkProbe()
-    sent = [probe.ping(0.0) for _ in range(MAX_OUTSTANDING + 5)]
-    assert sent.count(None) == 5
-    assert probe.ping(LOST_AFTER_S + 0.1) is not None
+    sent = [probe.ping(number, 0.0) for number in range(MAX_OUTSTANDING + 5)]
+    assert sent.count(False) == 5
+    assert probe.ping(100, LOST_AFTER_S + 0.1)
 
 
-def test_an_advert_lives_for_its_time_and_the_last_one_counts() -> None:
-    catalogue = Catalogue(lifetime=5.0)
-    old, new = Advert(resources(cpu_free=0.1)), Advert(resources(cpu_free=0.9))
-    catalogue.take("beta", old, now=0.0)
-    catalogue.take("beta", new, now=2.0)
-    catalogue.take("alpha", old, now=1.0)
-    assert catalogue.fresh(6.0) == {"alpha": old, "beta": new}
-    assert catalogue.fresh(6.5) == {"beta": new}
-    assert catalogue.fresh(7.1) == {}
+def key(host: str) -> Identity:
+    return Identity(host.encode()[:32].ljust(32, b"."))
+
+
+def told(host: str, number: int = 1, advert: Advert | None = None, **terms: Any) -> tuple[Told, Statement]:
+    said = Statement(host, number, **{"lifetime": LIFETIME_S, "offers": b"", "advert": advert or PALE, **terms})
+    return tell(key(host), said), said
+
+
+def claim(sender: str, advert: Any, **terms: Any) -> bytes:
+    """The message of an advert that no honest host makes, well signed."""
+    said = {"host": sender, "number": 1, "lifetime": LIFETIME_S, "offers": b"", **terms}
+    body = codec.encode([said["host"], said["number"], said["lifetime"], said["offers"], advert])
+    return codec.encode(Told(body, key(sender).sign(DOMAIN, body)))
+
+
+PALE, BRIGHT = Advert(resources(cpu_free=0.1)), Advert(resources(cpu_free=0.9))
+
+
+def test_an_advert_lives_for_its_time_and_the_newest_counts() -> None:
+    catalogue = Catalogue()
+    for at, host, number, advert in ((0.0, "beta", 1, PALE), (2.0, "beta", 2, BRIGHT), (1.0, "alpha", 1, PALE)):
+        assert catalogue.take(*told(host, number, advert), now=at)
+    assert catalogue.fresh(6.0) == {"alpha": PALE, "beta": BRIGHT}
+    assert catalogue.fresh(6.5) == {"beta": BRIGHT}
+    assert catalogue.fresh(7.1) == {} and catalogue.told("beta", 7.1) is None
+
+
+def test_an_advert_that_is_not_newer_is_refused_while_the_last_one_lives() -> None:
+    catalogue = Catalogue()
+    catalogue.take(*told("beta", 7, BRIGHT), now=0.0)
+    for number in (7, 6):
+        with pytest.raises(PeerFault, match=f"beta: sent advert {number} again, or late: 7 was heard"):
+            catalogue.take(*told("beta", number, PALE), now=1.0)
+    assert catalogue.fresh(1.0) == {"beta": BRIGHT}
+    catalogue.take(*told("beta", 6, PALE), now=LIFETIME_S + 0.1)  # started again, with its clock set back
+    assert catalogue.fresh(LIFETIME_S + 0.1) == {"beta": PALE}
+
+
+def test_an_advert_proves_to_others_what_its_host_said_and_nothing_else_does() -> None:
+    real, said = told("beta", 3, BRIGHT)
+    assert proven(real, "beta", key("beta").public) == said
+    forged = Told(real.body, key("alpha").sign(DOMAIN, real.body))
+    other = Told(real.body, key("beta").sign("agentplatform/vote", real.body))
+    changed = Told(told("beta", 4)[0].body, real.signature)
+    for bad in (forged, other, changed, Told(real.body, b"")):
+        with pytest.raises(PeerFault, match="beta: sent an advert that is not signed with its registered key"):
+            proven(bad, "beta", key("beta").public)
+    with pytest.raises(PeerFault, match="not signed"):
+        proven(real, "beta", None)  # not registered
+    with pytest.raises(PeerFault, match="alpha: sent an advert in the name of 'beta'"):
+        read(real, "alpha")
+
+
+@pytest.mark.parametrize("lifetime", [0.0, -1.0, math.nan, math.inf, MAX_LIFETIME_S + 1])
+def test_a_lifetime_has_bounds(lifetime: float) -> None:
+    with pytest.raises(PeerFault, match="beta: sent bytes that are no Statement"):
+        Town().hosts["alpha"].received("beta", claim("beta", PALE, lifetime=lifetime))
 
 
 def test_the_system_probe_gives_numbers_that_can_be(tmp_path: Path) -> None:
@@ -143,28 +197,45 @@ def test_the_scripted_probe_ends_with_its_last_number() -> None:
 
 
 class Town:
-    """Hosts that are all linked. Messages wait in `post` until `deliver`; each takes `latency` seconds."""
+    """Hosts that are all linked. Messages wait in `post` until `deliver`; each takes `latency` seconds, and `per_mbit`
+    seconds for each million bits, all that are sent at once one after the other."""
 
-    def __init__(self, names: tuple[str, ...] = ("alpha", "beta", "gamma"), latency: float = 0.01) -> None:
+    def __init__(
+        self,
+        names: tuple[str, ...] = ("alpha", "beta", "gamma"),
+        latency: float = 0.01,
+        per_mbit: float = 0.0,
+        offers: tuple[str, ...] = ("cv2", "gpu"),
+    ) -> None:
         self.now = 100.0
-        self.latency = latency
+        self.latency, self.per_mbit = latency, per_mbit
         self.linked = set(names)
         self.post: list[tuple[str, str, bytes]] = []
+        self.readings = {name: resources(cpu_free=0.1 * (1 + i % 9)) for i, name in enumerate(names)}
+        self.sent = dict.fromkeys(names, 0)  # bytes
         self.hosts = {
             name: Rms(
                 name,
-                ScriptedProbe([resources(cpu_free=0.1 * (1 + i % 9))]),
+                key(name),
+                ScriptedProbe([self.readings[name]]),
                 lambda to, message, name=name: self._send(name, to, message),  # type: ignore[misc]
                 lambda name=name: self.linked - {name},  # type: ignore[misc]
+                lambda host: key(host).public if host in self.hosts else None,
+                offers=frozenset(offers),
                 task_weight=lambda i=i: float(i),  # type: ignore[misc]
                 clock=lambda: self.now,
+                wall=lambda: 1e9 + self.now,
             )
             for i, name in enumerate(names)
         }
 
     def _send(self, sender: str, to: str, message: bytes) -> bool:
         self.post.append((sender, to, message))
+        self.sent[sender] += len(message)
         return True
+
+    def round(self, name: str) -> None:
+        self.hosts[name].round(self.readings[name])
 
     def deliver(self) -> None:
         """All that waits, and the answers to it."""
@@ -172,12 +243,13 @@ class Town:
             self.now += self.latency
             letters, self.post = self.post, []
             for sender, to, message in letters:
+                self.now += self.per_mbit * len(message) * 8 / 1e6
                 self.hosts[to].received(sender, message)
 
     def rounds(self, count: int) -> None:
         for _ in range(count):
             for name in sorted(self.linked):
-                self.hosts[name].round()
+                self.round(name)
             self.deliver()
 
 
@@ -218,17 +290,153 @@ def test_a_host_that_went_is_forgotten_and_its_link_with_it() -> None:
     assert set(town.hosts["alpha"].links()) == {("alpha", "beta"), ("beta", "alpha")}
 
 
+def test_offers_are_asked_for_once_and_again_when_they_change() -> None:
+    town = Town()
+    town.rounds(1)
+    assert {advert.offers for advert in town.hosts["alpha"].adverts().values()} == {frozenset({"cv2", "gpu"})}
+    asked = lambda: [to for _, to, message in town.post if message == codec.encode(Ask())]  # noqa: E731
+    town.round("beta")
+    letters, town.post = town.post, []
+    for sender, to, message in letters:
+        town.hosts[to].received(sender, message)
+    assert asked() == []  # it is known what the digest stands for
+    town.post = []
+    town.hosts["beta"]._offers = Offers(("av",))
+    town.now += 1
+    town.rounds(1)
+    assert town.hosts["alpha"].adverts()["beta"].offers == frozenset({"av"})
+    town.hosts["beta"].received("alpha", codec.encode(Ask()))
+    town.hosts["beta"].received("alpha", codec.encode(Ask()))
+    assert len(town.post) <= 1  # one answer a round, however often it is asked
+
+
+def test_offers_that_no_advert_speaks_of_are_not_kept() -> None:
+    town = Town()
+    town.rounds(1)
+    town.hosts["alpha"].received("beta", codec.encode(Offers(("bait",))))
+    assert town.hosts["alpha"].adverts()["beta"].offers == frozenset({"cv2", "gpu"})
+
+
+def test_a_few_hosts_are_pinged_at_a_time_and_all_by_turns() -> None:
+    town = Town(tuple(f"h{i:02}" for i in range(3 * PINGED_AT_ONCE)))
+    seen: set[str] = set()
+    for _ in range(3):
+        town.now += 1
+        town.round("h00")
+        ping = codec.encode(Ping(town.hosts["h00"]._number))
+        pinged = [to for _, to, message in town.post if message == ping]
+        town.post = []
+        assert len(pinged) <= PINGED_AT_ONCE
+        seen |= set(pinged)
+    assert seen == set(town.hosts) - {"h00"}
+
+
+def test_signatures_are_checked_at_first_and_by_turns() -> None:
+    town = Town()
+    bad = lambda number: codec.encode(Told(told("beta", number)[0].body, bytes(64)))  # noqa: E731
+    good = lambda number: codec.encode(told("beta", number)[0])  # noqa: E731
+    alpha = town.hosts["alpha"]
+    with pytest.raises(PeerFault, match="beta: sent an advert that is not signed"):
+        alpha.received("beta", bad(1))
+    assert "beta" not in alpha.adverts()
+    alpha.received("beta", good(2))
+    alpha.received("beta", bad(3))  # the link says who it is; but it can show it to nobody
+    with pytest.raises(PeerFault, match="not signed"):
+        alpha.proof("beta")
+    caught = 0
+    for number in range(4, 8):  # its turn comes
+        town.round("alpha")
+        try:
+            alpha.received("beta", bad(number))
+        except PeerFault:
+            caught += 1
+    assert caught == 2
+
+
+def test_what_a_host_heard_it_can_show_to_others() -> None:
+    town = Town()
+    town.rounds(1)
+    shown = town.hosts["alpha"].proof("beta")
+    assert shown is not None
+    assert proven(shown, "beta", key("beta").public).advert.task_weight == 1.0
+    assert town.hosts["alpha"].proof("alpha") is not None and town.hosts["alpha"].proof("delta") is None
+
+
+@pytest.mark.parametrize("mbits", [20.0, 400.0])
+def test_bandwidth_is_measured_by_bursts_of_a_bounded_size(mbits: float) -> None:
+    town = Town(("alpha", "beta"), latency=0.01, per_mbit=1 / mbits)
+    town.rounds(3)  # both have asked by now
+    before = sum(town.sent.values())
+    for _ in range(20):
+        town.now += 1
+        town.rounds(1)
+    measured = town.hosts["alpha"].links()["alpha", "beta"].bandwidth
+    assert measured is not None and mbits / 3 < measured <= mbits * 1.01
+    # Known for a minute: within it, not more than one burst each way in 30 s, and the adverts.
+    assert sum(town.sent.values()) - before < 2 * BURST_BYTES + 2 * 25 * 2000
+
+
+def test_of_two_words_about_a_link_the_worse_counts() -> None:
+    town = Town(("alpha", "beta", "gamma"))
+    praise = Advert(resources(), links={"alpha": LinkMeasure(0.1, 0.0, 9e5), "ghost": LinkMeasure(0.1, 0.0, 9e5)})
+    truth = Advert(resources(), links={"beta": LinkMeasure(8.0, 0.5, 10.0)})
+    gamma = town.hosts["gamma"]
+    gamma.received("beta", codec.encode(told("beta", 1, praise)[0]))
+    gamma.received("alpha", codec.encode(told("alpha", 1, truth)[0]))
+    links = gamma.links()
+    assert links["beta", "alpha"] == links["alpha", "beta"] == LinkMeasure(8.0, 0.5, 10.0)
+    assert links["beta", "ghost"].bandwidth == 9e5  # nobody else speaks of it
+
+
+def test_a_burst_that_nobody_asked_for_is_no_measure_and_one_host_cannot_have_all() -> None:
+    town = Town(("alpha", "beta"), per_mbit=0.1)
+    alpha = town.hosts["alpha"]
+    town.rounds(1)
+    town.round("alpha")  # asks beta for a burst
+    town.post = []
+    for nonce in (bytes(16), b"x" * 16):
+        for _ in range(4):
+            alpha.received("beta", codec.encode(Burst(nonce, bytes(32 * 1024))))
+    assert alpha.links()["alpha", "beta"].bandwidth is None
+    town.now += 60
+    for _ in range(100):
+        alpha.received("beta", codec.encode(Draw(bytes(16))))
+    assert BURST_BYTES <= sum(len(message) for _, _, message in town.post) < BURST_BYTES + 4096
+
+
+def test_a_large_state_that_came_is_a_measure_too() -> None:
+    town = Town(("alpha", "beta"))
+    town.rounds(2)
+    town.hosts["alpha"].transferred("beta", 1 << 10, 1e-9)  # too small to tell
+    known = town.hosts["alpha"]._bandwidths.of("beta", town.now)
+    town.hosts["alpha"].transferred("beta", 125_000_000, 1.0)
+    now = town.hosts["alpha"]._bandwidths.of("beta", town.now)
+    assert now is not None and (known is None or now == pytest.approx((known + 1000.0) / 2))
+
+
 @pytest.mark.parametrize(
     "raw",
     [
         b"",
         b"\xc1",
-        codec.encode({"type": "gossip"}),
-        codec.encode({"type": "ping", "number": "one"}),
-        codec.encode({"type": "ping", "number": 1, "more": 2}),
-        codec.encode({"type": "advert", "resources": PLAIN, "task_weight": -1.0}),
-        codec.encode({"type": "advert", "resources": PLAIN, "links": {"x": {"rtt_ms": -1.0, "loss": 0.0}}}),
-        codec.encode({"type": "advert", "resources": PLAIN, "links": {"x": {"rtt_ms": 1.0, "loss": math.nan}}}),
+        codec.encode(["gossip"]),
+        codec.encode(["ping", "one"]),
+        codec.encode(["ping", 1, 2]),
+        codec.encode(["draw", b"short"]),
+        codec.encode(["offers", [["x"] * 251]]),
+        codec.encode(["offers", ["x" * 41]]),
+        claim("beta", {"resources": PLAIN, "task_weight": -1.0}),
+        claim("beta", {"resources": PLAIN, "task_weight": math.nan}),
+        claim("beta", {"resources": PLAIN, "closed": "x" * 81}),
+        claim("beta", {"resources": PLAIN, "links": {"x": [-1.0, 0.0]}}),
+        claim("beta", {"resources": PLAIN, "links": {"x": [1.0, math.nan]}}),
+        claim("beta", {"resources": PLAIN, "links": {"x": [1.0, 0.0, 1e7]}}),
+        claim("beta", {"resources": PLAIN, "links": {"x": [1.0, 0.0, math.nan]}}),
+        claim("beta", {"resources": PLAIN, "links": {str(i): [1.0, 0.0] for i in range(513)}}),
+        claim("beta", PALE, host="alpha"),
+        claim("beta", PALE, host="gamma"),
+        claim("beta", PALE, number=-1),
+        claim("beta", PALE, offers=bytes(33)),
         b"\x00" * (MAX_MESSAGE_BYTES + 1),
     ],
 )
@@ -242,21 +450,16 @@ def test_what_is_no_message_is_refused_and_names_the_sender(raw: bytes) -> None:
 def test_a_host_with_very_many_links_still_advertises() -> None:
     town = Town(tuple(f"host-with-a-long-name-{i:041d}" for i in range(600)))
     one = min(town.hosts)
-    town.hosts[one].round()
-    town.deliver()
-    town.hosts[one].round()
-    largest = max(len(message) for _, _, message in town.post)
+    for _ in range(600 // PINGED_AT_ONCE + 2):
+        town.now += 1
+        town.round(one)
+        largest = max(len(message) for _, _, message in town.post if len(message) < 33_000 or b"advert" in message[:9])
+        town.post = [each for each in town.post if one in each[:2] and len(each[2]) < 64]  # pings alone
+        town.deliver()
     assert MAX_MESSAGE_BYTES / 2 < largest <= MAX_MESSAGE_BYTES
+    town.round(one)
     town.deliver()
     assert one in town.hosts[max(town.hosts)].adverts()
-
-
-def test_an_advert_speaks_for_its_sender_only() -> None:
-    """The link says who sent it: what an advert claims of links is filed under its sender."""
-    town = Town()
-    lie = Advert(resources(), links={"alpha": LinkMeasure(0.0, 0.0)})
-    town.hosts["alpha"].received("beta", codec.encode(lie))
-    assert set(town.hosts["alpha"].links()) == {("beta", "alpha")}
 
 
 def test_a_pong_that_nobody_asked_for_is_ignored_and_a_ping_is_answered() -> None:
