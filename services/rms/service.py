@@ -90,6 +90,7 @@ class Rms:
         self._catalogue = Catalogue()
         self._probes: dict[str, LinkProbe] = {}
         self._bandwidths = Bandwidths()
+        self._reading: Resources | None = None  # the probe's last
         self._number = 0  # of the last advert
         self._filling = os.urandom(PART_BYTES)  # what cannot be compressed on the way
         self._checked = ""  # whose next advert has its signature checked
@@ -104,9 +105,10 @@ class Rms:
                 log.warning("%s", error)
             await asyncio.sleep(ROUND_S)
 
-    def round(self, reading: Resources) -> None:
-        """Advertises `reading`, the probe's, to every linked host, sends some a ping, and asks one for a burst at
-        times."""
+    def round(self, reading: Resources | None = None) -> None:
+        """Advertises `reading`, the probe's (None: as it was last), to every linked host, sends some a ping, and asks one
+        for a burst at times. Raises Unavailable when nothing was ever read."""
+        self._reading = reading or self._reading or self._probe.read()
         now = self._clock()
         peers = sorted(self._peers())
         # A link that came back is another link: its old numbers would mislead.
@@ -114,7 +116,7 @@ class Rms:
         self._bandwidths.keep(set(peers))
         self._told.clear()
         self._checked = next((peer for peer in peers if peer > self._checked), peers[0] if peers else "")
-        message = codec.encode(self._advertise(reading, now))
+        message = codec.encode(self._advertise(self._reading, now))
         for peer in peers:
             self._send(peer, message)
         message = codec.encode(Ping(self._number))
