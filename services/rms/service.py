@@ -106,8 +106,8 @@ class Rms:
             await asyncio.sleep(ROUND_S)
 
     def round(self, reading: Resources | None = None) -> None:
-        """Advertises `reading`, the probe's (None: as it was last), to every linked host, sends some a ping, and asks one
-        for a burst at times. Raises Unavailable when nothing was ever read."""
+        """Advertises `reading`, the probe's (None: as it was last), to every linked host, sends some a ping, and asks
+        one for a burst at times. Raises Unavailable when nothing was ever read."""
         self._reading = reading or self._reading or self._probe.read()
         now = self._clock()
         peers = sorted(self._peers())
