@@ -53,6 +53,8 @@ class Post(Protocol):
 
     def subscribe(self, topic: str, on: bool) -> None: ...
 
+    def report(self, kind: str, value: float) -> None: ...
+
     def multicast(self, topic: str, kind: str, body: Any) -> None: ...
 
     def after(self, seconds: float, kind: str, body: Any, every: bool) -> int: ...
@@ -134,11 +136,22 @@ class Correspondence:
         return message.later
 
     def subscribe(self, topic: str) -> None:
-        """From now on the agent gets what is multicast to `topic`, wherever it goes, until it unsubscribes."""
+        """From now on the agent gets what is multicast to `topic`, wherever it goes, until it unsubscribes.
+
+        Topics that begin with "eds/" are events that hosts tell of themselves, such as "eds/overload": a message of
+        that kind, with the event's fields as its body, from "eds@" and the host where the agent is. It is news: who is
+        on the way just then misses it (docs/agents.md).
+        """
         self._where().subscribe(topic, True)
 
     def unsubscribe(self, topic: str) -> None:
         self._where().subscribe(topic, False)
+
+    def report(self, kind: str, value: float = 1.0) -> None:
+        """Tells the EDS of this host how the agent fares, as in `self.report("frames-dropped", 12.0)`. What follows is
+        said by the host's triggers of the measure "told:" and that kind (docs/decisions.md); without one, nothing.
+        It leaves at the next message boundary. Of more than 10 a second the rest is dropped."""
+        self._where().report(kind, value)
 
     def multicast(self, topic: str, kind: str, body: Any = None) -> None:
         """Sends a message to each other agent that has subscribed to `topic`, as far as this host has heard of it."""

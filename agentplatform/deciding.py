@@ -1,7 +1,8 @@
 """What the EDS of a host asks of the rest of it: the groups that live here, the picture of them, and their moves."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from agentplatform.carrying_out import CarryingOut
 from agentplatform.custody.residents import Residents
@@ -9,14 +10,17 @@ from agentplatform.following import groups_concerned, groups_here, user_of
 from agentplatform.lives import Lives
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import News
+from agentplatform.sensing import Sensing
+from agentplatform.telling import Telling
 from agentplatform.whereabouts import Whereabouts
 from services.dms.store import Store
-from services.eds.events import UserMoved
+from services.eds.events import Event, UserMoved, Whom
 from services.eds.limits import Limits
 from services.eds.offers import Policy
 from services.eds.rules import Group
 from services.eds.service import Eds
 from services.eds.snapshot import Resident, Snapshot, assemble
+from services.eds.triggers import Triggers, read
 from services.rms.service import Rms
 from services.tms.service import Tms
 
@@ -35,8 +39,9 @@ class Deciding:
         tms: Tms,
         tell: Callable[[str, News, str], None],
         limits: Limits,
+        triggers: Sequence[Mapping[str, Any]],
     ) -> None:
-        """`tell(agent, hook, word)` calls a hook of an agent here (runners.base.Runner)."""
+        """`tell(agent, hook, word)` calls a hook of an agent here (runners.base.Runner); `triggers` are rows."""
         self.carry_out = CarryingOut(host, residents, lives).carry_out
         self.eds = Eds(
             policy,
@@ -48,7 +53,9 @@ class Deciding:
             limits=limits,
         )
         self._whereabouts, self._residents, self._mailroom = whereabouts, residents, mailroom
-        self._rms, self._tms, self._tell = rms, tms, tell
+        self._rms, self._tms = rms, tms
+        self._telling = Telling(tell, mailroom.subscriptions.to, mailroom.boxes)
+        self.sensing = Sensing(host, rms, Triggers(read(triggers)), self.happened)
 
     def groups(self) -> list[Group]:
         births = {agent: resident.birth for agent, resident in self._residents.known.items()}
@@ -59,12 +66,21 @@ class Deciding:
         births = {agent: resident.birth for agent, resident in self._residents.known.items()}
         return groups_concerned((box.luggage.standing.group for box in self._mailroom.boxes.values()), births)
 
+    def happened(self, event: Event, whom: Whom = "there") -> None:
+        """On this host's own word: what it measured, the ledger's, its operator's."""
+        self.eds.happened(event, whom=whom)
+        self._telling.publish(event, self._followers)
+
     def user_moved(self, event: UserMoved, teller: str = "") -> None:
         """Here, or told by the host `teller`. The agents that stand for the user hear of it too."""
         for agent, resident in self._residents.known.items():
             if user_of(resident.birth) == event.user:
-                self._tell(agent, "on_user_moved", event.nearest)
+                self._telling.tell(agent, "on_user_moved", event.nearest)
         self.eds.happened(event, teller=teller)
+        self._telling.publish(event, self._followers)
+
+    def _followers(self, user: str) -> set[str]:
+        return {agent for group in self.concerned() if group.user == user for agent in group.agents}
 
     async def _snapshot(self, groups: Sequence[Group]) -> Snapshot:
         residents = {}

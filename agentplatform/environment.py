@@ -116,7 +116,7 @@ class Environment:
             self.chain,
             self.replica,
             self.tms,
-            lambda event: self.deciding.eds.happened(event),
+            lambda event: self.deciding.happened(event),
         )
         workers = WorkerSettings(
             warm=settings.workers.warm,
@@ -250,6 +250,7 @@ class Environment:
             self.tms,
             self.runner.tell,
             settings.decisions.limits,
+            settings.decisions.triggers,
         )
         self.back = CallingBack(
             self.host,
@@ -262,6 +263,7 @@ class Environment:
             self.start_task,
         )
         self.drainer = Drainer(self.host, self.store, self.rms, self.carrier, self.deciding, self.back, self.start_task)
+        upcalls.reported = lambda agent, kind, value: self.deciding.sensing.reported(agent, kind, value)
         self.exchange = Exchange(
             self.host,
             self.links,
@@ -305,6 +307,7 @@ class Environment:
         self._opened.callback(self.rehoming.stop)
         self._opened.push_async_callback(self.deciding.eds.close)
         self.start_task(self.rms.run())
+        self.start_task(self.deciding.sensing.run())
         self.start_task(self.hops.run())
         self.start_task(self.keeper.run())
         self.start_task(self.rehoming.run())
@@ -344,7 +347,7 @@ class Environment:
         if isinstance(event, UserMoved):
             self.exchange.happened(event)
         else:
-            self.deciding.eds.happened(event)
+            self.deciding.happened(event)
 
     def services(self, query: Query) -> list[Found]:
         """Services on hosts that are trusted, the nearest first."""
@@ -386,7 +389,7 @@ class Environment:
         closed = {host: advert.closed for host, advert in self.rms.adverts().items()}
         others = self.tms.verdicts().keys() - {self.host}
         for event in self.presence.look(others, self.links.up(), closed, time.time()):
-            self.deciding.eds.happened(event)
+            self.deciding.happened(event)
 
     def _cancel_tasks(self) -> None:
         for task in list(self._tasks):

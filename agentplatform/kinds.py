@@ -12,6 +12,7 @@ from ledger.errors import Misuse
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")  # of a service
 DIRECTORY = "services:"  # whom an agent asks for service agents: its host itself, whose name no agent can have
+EDS = "eds:"  # to whom an agent reports: likewise
 VERSION = re.compile(r"(0|[1-9][0-9]{0,4})\.(0|[1-9][0-9]{0,4})")
 OWNER = re.compile(r"[0-9a-f]{64}")
 MAX_USER = 64  # characters of a user's name

@@ -112,6 +112,10 @@ class Lives:
         self._cancel_booking(agent)
         self._gateway.release(agent, lambda: self._carrier.lifetimes.ended(agent))
 
+    def when_durable(self, agent: str, act: Callable[[], None]) -> None:
+        """What follows from what it did, when that is durable, and it may act still."""
+        self._gateway.release(agent, act)
+
     def _by_itself(self, agent: str, work: Coroutine[Any, Any, None]) -> None:
         """When what the agent is here rests on is durable, and it is still in the worker in which it asked."""
         same = self._same_stay(agent)

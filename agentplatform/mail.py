@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from agentplatform.messages import Captured
+from agentplatform.messages import RESERVED, Captured
 from agentplatform.passes import MAX_TRAIL, Trail
 from ledger.errors import Misuse, PeerFault
 from services.eds.rules import Group
@@ -35,6 +35,8 @@ def check(kind: str, body: bytes) -> None:
     """Raises Misuse for what no letter can carry."""
     if not isinstance(kind, str) or not 1 <= len(kind) <= MAX_KIND:
         raise Misuse(f"a message's kind is a text of 1 to {MAX_KIND} characters, not {kind!r:.40}")
+    if kind.startswith(RESERVED):
+        raise Misuse(f"a message of the kind {kind!r:.40} comes from hosts alone; choose another kind")
     if len(body) > MAX_BODY_BYTES:
         raise Misuse(f"a message has at most {MAX_BODY_BYTES} bytes; this one has {len(body)}")
 
@@ -71,6 +73,8 @@ class Letter(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
             raise ValueError("a letter has a number above what it says is settled, and no epoch below 0")
         if not 1 <= len(self.kind) <= MAX_KIND or len(self.body) > MAX_BODY_BYTES:
             raise ValueError(f"a letter's kind has 1 to {MAX_KIND} characters, its body at most {MAX_BODY_BYTES} bytes")
+        if self.kind.startswith(RESERVED):
+            raise ValueError(f"no letter has a kind that begins with {RESERVED!r}: hosts tell their own agents alone")
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="reply"):

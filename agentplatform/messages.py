@@ -12,9 +12,13 @@ Custody = Literal["local", "held"]
 
 CONSENT_BYTES = 64  # the owner's signature for held custody
 
-News = Literal["on_cloned", "on_move_failed", "on_user_moved"]
-"""The hooks that an agent's host calls while it runs, with a word of its own: the clone's id ("" when none was made,
-and no hook is called), the reason, or the host nearest to the user."""
+News = Literal["on_cloned", "on_move_failed", "on_user_moved", "event"]
+"""What an agent's host calls while it runs, with a word of its own. Hooks: with the clone's id ("" when none was made,
+and no hook is called), the reason, or the host nearest to the user. An event: `handle_message`, with a message whose
+kind and body the word has as JSON."""
+
+RESERVED = "eds/"  # how kinds and topics begin of what hosts tell agents; nobody else may send it
+MAX_EVENTS = 256  # that wait for one agent; those that come then are not told
 
 PLAIN_DATA = "plain data (None, numbers, text, bytes, lists, dicts with keys of text)"
 

@@ -10,6 +10,7 @@ import msgspec
 
 from ledger.errors import Misuse
 from services.eds.limits import Limits
+from services.eds.triggers import DEFAULTS
 
 
 class Handoff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,6 +37,7 @@ class Decisions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: str = "falcon"  # one of services.eds.policies
     settings: dict[str, Any] = {}  # of the policy, by name; what is left out is as it defines
     limits: Limits = Limits()
+    triggers: tuple[dict[str, Any], ...] = DEFAULTS  # all of them: services.eds.triggers
     advert_every: float = 1.0  # seconds between two adverts of this host's resources
     # Mbit/s that this host's connection has free, as the operator states it; left out: measured at its interfaces.
     bandwidth: float | None = None

@@ -61,6 +61,9 @@ class Subscriptions:
             if not self._by_topic[topic]:
                 del self._by_topic[topic]
 
+    def to(self, topic: str) -> list[str]:
+        return sorted(self._by_topic.get(topic, ()))
+
     def subscribers(self, topic: str, sender: str) -> list[str]:
         """Those that a multicast of `sender` reaches. Raises Misuse when they are too many."""
         found = sorted(self._by_topic.get(topic, set()) - {sender})

@@ -1,10 +1,13 @@
 """What agents do goes to the room that it is for (runners.base.Upcalls)."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from agentplatform.custody.carry import Carrier
-from agentplatform.kinds import DIRECTORY, Found, Query
+from agentplatform.kinds import DIRECTORY, EDS, Found, Query
 from agentplatform.lives import Lives
 from agentplatform.logbook import Logbook
 from agentplatform.mailroom.room import Mailroom
@@ -24,6 +27,7 @@ class HostUpcalls:
     mailroom: Mailroom
     lives: Lives
     runner: Runner
+    reported: Callable[[str, str, float], None]  # (agent, kind, value): to the EDS
 
     def __init__(self, host: str, logbook: Logbook, find: Callable[[Query], list[Found]]) -> None:
         """`find` asks the directory of services."""
@@ -50,10 +54,22 @@ class HostUpcalls:
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
         if checkpoint.state is not None and checkpoint.state.file and agent not in self.mailroom.boxes:
             self.carrier.books.needless(checkpoint.state.file)  # a late frame of an agent that left
+        reports = [letter for letter in checkpoint.letters if letter.receiver == EDS]
+        if reports:
+            checkpoint = replace(checkpoint, letters=[each for each in checkpoint.letters if each.receiver != EDS])
         self.mailroom.checkpointed(agent, checkpoint)
+        for letter in reports:
+            self._report(agent, letter)
+
+    def _report(self, agent: str, letter: Outgoing) -> None:
+        with contextlib.suppress(PeerFault):  # what is no number is no report
+            value = codec.decode(letter.body, float, agent)
+            self.lives.when_durable(agent, lambda: self.reported(agent, letter.kind, value))
 
     def sent(self, agent: str, outgoing: Outgoing) -> None:
-        if outgoing.receiver != DIRECTORY:
+        if outgoing.receiver == EDS:
+            self._report(agent, outgoing)
+        elif outgoing.receiver != DIRECTORY:
             self.mailroom.sent(agent, outgoing)
         elif outgoing.call is not None:
             self.runner.answer(agent, outgoing.call, self._found(agent, outgoing.body))

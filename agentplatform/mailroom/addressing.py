@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from agentplatform.mailroom.leaving import Leaving
 from agentplatform.mailroom.sender import Sender
-from agentplatform.messages import Outgoing
+from agentplatform.messages import RESERVED, Outgoing
 from agentplatform.parcel.manifest import AGENT_ID, NAME
 from agentplatform.subscriptions import Subscriptions
 from agentplatform.whereabouts import Whereabouts
@@ -30,6 +30,8 @@ class Addressing:
     def receivers(self, agent: str, sender: Sender, outgoing: Outgoing) -> list[str]:
         """Ids, or a name that nobody has yet. Raises Misuse for what is neither, and for a name that several have."""
         if outgoing.topic:
+            if outgoing.receiver.startswith(RESERVED):
+                raise Misuse(f"to {outgoing.receiver!r:.80} hosts alone tell something; choose another topic")
             return self._subscriptions.subscribers(outgoing.receiver, agent)
         if AGENT_ID.fullmatch(outgoing.receiver):  # a whole id needs no news: after a restart there is none yet
             return [outgoing.receiver]

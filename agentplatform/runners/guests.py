@@ -6,9 +6,11 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
+import msgspec
+
 from agentplatform.agent import Agent
 from agentplatform.directory import Directory
-from agentplatform.kinds import DIRECTORY, Found, Query
+from agentplatform.kinds import DIRECTORY, EDS, Found, Query
 from agentplatform.lifecycle import Event
 from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Custody, Delivery, Move, Mover, Outgoing
 from agentplatform.parcel.freight import Stowed
@@ -48,6 +50,7 @@ class Guests:
 
     def __init__(self, host: str, refuse: dict[str, str], offers: dict[str, tuple[str, ...]]) -> None:
         self.printed_lines: list[tuple[str, str, str]] = []
+        self.reports: list[tuple[str, str, float]] = []  # agent, kind, value
         self._host, self._refuse, self._offers = host, refuse, offers
         self._guests: dict[str, Guest] = {}
         self._passed = 0.0  # seconds, by `pass_time`
@@ -284,6 +287,9 @@ class Guests:
             found = Answer(True, codec.encode(self._found(agent, codec.decode(outgoing.body, Query))))
             asyncio.get_running_loop().call_soon(self._answer, agent, outgoing.call, found)
             return
+        if outgoing.receiver == EDS:
+            self.reports.append((agent, outgoing.kind, codec.decode(outgoing.body, float)))
+            return
         if outgoing.topic:
             for each in [each for each, guest in self._guests.items() if outgoing.receiver in guest.topics]:
                 if each != agent:
@@ -297,6 +303,12 @@ class Guests:
         elif outgoing.call is not None:
             error = codec.encode(f"there is no agent {outgoing.receiver!r}")
             asyncio.get_running_loop().call_soon(self._answer, agent, outgoing.call, Answer(False, error))
+
+    async def event(self, topic: str, body: dict[str, Any]) -> None:
+        word = msgspec.json.encode([topic, body]).decode()
+        for guest in [guest for guest in self._guests.values() if topic in guest.topics and not guest.asleep]:
+            guest.resident.tell("event", word)
+        await self.settle()
 
     def _found(self, agent: str, query: Query) -> list[Found]:
         here, directory = self._guests[agent].arrival.host, Directory(self._guests[agent].arrival.host)

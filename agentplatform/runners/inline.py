@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from agentplatform.agent import Agent
-from agentplatform.messages import Mover
+from agentplatform.messages import RESERVED, Mover
 from agentplatform.runners.guests import Guests
 from agentplatform.runners.place import plain
 from ledger.errors import Unavailable
@@ -40,6 +40,7 @@ class Inline:
     ) -> None:
         self.host = host
         self.guests = Guests(host, refuse or {}, offers or {})
+        self.reports = self.guests.reports  # (agent, kind, value): what agents reported
         self.printed_lines = self.guests.printed_lines  # (agent, stream, text); prints of the agents go to stdout
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="inline agents", daemon=True)
@@ -52,6 +53,11 @@ class Inline:
     def settle(self) -> None:
         """Waits until no agent has anything to do, whatever they ask each other; `run` aside."""
         self.wait(self.guests.settle())
+
+    def event(self, kind: str, **body: Any) -> None:
+        """An event of the EDS, such as `event("overload", host="here", resource="cpu", seconds=3.0)`, for the agents
+        that have subscribed to it."""
+        self.wait(self.guests.event(f"{RESERVED}{kind}", body))
 
     def advance(self, seconds: float) -> None:
         """Lets timers, the deadlines of questions and deactivated agents believe that so much time has passed, and

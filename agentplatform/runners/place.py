@@ -10,9 +10,9 @@ import msgspec
 
 from agentplatform.agenda import MAX_SECONDS, Question, is_time
 from agentplatform.data import Data
-from agentplatform.kinds import DIRECTORY, Found, Query
+from agentplatform.kinds import DIRECTORY, EDS, Found, Query
 from agentplatform.lifecycle import State
-from agentplatform.messages import CONSENT_BYTES, PLAIN_DATA, Answer, Arrival, Custody, Later, Outgoing
+from agentplatform.messages import CONSENT_BYTES, PLAIN_DATA, RESERVED, Answer, Arrival, Custody, Later, Outgoing
 from agentplatform.replies import FutureReply
 from agentplatform.runners.errands import QUESTIONS_FROM, Errand, Errands
 from agentplatform.runners.wishes import Clone, OtherCustody, Sleep, Snapshot, Wish, Wishes
@@ -26,6 +26,7 @@ PIECE_BYTES = 256 << 10  # of a state that is larger: so much is kept, or found 
 MAX_PIECES = (MAX_STATE_BYTES // PIECE_BYTES) + (1 << 16)  # a buffer begins a piece of its own
 DIGEST_BYTES = 32
 FIND_SECONDS = 30.0  # within which a host finds services: it asks nobody
+MAX_REPORT = 1e15  # on either side of zero, as services.eds.events takes it
 MAX_NAME = 256  # characters of a receiver, a kind or a host
 ACTING = frozenset({State.CREATING, State.RUNNING, State.FREEZING, State.CLONING, State.DISPOSING})
 
@@ -171,6 +172,7 @@ class AgentPlace:
     def multicast(self, topic: str, kind: str, body: Any) -> None:
         self._check("send")
         _check_name("a topic", topic)
+        _check_free("a topic", topic)
         self._post(topic, kind, body, None, topic=True)
 
     def answer(self, call: int, answer: Answer) -> None:
@@ -227,9 +229,17 @@ class AgentPlace:
         body = self._checked(receiver, kind, body)
         self._acts.post(Outgoing(receiver, kind, body, call, handling=handling.get(), seconds=seconds, topic=topic))
 
+    def report(self, kind: str, value: float) -> None:
+        self._check("report")
+        _check_name("a report's kind", kind)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_REPORT:
+            raise Misuse(f"what is reported is a number up to {MAX_REPORT:g}, not {value!r:.40}")
+        self._acts.post(Outgoing(EDS, kind, codec.encode(float(value)), None, handling=handling.get()))
+
     def _checked(self, receiver: str, kind: str, body: Any) -> bytes:
         _check_name("a receiver", receiver)
         _check_name("a message's kind", kind)
+        _check_free("a message's kind", kind)
         return plain(body, f"a {kind!r} message")
 
     def _want(self, wish: Wish, what: str) -> None:
@@ -262,6 +272,11 @@ def not_held(size: int) -> str:
 def _check_name(what: str, name: str) -> None:
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
         raise Misuse(f"{what} is a text of 1 to {MAX_NAME} printable characters, not {name!r:.60}")
+
+
+def _check_free(what: str, name: str) -> None:
+    if name.startswith(RESERVED):
+        raise Misuse(f"{what} that begins with {RESERVED!r} is for what hosts tell agents: not {name!r:.60}")
 
 
 def _check_seconds(seconds: float) -> None:

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+import msgspec
+
 from agentplatform.agenda import Agenda, Timer
 from agentplatform.agent import Agent, Message
 from agentplatform.lifecycle import HOOKS, Event, State
-from agentplatform.messages import Answer, Arrival, Delivery, Later, Move, News
+from agentplatform.messages import MAX_EVENTS, Answer, Arrival, Delivery, Later, Move, News
 from agentplatform.parcel import state as states
 from agentplatform.parcel.freight import Stowed
 from agentplatform.replies import FutureReply
@@ -112,6 +114,8 @@ class Resident(Captures):
         await self._order(None)
 
     def tell(self, hook: News, word: str) -> None:
+        if hook == "event" and sum(each == "event" for each, _ in self._news) >= MAX_EVENTS:
+            return
         self._news.append((hook, word))
         self._wake_up()
 
@@ -196,6 +200,11 @@ class Resident(Captures):
             self._upcalls.printed(self.id, "err", f"{error}\n")
 
     async def _hear(self, hook: str, word: str) -> None:
+        if hook == "event":
+            kind, body = msgspec.json.decode(word)
+            await self._hook_or_traceback("handle_message", Message(kind, body, f"eds@{self._place.host}"))
+            self._checkpoints.changed()
+            return
         if hook != "on_cloned" or word:
             await self._inform(hook, word)
         if hook == "on_cloned":

@@ -166,6 +166,10 @@ Event = (
 )
 
 
+Whom = Literal["there", "all"] | tuple[str, ...]
+"""Which groups are decided about: those that it `concerns`, all, or those of these names."""
+
+
 def concerns(event: Event, group: Group, hosts: Collection[str]) -> bool:
     """Whether it can change where the agents of `group`, which are on `hosts`, should be."""
     match event:

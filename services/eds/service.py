@@ -16,7 +16,7 @@ import msgspec
 from ledger.errors import PlatformError
 from services.dms.store import Store
 from services.eds import planner, whatif
-from services.eds.events import Event, UserMoved, concerns
+from services.eds.events import Event, UserMoved, Whom, concerns
 from services.eds.explain import Explanation, Outcome, explain
 from services.eds.kept import Kept, encoded
 from services.eds.limits import Limits
@@ -66,7 +66,7 @@ class Eds:
         self._kept = Kept(store, limits.keep)
         self._users = Users()
         self._refusals = Refusals()
-        self._events: dict[tuple[str, frozenset[str] | None], Event] = {}  # by words, and for whom: not looked at yet
+        self._events: dict[tuple[str, Whom], Event] = {}  # by words, and for whom: not looked at yet
         self._pending = Pending()
         self._busy: dict[str, Group] = {}  # groups that are decided about, moved, or have a pause after that
         self._worker: asyncio.Task[None] | None = None
@@ -78,11 +78,11 @@ class Eds:
         self._idle.set()
         self._last = 0  # milliseconds of the newest decision's id
 
-    def happened(self, event: Event, *, teller: str = "", only: frozenset[str] | None = None) -> None:
-        """Takes an event. `teller`: the other host that tells of it; `only`: groups that it is for, by name."""
+    def happened(self, event: Event, *, teller: str = "", whom: Whom = "there") -> None:
+        """Takes an event. `teller`: the other host that tells of it; `whom`: the groups to decide about."""
         if isinstance(event, UserMoved):
             self._users.moved(event, teller)
-        self._events[event.why, only] = event
+        self._events[event.why, whom] = event
         if len(self._events) > MAX_EVENTS:  # that of a user goes first; what is told of hosts is rare
             crowd = (key for key, each in self._events.items() if isinstance(each, UserMoved))
             del self._events[next(crowd, next(iter(self._events)))]
@@ -153,9 +153,11 @@ class Eds:
         """Whom the events concern."""
         events, self._events = self._events, {}
         hosts = {group.name: self._hosts_of(group) for group in groups} if events else {}
-        for (_, only), event in events.items():
+        for (_, whom), event in events.items():
             for group in groups:
-                if (only is None or group.name in only) and concerns(event, group, hosts[group.name]):
+                if whom == "all" or (
+                    concerns(event, group, hosts[group.name]) if whom == "there" else group.name in whom
+                ):
                     self._pending.mark(group.name, event.why)
 
     async def _decide_batch(self, groups: tuple[Group, ...], why: str) -> None:

@@ -5,15 +5,23 @@ from collections.abc import Iterator
 import pytest
 
 from ledger.errors import Misuse
-from tests.helpers.kinds_of_agents import Echo, Guide, Rude, Seeker
+from tests.helpers.kinds_of_agents import Echo, Forger, Guide, Rude, Seeker, Watcher
 from tests.helpers.local import Local, consortium, until
 
 NORTH, SOUTH = "north", "south"
+TRIGGER = """
+[[decisions.triggers]]
+measure = "told:frames-dropped"
+above = 5.0
+"""
 
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
-    with consortium(tmp_path_factory.mktemp("kinds") / "root", NORTH, SOUTH, light=True) as local:
+    with consortium(tmp_path_factory.mktemp("kinds") / "root", NORTH, SOUTH, start=(), light=True) as local:
+        with local.home(NORTH).settings_file.open("a") as settings:
+            settings.write(TRIGGER)
+        local.start(NORTH, SOUTH)
         yield local
 
 
@@ -89,3 +97,39 @@ def test_the_agents_of_a_user_who_moved_hear_of_it_wherever_they_are(hosts: Loca
     assert stranger.call("look")[:2] == ["bo", {}] and not south.call("why", agent=stranger.id)
     with pytest.raises(Misuse, match="stands for a user"):
         north.create(Guide, "nobody")
+
+
+def test_an_agent_hears_events_that_it_has_subscribed_to_from_its_host_and_from_nobody_else(hosts: Local) -> None:
+    north, south = hosts.host(NORTH), hosts.host(SOUTH)
+    watcher, there = north.create(Watcher, None, ["eds/overload", "eds/user-moved"]), south.create(Watcher)
+    forger = north.create(Forger)
+    until("it is known", lambda: south.agent(watcher.id).host == NORTH)
+    forger.call("letter", watcher.id)
+    forger.call("multicast")
+    for door in (north, south):
+        with pytest.raises(Misuse, match="hosts alone"):
+            door.agent(watcher.id).call("eds/overload", {"host": NORTH, "resource": "lies", "seconds": 1.0})
+    north.call("event", event={"type": "user-moved", "user": "ada", "access": []})  # whom it does not follow
+    north.call("event", event={"type": "overload", "host": SOUTH, "resource": "cpu", "seconds": 3.0})
+    until("it heard of it", lambda: watcher.call("look") == [[SOUTH, "cpu", 3.0, "eds@north"]])
+    watcher.dispatch(SOUTH)  # the subscription goes with it
+    south.call("event", event={"type": "overload", "host": NORTH, "resource": "memory"})
+    until("it heard that too", lambda: watcher.call("look")[1:] == [[NORTH, "memory", 0.0, "eds@south"]])
+    assert there.call("look") == []
+    until("its owner hears why", lambda: "hosts alone" in str(north.call("logs", agent=forger.id)))
+    for each in (watcher, there, forger):
+        each.dispose()
+
+
+def test_what_an_agent_reports_is_decided_about_when_a_trigger_says_so(hosts: Local) -> None:
+    north = hosts.host(NORTH)
+    lone, watcher = north.create(Guide, "player", "di"), north.create(Watcher)
+    lone.call("look")
+    north.call("group", name="film", user="", agents=[watcher.id, lone.id], rules=[])
+    watcher.call("tell", {"kind": "frames-dropped", "value": 4.0})
+    watcher.call("tell", {"kind": "others", "value": 12.0})
+    watcher.call("tell", {"kind": "frames-dropped", "value": 12.0})
+    (why,) = until("its host decided", lambda: north.call("why", agent=lone.id))
+    assert why["why"] == f"{watcher.id} tells frames-dropped 12"
+    watcher.dispose()
+    lone.dispose()

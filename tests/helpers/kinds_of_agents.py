@@ -3,8 +3,10 @@
 from typing import Any
 
 from agentplatform import Agent, ServiceAgent, UserAgent
+from agentplatform.handlers import handles
 from agentplatform.kinds import DIRECTORY
 from agentplatform.messages import Outgoing
+from ledger import codec
 
 
 class Echo(ServiceAgent):
@@ -50,3 +52,43 @@ class Guide(UserAgent):
 
     def handle_message(self, message: Any) -> Any:
         return [self.user, self.session, self.host]
+
+
+class Watcher(Agent):
+    """Subscribes to what is named at its creation; "look": what it heard. "report" [kind, value]: tells its host."""
+
+    light = True
+
+    def on_creation(self, init: Any) -> None:
+        self.heard: list[Any] = []
+        for topic in init or ():
+            self.subscribe(topic)
+
+    @handles("eds/overload")
+    def overloaded(self, host: str, resource: str, seconds: float, message: Any) -> None:
+        self.heard.append([host, resource, seconds, message.sender])
+
+    @handles("eds/user-moved")
+    def moved(self, event: dict[str, Any]) -> None:
+        self.heard.append(event["user"])
+
+    @handles("look")
+    def look(self) -> list[Any]:
+        return self.heard
+
+    @handles("tell")
+    def tell(self, kind: str, value: float) -> None:
+        self.report(kind, value)
+
+
+class Forger(Agent):
+    """Messages "letter" and "multicast": says that a host is overloaded, past all checks in its worker."""
+
+    light = True
+
+    def handle_message(self, message: Any) -> None:
+        place: Any = self._place
+        receiver, topic = (message.body, False) if message.kind == "letter" else ("eds/overload", True)
+        lie = codec.encode({"host": "north", "resource": "lies", "seconds": 1.0})
+        for each in ("eds:", receiver):
+            place._acts.post(Outgoing(each, "eds/overload", lie, None, topic=topic and each == receiver))

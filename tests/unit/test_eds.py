@@ -143,10 +143,10 @@ async def test_an_event_concerns_the_groups_that_it_can_change(event: Event, con
 async def test_an_event_may_be_for_some_groups_alone() -> None:
     city = City()
     async with city.eds() as eds:
-        eds.happened(HostJoined("e"), only=frozenset({"other"}))
+        eds.happened(HostJoined("e"), whom=("other",))
         await eds.settled()
         assert await eds.why("face") == []
-        eds.happened(HostJoined("e"), only=frozenset({"faces"}))
+        eds.happened(HostJoined("e"), whom=("faces",))
         await eds.settled()
         assert len(await eds.why("face")) == 1
 
