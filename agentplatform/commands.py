@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from agentplatform.agenda import MAX_SECONDS
+from agentplatform.dataorders import DataOrder
 from agentplatform.faults import as_data, as_error
 from agentplatform.messages import CONSENT_BYTES, Custody
 from agentplatform.parcel.manifest import TRANSFER_BYTES
@@ -28,9 +29,10 @@ LIFE_MS = 60_000
 RESEND_EVERY = 0.5  # seconds
 MAX_NONCE = 16  # bytes
 MAX_REMEMBERED = 10_000  # commands of the last minute
+MAX_KEPT_BYTES = 4096  # of an agent's data in a remembered outcome
 MAX_AT_ONCE = 256  # requests of one host that are being performed; what comes then is sent again
 
-Verb = Literal["dispatch", "retract", "clone", "deactivate", "activate", "snapshot", "custody", "dispose"]
+Verb = Literal["dispatch", "retract", "clone", "deactivate", "activate", "snapshot", "custody", "dispose", "data"]
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -44,6 +46,7 @@ class Command(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     custody: Custody | None = None  # that it is to be in
     consent: bytes = b""  # to held custody (agentplatform.custody.residences): its own, or that of a clone
     salt: bytes = b""  # of such a clone, from which its id follows
+    data: DataOrder | None = None  # what to do with what it keeps
 
     def __post_init__(self) -> None:
         if (self.verb in ("dispatch", "retract")) != bool(self.host):
@@ -58,6 +61,8 @@ class Command(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
             raise ValueError("a command to change the custody says which, and has the owner's consent to held custody")
         if self.salt and (self.verb != "clone" or len(self.salt) != TRANSFER_BYTES):
             raise ValueError(f"a command to clone has a salt of {TRANSFER_BYTES} bytes, or none")
+        if (self.verb == "data") != (self.data is not None):
+            raise ValueError("a command about an agent's data says what to do with it")
         if len(self.consent) > CONSENT_BYTES:
             raise ValueError(f"a consent has {CONSENT_BYTES} bytes")
         if len(self.nonce) > MAX_NONCE:
@@ -170,7 +175,7 @@ class Commands:
         self._send(host, codec.encode(response))
 
     async def _perform_once(self, agent: str, command: bytes, sender: str) -> dict[str, Any]:
-        """What failed may be tried again."""
+        """What failed may be tried again, and so may looking at much data, which changes nothing."""
         digest = codec.digest(DOMAIN, command)
         if (done := self._done.get(digest)) is None:
             if len(self._done) >= MAX_REMEMBERED:
@@ -180,7 +185,7 @@ class Commands:
         return await asyncio.shield(done)
 
     def _remember(self, digest: bytes, done: "asyncio.Future[dict[str, Any]]") -> None:
-        if done.cancelled() or done.exception() is not None:
+        if done.cancelled() or done.exception() is not None or len(done.result().get("data", b"")) > MAX_KEPT_BYTES:
             del self._done[digest]
         else:
             asyncio.get_running_loop().call_later(LIFE_MS / 1000, self._done.pop, digest, None)

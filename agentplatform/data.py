@@ -139,6 +139,10 @@ class Data:
         """The keys that begin with `prefix`, sorted."""
         return sorted(key for key in self._keys() if key.startswith(prefix) and not key.startswith(BLOB))
 
+    def size(self, key: str) -> int:
+        """Bytes of its value; 0 when there is none."""
+        return len(self._find(_check_key(key)) or b"")
+
     def __contains__(self, key: str) -> bool:
         return self._find(_check_key(key)) is not None
 

@@ -336,10 +336,12 @@ class Environment:
         return await self.obey(agent, order)
 
     async def obey(self, agent: str, order: Command) -> dict[str, Any]:
-        """Performs it, and returns the outcome as plain data: the hop, or the id of a clone."""
+        """Performs it, and returns the outcome as plain data: the hop, the clone, or (encoded) what it keeps."""
         done = await self.lives.obey(agent, order)
         if isinstance(done, str):
             return {"clone": done}
+        if isinstance(done, bytes):
+            return {"data": done}
         return {} if done is None else await self.hops.plain(done)
 
     def happened(self, event: Event) -> None:

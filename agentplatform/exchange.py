@@ -32,6 +32,7 @@ from agentplatform.custody.carry import Carrier, is_recall
 from agentplatform.custody.copies.messages import decode as decode_copy
 from agentplatform.custody.copies.replication import Replication
 from agentplatform.custody.rehoming import Rehoming
+from agentplatform.dataorders import MAX_ANSWER_BYTES
 from agentplatform.directory import Directory
 from agentplatform.kinds import Found, Query, Service
 from agentplatform.mailroom.roads import SEEK_AT_ONCE, Roads
@@ -51,7 +52,7 @@ log = logging.getLogger(__name__)
 _BULLETIN: Any = Bulletin
 MAX_MESSAGE = {  # bytes; the others have the link's own limit
     Channel.ADVERT: 64 * 1024,
-    Channel.COMMAND: 64 * 1024,
+    Channel.COMMAND: MAX_ANSWER_BYTES + 64 * 1024,
     Channel.BULK: PIECE_BYTES + 1024,
 }
 MAX_FAULTS = 100  # messages of one host and minute that are refused before its link is ended

@@ -9,6 +9,7 @@ from agentplatform.custody.carry import Carrier
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.lifetimes import Child
 from agentplatform.custody.surroundings import Hop
+from agentplatform.dataorders import CHANGES, DataOrder
 from agentplatform.messages import Custody, Mover
 from agentplatform.parcel.freight import Stowed
 from agentplatform.runners.base import Runner
@@ -137,8 +138,8 @@ class Lives:
 
     # What others want of them
 
-    async def obey(self, agent: str, order: Command) -> Hop | str | None:
-        """Performs an order of its owner. Returns the hop (None: it is there), or the id of the clone."""
+    async def obey(self, agent: str, order: Command) -> Hop | str | bytes | None:
+        """Performs an order of its owner. Returns the hop (None: it is there), the clone, or what it keeps."""
         dormitory = self._carrier.dormitory
         if agent in self._carrier.machine.quarantined and order.verb != "dispose":
             self._carrier.machine.free(agent)
@@ -163,12 +164,25 @@ class Lives:
                     self._carrier.machine.free(agent)
                     await self._runner.snapshot(agent)
                     await self._carrier.books.written()
+            case "data":
+                assert order.data is not None
+                return await self._look(agent, order.data)
             case "custody":
                 assert order.custody is not None
                 await self._change_custody(agent, order.custody, order.consent, "owner", "its owner's wish")
             case "dispose":
                 await self._carrier.lifetimes.dispose(agent)
         return None
+
+    async def _look(self, agent: str, order: DataOrder) -> bytes:
+        """What an agent keeps, as MessagePack; what is changed of it is durable, and with its holders, by then."""
+        await self._carrier.dormitory.awake(agent)
+        self._carrier.machine.free(agent)
+        told = await self._runner.data(agent, order)
+        if order.act in CHANGES:
+            await self._carrier.books.written()
+            await self._carrier.lifetimes.copied(agent)
+        return told
 
     async def _change_custody(self, agent: str, custody: Custody, consent: bytes, by: Mover, why: str) -> None:
         await self._carrier.lifetimes.change_custody(agent, custody, consent, by, why)

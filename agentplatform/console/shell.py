@@ -148,6 +148,7 @@ TAKES: dict[str, tuple[Kind, ...]] = {
     "deactivate": (Names.agents, None),
     "activate": (Names.agents, None),
     "snapshot": (Names.agents, None),
+    "data": (Names.agents, None),
     "custody": (Names.agents, None),
     "dispose": (Names.agents, None),
     "why": (Names.agents, None),

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from agentplatform.agenda import MAX_SECONDS
-from agentplatform.console import actions, decisions, drains, explained, proofs, render
+from agentplatform.console import actions, decisions, drains, explained, keeping, proofs, render
 from agentplatform.console.demo import story
 from agentplatform.ticket import MAX_DEADLINE
 from services.eds.policies import POLICIES
@@ -48,6 +48,14 @@ def _create(parser: argparse.ArgumentParser) -> None:
 
 def _agent(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("agent", metavar="AGENT", help="its id, its name, or the beginning of its id")
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+    _agent(parser)
+    acts = ("list", "get", "snapshots", "snapshot", "restore", "forget")
+    parser.add_argument("act", nargs="?", choices=acts, default="list", help="default: list")
+    about = "how keys begin, the key, the note, or the number of the snapshot"
+    parser.add_argument("word", nargs="?", metavar="WORD", default="", help=about)
 
 
 def _services(parser: argparse.ArgumentParser) -> None:
@@ -283,6 +291,12 @@ VERBS: dict[str, Verb] = {
     "deactivate": Verb("set an agent aside, on the disk alone", actions.deactivate, render.done, _deactivate),
     "activate": Verb("wake it, or open it again", actions.activate, render.done, _agent_and_patience),
     "snapshot": Verb("have an agent's state written now", actions.snapshot, render.done, _agent_and_patience),
+    "data": Verb(
+        "what an agent keeps: list, get KEY, snapshot, snapshots, restore N, forget N",
+        keeping.data,
+        keeping.show,
+        _data,
+    ),
     "custody": Verb("have the ledger agree on its place, or no more", actions.custody, render.done, _custody),
     "dispose": Verb("end an agent", actions.dispose, render.disposed, _agent),
     "declare-lost": Verb(

@@ -16,7 +16,9 @@ from agentplatform.agenda import MAX_SECONDS, is_time
 from agentplatform.agent import Agent
 from agentplatform.commands import LIFE_MS, Command, Verb, sign
 from agentplatform.custody.residences import consent
+from agentplatform.dataorders import DataOrder
 from agentplatform.faults import as_error
+from agentplatform.frontdoor.owned import OwnedData
 from agentplatform.frontdoor.server import MAX_CALL_BYTES, OBJECT
 from agentplatform.kinds import Found
 from agentplatform.messages import PLAIN_DATA, Custody
@@ -218,6 +220,15 @@ class AgentProxy:
         """Has a checkpoint written, and waits until it is durable."""
         self._order("snapshot", patience)
 
+    @property
+    def data(self) -> OwnedData:
+        """What the agent keeps (`Agent.data`), to look at and to restore."""
+
+        def order(each: DataOrder) -> Any:
+            return codec.decode(self._order("data", PATIENCE, data=each)["data"], object, self.id)
+
+        return OwnedData(order)
+
     def change_custody(self, custody: Custody, *, patience: float = PATIENCE) -> None:
         """Puts the agent into the other kind of custody, where it is, and waits until it goes on in that; for one that
         is in it already, it does nothing. Held custody takes the signature of its owner: the key of this connection.
@@ -270,6 +281,7 @@ class AgentProxy:
         custody: Custody | None = None,
         consent: bytes = b"",
         salt: bytes = b"",
+        data: DataOrder | None = None,
     ) -> dict[str, Any]:
         """The agent may live anywhere; elsewhere only its owner's signature counts."""
         expires = int(time.time() * 1000) + LIFE_MS
@@ -278,7 +290,7 @@ class AgentProxy:
             seconds = _seconds(seconds)
         try:
             nonce = secrets.token_bytes(8)
-            command = Command(self.id, verb, host, expires, terms, seconds, nonce, custody, consent, salt)
+            command = Command(self.id, verb, host, expires, terms, seconds, nonce, custody, consent, salt, data)
         except ValueError as error:
             raise Misuse(str(error)) from None
         order = {"agent": self.id, "command": sign(command, self._host.owner())}

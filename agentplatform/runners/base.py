@@ -7,6 +7,7 @@ call blocks it.
 
 from typing import Protocol
 
+from agentplatform.dataorders import DataOrder
 from agentplatform.lifecycle import Event
 from agentplatform.messages import Answer, Arrival, Checkpoint, Custody, Delivery, Move, News, Outgoing
 from agentplatform.parcel.freight import Stowed
@@ -56,6 +57,10 @@ class Runner(Protocol):
     async def snapshot(self, agent: str) -> None:
         """Has the agent tell a checkpoint at the next message boundary, if it is not as at the last one. Raises as
         `capture` does."""
+
+    async def data(self, agent: str, order: DataOrder) -> bytes:
+        """Performs the order on what the agent keeps, at the next message boundary, and has it tell a checkpoint when
+        that has changed. Returns what came of it as MessagePack of plain data. Raises as `capture` does."""
 
     def tell(self, agent: str, hook: News, word: str) -> None:
         """Calls a hook of a running agent at its next message boundary."""

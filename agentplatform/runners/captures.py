@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
+from agentplatform.dataorders import CHANGES, MAX_ANSWER_BYTES, DataOrder, perform
 from agentplatform.lifecycle import HOOKS, Event, State
 from agentplatform.messages import Move
 from agentplatform.parcel import state as states
@@ -11,6 +12,7 @@ from agentplatform.parcel.freight import Stowed
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.body import Body, is_own_cancellation, words
 from agentplatform.runners.errands import Errand
+from agentplatform.runners.place import plain
 from agentplatform.runners.stowage import Stowage
 from agentplatform.runners.wishes import FREEZING, MAX_REASON, Clone, Order, OtherCustody, Sleep, Snapshot, Vetoed, Wish
 from agentplatform.ticket import Ticket
@@ -26,13 +28,13 @@ class Captures(Body):
         self._frozen_for = Event.DISPATCH
         self._orders: list[Order] = []  # what others want of the agent; an empty deque takes 600 bytes
 
-    async def _order(self, event: Event | None, move: Move | None = None) -> Any:
+    async def _order(self, event: Event | None, move: Move | None = None, data: DataOrder | None = None) -> Any:
         """Waits until the agent has done it. Raises Unavailable when it does not come to it in time."""
         if self.state not in (State.RUNNING, State.CLONING):
             raise Misuse(f"{self.id} is {self.state} and on its way already, or not yet here")
         if event in FREEZING and any(each.event in FREEZING for each in self._orders):
             raise Misuse(f"{self.id} is about to go or to be deactivated already")
-        order = Order(event, move, asyncio.get_running_loop().create_future())
+        order = Order(event, move, asyncio.get_running_loop().create_future(), data)
         self._orders.append(order)
         self._wake_up()
         await asyncio.wait([order.done], timeout=self._patience)
@@ -96,7 +98,10 @@ class Captures(Body):
         try:
             match order.event, order.move:
                 case None, _:
-                    await self._keep()
+                    if order.data is not None:
+                        result = plain(perform(self._place.data, order.data), "what it keeps", MAX_ANSWER_BYTES)
+                    if order.data is None or order.data.act in CHANGES:
+                        await self._keep()
                 case Event.CLONE, _:
                     await self._capture_clone()
                 case event, None:

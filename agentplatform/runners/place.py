@@ -284,12 +284,12 @@ def _check_seconds(seconds: float) -> None:
         raise Misuse(f"a timeout is a number of seconds above 0, at most {MAX_SECONDS:g}, not {seconds!r:.40}")
 
 
-def plain(value: Any, what: str) -> bytes:
+def plain(value: Any, what: str, most: int = MAX_BODY_BYTES) -> bytes:
     """`value` as bytes. Raises Misuse, naming `what`, when it is not plain data or too large."""
     try:
         raw = codec.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Misuse(f"{what} must be {PLAIN_DATA}: {error}") from None
-    if len(raw) > MAX_BODY_BYTES:
-        raise Misuse(f"{what} has {len(raw)} bytes; at most {MAX_BODY_BYTES} go into one message")
+    if len(raw) > most:
+        raise Misuse(f"{what} has {len(raw)} bytes; at most {most} go into one message")
     return raw

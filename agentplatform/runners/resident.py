@@ -13,6 +13,7 @@ import msgspec
 
 from agentplatform.agenda import Agenda, Timer
 from agentplatform.agent import Agent, Message
+from agentplatform.dataorders import DataOrder
 from agentplatform.lifecycle import HOOKS, Event, State
 from agentplatform.messages import MAX_EVENTS, Answer, Arrival, Delivery, Later, Move, News
 from agentplatform.parcel import state as states
@@ -112,6 +113,10 @@ class Resident(Captures):
 
     async def snapshot(self) -> None:
         await self._order(None)
+
+    async def data(self, order: DataOrder) -> bytes:
+        told: bytes = await self._order(None, data=order)
+        return told
 
     def tell(self, hook: News, word: str) -> None:
         if hook == "event" and sum(each == "event" for each, _ in self._news) >= MAX_EVENTS:

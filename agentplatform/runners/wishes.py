@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from agentplatform.dataorders import DataOrder
 from agentplatform.lifecycle import Event
 from agentplatform.messages import Custody, Move
 from agentplatform.ticket import Ticket
@@ -21,13 +22,14 @@ class Order(NamedTuple):
     event: Event | None  # None: a snapshot
     move: Move | None
     done: asyncio.Future[Any]
+    data: DataOrder | None = None  # with None for the event: this, in place of a snapshot
 
     @property
     def what(self) -> str:
         if self.move is not None:
             return f"leave for {self.move.destination}"
         if self.event is None:
-            return "write a snapshot"
+            return "write a snapshot" if self.data is None else f"{self.data.act} what it keeps"
         return "clone itself" if self.event is Event.CLONE else "fall asleep"
 
 

@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from agentplatform import consortium
-from agentplatform.commands import open_command, read_command
+from agentplatform.commands import Command, open_command, read_command
 from agentplatform.console.cli import main
 from agentplatform.console.verbs import VERBS
 from agentplatform.frontdoor.client import homes
 from agentplatform.ticket import Ticket
-from ledger import keyfile
+from ledger import codec, keyfile
 from ledger.disk import FileDisk
 from ledger.errors import Misuse, PeerFault, Unavailable
 from tests.helpers.decisions import FACE, USER, city, decided
@@ -110,7 +110,17 @@ COUNTER = {
     "offline_since": None,
 }
 OUTCOMES: dict[str, Any] = {"dispatch": HOP, "retract": HOP, "clone": {"clone": CLONE}}
+KEEPS = {"list": [{"key": "a/1", "bytes": 7}], "get": {"text": b"plain", "raw": b"\0\x01"}, "snapshot": 3}
+KEEPS["snapshots"] = [{"number": 3, "at": 0.0, "note": "noon", "entries": 2, "size": 9}]
 OUTCOMES |= {verb: {} for verb in ("deactivate", "activate", "snapshot", "custody", "dispose")}
+
+
+def ordered(command: Command) -> dict[str, Any]:
+    if command.data is not None:
+        return {"data": codec.encode(KEEPS.get(command.data.act))}
+    return OUTCOMES[command.verb]
+
+
 SAYS: dict[str, Any] = {
     "status": STATUS,
     "hosts": HOSTS,
@@ -120,7 +130,7 @@ SAYS: dict[str, Any] = {
     "create": lambda **_: {"agent": AGENT},
     "ask": lambda body, **_: {"body": body},
     "tell": None,
-    "order": lambda command, **_: OUTCOMES[read_command(command).verb],
+    "order": lambda command, **_: ordered(read_command(command)),
     "why": lambda agent: [EXPLANATION],
     "blocked": lambda agent: [],
     "fence": lambda agent: None,
@@ -235,6 +245,12 @@ JSON = [
     (["deactivate", "counter", "--for", "5"], {"agent": AGENT, "done": "is deactivated"}, dict),
     (["activate", "counter"], {"agent": AGENT, "done": "runs"}, dict),
     (["snapshot", "counter"], {"agent": AGENT, "done": "has a checkpoint of how it is now"}, dict),
+    (["data", "counter"], {"agent": AGENT, "keys": KEEPS["list"]}, dict),
+    (["data", "counter", "get", "k"], {"text": "plain", "raw": "2 bytes: 0001"}, lambda data: data["value"]),
+    (["data", "counter", "snapshots"], {"agent": AGENT, "snapshots": KEEPS["snapshots"]}, dict),
+    (["data", "counter", "snapshot", "noon"], {"agent": AGENT, "done": "has snapshot 3"}, dict),
+    (["data", "counter", "restore", "3"], {"agent": AGENT, "done": "is as it was at snapshot 3"}, dict),
+    (["data", "counter", "forget", "3"], {"agent": AGENT, "done": "has no more snapshot 3"}, dict),
     (["custody", "counter", "held"], {"agent": AGENT, "done": "is in held custody"}, dict),
     (["custody", "counter", "local"], {"agent": AGENT, "done": "is in local custody"}, dict),
     (["clone", "counter", "--custody", "local"], {"agent": CLONE, "host": "north"}, dict),

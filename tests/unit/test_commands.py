@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from agentplatform.commands import MAX_AT_ONCE, Command, Commands, Request, Response
+from agentplatform.dataorders import DataOrder
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
 from tests.helpers.mail_desk import AGENT, turn
@@ -46,4 +47,22 @@ async def test_a_host_that_repeats_a_long_command_under_new_numbers_has_so_many_
 )
 def test_consent_is_for_held_custody_alone(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"custody|consent|salt"):
+        Command("counter-0123456789abcdef", host="", expires=0, **wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"verb": "data"},
+        {"verb": "snapshot", "data": DataOrder("list")},
+        {"verb": "data", "act": ("restore", "", 0)},
+        {"verb": "data", "act": ("restore", "text", 1)},
+        {"verb": "data", "act": ("list", "", 1)},
+        {"verb": "data", "act": ("get", "x" * 257, 0)},
+    ],
+)
+def test_a_command_about_data_says_what_to_do(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="data"):
+        if "act" in wrong:
+            wrong = {"verb": "data", "data": DataOrder(*wrong["act"])}
         Command("counter-0123456789abcdef", host="", expires=0, **wrong)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from agentplatform.dataorders import DataOrder
 from agentplatform.lifecycle import Event, State
 from agentplatform.messages import Answer, Arrival, Delivery, Move, News
 from agentplatform.parcel.freight import Stowed, travelling
@@ -100,6 +101,15 @@ class ProcessRunner:
     async def snapshot(self, agent: str) -> None:
         handle = self._home(agent)
         await handle.ask(agent, lambda ask: wire.Snapshot(ask, agent), self._settings.capture, GOES_ON)
+
+    async def data(self, agent: str, order: DataOrder) -> bytes:
+        handle = self._home(agent)
+        told = await handle.ask(agent, lambda ask: wire.Data(ask, agent, order), self._settings.capture, GOES_ON)
+        try:
+            return wire.data(told)
+        except PeerFault as fault:
+            self._pool.broken(handle, str(fault))
+            raise
 
     def tell(self, agent: str, hook: News, word: str) -> None:
         self._tell(agent, wire.Told(agent, hook, word))

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import asdict, astuple
 
+from agentplatform.dataorders import MAX_ANSWER_BYTES, DataOrder
 from agentplatform.lifecycle import Event
 from agentplatform.messages import (
     CONSENT_BYTES,
@@ -101,6 +102,12 @@ class Snapshot(_Frame, frozen=True):
     agent: str
 
 
+class Data(_Frame, frozen=True):
+    ask: int
+    agent: str
+    order: DataOrder
+
+
 class Told(_Frame, frozen=True):
     agent: str
     hook: News
@@ -148,7 +155,7 @@ class Leased(_Frame, frozen=True):
     until: float
 
 
-_Asked = Create | Open | Capture | Deactivate | Clone | Snapshot | Dispose
+_Asked = Create | Open | Capture | Deactivate | Clone | Snapshot | Data | Dispose
 Down = _Asked | Activate | Thaw | Discard | Deliver | Answered | Told | Lent | Leased
 
 # Up: worker to daemon.
@@ -162,7 +169,7 @@ class Ready(_Frame, frozen=True):
 
 class Done(_Frame, frozen=True):
     ask: Number
-    state: Inline | Freight  # of a Capture; of a Deactivate when it has something to do; else empty
+    state: Inline | Freight  # of a Capture; of a Deactivate when it has something to do; of Data; else empty
 
 
 class Refused(_Frame, frozen=True):
@@ -349,6 +356,13 @@ def seconds(state: bytes | Freight) -> float | None:
         return _seconds.decode(state) if state else None
     except msgspec.DecodeError as error:
         raise PeerFault("worker", f"sent bytes that are no time: {error}") from None
+
+
+def data(state: bytes | Freight) -> bytes:
+    """What the answer to Data brings. Raises PeerFault for anything that no honest worker sends."""
+    if isinstance(state, Freight) or not 0 < len(state) <= MAX_ANSWER_BYTES or not is_plain(state):
+        raise PeerFault("worker", "sent something else than plain data where its agent's data was asked for")
+    return state
 
 
 def is_plain(body: bytes) -> bool:

@@ -85,6 +85,8 @@ class Worker(asyncio.Protocol):
                 self._start(frame.ask, self._resident(frame.agent).clone())
             case wire.Snapshot():
                 self._start(frame.ask, self._resident(frame.agent).snapshot())
+            case wire.Data():
+                self._start(frame.ask, self._resident(frame.agent).data(frame.order))
             case wire.Dispose():
                 self._start(frame.ask, self._dispose(frame))
             case _:
