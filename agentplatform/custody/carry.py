@@ -74,7 +74,7 @@ class Carrier:
     ) -> None:
         self.host = host
         self.machine = machine
-        self.residences = Residences(host, identity, chain, ledger, machine, self.step)
+        self.residences = Residences(host, identity, chain, ledger, machine, self.step, surroundings.key_of)
         self._keeper = keeper
         subject_of = lambda agent: machine.agents[agent].subject  # noqa: E731
         self.residents = Residents(host, journal, mailroom, surroundings, replication, subject_of)
@@ -91,6 +91,7 @@ class Carrier:
             spool,
             replication.make_way,
             gateway.release,
+            self.residences.convoys.join,
         )
         self.arrivals = Arrivals(
             chain, self.step, self.residents, journal, runner, surroundings, deadlines, spool, machine.custody
@@ -177,6 +178,7 @@ class Carrier:
         if isinstance(message, Offer):
             try:
                 self.arrivals.verify(host, message)
+                self.residences.convoys.offered(host, message)
             except PeerFault as fault:
                 self.departures.send(host, Refuse(message.transfer, str(fault)))
                 raise
@@ -195,6 +197,8 @@ class Carrier:
         self.step(events.Message(host, message))
         if isinstance(message, Notice):
             self.arrivals.noticed(host, message)
+        elif isinstance(message, Refuse):
+            self.departures.refused(host, message)
 
     def stream(self, host: str, raw: bytes) -> None:
         """What comes on the channel of large states. Raises PeerFault for what must not be sent."""
@@ -224,6 +228,7 @@ class Carrier:
         """Asks again about all that waits for another host."""
         self.arrivals.fetches.remind()
         self.step(events.Remind())
+        self.residences.convoys.remind()
         self.declarations.remind()
         self.recalls.remind()
 
@@ -241,7 +246,9 @@ class Carrier:
                 case events.Write(record):
                     self.books.write(record, beside, parent)
                 case events.Send(to, message):
-                    if isinstance(message, Accept) and message.held:
+                    if isinstance(message, Offer):
+                        message = self.residences.convoys.signed(message)
+                    elif isinstance(message, Accept) and message.held:
                         message = self.residences.promise(to, message)
                     elif isinstance(message, Forswear):
                         message = self.declarations.signed(to, message)

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from agentplatform.custody import events
+from agentplatform.custody.convoy import Convoy, transfer_of
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journey import Journey
-from agentplatform.custody.messages import Cargo, HandoffMessage, Inquire, Notice, Offer
+from agentplatform.custody.messages import Cargo, HandoffMessage, Inquire, Notice, Offer, Refuse
 from agentplatform.custody.packing import Packer, check_size
 from agentplatform.custody.pieces import SLOWEST, Fetch
 from agentplatform.custody.residents import Resident, Residents
@@ -45,13 +46,14 @@ class Departures:
         spool: Spool,
         make_way: Callable[[str, str], Awaitable[None]],
         release: Callable[[str, Callable[[], None]], None],
+        join: Callable[[str, Convoy, tuple[Cargo, ...]], None],
     ) -> None:
         """`make_way(agent, to)`: another host than `to` holds its checkpoint, if it has holders. `release` is the
-        gateway's."""
+        gateway's, `join` that of custody.convoys."""
         self._machine, self._step = machine, step
         self._residents, self._mailroom, self._runner = residents, mailroom, runner
         self._surroundings, self._deadlines = surroundings, deadlines
-        self._spool, self._make_way, self._release = spool, make_way, release
+        self._spool, self._make_way, self._release, self._join = spool, make_way, release, join
         self.supply = Supply(spool, surroundings.stream, self._alive, self._unreadable)
         self._packer = Packer(identity, chain, residents, mailroom, deadlines.parcel_life)
         self._journeys: dict[bytes, Journey] = {}
@@ -64,16 +66,20 @@ class Departures:
         captured: Mapping[str, Stowed] | None = None,
         by: Mover = "decision",
         seconds: float | None = None,
+        convoy: Convoy | None = None,
     ) -> Hop:
-        """Moves resident agents to `to` as one: all arrive, or all stay. Returns when they run there.
+        """Moves resident agents to `to` as one: all arrive, or all stay, with the rest of the `convoy` that they are a
+        part of. Returns when they run there.
 
         `captured` has the states of agents that asked to go and are frozen already. When they stay, they go on with
         `on_move_failed` (but for moves `by` the agent itself: who tries them tells it of the end), and the reason is
         raised: Misuse for what cannot be asked, Unavailable for what went wrong, or took more than `seconds`.
         """
-        check = lambda: self._check(agents, to)  # noqa: E731
-        begin = lambda transfer, cargo: events.Depart(transfer, to, cargo)  # noqa: E731
-        hop = await self._shielded(self._leave(agents, Move(to, by, why), captured or {}, seconds, check, begin))
+        check = lambda: self._check(agents, to, convoy)  # noqa: E731
+        begin = lambda transfer, cargo: events.Depart(transfer, to, cargo, convoy is not None)  # noqa: E731
+        transfer = os.urandom(TRANSFER_BYTES) if convoy is None else transfer_of(convoy.nonce, self._residents.host)
+        move = Move(to, by, why)
+        hop = await self._shielded(self._leave(transfer, agents, move, captured or {}, seconds, check, begin))
         assert hop is not None
         return hop
 
@@ -82,7 +88,8 @@ class Departures:
         that; when it goes on as it was, the reason is raised, as by `depart`."""
         check = lambda: self._check_change(load)  # noqa: E731
         begin = lambda transfer, cargo: events.ChangeCustody(transfer, cargo[0], entry)  # noqa: E731
-        await self._shielded(self._leave([load.agent], Move(self._residents.host, by, why), {}, None, check, begin))
+        transfer, move = os.urandom(TRANSFER_BYTES), Move(self._residents.host, by, why)
+        await self._shielded(self._leave(transfer, [load.agent], move, {}, None, check, begin))
 
     async def _shielded(self, leaving: Coroutine[Any, Any, Hop | None]) -> Hop | None:
         # A task of its own: a caller who gives up must leave neither a frozen agent nor an offer without a deadline.
@@ -92,6 +99,7 @@ class Departures:
 
     async def _leave(
         self,
+        transfer: bytes,
         agents: Sequence[str],
         move: Move,
         captured: Mapping[str, Stowed],
@@ -103,7 +111,6 @@ class Departures:
         frozen_at, to = time.monotonic(), move.destination
         states = dict(captured)
         stays = {agent: self._residents.known.get(agent) for agent in agents}
-        transfer = os.urandom(TRANSFER_BYTES)
         try:
             check()
             for agent in agents:
@@ -197,6 +204,12 @@ class Departures:
         if journey is not None:
             journey.dead.add(agent)
         return journey is not None
+
+    def refused(self, host: str, message: Refuse) -> None:
+        """Of a part of a convoy: the ledger ends it, and whoever waits for it hears of this."""
+        journey = self._journeys.get(message.transfer)
+        if journey is not None and journey.to == host:
+            journey.reasons.append(f"{host} refused: {message.reason}")
 
     # What the machine decides
 
@@ -332,7 +345,7 @@ class Departures:
 
     # Freezing
 
-    def _check(self, agents: Sequence[str], to: str) -> tuple[Cargo, ...]:
+    def _check(self, agents: Sequence[str], to: str, convoy: Convoy | None) -> tuple[Cargo, ...]:
         cargo = self._machine.cargo(agents)  # raises Misuse for one that is not here, or on its way
         if to == self._residents.host:
             raise Misuse(f"{', '.join(agents)}: on {to} already; name another host")
@@ -343,6 +356,8 @@ class Departures:
             raise Unavailable(f"{', '.join(agents)} stayed on {self._residents.host}: {verdict.outdated}")
         if not self._surroundings.linked(to):  # a capture stops what the agent does, and every retry has one
             raise Unavailable(f"{', '.join(agents)} stayed on {self._residents.host}: there is no link to {to} now")
+        if convoy is not None:
+            self._join(to, convoy, cargo)
         return cargo
 
     def _check_change(self, load: Cargo) -> tuple[Cargo, ...]:

@@ -42,12 +42,14 @@ class Disposed(_Value, frozen=True):
 class Depart(_Value, frozen=True):
     """Agents are frozen and captured, to go to `to` under a transfer id never used before.
 
-    `cargo` comes from Handoff.cargo. Raises Misuse when an agent is not here, or is on its way already.
+    `cargo` comes from Handoff.cargo. Raises Misuse when an agent is not here, or is on its way already. `signed`: held,
+    the offer has the signature for the ledger's entry, so from the offer on the ledger alone decides (custody.convoys).
     """
 
     transfer: bytes
     to: str
     cargo: tuple[Cargo, ...]
+    signed: bool = False
 
 
 class ChangeCustody(_Value, frozen=True):

@@ -11,13 +11,15 @@
       Write(Closed)                    <--      ACKNOWLEDGE when Active is durable
 
 From Ask on, the source ends the handoff only through the ledger: Withdraw asks for (agent, epoch, source), and one of
-the two entries fails. Both hosts take the outcome from their own chains. Without a quorum they wait.
+the two entries fails. Both hosts take the outcome from their own chains. Without a quorum they wait. In a convoy
+(custody.convoys) the offer has the source's signature already, and its destination asks.
 """
 
 from agentplatform.custody.changing import Changing
 from agentplatform.custody.events import (
     Ask,
     Decided,
+    Depart,
     Dismiss,
     Effect,
     Event,
@@ -54,6 +56,10 @@ class Held(Changing):
                 return self._decided(event)
             case Rehomed(agent, epoch, subject):
                 return self._rehomed(agent, epoch, subject)
+            case Depart(transfer, to, cargo, True):
+                effects = self._depart(transfer, to, cargo)
+                self.leaving[transfer] = replace(self.leaving[transfer], signed=True)
+                return effects
         return super().step(event)
 
     def _message(self, sender: str, message: HandoffMessage) -> list[Effect]:
@@ -77,6 +83,12 @@ class Held(Changing):
             return super()._commit(transfer, held)
         self.leaving[transfer] = replace(held, phase=Phase.ASKED)
         return [Ask(transfer, held.peer, held.cargo)]
+
+    def _refuse(self, sender: str, transfer: bytes, reason: str) -> list[Effect]:
+        held = self._between(self.leaving, sender, transfer)
+        if held is not None and held.signed and held.phase is Phase.ASKED:
+            return self._withdraw(transfer, held)  # it has the signature: its word ends nothing
+        return super()._refuse(sender, transfer, reason)
 
     def _over(self, sender: str, transfer: bytes) -> list[Effect]:
         """Only what it remembers counts. A host that knows nothing of the transfer has lost its disk, and the ledger
@@ -192,6 +204,9 @@ class Held(Changing):
         match record:
             case Prepare(transfer, to, cargo) if self._is_offered(transfer, cargo):
                 effects.append(Send(to, Offer(transfer, cargo, ())))
+                held = self.leaving[transfer]
+                if held.signed:
+                    self.leaving[transfer] = replace(held, phase=Phase.ASKED)
             case Ended(agent) if agent in self.ended:
                 effects.append(self._dismiss(agent))
         return effects

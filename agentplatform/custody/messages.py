@@ -2,6 +2,7 @@
 
 import msgspec
 
+from agentplatform.custody.convoy import Convoy
 from agentplatform.parcel.manifest import Parcel
 from agentplatform.passes import Trail
 
@@ -27,6 +28,8 @@ class Offer(_Message, frozen=True):
 
     cargo: tuple[Cargo, ...]
     parcels: tuple[Parcel, ...]
+    convoy: Convoy | None = None  # of which this is a part; then it does promise:
+    signature: bytes = b""  # the source's under the ledger's entry for the convoy [H2]
 
 
 class Accept(_Message, frozen=True):

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
+from agentplatform.custody.convoys import Convoys, part_of
 from agentplatform.custody.events import Decided, Event, GiveUp
 from agentplatform.custody.messages import Accept, Cargo
 from agentplatform.custody.state import Custody
@@ -20,9 +21,7 @@ from ledger.contracts.residence import (
     End,
     Forgo,
     Found,
-    Going,
     Move,
-    Part,
     Passage,
     Residence,
     Statement,
@@ -61,6 +60,7 @@ class Residences:
         ledger: Ledger,
         machine: Custody,
         step: Callable[[Event], None],
+        key_of: Callable[[str], bytes | None],
     ) -> None:
         self._host, self._identity, self._chain = host, identity, chain
         self._ledger, self._machine, self._step = ledger, machine, step
@@ -68,6 +68,7 @@ class Residences:
         self._asking: set[bytes] = set()  # entries on their way to the ledger
         self._tasks: set[asyncio.Task[None]] = set()
         self._told: dict[str, Decided] = {}  # agent -> what the machine heard last
+        self.convoys = Convoys(host, identity, chain, machine, step, ledger.find, self.submit, key_of)
         self._unopened = set(machine.arriving)  # transfers that a restart has still to open again
 
     # The beginning
@@ -110,11 +111,11 @@ class Residences:
         return None
 
     def promise(self, source: str, message: Accept) -> Accept:
-        """With this host's signature for the entry: RECEIVED is durable [H3]."""
+        """With this host's signature for the entry: RECEIVED is durable [H3]. For a convoy it asks by itself."""
         held = self._machine.arriving.get(message.transfer)
-        if held is None:
+        if held is None or self.convoys.received(message.transfer):
             return message
-        said = Passage(self._chain, MOVE, self._host, (_part(source, message.transfer, held.cargo),))
+        said = Passage(self._chain, MOVE, self._host, (part_of(source, message.transfer, held.cargo),))
         return replace(message, promise=said.sign(self._identity))
 
     def promised(self, message: Accept) -> None:
@@ -127,24 +128,24 @@ class Residences:
         if to == self._host:
             (load,) = cargo
             change = codec.decode(entry, Found) if entry else End(load.subject, load.epoch, b"")
-            self._submit(change, lambda reason: self._step(GiveUp(transfer, reason)))
-        elif promise is not None:
-            self._submit(Move(to, (_part(self._host, transfer, cargo),), (b"",), promise))
+            self.submit(change, lambda reason: self._step(GiveUp(transfer, reason)))
+        elif promise:  # else its destination asks for the convoy that it is a part of
+            self.submit(Move(to, (part_of(self._host, transfer, cargo),), (b"",), promise))
 
     def withdraw(self, transfer: bytes, cargo: tuple[Cargo, ...], entry: bytes) -> None:
         self._promises.pop(transfer, None)
         if entry:
             found = codec.decode(entry, Found)
             signed = found.owner_signature
-            self._submit(Forgo(found.owner, found.agent, found.epoch, found.host, signed, b""))
+            self.submit(Forgo(found.owner, found.agent, found.epoch, found.host, signed, b""))
         else:
             for load in cargo:
-                self._submit(Abort(load.subject, load.epoch, b""))
+                self.submit(Abort(load.subject, load.epoch, b""))
 
     def dismiss(self, subject: bytes, epoch: int) -> None:
-        self._submit(End(subject, epoch, b""))
+        self.submit(End(subject, epoch, b""))
 
-    def _submit(self, action: Any, refused: Callable[[str], None] = lambda reason: None) -> None:
+    def submit(self, action: Any, refused: Callable[[str], None] = lambda reason: None) -> None:
         """What comes of it comes from the chain, here and where the agent goes. The machine asks again."""
         key = codec.digest("agentplatform/asking", codec.encode(action))
         if key in self._asking:
@@ -184,6 +185,7 @@ class Residences:
             if self._told.get(word.agent) != word:
                 self._told[word.agent] = word
                 self._step(word)
+        self.convoys.follow()
 
     def opened(self, transfer: bytes) -> None:
         """After a restart: its copies are there again, and the ledger's word on them counts."""
@@ -198,7 +200,3 @@ class Residences:
         for held in (*machine.leaving.values(), *machine.arriving.values()):
             if held.by_ledger:
                 yield from ((load.agent, load.subject) for load in held.cargo)
-
-
-def _part(source: str, transfer: bytes, cargo: tuple[Cargo, ...]) -> Part:
-    return Part(source, transfer, tuple(Going(load.subject, load.epoch) for load in cargo))

@@ -73,6 +73,7 @@ class Open(msgspec.Struct, frozen=True):
     cargo: tuple[Cargo, ...]
     phase: Phase
     entry: bytes = b""  # as in Convert
+    signed: bool = False  # source, as in Depart; a restart need not know: it asks the ledger in any case
 
     @property
     def by_ledger(self) -> bool:
@@ -152,7 +153,9 @@ class Custody:
     def offered(self, to: str) -> tuple[bytes, ...]:
         """Transfers to `to` that may still be given up."""
         return tuple(
-            transfer for transfer, held in self.leaving.items() if held.peer == to and held.phase is Phase.OFFERED
+            transfer
+            for transfer, held in self.leaving.items()
+            if held.peer == to and (held.phase is Phase.OFFERED or (held.signed and held.phase is Phase.ASKED))
         )
 
     # The fold

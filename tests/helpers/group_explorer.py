@@ -198,7 +198,7 @@ class Host:
                 entry = newest(history, subject.decode())
                 return Residence(b"", entry.epoch, entry.host, (), 0, entry.transfer)
 
-        words = Residences(self.machine.host, None, b"", Chain, self.machine, self.step)  # type: ignore[arg-type]
+        words = Residences(self.machine.host, None, b"", Chain, self.machine, self.step, None)  # type: ignore[arg-type]
         words._unopened.clear()
         words.follow()
 
