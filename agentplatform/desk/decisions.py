@@ -6,6 +6,7 @@ import msgspec
 
 from agentplatform.environment import Environment
 from ledger.errors import Misuse
+from services.eds.contradictions import contradictions
 from services.eds.events import Event
 from services.eds.explain import Explanation
 from services.eds.rules import Group
@@ -30,6 +31,8 @@ class DecisionDesk:
             group = msgspec.convert(data, Group)
         except msgspec.ValidationError as error:
             raise Misuse(f"that is no group: {error}") from None
+        if against := contradictions(group):
+            raise Misuse(f"nobody can keep these rules together, so take one of them out: {'; '.join(against)}")
         await here.mailroom.group(group)
         return {"group": name, "agents": found}
 

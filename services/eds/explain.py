@@ -169,9 +169,9 @@ def _remark(found: Search) -> str:
         parts.append("staying is best")
     if not found.complete:
         parts.append(
-            f"the search stopped at its limit of {found.steps} steps: "
-            f"a better plan may exist, and this one is at most {found.gap:.2%} short of the best"
+            f"after {found.steps} steps it is not certain that no plan is better: "
+            f"this one is at most {found.gap:.2%} short of the best"
         )
     if found.obstacles and not found.stuck:
-        parts.append("cut off: " + "; ".join(found.obstacles))
+        parts.append("not everybody can have the best place: " + "; ".join(found.obstacles))
     return ". ".join(parts)

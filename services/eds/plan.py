@@ -1,6 +1,11 @@
 """What a planner answers: a plan, what it could not plan, and how far the plan may be from the best. Pure."""
 
+from collections.abc import Iterable
+
 import msgspec
+
+from services.eds.offers import Candidate
+from services.eds.snapshot import Snapshot
 
 TINY = 1e-9  # below this a bound is no scale to measure a gap by
 
@@ -34,3 +39,17 @@ class Search(msgspec.Struct, frozen=True):
     def gap(self) -> float:
         """How much more a plan could bring at most, as a part of the bound. 0 for the best plan."""
         return max(0.0, self.bound - self.plan.benefit) / max(abs(self.bound), TINY)
+
+
+def plan_of(snapshot: Snapshot, chosen: Iterable[Candidate]) -> Plan:
+    """The plan in which agents run at the places that are chosen for them, and all others stay."""
+    members = {agent: at for at, agent in enumerate(agent for group in snapshot.groups for agent in group.agents)}
+    chosen = sorted(chosen, key=lambda place: members[place.agent])
+    hosts = {resident.agent: resident.host for resident in snapshot.residents if resident.agent in members}
+    moves = tuple(
+        Move(place.agent, hosts[place.agent], place.host, place.path)
+        for place in chosen
+        if place.host != hosts[place.agent]
+    )
+    benefit = sum(place.score for place in chosen)
+    return Plan(hosts | {place.agent: place.host for place in chosen}, moves, benefit)

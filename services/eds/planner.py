@@ -1,137 +1,94 @@
 """From offers to a plan under rules and capacities (Falcon, Algorithm 1, corrected). Pure.
 
-Algorithm 1 draws a plan, checks it, and goes back to draw another, without counting how often. Here the search is
-exact: depth first over the agents, the best place first, cut where a rule is already broken, where a host is
-full, or where even the best that can follow is no better than the best plan found. It counts its steps (sumStep and
-SumStep are one counter) and stops at a limit, which is a number of steps and not a time: equal input, equal plan.
+Algorithm 1 draws a plan, checks it, and goes back to draw another, without counting how often; the first one that fits
+is taken (greedy.py does that, for comparison). Here the plan is the one of the greatest benefit, within a limit of work
+that is a number of steps and not a time: equal input, equal plan.
 """
 
-from services.eds.offers import Candidate, Offers
-from services.eds.plan import Move, Plan, Search
-from services.eds.rules import Rule
-from services.eds.snapshot import Snapshot
-from services.rms.resources import Minima
+from collections.abc import Callable
 
-WORK_LIMIT = 50_000  # places tried; about a tenth of a second
-MAX_OBSTACLES = 8  # kept for the explanation when no plan is found
+import msgspec
+
+from services.eds import greedy
+from services.eds.descent import Chosen, Descent
+from services.eds.offers import Offers
+from services.eds.part import Part
+from services.eds.plan import Search, plan_of
+from services.eds.problem import Problem
+from services.eds.snapshot import Snapshot
+
+WORK_LIMIT = 300_000  # steps: places tried, prices changed; about half a second
+ALONE = 2_000  # steps in which a group is looked at by itself
 
 
 def search(snapshot: Snapshot, offers: Offers, work_limit: int = WORK_LIMIT) -> Search:
-    """The plan with the greatest total benefit."""
-    return _Search(snapshot, offers, work_limit).run()
+    """The plan with the greatest total benefit among those with the fewest groups stuck. Raises Misuse for an agent
+    that is in two groups."""
+    problem = Problem(snapshot, offers)
+    hopeless = _hopeless(problem)
+    if hopeless:
+        left = tuple(group for group in snapshot.groups if group.name not in hopeless)
+        problem = Problem(msgspec.structs.replace(snapshot, groups=left), offers)
+    chosen: Chosen = {}
+    steps, complete, bound = 0, True, 0.0
+    parts = _parts(problem)
+    for number, (groups, rows) in enumerate(parts):
+        part = Part(problem, groups, rows, (work_limit - steps) // (len(parts) - number))
+        part.search()
+        chosen |= part.plan
+        steps += part.steps
+        complete = complete and part.complete
+        bound += part.bound
+    stuck = hopeless | _stuck(problem, chosen)
+    plan = plan_of(snapshot, [place for unit, at in chosen.items() for place in problem.candidates(unit, at)])
+    obstacles = tuple(problem.obstacles)
+    return Search(plan, steps, complete, plan.benefit if complete else bound, obstacles, stuck)
 
 
-class _Search:
-    def __init__(self, snapshot: Snapshot, offers: Offers, work_limit: int) -> None:
-        self._snapshot = snapshot
-        self._residents = {resident.agent: resident for resident in snapshot.residents}
-        self._views = {host.host: host for host in snapshot.hosts}
-        self._members = [agent for group in snapshot.groups for agent in group.agents]
-        self._agents = [agent for agent in self._members if agent in self._residents]
-        rules = [rule for group in snapshot.groups for rule in group.rules]
-        self._obstacles: dict[str, None] = {}  # in the order in which they were met
-        self._places = {agent: self._sorted(agent, offers) for agent in self._agents}
-        self._rules: dict[str, list[Rule]] = {
-            agent: [rule for rule in rules if agent in rule.names] for agent in self._agents
-        }
-        # The most that the agents from each depth on can still bring.
-        self._hope = [0.0] * (len(self._agents) + 1)
-        for depth in range(len(self._agents) - 1, -1, -1):
-            places = self._places[self._agents[depth]]
-            self._hope[depth] = self._hope[depth + 1] + (places[0].score if places else 0.0)
-        self._left = work_limit
-        self._limit = work_limit
-        self._hosts: dict[str, str] = {}
-        self._arriving: dict[str, Minima] = {}  # host -> sum of what the agents that move there need
-        self._chosen: list[Candidate] = []
-        self._best: tuple[Candidate, ...] | None = None
-        self._best_benefit = 0.0
+PLANNERS: dict[str, Callable[[Snapshot, Offers], Search]] = {
+    "exact": search,
+    "greedy": greedy.search,
+}
 
-    def run(self) -> Search:
-        missing = [agent for agent in self._members if agent not in self._residents]
-        stranded = [agent for agent in self._agents if not self._places[agent]]
-        if missing or stranded:
-            for agent in missing:
-                self._note(f"nobody knows where {agent} is")
-            for agent in stranded:
-                self._note(f"there is no place for {agent}")
-            return self._found(True, 0.0)
-        complete = self._descend(0, 0.0)
-        return self._found(complete, self._best_benefit if complete else self._hope[0])
 
-    def _found(self, complete: bool, bound: float) -> Search:
-        obstacles = tuple(self._obstacles)
-        stuck = {} if self._best is not None else {group.name: obstacles for group in self._snapshot.groups}
-        return Search(self._plan(), self._limit - self._left, complete, bound, obstacles, stuck)
+def _hopeless(problem: Problem) -> dict[str, tuple[str, ...]]:
+    """Groups for which there is no plan even when all others stay, and what stands in the way."""
+    found = {problem.groups[number].name: reasons for number, reasons in problem.stuck.items()}
+    for number, units in problem.of_group.items():
+        descent = Descent(problem)
+        if not descent.first(number, problem.ranked(units), ALONE) and descent.certain:
+            found[problem.groups[number].name] = tuple(descent.obstacles)
+    return found
 
-    def _sorted(self, agent: str, offers: Offers) -> list[Candidate]:
-        resident = self._residents[agent]
-        open_places = []
-        for place in offers.candidates.get(agent, ()):
-            # Asked again, so that no policy can forget it.
-            host = self._views.get(place.host)
-            unfit = "it is not in the snapshot" if host is None else self._snapshot.unfit(resident, host)
-            if unfit is None:
-                open_places.append(place)
-            else:
-                self._note(f"the policy offered {place.host} to {agent}: {unfit}")
-        # Of equal places the present one comes first: a move must bring something.
-        return sorted(open_places, key=lambda place: (-place.score, place.host != resident.host, place.host))
 
-    def _note(self, obstacle: str) -> None:
-        if len(self._obstacles) < MAX_OBSTACLES:
-            self._obstacles[obstacle] = None
+def _stuck(problem: Problem, chosen: Chosen) -> dict[str, tuple[str, ...]]:
+    """Groups for which there is no place beside the others, and what stands in the way."""
+    found = {}
+    for number, units in problem.of_group.items():
+        if units[0] not in chosen:
+            descent = Descent(problem)
+            descent.put(chosen)
+            descent.first(number, problem.ranked(units), ALONE)
+            found[problem.groups[number].name] = tuple(descent.obstacles)
+    return found
 
-    def _descend(self, depth: int, benefit: float) -> bool:
-        """Tries all places of the agent at `depth`. False when the limit stopped it."""
-        if depth == len(self._agents):
-            self._best, self._best_benefit = tuple(self._chosen), benefit
-            return True
-        agent = self._agents[depth]
-        for place in self._places[agent]:
-            if self._best is not None and benefit + place.score + self._hope[depth + 1] <= self._best_benefit:
-                return True  # the places that follow are no better
-            if self._left == 0:
-                return False
-            self._left -= 1
-            arriving = self._arriving.get(place.host, Minima())
-            complete = True
-            self._hosts[agent] = place.host
-            self._chosen.append(place)
-            obstacle = self._obstacle(agent, place.host)
-            if obstacle is None:
-                complete = self._descend(depth + 1, benefit + place.score)
-            else:
-                self._note(obstacle)
-            self._chosen.pop()
-            del self._hosts[agent]
-            self._arriving[place.host] = arriving
-            if not complete:
-                return False
-        return True
 
-    def _obstacle(self, agent: str, host: str) -> str | None:
-        """Why `agent`, just placed on `host`, cannot be there; else its needs are added to what arrives there."""
-        for rule in self._rules[agent]:
-            broken = rule.violation(self._hosts)
-            if broken is not None:
-                return broken
-        resident = self._residents[agent]
-        if host == resident.host:
-            return None  # what it uses is already counted as used
-        arriving = self._arriving.get(host, Minima()) + resident.needs.least
-        resources = self._views[host].resources
-        if resources is not None and (short := resources.shortages(arriving)):
-            return f"{host} cannot take {agent} with those that would arrive before it: {'; '.join(short)}"
-        self._arriving[host] = arriving
-        return None
+def _parts(problem: Problem) -> list[tuple[list[int], list[int]]]:
+    """Groups that share rows, with these, the smallest part first."""
+    over = {group: group for group in problem.of_group}
 
-    def _plan(self) -> Plan:
-        best = self._best or ()
-        moves = tuple(
-            Move(place.agent, place.path[0], place.host, place.path)
-            for place in best
-            if place.host != self._residents[place.agent].host
-        )
-        present = {agent: self._residents[agent].host for agent in self._agents}
-        return Plan(present | {place.agent: place.host for place in best}, moves, self._best_benefit)
+    def leader(group: int) -> int:
+        while over[group] != group:
+            over[group] = group = over[over[group]]
+        return group
+
+    for row in problem.rows:
+        first = leader(problem.units[row.users[0][0]].group)
+        for unit, _, _ in row.users:
+            over[leader(problem.units[unit].group)] = first
+    parts: dict[int, tuple[list[int], list[int]]] = {}
+    for group in problem.of_group:
+        parts.setdefault(leader(group), ([], []))[0].append(group)
+    for number, row in enumerate(problem.rows):
+        parts[leader(problem.units[row.users[0][0]].group)][1].append(number)
+    return sorted(parts.values(), key=lambda part: len(part[0]))

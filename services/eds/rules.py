@@ -31,6 +31,10 @@ class Atomic(msgspec.Struct, frozen=True, tag="atomic", forbid_unknown_fields=Tr
     def names(self) -> tuple[str, ...]:
         return self.agents
 
+    @property
+    def words(self) -> str:
+        return f"{', '.join(self.agents)} must be together"
+
     def violation(self, plan: Plan) -> str | None:
         """Why `plan` breaks this rule (None: it does not, as far as it is complete)."""
         placed = [agent for agent in self.agents if agent in plan]
@@ -53,6 +57,10 @@ class Dependency(msgspec.Struct, frozen=True, tag="dependency", forbid_unknown_f
     @property
     def names(self) -> tuple[str, ...]:
         return (self.agent, *self.on)
+
+    @property
+    def words(self) -> str:
+        return f"{self.agent} needs {self.need} of {', '.join(self.on)} where it runs"
 
     def violation(self, plan: Plan) -> str | None:
         """Why `plan` breaks this rule (None: it does not, as far as it is complete)."""
@@ -78,6 +86,10 @@ class Exclusion(msgspec.Struct, frozen=True, tag="exclusion", forbid_unknown_fie
     @property
     def names(self) -> tuple[str, ...]:
         return self.agents
+
+    @property
+    def words(self) -> str:
+        return f"{', '.join(self.agents)} must be apart"
 
     def violation(self, plan: Plan) -> str | None:
         """Why `plan` breaks this rule (None: it does not, as far as it is complete)."""

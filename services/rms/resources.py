@@ -47,6 +47,18 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         """Free memory as a part of all, 0 to 1."""
         return self.memory_free / self.memory_total
 
+    @property
+    def free(self) -> "Minima":
+        """The most that can be asked of it, of each by itself."""
+        return Minima(
+            cpu_cores=self.cpu_free * self.cores,
+            memory=self.memory_free,
+            disk=self.disk_free,
+            bandwidth=self.bandwidth,
+            gpus=self.gpus,
+            gpu_memory=self.gpu_memory_free,
+        )
+
     def shortages(self, minima: "Minima") -> tuple[str, ...]:
         """What is short for `minima`, in words; empty when they fit."""
         short = []

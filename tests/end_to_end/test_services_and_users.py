@@ -71,7 +71,11 @@ def test_a_group_follows_the_user_of_the_agent_in_it(hosts: Local) -> None:
     guide, echo = north.create(Guide, "leader", "cy"), north.create(Echo)
     for each in (guide, echo):
         each.call("look")
-    north.call("group", name="walk", user="", agents=[guide.id, echo.id], rules=[])
+    both = [guide.id, echo.id]
+    against = [{"type": "atomic", "agents": both}, {"type": "exclusion", "agents": both}]
+    with pytest.raises(Misuse, match=r"nobody can keep these rules together.*must be together; .* must be apart"):
+        north.call("group", name="walk", user="", agents=both, rules=against)
+    north.call("group", name="walk", user="", agents=both, rules=[])
     north.call("event", event={"type": "user-moved", "user": "di", "access": []})
     north.call("event", event={"type": "user-moved", "user": "cy", "access": []})
     until("its host decided about both", lambda: north.call("why", agent=echo.id))
