@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agentplatform import backup, datakey, passes
+from agentplatform.blaming import Blaming
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.bulletins import Silent, Topics
 from agentplatform.calling_back import CallingBack
@@ -279,6 +280,15 @@ class Environment:
             self.deciding.user_moved,
             self.back,
         )
+        self.blaming = Blaming(
+            self.store,
+            lambda host: self.tms.verdict(host).standing != "unknown",
+            self.deciding.eds.happened,
+        )
+        await self.blaming.load()
+        self.exchange.blamed = self.blaming.heard
+        self.replica.on_fault(lambda sender, fault: self.blaming.heard(sender, "ledger", fault))
+        self._opened.push_async_callback(self.blaming.write)
         self._opened.push_async_callback(self.links.stop)
         if machine.restored:  # before the replica signs anything
             await store.mark_restored(self.disk, self.genesis)
@@ -309,6 +319,7 @@ class Environment:
         self.start_task(self.rms.run())
         self.start_task(self.deciding.sensing.run())
         self.start_task(self.hops.run())
+        self.start_task(self.blaming.run())
         self.start_task(self.keeper.run())
         self.start_task(self.rehoming.run())
         self.start_task(self.drainer.run())

@@ -86,6 +86,7 @@ class Exchange:
         self._carrier, self._roads, self._mailroom, self._commands = carrier, roads, mailroom, commands
         self._replication, self._rehoming, self._certified = replication, rehoming, certified
         self._rms, self._user_moved, self._back = rms, user_moved, back
+        self.blamed: Callable[[str, str, PeerFault], None] = lambda host, kind, fault: None  # told of what is refused
         self._faults: dict[str, tuple[int, int]] = {}  # host -> the minute, and its faults in it
         # host -> agents that should be there, and that it has not named since its link came up
         self._unnamed: dict[str, set[str]] = {}
@@ -212,6 +213,7 @@ class Exchange:
 
     def _blame(self, host: str, channel: Channel, fault: PeerFault) -> None:
         """One line for the first fault of a minute; a peer that goes on loses its link (TlsLinks ends it)."""
+        self.blamed(host, channel.name.lower(), fault)
         minute = int(time.monotonic() / 60)
         since, count = self._faults.get(host, (minute, 0))
         count = count + 1 if since == minute else 1

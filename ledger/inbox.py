@@ -35,6 +35,12 @@ class Inbox:
         self._noted: Counter[tuple[str, int]] = Counter()  # the same by the level of the log
         self._host, self._rates, self._rooms = host, rates, rooms
         self._failed, self._check = failed, check
+        self._observers: list[Callable[[str, PeerFault], None]] = []
+
+    def on_fault(self, observer: Callable[[str, PeerFault], None]) -> None:
+        """`observer(sender, fault)` for every message of the authenticated `sender` that was refused, whoever the fault
+        names. Double signing is not among them: it is proven, and kept as evidence."""
+        self._observers.append(observer)
 
     def receive(self, sender: str, message: bytes) -> None:
         with self.shielded(sender):
@@ -55,15 +61,18 @@ class Inbox:
         try:
             yield
         except PeerFault as fault:
-            self.blame(fault)
+            self.blame(fault, sender)
         except UnknownRules as unknown:
             self._failed(unknown)
         except Exception as error:
             self._note(sender, logging.ERROR, "a message could not be worked on", error)
         self._check()
 
-    def blame(self, fault: PeerFault) -> None:
+    def blame(self, fault: PeerFault, sender: str | None = None) -> None:
+        """`sender`: whose message it was, if that is not the one whom the fault names."""
         self._note(fault.peer, logging.WARNING, str(fault))
+        for observer in self._observers:
+            observer(sender or fault.peer, fault)
 
     def accuse(self, accusation: Accuse) -> None:
         """The evidence is kept with the same step's writes."""

@@ -20,7 +20,7 @@ from ledger.contracts.trust import Proposal, Standing
 from ledger.currency import Currency, currency
 from ledger.disk import Disk
 from ledger.engines import EngineKind
-from ledger.errors import PlatformError, Unavailable
+from ledger.errors import PeerFault, PlatformError, Unavailable
 from ledger.genesis import Genesis
 from ledger.identity import Identity
 from ledger.inbox import ENGINE, HEARTBEAT, PROPOSAL, STATE, TRANSACTIONS, Inbox
@@ -244,6 +244,10 @@ class Replica:
         When the replica leaps over blocks that it lacks, only the one that it comes to is told.
         """
         self._observers.append(observer)
+
+    def on_fault(self, observer: Callable[[str, PeerFault], None]) -> None:
+        """`observer(sender, fault)` for every message that was refused (ledger.inbox)."""
+        self._inbox.on_fault(observer)
 
     def on_failure(self, observer: Callable[[Unavailable], None]) -> None:
         """`observer(why)` when the replica stops by itself."""

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from agentplatform.agenda import MAX_SECONDS
-from agentplatform.console import actions, decisions, drains, explained, keeping, proofs, render
+from agentplatform.console import actions, blame, decisions, drains, explained, keeping, proofs, render
 from agentplatform.console.demo import story
 from agentplatform.ticket import MAX_DEADLINE
 from services.eds.policies import POLICIES
@@ -123,6 +123,10 @@ def _why(parser: argparse.ArgumentParser) -> None:
     _agent(parser)
     parser.add_argument("--last", type=_count, default=1, metavar="N", help="how many, newest first (default: 1)")
     _files(parser)
+
+
+def _blame(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("about", nargs="?", metavar="HOST", help="all that is kept of it (default: of each a little)")
 
 
 def _files(parser: argparse.ArgumentParser) -> None:
@@ -316,6 +320,7 @@ VERBS: dict[str, Verb] = {
         "what would be decided now, or what if: nothing moves", decisions.decide, explained.decided, _decide
     ),
     "logs": Verb("what an agent printed, and its tracebacks", actions.logs, render.logs, _logs),
+    "blame": Verb("what hosts did wrong towards those of this machine", blame.blame, blame.shown, _blame),
     "trust": Verb("whom the consortium trusts, and votes on it", actions.trust, render.trust),
     "ledger": Verb("the chain as one host has it, proofs and evidence", proofs.ledger, render.ledger),
     "demo": Verb("the whole journey on this machine: a service that follows its user", story.run, story.show, _demo),

@@ -68,6 +68,7 @@ _TABLE: dict[type, tuple[Callable[..., Awaitable[Any]], ...]] = {
         LedgerDesk.ledger_export,
         LedgerDesk.ledger_evidence,
         LedgerDesk.record_evidence,
+        LedgerDesk.blame,
         LedgerDesk.vote_rules,
         LedgerDesk.vote_revoke,
         LedgerDesk.vote_suspend,

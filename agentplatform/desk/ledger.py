@@ -16,6 +16,7 @@ from ledger.contracts.rules import VoteRules
 from ledger.contracts.trust import VoteJoin, VoteReinstate, VoteRevoke, VoteSuspend
 from ledger.errors import Misuse
 from ledger.genesis import Organisation
+from services.tms.blame import Record
 
 
 class LedgerDesk:
@@ -80,6 +81,27 @@ class LedgerDesk:
             rows.append({"host": evidence.host, "evidence": digest.hex(), "height": height})
         return rows
 
+    async def blame(self, host: str | None = None) -> list[dict[str, Any]]:
+        """What this host has against others, the newest first: what their links brought, which is its own word, and who
+        was seen to sign twice, which is proven; with the height at which that stands on the chain."""
+        here = self._here
+        if host is not None and here.tms.verdict(host).standing == "unknown":
+            raise Misuse(f"the ledger names no host {host!r}; list them with: agentplatform hosts")
+        proven: dict[str, list[dict[str, Any]]] = {}
+        for evidence in (await here.replica.evidence()).evidence:
+            digest = records.evidence_digest(evidence)
+            found = records.blame(here.replica.state, evidence.host, digest)
+            row = {"evidence": digest.hex(), "height": None if found is None else found.height}
+            proven.setdefault(evidence.host, []).append(row)
+        kept = {record.host: record for record in here.blaming.records()}
+        rows = []
+        for name in [*kept, *sorted(proven.keys() - kept.keys())]:
+            if host in (None, name):
+                record = kept.get(name) or Record(name, {}, ())
+                about = {"by": here.host, "standing": here.tms.verdict(name).standing, "total": record.total}
+                rows.append(_builtins(record) | about | {"double_signing": proven.get(name, [])})
+        return rows
+
     async def vote_rules(self, version: int, height: int, reason: str) -> dict[str, Any]:
         """This host's organisation votes that blocks follow the rules of `version` from `height` on."""
         receipt = await self._voter().call("rules", VoteRules(version, height, reason))
@@ -136,6 +158,15 @@ class LedgerDesk:
     def _voter(self) -> Client:
         """It signs for this host's organisation. Raises Misuse when its key is not here."""
         return Client(self._here.replica, keyfile.load(self._here.home.organisation_key))
+
+
+def _builtins(record: Record) -> dict[str, Any]:
+    return {
+        "host": record.host,
+        "kinds": record.kinds,
+        "suspected": record.suspected,
+        "newest": [{name: getattr(fault, name) for name in fault.__struct_fields__} for fault in record.newest],
+    }
 
 
 def _with_keys(organisation: dict[str, Any]) -> list[Any]:

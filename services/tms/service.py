@@ -46,9 +46,7 @@ class Tms:
         if at != self._at or now >= self._until:
             self._at, self._until = at, now + MAX_AGE
             current = self._ledger.currency()
-            self._verdicts = verdicts(
-                at[1], self._ledger.organisations().values(), at[0], self._ledger.state, current
-            )
+            self._verdicts = verdicts(at[1], self._ledger.organisations().values(), at[0], self._ledger.state, current)
         return self._verdicts
 
     def verdict(self, host: str) -> Verdict:

@@ -54,7 +54,8 @@ def test_an_agent_is_created_asked_moved_explained_and_ended(root: Path, capsys:
     assert (row["host"], row["resident"]) == ("south", True)
     assert {each["host"]: each["trusted"] for each in done("hosts")} == {"north": True, "south": True}
     assert [each["status"] for each in done("trust")["organisations"]] == ["trusted", "trusted"]
-    assert done("why", agent) == []
+    assert done("why", agent) == [] and done("blame") == [] and done("blame", "south") == []
+    assert refused("blame", "nowhere")[0] == 2
     asked = done("decide", "counter", "--dry-run", "--save", str(root / "d.json"), "--picture", str(root / "d.svg"))
     assert asked["decision"]["present"] == {agent: "south"} and (root / "d.svg").read_bytes().startswith(b"<svg ")
     changed = done("decide", "--snapshot", str(root / "d.json"), "--without", "south")

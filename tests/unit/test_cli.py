@@ -95,6 +95,16 @@ EXPLANATION = {
     "outcome": {"failed": {}},
 }
 SERVICE = {"agent": AGENT, "service": "echo", "version": "1.4", "host": "east", "owner": "ab" * 32}
+BLAME = {
+    "host": "west",
+    "by": "north",
+    "standing": "member",
+    "total": 2,
+    "kinds": {"mail": 2},
+    "suspected": None,
+    "newest": [{"kind": "mail", "reason": "sent nonsense", "first": 1.0, "last": 2.0, "times": 2}],
+    "double_signing": [{"evidence": "ab" * 32, "height": 9}, {"evidence": "cd" * 32, "height": None}],
+}
 TRUST = {
     "height": 3,
     "organisations": [{"name": "west-org", "status": "revoked", "reason": "gone", "since": 2, "hosts": ["west"]}],
@@ -136,6 +146,7 @@ SAYS: dict[str, Any] = {
     "fence": lambda agent: None,
     "logs": lambda agent, lines: {"lines": ["2026-01-02 00:00:00 out  hello [b]"]},
     "trust": TRUST,
+    "blame": lambda host: [BLAME],
     "vote_revoke": lambda organisation, reason: {"height": 9, "status": "revoked"},
     "vote_suspend": lambda organisation, reason: {"height": 9, "status": "suspended"},
     "vote_reinstate": lambda organisation, reason: {"height": 9, "status": "trusted"},
@@ -297,6 +308,7 @@ def test_json_is_one_document_on_stdout(
             ["ada moved", "1.25", "stays on north", "not west: not trusted", "(emulated)"],
         ),
         (["logs", "counter"], ["north", "hello [b]"]),
+        (["blame"], ["west", "north", "mail 2", "sent nonsense, 2 times", "height 9", "not on the chain yet"]),
         (["trust"], ["west-org", "revoked", "height 2"]),
         (["trust", "rotate-key", "north"], ["since height 5", "agentplatform stop north; agentplatform start north"]),
         (["trust", "rotate-key", "north", "--at", "9"], ["from height 9 on; this is 4"]),
