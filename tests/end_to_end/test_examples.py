@@ -29,6 +29,12 @@ LINES = {  # of what each prints, as patterns
         *(f"{first} to {first + 5000}: \\d+ primes, counted on (east|south|west)" for first in range(0, 30_000, 5_000)),
         "3245 in all",
     ],
+    "09_data.py": [
+        "0 apples left on south",
+        ".*ValueError: there are no apples any more",
+        "last sold: apples",
+        "as in the morning: {'apples': 2, 'pears': 5}",
+    ],
 }  # fmt: skip
 QUICK = "02_sequence.py"
 
