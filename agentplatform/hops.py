@@ -109,5 +109,6 @@ class HopBook:
             "transfer": hop.transfer.hex(),
             "agents": [load.agent for load in hop.cargo],
             "epoch": max(load.epoch for load in hop.cargo),
+            "epochs": {load.agent: load.epoch for load in hop.cargo},
             "height": None if raw is None else codec.decode(raw, int, "this host's store"),
         }

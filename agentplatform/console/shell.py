@@ -153,6 +153,7 @@ TAKES: dict[str, tuple[Kind, ...]] = {
     "dispose": (Names.agents, None),
     "why": (Names.agents, None),
     "decide": (Names.agents, None),
+    "path": (Names.agents, None),
     "logs": (Names.agents, None),
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from agentplatform.agenda import MAX_SECONDS
-from agentplatform.console import actions, blame, decisions, drains, explained, keeping, proofs, render
+from agentplatform.console import actions, blame, decisions, drains, explained, keeping, paths, proofs, render
 from agentplatform.console.demo import story
 from agentplatform.ticket import MAX_DEADLINE
 from services.eds.policies import POLICIES
@@ -319,6 +319,7 @@ VERBS: dict[str, Verb] = {
     "decide": Verb(
         "what would be decided now, or what if: nothing moves", decisions.decide, explained.decided, _decide
     ),
+    "path": Verb("where an agent has been, and what proves it", paths.trace, paths.shown, _agent),
     "logs": Verb("what an agent printed, and its tracebacks", actions.logs, render.logs, _logs),
     "blame": Verb("what hosts did wrong towards those of this machine", blame.blame, blame.shown, _blame),
     "trust": Verb("whom the consortium trusts, and votes on it", actions.trust, render.trust),

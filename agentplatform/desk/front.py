@@ -10,6 +10,7 @@ from agentplatform.desk.agents import AgentDesk
 from agentplatform.desk.decisions import DecisionDesk
 from agentplatform.desk.host import HostDesk
 from agentplatform.desk.ledger import LedgerDesk
+from agentplatform.desk.paths import PathDesk
 from agentplatform.environment import Environment
 from ledger.errors import Misuse
 
@@ -56,6 +57,7 @@ _TABLE: dict[type, tuple[Callable[..., Awaitable[Any]], ...]] = {
         AgentDesk.hops,
         AgentDesk.declare_lost,
     ),
+    PathDesk: (PathDesk.path,),
     DecisionDesk: (
         DecisionDesk.group,
         DecisionDesk.event,
