@@ -132,7 +132,7 @@ class Drainer:
             "deactivated": [agent for agent in asleep if agent in aside],
             "asleep": [agent for agent in asleep if agent not in aside],
             "left": [
-                {"agent": agent, "state": state, "why": self._draining.reasons.get(agent, "")}
+                {"agent": agent, "state": state, "why": self._draining.why(agent)}
                 for agent, state in states.items()
                 if state != "deactivated"
             ],

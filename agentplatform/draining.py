@@ -12,6 +12,7 @@ import msgspec
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0  # seconds until who could not be moved, or set aside, is tried again
 AT_ONCE = 16  # moves of groups, or deactivations, that are under way together
 DRAINING, DRAINED = "being drained", "drained"  # what the host's advert says
+ASKED_TO_GO, ASKED_TO_STOP = "it is asked to go", "it is asked to stop"
 RUNS, ON_ITS_WAY = "runs", "on its way"  # as custody.lifetimes.state_of has it
 
 
@@ -46,7 +47,7 @@ class _Trial(msgspec.Struct):
 class Draining:
     def __init__(self, drain: Drain) -> None:
         self.drain = drain
-        self.reasons: dict[str, str] = {}  # agent -> why it is still here, as far as that is known
+        self._reasons: dict[str, str] = {}  # agent -> why the last try came to nothing
         self._trials: dict[Act, _Trial] = {}  # those that came to nothing
         self._under_way: set[Act] = set()
 
@@ -69,15 +70,20 @@ class Draining:
     def ended(self, act: Act, stayed: Mapping[str, str], now: float) -> None:
         """`stayed`: agents that are here still, and why; empty when it was done."""
         self._under_way.discard(act)
-        for agent in act.agents:
-            self.reasons.pop(agent, None)
-        self.reasons |= stayed
+        self._reasons = {agent: why for agent, why in self._reasons.items() if agent not in act.agents} | dict(stayed)
         if not stayed:
             self._trials.pop(act, None)
             return
         before = self._trials.get(act)
         pause = FIRST_PAUSE if before is None else min(2 * before.pause, LONGEST_PAUSE)
         self._trials[act] = _Trial(now + pause, pause)
+
+    def why(self, agent: str) -> str:
+        """Why it is still here; "" when nothing was begun with it yet."""
+        if agent in self._reasons:
+            return self._reasons[agent]
+        act = next((act for act in self._under_way if agent in act.agents), None)
+        return "" if act is None else ASKED_TO_GO if isinstance(act, Move) else ASKED_TO_STOP
 
     def word(self, states: Mapping[str, str], under_way: int) -> str:
         """DRAINED when nothing runs; the host may be stopped then. Else DRAINING. `under_way`: how much may bring an

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.status import Status
 
 from agentplatform.console import processes, render
+from agentplatform.draining import ASKED_TO_GO, ASKED_TO_STOP
 from agentplatform.frontdoor.client import Host, connect, homes
 from ledger.errors import Misuse, Unavailable
 
@@ -65,7 +66,11 @@ def _happened(row: Plain) -> dict[str, str]:
         return {}
     told = {agent: f"went to {to}" for agent, to in row["moved"].items()}
     told |= dict.fromkeys(row["deactivated"], f"is deactivated, on the disk of {row['host']}")
-    return told | {each["agent"]: f"is here still: {each['why']}" for each in row["left"] if each["why"]}
+    return told | {each["agent"]: f"is here still: {each['why']}" for each in row["left"] if _failed(each)}
+
+
+def _failed(left: Plain) -> bool:
+    return left["why"] not in ("", ASKED_TO_GO, ASKED_TO_STOP)
 
 
 def show(console: Console, row: Plain) -> None:

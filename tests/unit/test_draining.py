@@ -31,6 +31,7 @@ def test_who_runs_is_moved_with_its_group_and_who_sleeps_sleeps_on() -> None:
     units = [("a", "b"), ("c",), ("d",), ("e",), ("f",)]
     assert draining.look(units, states, 0.0) == [Move(("a", "b")), Move(("e",))]
     assert draining.look(units, states, 1.0) == []  # both are under way
+    assert (draining.why("e"), draining.why("c")) == ("it is asked to go", "")
 
 
 def test_who_stays_is_tried_again_later_each_time_and_says_why() -> None:
@@ -42,7 +43,7 @@ def test_who_stays_is_tried_again_later_each_time_and_says_why() -> None:
         now += 0.5
     pauses = [round(later - before, 1) for before, later in pairwise(tries)]
     assert pauses[:5] == [FIRST_PAUSE, 2.0, 4.0, 8.0, LONGEST_PAUSE] and set(pauses[4:]) == {LONGEST_PAUSE}
-    assert draining.reasons == {"a": "I like it here"}
+    assert draining.why("a") == "I like it here"
 
 
 def test_from_the_deadline_on_each_that_runs_is_set_aside_by_itself() -> None:
@@ -54,7 +55,7 @@ def test_from_the_deadline_on_each_that_runs_is_set_aside_by_itself() -> None:
     draining.ended(SetAside(("a",)), {}, END)
     draining.ended(SetAside(("b",)), {"b": "it is in a critical section"}, END)
     states["a"] = "deactivated"
-    assert draining.look([("a", "b", "c")], states, END) == [] and "a" not in draining.reasons
+    assert draining.look([("a", "b", "c")], states, END) == [] and draining.why("a") == ""
     assert draining.look([("a", "b", "c")], states, END + FIRST_PAUSE) == [SetAside(("b",))]
 
 
