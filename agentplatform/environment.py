@@ -16,6 +16,7 @@ from agentplatform.blaming import Blaming
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.bulletins import Silent, Topics
 from agentplatform.calling_back import CallingBack
+from agentplatform.claiming import claim, facts
 from agentplatform.commands import Command, Commands, open_command, read_command
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.copies.origins import Origins
@@ -110,7 +111,7 @@ class Environment:
         self.replica = Replica(self.host, self.identity, self.genesis, self.disk, self.links, ENGINES["ipbft"])
         self.replica.on_failure(self._disk_failed)
         self.client = Client(self.replica, self.identity)
-        self.tms = Tms(self.replica)
+        self.tms = Tms(self.replica, required=settings.trust)
         self.registry = Registry(
             home,
             self.host,
@@ -320,6 +321,7 @@ class Environment:
         self.start_task(self.deciding.sensing.run())
         self.start_task(self.hops.run())
         self.start_task(self.blaming.run())
+        self.start_task(claim(self.host, self.replica, self.client, facts(self.runner.jail)))
         self.start_task(self.keeper.run())
         self.start_task(self.rehoming.run())
         self.start_task(self.drainer.run())

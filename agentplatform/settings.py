@@ -11,6 +11,7 @@ import msgspec
 from ledger.errors import Misuse
 from services.eds.limits import Limits
 from services.eds.triggers import DEFAULTS
+from services.tms.claims import Required
 
 
 class Handoff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,6 +78,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decisions: Decisions = Decisions()
     holders: Holders = Holders()
     disk: Disk = Disk()
+    trust: Required = Required()  # claims that a host must make for agents to go there from here
     logs: Logs = Logs()
 
 

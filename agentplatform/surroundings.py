@@ -57,6 +57,7 @@ class HostSurroundings:
             Candidate(host, passport.organisation)
             for host, passport in sorted(self._registry.hosts.items())
             if host in up and host in adverts and host not in full and self.trusted(host)
+            if not self.verdict(host).lacking
         ]
 
     def answers(self, host: str) -> bool:

@@ -114,7 +114,7 @@ def _host_row(row: Row) -> Iterable[object]:
         *(row["host"], row["organisation"], trust, _since(row["state"], row["offline_since"])),
         *(_or_not(row["cpu_free"], "{:.0%}"), _or_not(_gib(row["memory_free"]), "{:.1f} GiB")),
         *(_or_not(row["rtt_ms"], "{:.1f} ms"), _or_not(row["loss"], "{:.1%}")),
-        *(_or_not(row["agents"], "{}"), "" if row["trusted"] else row["reason"]),
+        *(_or_not(row["agents"], "{}"), row.get("lacking", "") if row["trusted"] else row["reason"]),
     )
 
 

@@ -352,6 +352,8 @@ class Departures:
         verdict = self._surroundings.verdict(to)
         if not verdict.trusted:
             raise Misuse(f"{to} is not trusted by the ledger at height {verdict.height}: {verdict.reason}")
+        if verdict.lacking:
+            raise Misuse(f"{', '.join(agents)} do not go to {to}: {verdict.lacking} (host.toml, [trust]); name another")
         if verdict.outdated:
             raise Unavailable(f"{', '.join(agents)} stayed on {self._residents.host}: {verdict.outdated}")
         if not self._surroundings.linked(to):  # a capture stops what the agent does, and every retry has one

@@ -100,6 +100,8 @@ class HostDesk:
                         "reason": verdict.reason,
                         "standing": verdict.standing,
                         "rotated": verdict.rotated,
+                        "claims": verdict.claims,
+                        "lacking": verdict.lacking,
                         "since": standing.since,
                         "up": passport.host in up or passport.host == here.host,
                         "state": self._state(passport.host, standing.status, closed),

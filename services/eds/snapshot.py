@@ -82,6 +82,8 @@ class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return f"not trusted: {host.verdict.reason}"
         if host.host == resident.host:
             return None
+        if host.verdict.lacking:
+            return host.verdict.lacking
         if host.verdict.outdated:
             return host.verdict.outdated
         if host.closed:

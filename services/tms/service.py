@@ -8,8 +8,10 @@ from ledger.contracts.state import View
 from ledger.contracts.trust import Standing
 from ledger.currency import Currency
 from ledger.links.base import Passport
+from services.tms.claims import Required
 from services.tms.verdicts import Verdict, outdated, unknown, verdicts
 
+_NOTHING = Required()
 MAX_AGE = 1.0  # seconds that verdicts are kept at one height: by then the ledger may have lost touch
 
 
@@ -33,8 +35,11 @@ class TrustLedger(Protocol):
 
 
 class Tms:
-    def __init__(self, ledger: TrustLedger, clock: Callable[[], float] = time.monotonic) -> None:
-        self._ledger, self._clock = ledger, clock
+    def __init__(
+        self, ledger: TrustLedger, clock: Callable[[], float] = time.monotonic, required: Required = _NOTHING
+    ) -> None:
+        """`required`: the claims that hosts must make for agents to go there from here."""
+        self._ledger, self._clock, self._required = ledger, clock, required
         self._at: tuple[int, Mapping[str, Passport]] | None = None  # the height and the registry of the last verdicts
         self._until = 0.0  # when these are too old
         self._verdicts: dict[str, Verdict] = {}
@@ -45,8 +50,8 @@ class Tms:
         at, now = (self._ledger.height, self._ledger.registry()), self._clock()
         if at != self._at or now >= self._until:
             self._at, self._until = at, now + MAX_AGE
-            current = self._ledger.currency()
-            self._verdicts = verdicts(at[1], self._ledger.organisations().values(), at[0], self._ledger.state, current)
+            standings, current = self._ledger.organisations().values(), self._ledger.currency()
+            self._verdicts = verdicts(at[1], standings, at[0], self._ledger.state, current, self._required)
         return self._verdicts
 
     def verdict(self, host: str) -> Verdict:

@@ -5,15 +5,18 @@ from typing import Literal
 
 import msgspec
 
-from ledger.contracts import membership
+from ledger.contracts import claims, membership
 from ledger.contracts.state import View
 from ledger.contracts.trust import LEFT, REVOKED, SUSPENDED, TRUSTED, Standing
 from ledger.currency import Currency
 from ledger.links.base import Passport
+from services.tms.claims import Required
 
 # Of the host's organisation; "removed": it is its organisation's no more; "disputed": the ledger contradicts itself.
 Word = Literal["member", "suspended", "revoked", "left", "removed", "disputed", "unknown"]
 _WORDS: dict[str, Word] = {TRUSTED: "member", SUSPENDED: "suspended", REVOKED: "revoked", LEFT: "left"}
+
+_NOTHING = Required()
 
 MAX_BEHIND = 50  # blocks; a replica that keeps up lacks those that are being sent
 MAX_UNHEARD = 120.0  # seconds; replicas tell each other their heights every thirty
@@ -29,6 +32,8 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     standing: Word = "unknown"
     rotated: int | None = None  # the height from which its present key counts; None: it has its first one
     behind: int = 0  # blocks that the ledger of this host lacks, by the word of more members than may lie
+    claims: dict[str, str] = {}  # what it says of itself on the ledger: words, and no proof (services.tms.claims)
+    lacking: str = ""  # which of them is not what this host asks for; "" when all are
     outdated: str = ""  # why nothing new is to rest on this verdict, and what to do; "" when it may
 
 
@@ -38,9 +43,10 @@ def verdicts(
     height: int,
     state: View | None = None,
     current: Currency | None = None,
+    required: Required = _NOTHING,
 ) -> dict[str, Verdict]:
     """A verdict on every host that the ledger names. `registry` has the hosts that are trusted now; `state` tells of
-    keys, and `current` how far all of it is behind.
+    keys and claims, `current` how far all of it is behind, `required` what this host asks of others.
 
     Where registry and standings disagree the host is not trusted: a refused move can be tried again, a lost agent
     cannot.
@@ -55,13 +61,26 @@ def verdicts(
             if trusted and registry.get(passport.host) != passport:
                 word, trusted, reason = "disputed", False, f"the registry does not have it as {name} registered it"
             rotated = None if state is None else membership.rotated(state, passport.host)
+            claimed = None if state is None else claims.of(state, passport.host)
+            facts = dict(claimed.facts) if claimed is not None else {}
             if rotated is not None:
                 reason = f"{reason}; its key was changed at height {rotated}"
-            found[passport.host] = Verdict(passport.host, trusted, reason, height, word, rotated, behind, late)
+            found[passport.host] = Verdict(
+                passport.host,
+                trusted,
+                reason,
+                height,
+                word,
+                rotated,
+                behind,
+                claims=facts,
+                lacking=required.lacking(facts),
+                outdated=late,
+            )
     for host, passport in registry.items():
         if host not in found:
             reason = f"the ledger knows no organisation {passport.organisation} with this host"
-            found[host] = Verdict(host, False, reason, height, "disputed", None, behind, late)
+            found[host] = Verdict(host, False, reason, height, "disputed", None, behind, outdated=late)
     return dict(sorted(found.items()))
 
 

@@ -10,6 +10,8 @@ import pytest
 from agentplatform import consortium
 from agentplatform.console import processes
 from agentplatform.console.cli import main
+from agentplatform.console.demo.stage import await_that
+from agentplatform.version import __version__
 
 HOSTS = ["north", "south"]
 
@@ -42,6 +44,9 @@ def test_an_agent_is_created_asked_moved_explained_and_ended(root: Path, capsys:
         assert printed.out == "" and printed.err.count("\n") == 1
         return code, printed.err
 
+    def claimed() -> bool | None:
+        return all(each["claims"] for each in done("hosts")) or None
+
     agent = done("--host", "north", "create", "counter", "--init", "5")["agent"]
     assert done("message", "counter", "add", "2")["answer"] == 7
     code, line = refused("message", "counter", "add", '"two"')
@@ -53,6 +58,8 @@ def test_an_agent_is_created_asked_moved_explained_and_ended(root: Path, capsys:
     (row,) = done("agents")
     assert (row["host"], row["resident"]) == ("south", True)
     assert {each["host"]: each["trusted"] for each in done("hosts")} == {"north": True, "south": True}
+    await_that("both hosts have claimed what they are", claimed, 30.0)
+    assert {each["claims"]["version"] for each in done("hosts")} == {__version__}
     assert [each["status"] for each in done("trust")["organisations"]] == ["trusted", "trusted"]
     (step,) = done("path", "counter")["hops"]
     assert (step["epoch"], step["source"], step["destination"], step["breaks"]) == (1, "north", "south", [])

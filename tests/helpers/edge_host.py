@@ -61,6 +61,7 @@ class EdgeHost:
         self.printed_lines: list[str] = []
         self.short: str | None = None  # what this host lacks
         self.closed_for = ""  # why it takes no agents
+        self.lacking = ""  # which claims of others are not what it asks for
         self.outdated = ""  # why nothing new is to rest on its ledger
         self.back: CallingBack | None = None  # where drains are tested
         self._kind = carrier
@@ -191,7 +192,7 @@ class EdgeHost:
     def verdict(self, host: str) -> Verdict:
         trusted = host in self.world.registry
         reason = "trusted" if trusted else "revoked by a vote"
-        return Verdict(host, trusted, reason, 7, outdated=self.outdated)
+        return Verdict(host, trusted, reason, 7, lacking=self.lacking, outdated=self.outdated)
 
     def key_of(self, host: str) -> bytes | None:
         passport = self.world.registry.get(host)

@@ -315,6 +315,17 @@ async def test_nothing_new_rests_on_a_ledger_that_is_behind(world: World, late: 
     assert world.holder(x) == "b"
 
 
+async def test_an_agent_does_not_go_where_the_claims_are_not_what_is_asked_for_here(world: World) -> None:
+    x = await world.create("a", "x")
+    world["a"].lacking = "its claim says jail 'rlimits'"
+    with pytest.raises(Misuse, match=r"x-.* to b: its claim says jail 'rlimits' \(host.toml, \[trust\]\)"):
+        await world.until(world["a"].depart([x], "b"))
+    assert world.holder(x) == "a" and ("open", x) not in world["b"].runner.asked
+    y = await world.create("b", "y")
+    await world.until(world["b"].depart([y], "a"))  # who comes is not asked
+    assert world.holder(y) == "a"
+
+
 async def test_a_destination_that_is_revoked_between_offer_and_accept(world: World) -> None:
     """The link may be there still: the ledger's word counts."""
     x = await world.create("a", "x")

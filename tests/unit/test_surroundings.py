@@ -15,6 +15,7 @@ from agentplatform.surroundings import COPY_DISK_BYTES, HostSurroundings
         ({"up": False}, [], False),
         ({"heard": False}, [], False),  # stopped: its link stays, and its adverts end
         ({"trusted": False}, [], True),
+        ({"lacking": "its claim says jail"}, [], True),
         ({"disk": COPY_DISK_BYTES - 1}, [], True),
         ({"closed": {"east": "being drained"}}, [], True),
     ],
@@ -28,7 +29,8 @@ def test_who_may_hold_copies_is_linked_heard_of_trusted_open_and_has_room(
     rms: Any = SimpleNamespace(
         adverts=lambda: {"east": said} if east.get("heard", True) else {}, closed_hosts=lambda: east.get("closed", {})
     )
-    tms: Any = SimpleNamespace(verdict=lambda host: SimpleNamespace(trusted=east.get("trusted", True)))
+    verdict = SimpleNamespace(trusted=east.get("trusted", True), lacking=east.get("lacking", ""))
+    tms: Any = SimpleNamespace(verdict=lambda host: verdict)
     registry: Any = SimpleNamespace(hosts={"east": SimpleNamespace(organisation="east-org")})
     around = HostSurroundings("north", links, registry, tms, rms, *[nothing] * 6)
     assert [each.host for each in around.candidates()] == candidates

@@ -4,12 +4,14 @@ import msgspec
 import pytest
 
 from ledger import codec
+from ledger.contracts import claims
 from ledger.contracts.membership import Removal
-from ledger.contracts.trust import FOUNDED, LEFT, REVOKED, SUSPENDED, TRUSTED, Standing
+from ledger.contracts.trust import FOUNDED, LEFT, REVOKED, SUSPENDED, TRUSTED, Registered, Standing
 from ledger.currency import Currency
 from ledger.genesis import Organisation
 from ledger.identity import Identity
 from ledger.links.base import Passport
+from services.tms.claims import Required
 from services.tms.service import MAX_AGE, Tms
 from services.tms.verdicts import MAX_BEHIND, MAX_UNHEARD, Verdict, outdated, verdicts
 
@@ -156,6 +158,39 @@ def test_the_ledger_is_not_asked_for_each_verdict() -> None:
     for _ in range(100):
         tms.verdict("alpha")
     assert ledger.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("required", "facts", "words"),
+    [
+        (Required(), {}, ""),
+        (Required(least_jail="rlimits"), {"jail": "rlimits"}, ""),
+        (Required(least_jail="rlimits"), {"jail": "landlock 4+rlimits"}, ""),
+        (Required(least_jail="landlock"), {"jail": "landlock 1+rlimits"}, ""),
+        (Required(least_jail="landlock 3"), {"jail": "landlock 3+rlimits"}, ""),
+        (Required(least_jail="landlock 3"), {"jail": "landlock 2+rlimits"}, "its claim says jail 'landlock 2+rlimits'"),
+        (Required(least_jail="landlock"), {"jail": "rlimits"}, "at least 'landlock' is asked for here"),
+        (Required(least_jail="rlimits"), {}, "its claim says nothing of its jail"),
+        (Required(least_jail="rlimits"), {"jail": "steel"}, "its claim says jail 'steel'"),
+        (Required(versions=("0.1",)), {"version": "0.1"}, ""),
+        (Required(versions=("0.1", "0.3")), {"version": "0.3.2"}, ""),
+        (Required(versions=("0.1",)), {"version": "0.11"}, "its claim says version '0.11'; 0.1 is asked for here"),
+        (Required(versions=("0.1",)), {"jail": "rlimits"}, "its claim says nothing of its version"),
+    ],
+)
+def test_claims_are_held_against_what_is_asked_for(required: Required, facts: dict[str, str], words: str) -> None:
+    ledger = FixedLedger(FOUNDER)
+    ledger.state[b"trust/host/alpha"] = codec.encode(Registered("org-1", bytes(32), True))
+    ledger.state[claims.state_key("alpha")] = codec.encode(claims.Claimed(tuple(sorted(facts.items())), 3))
+    verdict = Tms(ledger, required=required).verdict("alpha")
+    assert verdict.trusted and verdict.claims == facts
+    assert words in verdict.lacking and bool(words) == bool(verdict.lacking)
+
+
+@pytest.mark.parametrize("jail", ["steel", "landlock x", "landlock 3+rlimits", "Rlimits", "landlock 99999"])
+def test_a_strength_that_is_none_is_refused(jail: str) -> None:
+    with pytest.raises(ValueError, match="no strength of a jail; there are rlimits, landlock"):
+        Required(least_jail=jail)
 
 
 @pytest.mark.parametrize("current", [Currency(0, 0.0), Currency(MAX_BEHIND, MAX_UNHEARD)])
