@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from agentplatform.service_agent import ServiceAgent
     from agentplatform.ticket import Ticket
     from agentplatform.user_agent import UserAgent
+    from services.rms.resources import Minima, Needs
 
 __all__ = [
     "Agent",
@@ -19,6 +20,8 @@ __all__ = [
     "FutureReply",
     "Later",
     "Message",
+    "Minima",
+    "Needs",
     "ReplySet",
     "ServiceAgent",
     "Ticket",
@@ -35,6 +38,8 @@ _PLACES = {
     "FutureReply": "agentplatform.replies",
     "Later": "agentplatform.messages",
     "Message": "agentplatform.agent",
+    "Minima": "services.rms.resources",
+    "Needs": "services.rms.resources",
     "ReplySet": "agentplatform.replies",
     "ServiceAgent": "agentplatform.service_agent",
     "Ticket": "agentplatform.ticket",

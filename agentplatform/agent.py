@@ -30,6 +30,7 @@ from agentplatform.kinds import Found, Kind, Query, query
 from agentplatform.messages import Arrival, Move
 from agentplatform.ticket import Ticket
 from ledger.errors import Misuse
+from services.rms.resources import Needs
 
 
 class Place(Post, Protocol):
@@ -56,6 +57,8 @@ class Place(Post, Protocol):
     def deactivate(self, seconds: float | None) -> None: ...
 
     def snapshot(self) -> None: ...
+
+    def require(self, needs: Needs, task_weight: float) -> None: ...
 
     def change_custody(self, custody: Literal["local", "held"], consent: bytes) -> None: ...
 
@@ -108,6 +111,15 @@ class Agent(Correspondence):
     those that nobody has answered are lost; nor does it outlive the end of its worker, when that ends alone.
 
     `snapshot`, `clone` and `deactivate` write a checkpoint whatever stands here."""
+
+    needs: ClassVar[Needs] = Needs()
+    """What its agents need where they run, from their creation on (`require`, for one that lives). No host takes them
+    that is short of `least`, or has not all of `has`; decisions look for what it `prefers`.
+
+        needs = Needs(least=Minima(memory=2 << 30), prefers=Minima(cpu_cores=2.0), has=("cv2",))"""
+
+    task_weight: ClassVar[float] = 1.0
+    """How much work one is beside others, above zero: Falcon's task weight (docs/decisions.md)."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -246,6 +258,12 @@ class Agent(Correspondence):
         handler returns. `on_cloning` and `on_cloned` follow here, before the agent goes anywhere, and `on_clone`
         there; a failure is a note in its log."""
         self._where().clone()
+
+    def require(self, needs: Needs, task_weight: float | None = None) -> None:
+        """Says what it needs where it runs, and how much work it is (None: as its class says), from the next message
+        boundary on, in place of all that was said before. It travels with the agent. A clone begins with what its class
+        says. Raises Misuse for what nobody can need."""
+        self._where().require(needs, type(self).task_weight if task_weight is None else task_weight)
 
     def deactivate(self, *, for_: float | None = None) -> None:
         """Asks to be set aside: on the disk alone, also when its host is started again, until `for_` seconds have

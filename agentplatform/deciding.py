@@ -88,5 +88,7 @@ class Deciding:
             host = self._whereabouts.host_of(agent)
             if host:
                 here = self._residents.known.get(agent)
-                residents[agent] = Resident(agent, host, here.since if here else 0.0)
+                said = self._mailroom.requires(agent)  # of those elsewhere their own hosts know
+                since = here.since if here else 0.0
+                residents[agent] = Resident(agent, host, since, said.task_weight, said.needs)
         return assemble(groups, time.time(), self._tms.verdicts(), self._rms.adverts(), self._rms.links(), residents)

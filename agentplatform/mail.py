@@ -12,10 +12,11 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from agentplatform.messages import RESERVED, Captured
+from agentplatform.messages import RESERVED, Captured, Requires
 from agentplatform.passes import MAX_TRAIL, Trail
 from ledger.errors import Misuse, PeerFault
 from services.eds.rules import Group
+from services.rms.resources import Needs
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_KIND = 256  # characters
@@ -164,6 +165,7 @@ class Standing(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
     group: Group | None  # the service group that the EDS decides about as one
     topics: tuple[str, ...]  # that it has subscribed to
+    requires: Requires = Requires(Needs())  # where it can run
 
     def __post_init__(self) -> None:
         check_topics(self.topics)

@@ -1,8 +1,10 @@
 """What passes between an agent and its host: plain values, on both sides of the worker's wire. Pure."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+from services.rms.resources import Needs
 
 Mover = Literal["owner", "retraction", "decision", "itself"]
 """Who wants an agent to move: its owner sends it, or calls it back; the EDS decided so; or the agent, by a Ticket."""
@@ -10,6 +12,7 @@ Mover = Literal["owner", "retraction", "decision", "itself"]
 Custody = Literal["local", "held"]
 """Who agrees on where the agent runs (docs/custody.md)."""
 
+MAX_WEIGHT = 1e6  # of one agent
 CONSENT_BYTES = 64  # the owner's signature for held custody
 
 News = Literal["on_cloned", "on_move_failed", "on_user_moved", "event"]
@@ -82,6 +85,14 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
 
 
+class Requires(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What an agent says of the places where it can run, and of how much work it is."""
+
+    needs: Needs
+    # Above zero, in the unit of the EDS's threshold: 1 for an agent like most.
+    task_weight: Annotated[float, msgspec.Meta(gt=0.0, le=MAX_WEIGHT)] = 1.0
+
+
 class Captured(msgspec.Struct, frozen=True, array_like=True):
     """A captured state without the pieces of it that the host has already: `head`, and behind it the pieces. Of a large
     one `head` is the table of a file (parcel.freight.Freight), and there are no pieces."""
@@ -102,3 +113,4 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     late: tuple[tuple[Later, Answer], ...] = ()  # answers to messages that were handled before
     heard: tuple[int, ...] = ()  # calls of letters with `then` whose answer the state knows, or waits for no more
     topics: tuple[tuple[str, bool], ...] = ()  # subscribed to (True), or no more
+    requires: Requires | None = None  # what it needs from now on; None: as before

@@ -1,16 +1,17 @@
 """What custody asks of the rest of its host, and tells it (custody.surroundings, custody.copies.replication.Around)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from agentplatform.custody.copies.holders import Candidate
-from agentplatform.custody.surroundings import Hop
+from agentplatform.custody.surroundings import Asked, Hop
 from agentplatform.hops import HopBook
 from agentplatform.logbook import Logbook
 from agentplatform.passes import Trail
 from agentplatform.registry import Registry
 from ledger.links.base import Channel, Links
 from ledger.room import Room
-from services.rms.resources import Minima
+from services.rms.needs import lacking
+from services.rms.resources import Minima, Needs
 from services.rms.service import Rms
 from services.tms.service import Tms
 from services.tms.verdicts import Verdict
@@ -84,15 +85,27 @@ class HostSurroundings:
     def takes(self, host: str) -> bool:
         return host not in self._rms.closed_hosts()
 
-    def shortage(self, inline: int, spooled: int) -> str | None:
+    def shortage(self) -> str | None:
+        return None if self._room.full is None else str(self._room.full)
+
+    def lacks(self, host: str, needs: Sequence[Needs]) -> str | None:
+        advert = self._rms.adverts().get(host)
+        return None if advert is None else "; ".join(lacking(needs, advert.offers, advert.resources)) or None
+
+    def reserve(self, transfer: bytes, asked: Asked) -> str | None:
         """A state lies in memory three times while it is opened: as received, in the worker, and as the live agent; one
         that is spooled in the agent alone."""
-        if self._room.full is not None:
-            return str(self._room.full)
-        advert = self._rms.adverts().get(self._host)
-        if advert is None:
-            return None
-        return "; ".join(advert.resources.shortages(Minima(memory=3 * inline + spooled, disk=inline + spooled))) or None
+        states = Minima(memory=3 * asked.inline + asked.spooled, disk=asked.inline + asked.spooled)
+        return self.shortage() or self._rms.reserve(transfer, asked.owner, asked.needs, states, asked.seconds)
+
+    def settled(self, transfer: bytes) -> None:
+        self._rms.settled(transfer)
+
+    def release(self, transfer: bytes) -> None:
+        self._rms.release(transfer)
+
+    def transferred(self, source: str, size: int, seconds: float) -> None:
+        self._rms.transferred(source, size, seconds)
 
     def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
         self._located(agent, epoch, host, trail)

@@ -13,9 +13,10 @@ from agentplatform.custody import events
 from agentplatform.custody.fetches import Fetches
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.messages import Cargo, Notice, Offer
+from agentplatform.custody.pieces import SLOWEST
 from agentplatform.custody.records import BIRTH, Beginning
 from agentplatform.custody.residents import Residents
-from agentplatform.custody.surroundings import Surroundings
+from agentplatform.custody.surroundings import Asked, Surroundings
 from agentplatform.mail import Letter, Luggage
 from agentplatform.messages import Arrival, Custody
 from agentplatform.parcel.freight import Freight, Spooled, Stowed, travelling
@@ -68,7 +69,7 @@ class Arrivals:
         """`custody_of` an agent that is here, or on its way here: its birth certificate knows how it began."""
         self._custody_of = custody_of
         self.fetches = Fetches(spool, surroundings.stream, deadlines.parcel_life)
-        self._spool = spool
+        self._spool, self._patience = spool, deadlines.parcel_life
         self._chain, self._step = chain, step
         self._residents, self._journal, self._runner = residents, journal, runner
         self._surroundings = surroundings
@@ -138,7 +139,7 @@ class Arrivals:
         self._opening |= dict.fromkeys(agents, ended)
         refusal = None
         try:
-            self._check(source, guests)
+            self._check(transfer, source, guests)
             guests = await self._fetch(transfer, source, guests)
             # Code is in the log before RECEIVED, and a large state synced; but no code of what may yet be refused.
             if not any(guest.file or guest.parcel.code for guest in guests):
@@ -157,6 +158,7 @@ class Arrivals:
                 del self._opening[agent]
             ended.set_result(None)
         if refusal is not None or transfer not in self._guests:  # or aborted meanwhile
+            self._surroundings.release(transfer)
             self._end(self._guests.pop(transfer, guests))
         self._step(events.Examined(transfer, refusal))
 
@@ -170,7 +172,9 @@ class Arrivals:
                 continue
             if transfer not in self._guests:
                 raise Unavailable(f"the handoff was called off before {guest.birth.agent} was here")
+            began = time.monotonic()
             spooled = await self.fetches.fetch(source, transfer, guest.birth.agent, guest.parcel.state)
+            self._surroundings.transferred(source, guest.parcel.state.size, time.monotonic() - began)
             guests = (*guests[:place], replace(guest, file=spooled.file), *guests[place + 1 :])
             if transfer in self._guests:
                 self._guests[transfer] = guests
@@ -192,6 +196,7 @@ class Arrivals:
     ) -> tuple[Cargo, ...]:
         """They live here from now on. Returns those that must be opened again first."""
         epochs = {load.agent: load.epoch for load in cargo}
+        self._surroundings.settled(transfer)
         if cargo[0].held:
             self._unnoticed[transfer] = source, epochs
         for guest in self._guests.pop(transfer):
@@ -223,6 +228,7 @@ class Arrivals:
     def discard(self, transfer: bytes) -> None:
         """Inert copies. Those that are being opened at this moment go when that is done."""
         self.fetches.cancel(transfer, "the handoff was called off")
+        self._surroundings.release(transfer)
         self._end(self._guests.pop(transfer, ()))
 
     async def reopen(self, transfer: bytes, cargo: tuple[Cargo, ...], opened: Callable[[bytes], None]) -> None:
@@ -291,7 +297,7 @@ class Arrivals:
 
     # Helpers
 
-    def _check(self, source: str, guests: tuple[Guest, ...]) -> None:
+    def _check(self, transfer: bytes, source: str, guests: tuple[Guest, ...]) -> None:
         verdict = self._surroundings.verdict(source)
         if not verdict.trusted:
             raise PeerFault(source, f"is not trusted by the ledger at height {verdict.height}: {verdict.reason}")
@@ -302,7 +308,10 @@ class Arrivals:
         states = [guest.parcel.state for guest in guests]
         inline = sum(len(state) for state in states if isinstance(state, bytes))
         spooled = sum(state.size for state in states if isinstance(state, Freight))
-        shortage = self._surroundings.shortage(inline, spooled)
+        needs = {guest.birth.agent: guest.luggage.standing.requires.needs for guest in guests}
+        seconds = self._patience + (inline + spooled) / SLOWEST
+        asked = Asked(guests[0].birth.owner.hex(), needs, inline, spooled, seconds)
+        shortage = self._surroundings.reserve(transfer, asked)
         if shortage is not None:
             raise Unavailable(f"{self._residents.host} has no room: {shortage}")
 

@@ -360,6 +360,9 @@ class Departures:
             raise Unavailable(f"{', '.join(agents)} stayed on {self._residents.host}: there is no link to {to} now")
         if convoy is not None:
             self._join(to, convoy, cargo)
+        if lacks := self._surroundings.lacks(to, [self._mailroom.requires(agent).needs for agent in agents]):
+            names = ", ".join(agents)
+            raise Unavailable(f"{names} stayed on {self._residents.host}: {to} has not what they need: {lacks}")
         return cargo
 
     def _check_change(self, load: Cargo) -> tuple[Cargo, ...]:

@@ -121,7 +121,7 @@ class Lifetimes:
             raise Unavailable(f"{closed} and takes no new agents; name another host, or try again when it is open")
 
     def _check_room(self) -> None:
-        if (shortage := self._surroundings.shortage(0, 0)) is not None:
+        if (shortage := self._surroundings.shortage()) is not None:
             raise Unavailable(f"{self._host} takes no new agents: {shortage}", retry_after=1.0)
 
     async def _found(self, birth: Birth, consent: bytes) -> bytes:

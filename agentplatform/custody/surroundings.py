@@ -1,11 +1,13 @@
 """What the edge of the handoff asks of the rest of its host (agentplatform.surroundings is it)."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
 from agentplatform.custody.messages import Cargo
 from agentplatform.passes import Trail
+from services.rms.resources import Needs
 from services.tms.verdicts import Verdict
 
 
@@ -21,6 +23,16 @@ class Hop(msgspec.Struct, frozen=True):
     bytes: int  # of the offer
     downtime_ms: float  # from the freeze to the destination's word that they run: an upper bound
     at: float  # seconds since 1970
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What arrivals take of their destination."""
+
+    owner: str
+    needs: dict[str, Needs]  # by agent
+    inline: int  # bytes of states that lie in memory three times while they are opened
+    spooled: int  # bytes of states that do once
+    seconds: float  # in which they are here, or not any more to come
 
 
 class Surroundings(Protocol):
@@ -45,9 +57,24 @@ class Surroundings(Protocol):
     def closed(self) -> str | None:
         """Why this host takes no agents now, in whole words, or None."""
 
-    def shortage(self, inline: int, spooled: int) -> str | None:
-        """What this host lacks to take states of so many bytes (the RMS's word, or that its disk is full), or None.
-        Those that are spooled lie in memory once."""
+    def shortage(self) -> str | None:
+        """Why this host can take nothing at all, as when its disk is full, or None."""
+
+    def lacks(self, host: str, needs: Sequence[Needs]) -> str | None:
+        """What agents need that `host`, by its own advert, does not have; None when nothing, or it has not said."""
+
+    def reserve(self, transfer: bytes, asked: Asked) -> str | None:
+        """Keeps here what arrivals take, until they have `settled`, or it is `release`d, or their time is over. What
+        this host lacks for them, or None."""
+
+    def settled(self, transfer: bytes) -> None:
+        """They are here."""
+
+    def release(self, transfer: bytes) -> None:
+        """They do not come."""
+
+    def transferred(self, source: str, size: int, seconds: float) -> None:
+        """A large state of so many bytes came from `source`."""
 
     def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
         """An agent is on `host` now, where `trail` leads; "" means that it ended here."""

@@ -15,13 +15,14 @@ from agentplatform.mailroom.roads import Roads, ended
 from agentplatform.mailroom.sender import RESEND_AFTER_NEWS, RESEND_AT_ONCE, Sender
 from agentplatform.mailroom.standings import Standings
 from agentplatform.mailroom.vouching import may_answer, proved
-from agentplatform.messages import Answer, Checkpoint, Delivery, Later, Outgoing
+from agentplatform.messages import Answer, Checkpoint, Delivery, Later, Outgoing, Requires
 from agentplatform.outbox import Outbox
 from agentplatform.replay import Key, Replay
 from agentplatform.subscriptions import Subscribed
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
 from services.eds.rules import Group
+from services.rms.resources import Needs
 
 _POST: Any = Post
 LONG = 5.0  # seconds for one message, of which people are told
@@ -137,7 +138,12 @@ class Mailroom:
             table.pop(agent, None)
         self._leaving.transacting.discard(agent)
 
-    # What residents belong to
+    # What residents belong to, and need
+
+    def requires(self, agent: str) -> Requires:
+        """Of a resident that is awake; of others, as of one that said nothing."""
+        box = self.boxes.get(agent)
+        return Requires(Needs()) if box is None else box.luggage.standing.requires
 
     async def group(self, group: Group) -> None:
         """From now on its agents, all of them residents, are decided about together. Returns when that is durable."""
@@ -168,6 +174,8 @@ class Mailroom:
         sender, letters, loose = self._senders[agent], [], []
         if checkpoint.topics:
             self._standings.subscribe(agent, self._epochs[agent], box.luggage, checkpoint.topics)
+        if checkpoint.requires is not None:
+            self._standings.require(agent, box.luggage, checkpoint.requires)
         if checkpoint.heard:
             sender.heard(checkpoint.heard)
         for outgoing in checkpoint.letters:

@@ -14,14 +14,15 @@ from typing import Any, NoReturn
 from msgspec.structs import replace
 
 from agentplatform.agent import Agent
-from agentplatform.messages import Answer, Captured, Checkpoint, Later, Outgoing
+from agentplatform.messages import Answer, Captured, Checkpoint, Later, Outgoing, Requires
 from agentplatform.parcel import state as states
 from agentplatform.parcel.freight import MAX_FREIGHT_BYTES, Freight
 from agentplatform.runners.base import Upcalls
-from agentplatform.runners.place import DIGEST_BYTES, MAX_STATE_BYTES, PIECE_BYTES
+from agentplatform.runners.place import DIGEST_BYTES, MAX_STATE_BYTES, PIECE_BYTES, requires
 from agentplatform.runners.stowage import Stowage
 from ledger import codec
 from ledger.errors import Misuse, PlatformError
+from services.rms.resources import Needs
 
 SLACK = 16  # a file for a state has so small a part of it more: `run` may add to the state before the file is there
 MAX_HELD_BYTES = 8 * 1024 * 1024  # of letters that wait for a boundary; what is more leaves by itself
@@ -135,6 +136,7 @@ class Checkpoints:
         self._late: list[tuple[Later, Answer]] = []
         self._heard: list[int] = []
         self._topics: list[tuple[str, bool]] = []
+        self._requires: list[Requires] = []  # the last one counts
         self._due = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -142,6 +144,14 @@ class Checkpoints:
         """The agent is `born` now, with a state that nobody has yet, or was opened. Raises Misuse."""
         self._policy = policy_of(cls)
         self._due = born and self._policy not in ("hop", "none")
+        if born:
+            self.begin_needs(cls)
+
+    def begin_needs(self, cls: type[Agent]) -> None:
+        """It needs what its class says: nobody has said anything else. Raises Misuse for what nobody can need."""
+        needed = requires(cls.needs, cls.task_weight)
+        if needed != Requires(Needs()):
+            self._requires.append(needed)
 
     # What the agent does
 
@@ -183,6 +193,10 @@ class Checkpoints:
         self._topics.append((topic, on))
         self._soon()
 
+    def required(self, needed: Requires) -> None:
+        self._requires.append(needed)
+        self._soon()
+
     def changed(self) -> None:
         """The platform's part of the agent's state has."""
         if self._policy == "message":
@@ -195,9 +209,10 @@ class Checkpoints:
         """The agent is about to be captured, or to end: what it did since the last boundary leaves by itself."""
         self._let_letters_out()
         late, heard, topics = tuple(self._late), tuple(self._heard), tuple(self._topics)
-        if late or heard or topics:
-            self._upcalls.checkpointed(self._agent, Checkpoint(None, (), (), calling, late, heard, topics))
-        for each in (self._late, self._heard, self._topics):
+        if late or heard or topics or self._requires:
+            told = Checkpoint(None, (), (), calling, late, heard, topics, _last(self._requires))
+            self._upcalls.checkpointed(self._agent, told)
+        for each in (self._late, self._heard, self._topics, self._requires):
             each.clear()
 
     def _let_letters_out(self, loose: bool = False) -> None:
@@ -237,25 +252,25 @@ class Checkpoints:
         finally:
             if file is not None:
                 os.close(file)
-        answers, letters, late, heard, topics = self._take_all()
-        told = Checkpoint(state, answers, letters, calling(), late, heard, topics)
+        answers, letters, late, heard, topics, needed = self._take_all()
+        told = Checkpoint(state, answers, letters, calling(), late, heard, topics, _last(needed))
         self._upcalls.checkpointed(self._agent, told)
 
     def _refuse(self, calling: tuple[int, ...], reason: str) -> NoReturn:
-        answers, letters, late, _, topics = self._take_all()
+        answers, letters, late, _, topics, needed = self._take_all()
         refusal = Answer(False, codec.encode(reason))
         for letter in letters:
             if letter.call is not None:
                 self._answer(letter.call, refusal)
-        if answers or late or topics:
+        if answers or late or topics or needed:
             refused = tuple((ticket, refusal) for ticket, _ in answers)
             belated = tuple((later, refusal) for later, _ in late)
-            told = Checkpoint(None, refused, (), calling, belated, (), topics)
+            told = Checkpoint(None, refused, (), calling, belated, (), topics, _last(needed))
             self._upcalls.checkpointed(self._agent, told)
         raise Misuse(reason)
 
     def _kept(self) -> tuple[list[Any], ...]:
-        return self._answers, self._letters, self._late, self._heard, self._topics
+        return self._answers, self._letters, self._late, self._heard, self._topics, self._requires
 
     def _take_all(self) -> tuple[Any, ...]:
         """What goes into this checkpoint; what is done from now on goes into the next."""
@@ -278,6 +293,10 @@ class Checkpoints:
         """The next boundary writes a checkpoint, whatever the agent's class has chosen."""
         self._timer, self._due = None, True
         self._wake()
+
+
+def _last(needed: Sequence[Requires]) -> Requires | None:
+    return needed[-1] if needed else None
 
 
 def unkept(agent: str, error: PlatformError, policy: Policy) -> str:

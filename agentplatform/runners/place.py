@@ -12,13 +12,24 @@ from agentplatform.agenda import MAX_SECONDS, Question, is_time
 from agentplatform.data import Data
 from agentplatform.kinds import DIRECTORY, EDS, Found, Query
 from agentplatform.lifecycle import State
-from agentplatform.messages import CONSENT_BYTES, PLAIN_DATA, RESERVED, Answer, Arrival, Custody, Later, Outgoing
+from agentplatform.messages import (
+    CONSENT_BYTES,
+    PLAIN_DATA,
+    RESERVED,
+    Answer,
+    Arrival,
+    Custody,
+    Later,
+    Outgoing,
+    Requires,
+)
 from agentplatform.replies import FutureReply
 from agentplatform.runners.errands import QUESTIONS_FROM, Errand, Errands
 from agentplatform.runners.wishes import Clone, OtherCustody, Sleep, Snapshot, Wish, Wishes
 from agentplatform.ticket import Ticket
 from ledger import codec
 from ledger.errors import Misuse
+from services.rms.resources import Needs
 
 MAX_BODY_BYTES = 16 << 20  # one message; larger things are better kept than sent
 MAX_STATE_BYTES = 256 << 20  # one agent; a parcel goes in one piece for now
@@ -47,6 +58,8 @@ class Acts(Protocol):
     def heard(self, number: int) -> None: ...
 
     def subscribed(self, topic: str, on: bool) -> None: ...
+
+    def required(self, needed: Requires) -> None: ...
 
     def changed(self) -> None: ...
 
@@ -169,6 +182,10 @@ class AgentPlace:
         _check_name("a topic", topic)
         self._acts.subscribed(topic, on)
 
+    def require(self, needs: Needs, task_weight: float) -> None:
+        self._check("say what it needs")
+        self._acts.required(requires(needs, task_weight))
+
     def multicast(self, topic: str, kind: str, body: Any) -> None:
         self._check("send")
         _check_name("a topic", topic)
@@ -282,6 +299,16 @@ def _check_free(what: str, name: str) -> None:
 def _check_seconds(seconds: float) -> None:
     if not is_time(seconds):
         raise Misuse(f"a timeout is a number of seconds above 0, at most {MAX_SECONDS:g}, not {seconds!r:.40}")
+
+
+def requires(needs: Needs, task_weight: float) -> Requires:
+    """Raises Misuse for what nobody can need."""
+    if not isinstance(needs, Needs):
+        raise Misuse(f"an agent's needs are Needs(..), not {needs!r:.60}")
+    try:
+        return msgspec.convert(msgspec.to_builtins(Requires(needs, task_weight)), Requires)
+    except (ValueError, TypeError) as error:  # a struct's fields may hold anything
+        raise Misuse(f"an agent cannot need that: {error}") from None
 
 
 def plain(value: Any, what: str, most: int = MAX_BODY_BYTES) -> bytes:

@@ -98,6 +98,7 @@ class Resident(Captures):
         self._place.arrival = arrival
         if beginning is Event.CLONED:  # what its original has still to do is the original's
             self._alive()._agenda = self._place.errands.agenda = Agenda()
+            self._checkpoints.begin_needs(type(self._alive()))
         self._live(HOOKS[beginning], *([arrival] if beginning is Event.ARRIVE else []))
 
     async def capture(self, move: Move) -> Stowed:

@@ -4,25 +4,32 @@ A need is a Python module or a device ("cv2", "gpu"), or an amount of what is fr
 services.rms.resources.Minima ("memory>=1000000000", "cpu_cores>=0.5").
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from ledger.errors import Misuse
 from services.rms.adverts import Advert
-from services.rms.resources import Minima
+from services.rms.resources import Minima, Needs, Resources
+
+
+def lacking(needs: Sequence[Needs], has: frozenset[str], left: Resources) -> tuple[str, ...]:
+    """What is missing for agents together where `has` is there and `left` is free, in words; empty when nothing is."""
+    absent = sorted({name for each in needs for name in each.has} - has)
+    total = sum((each.least for each in needs), Minima())
+    return (*(f"no {name}" for name in absent), *left.shortages(total))
 
 
 def missing(needs: Iterable[str], advert: Advert) -> tuple[str, ...]:
     """What of it is missing there, in words; empty when nothing is. Raises Misuse for an amount of nothing known."""
-    lacking: list[str] = []
+    absent: list[str] = []
     for need in needs:
         name, is_amount, amount = need.partition(">=")
         if is_amount:
-            lacking += advert.resources.shortages(_minimum(name, amount))
+            absent += advert.resources.shortages(_minimum(name, amount))
         elif name not in advert.offers:
-            lacking.append(name)
-    return tuple(lacking)
+            absent.append(name)
+    return tuple(absent)
 
 
 def _minimum(name: str, amount: str) -> Minima:

@@ -12,6 +12,8 @@ MAX_CORES = 1 << 20
 MAX_BYTES = 1 << 60
 MAX_BANDWIDTH = 1e6  # Mbit/s
 MAX_GPUS = 1 << 12
+MAX_HAS = 64  # modules and devices that one agent needs
+MAX_NAME = 64  # characters of one
 
 
 class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -102,6 +104,11 @@ class Minima(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             gpu_memory=self.gpu_memory + other.gpu_memory,
         )
 
+    def words(self) -> str:
+        """What is above nothing, for people to read."""
+        amounts = {name: getattr(self, name) for name in self.__struct_fields__}
+        return ", ".join(f"{name.replace('_', ' ')} {amount:.12g}" for name, amount in amounts.items() if amount)
+
 
 class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What an agent says of the places where it can run: without `least` and `has` it cannot, `prefers` is better."""
@@ -109,3 +116,9 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     least: Minima = Minima()
     prefers: Minima = Minima()
     has: tuple[str, ...] = ()  # Python modules and devices, by the names that adverts have them
+
+    def __post_init__(self) -> None:
+        if len(self.has) > MAX_HAS or not all(
+            isinstance(name, str) and 1 <= len(name) <= MAX_NAME for name in self.has
+        ):
+            raise ValueError(f"an agent needs at most {MAX_HAS} things, with names of 1 to {MAX_NAME} characters")

@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Annotated, Any
 
@@ -19,7 +19,8 @@ from services.rms.bandwidth import NONCE_BYTES, PART_BYTES, PARTS, Bandwidths
 from services.rms.catalogue import Catalogue
 from services.rms.link_probe import LinkMeasure, LinkProbe
 from services.rms.probes import Probe
-from services.rms.resources import Resources
+from services.rms.reservations import Reservation, Reservations
+from services.rms.resources import Minima, Needs, Resources
 
 MAX_MESSAGE_BYTES = 64 * 1024
 ROUND_S = 1.0
@@ -88,6 +89,7 @@ class Rms:
         self._offers, self._task_weight = Offers(tuple(sorted(offers))), task_weight
         self._clock, self._wall = clock, wall
         self._catalogue = Catalogue()
+        self._reservations = Reservations()
         self._probes: dict[str, LinkProbe] = {}
         self._bandwidths = Bandwidths()
         self._reading: Resources | None = None  # the probe's last
@@ -130,7 +132,7 @@ class Rms:
 
     def _advertise(self, reading: Resources, now: float) -> Told:
         links = dict(islice(self._own_links(now).items(), MAX_LINKS))
-        advert = Advert(reading, self._task_weight(), links, closed=self.closed)
+        advert = Advert(self._reservations.left(reading, now), self._task_weight(), links, closed=self.closed)
         self._number = max(self._number + 1, int(self._wall() * 1000))
         statement = Statement(self.host, self._number, LIFETIME_S, self._offers.digest(), advert)
         told = tell(self._identity, statement)
@@ -174,6 +176,29 @@ class Rms:
             statement = read(told, sender)
         if not self._catalogue.take(told, statement, now):
             self._send(sender, codec.encode(Ask()))
+
+    def reserve(
+        self, transfer: bytes, owner: str, needs: Mapping[str, Needs], states: Minima, seconds: float
+    ) -> str | None:
+        """Keeps free here, for `seconds` at most, what agents on their way need at least, and what their states take.
+        `needs`: by agent; `owner`: whose they are. What is lacking, in words, or None. By the probe's last word, which
+        is not older than a round."""
+        if self._reading is None:
+            return None  # the host has just begun
+        now = self._clock()
+        if absent := [f"no {name}" for each in needs.values() for name in each.has if name not in self._offers.names]:
+            return "; ".join(sorted(set(absent)))
+        least = sum((each.least for each in needs.values()), states)
+        asked = Reservation(owner, tuple(needs), least, now + seconds)
+        return "; ".join(self._reservations.take(transfer, asked, self._reading, now)) or None
+
+    def settled(self, transfer: bytes) -> None:
+        """The agents of a reservation are here."""
+        self._reservations.settled(transfer, self._clock())
+
+    def release(self, transfer: bytes) -> None:
+        """The agents of a reservation do not come."""
+        self._reservations.release(transfer)
 
     def transferred(self, peer: str, size: int, seconds: float) -> None:
         """A large state of `size` bytes came from `peer` within `seconds`."""

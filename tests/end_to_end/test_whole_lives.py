@@ -10,7 +10,7 @@ from agentplatform import Ticket
 from agentplatform.console import processes
 from agentplatform.frontdoor.client import AgentProxy
 from ledger.errors import Misuse, Unavailable
-from tests.helpers.livers import Feather, Liver, Loose, Mayfly
+from tests.helpers.livers import Choosy, Feather, Liver, Loose, Mayfly
 from tests.helpers.local import Local, consortium, patiently, until
 
 NORTH, SOUTH = "north", "south"
@@ -191,6 +191,28 @@ def test_a_ticket_asks_for_what_the_host_has_before_the_agent_is_stopped(hosts: 
     until("it went", lambda: agent.call("look")[1] == SOUTH)
     assert agent.call("moves") == []  # its own wish
     agent.dispose()
+
+
+def test_an_agent_says_what_it_needs_and_changes_that_while_it_lives(hosts: Local) -> None:
+    agent = hosts.host(NORTH).create(Choosy, "choosy")
+    until("adverts", lambda: _has_advert(hosts))
+    with pytest.raises(Unavailable, match="south has not what they need: no no_such_module"):
+        agent.dispatch(SOUTH)
+    assert agent.call("hooks") == ["creation"]  # nobody asked it to leave
+    agent.call("go", SOUTH)
+    until("on_move_failed", lambda: "no_such_module" in agent.call("hooks")[-1])
+    agent.call("require", ["msgspec"])
+    agent.dispatch(SOUTH)
+    assert agent.call("look")[1] == SOUTH
+    agent.call("require", ["no_such_module"])  # it travels with the agent, whatever its class says
+    with pytest.raises(Unavailable, match="north has not what they need"):
+        agent.dispatch(NORTH)
+    agent.call("require", [])
+    clone = agent.clone()
+    with pytest.raises(Unavailable, match="north has not what they need"):  # as its class says
+        clone.dispatch(NORTH)
+    agent.dispose()
+    clone.dispose()
 
 
 def _has_advert(hosts: Local) -> bool:

@@ -18,7 +18,7 @@ from agentplatform.custody.events import Restore
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.held import Held
 from agentplatform.custody.keeper import Keeper
-from agentplatform.custody.surroundings import Hop
+from agentplatform.custody.surroundings import Asked, Hop
 from agentplatform.lives import Lives
 from agentplatform.mail import Letter, Post, Reply, Settled
 from agentplatform.messages import Answer, Checkpoint, Custody, Outgoing
@@ -32,6 +32,8 @@ from ledger import codec
 from ledger.errors import PeerFault, Unavailable
 from ledger.links.base import Channel
 from ledger.links.memory import MemoryLinks
+from services.rms.reservations import Reservation, Reservations
+from services.rms.resources import Minima, Needs, Resources
 from services.tms.verdicts import Verdict
 from tests.helpers.edge_ground import PATIENCE, Ground, WatchedJournal
 from tests.helpers.linked_hosts import CHAIN, identity
@@ -60,6 +62,8 @@ class EdgeHost:
         self.hops: list[Hop] = []
         self.printed_lines: list[str] = []
         self.short: str | None = None  # what this host lacks
+        self.free: Resources | None = None  # what its probe finds; None: plenty
+        self.reservations = Reservations()
         self.closed_for = ""  # why it takes no agents
         self.lacking = ""  # which claims of others are not what it asks for
         self.outdated = ""  # why nothing new is to rest on its ledger
@@ -210,8 +214,27 @@ class EdgeHost:
     def takes(self, host: str) -> bool:
         return True
 
-    def shortage(self, inline: int, spooled: int) -> str | None:
+    def shortage(self) -> str | None:
         return self.short
+
+    def lacks(self, host: str, needs: Sequence[Needs]) -> str | None:
+        return None  # only the destination knows
+
+    def reserve(self, transfer: bytes, asked: Asked) -> str | None:
+        if self.short is not None or self.free is None:
+            return self.short
+        least = sum((each.least for each in asked.needs.values()), Minima(memory=3 * asked.inline + asked.spooled))
+        reservation = Reservation(asked.owner, tuple(asked.needs), least, self.world.now + asked.seconds)
+        return "; ".join(self.reservations.take(transfer, reservation, self.free, self.world.now)) or None
+
+    def settled(self, transfer: bytes) -> None:
+        self.reservations.settled(transfer, self.world.now)
+
+    def release(self, transfer: bytes) -> None:
+        self.reservations.release(transfer)
+
+    def transferred(self, source: str, size: int, seconds: float) -> None:
+        pass
 
     def located(self, agent: str, epoch: int, host: str, trail: Trail = ()) -> None:
         located = Located(agent, epoch, host or self.name, None if host else 1, trail)

@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import Any
 
-from agentplatform import Agent, Message, Ticket
+from agentplatform import Agent, Message, Needs, Ticket
 
 
 class Liver(Agent):
@@ -39,6 +39,8 @@ class Liver(Agent):
                 self.wayward = message.body
             case "hold":
                 self.hold = message.body
+            case "require":
+                self.require(Needs(has=tuple(message.body)))
             case "go":
                 self.dispatch(message.body)
             case "travel":
@@ -126,3 +128,9 @@ class Obliging(Agent):
 
     def handle_message(self, message: Message) -> Any:
         return self.left
+
+
+class Choosy(Liver):
+    """No host has what it needs."""
+
+    needs = Needs(has=("no_such_module",))

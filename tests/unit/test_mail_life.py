@@ -7,13 +7,14 @@ from agentplatform.mail import EVERYBODY, MAX_TOPIC_BYTES, Letter, Luggage, Memo
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.room import LONG
 from agentplatform.mailroom.sender import GRACE, RESTORED_LIFE, Sender
-from agentplatform.messages import Answer, Checkpoint, Delivery, Outgoing
+from agentplatform.messages import Answer, Checkpoint, Delivery, Outgoing, Requires
 from agentplatform.replay import Replay
 from agentplatform.subscriptions import MAX_SUBSCRIBERS, Subscribed, Subscriptions
 from agentplatform.whereabouts import Located
 from ledger import codec
-from ledger.errors import Misuse, Unavailable
+from ledger.errors import Misuse, PeerFault, Unavailable
 from services.eds.rules import Group
+from services.rms.resources import Minima, Needs
 from tests.helpers.mail_desk import AGENT, OTHER, Desk, turn
 
 THIRD = "third-0000000000000003"
@@ -265,6 +266,25 @@ def test_the_book_of_subscriptions_has_bounds(monkeypatch: pytest.MonkeyPatch) -
         book.subscribers("news", "")
     book.forget("x-0000000000000000")
     assert len(book.subscribers("news", "")) == MAX_SUBSCRIBERS
+
+
+async def test_what_an_agent_needs_is_kept_with_its_checkpoint_and_beside_its_topics(desk: Desk) -> None:
+    needed = Requires(Needs(least=Minima(memory=7), has=("cv2",)), 3.0)
+    desk.room.checkpointed(AGENT, Checkpoint(None, (), (), topics=(("news", True),), requires=needed))
+    assert desk.standings[-1] == (AGENT, Standing(None, ("news",), needed)) and desk.room.requires(AGENT) == needed
+    desk.room.checkpointed(AGENT, Checkpoint(None, (), (), topics=(("news", False),)))
+    assert desk.standings[-1] == (AGENT, Standing(None, (), needed)), "a subscription leaves it as it is"
+    kept = len(desk.standings)
+    desk.room.checkpointed(AGENT, Checkpoint(None, (), (), requires=needed))
+    assert len(desk.standings) == kept, "nothing new is not written"
+    old = codec.decode(codec.encode([None, ["news"]]), Standing)  # as kept before agents could say it
+    assert old == Standing(None, ("news",), Requires(Needs()))
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf"), 1e7])
+def test_a_task_weight_that_cannot_be_is_refused_from_workers_and_hosts(weight: float) -> None:
+    with pytest.raises(PeerFault):
+        codec.decode(codec.encode([None, [], [{}, weight]]), Standing, "worker")
 
 
 async def test_a_group_is_kept_at_once(desk: Desk) -> None:

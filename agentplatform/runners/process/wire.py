@@ -25,6 +25,7 @@ from agentplatform.messages import (
     Move,
     News,
     Outgoing,
+    Requires,
 )
 from agentplatform.parcel.freight import MAX_INLINE_BYTES, Freight
 from agentplatform.runners.place import DIGEST_BYTES, MAX_BODY_BYTES, MAX_NAME, MAX_PIECES, MAX_STATE_BYTES, PIECE_BYTES
@@ -270,6 +271,7 @@ class Checkpointed(_Frame, frozen=True):
     late: Annotated[tuple[tuple[Name, Number, Name, bool, Body], ...], Many]
     heard: Annotated[tuple[Number, ...], Many]
     topics: Annotated[tuple[tuple[Name, bool], ...], Many]
+    requires: Requires | None
     filed: bool  # the state is in the file that was lent for it, and `head` is its table
 
     @classmethod
@@ -292,6 +294,7 @@ class Checkpointed(_Frame, frozen=True):
             tuple((*astuple(later), answer.ok, answer.body) for later, answer in checkpoint.late),
             checkpoint.heard,
             checkpoint.topics,
+            checkpoint.requires,
             state.file is not None,
         )
 
@@ -301,7 +304,7 @@ class Checkpointed(_Frame, frozen=True):
         answers = tuple((ticket, None if ok is None else Answer(ok, body)) for ticket, ok, body in self.answers)
         letters = tuple(Outgoing(**asdict(letter)) for letter in self.letters)
         late = tuple((Later(sender, number, host), Answer(ok, body)) for sender, number, host, ok, body in self.late)
-        return Checkpoint(state, answers, letters, self.calling, late, self.heard, self.topics)
+        return Checkpoint(state, answers, letters, self.calling, late, self.heard, self.topics, self.requires)
 
 
 class Printed(_Frame, frozen=True):
