@@ -271,8 +271,8 @@ class Checkpointed(_Frame, frozen=True):
     late: Annotated[tuple[tuple[Name, Number, Name, bool, Body], ...], Many]
     heard: Annotated[tuple[Number, ...], Many]
     topics: Annotated[tuple[tuple[Name, bool], ...], Many]
-    requires: Requires | None
     filed: bool  # the state is in the file that was lent for it, and `head` is its table
+    requires: Requires | None = None
 
     @classmethod
     def of(cls, agent: str, checkpoint: Checkpoint) -> "Checkpointed":
@@ -294,8 +294,8 @@ class Checkpointed(_Frame, frozen=True):
             tuple((*astuple(later), answer.ok, answer.body) for later, answer in checkpoint.late),
             checkpoint.heard,
             checkpoint.topics,
-            checkpoint.requires,
             state.file is not None,
+            checkpoint.requires,
         )
 
     def checkpoint(self) -> Checkpoint:
