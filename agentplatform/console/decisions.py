@@ -84,9 +84,11 @@ def _otherwise(args: Namespace, before: Explanation) -> Explanation:
         name, settings = args.policy, {}
     if args.weights is not None:
         settings = settings | {"weights": _weights(args.weights, settings.get("weights", {}))}
-    if changed == snapshot and name == before.policy["name"] and settings == before.policy["settings"]:
+    solve = whatif.planner_of(args.planner)
+    asked = (changed, name, settings, args.planner)
+    if asked == (snapshot, before.policy["name"], before.policy["settings"], "exact"):
         return before
-    return whatif.decide(changed, whatif.policy_of(name, settings, POLICIES), before.why)
+    return whatif.decide(changed, whatif.policy_of(name, settings, POLICIES), before.why, solve=solve)
 
 
 def _weights(text: str, before: Plain) -> Plain:

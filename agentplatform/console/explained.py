@@ -12,6 +12,8 @@ from agentplatform.console.render import Row, blocked, say, show, table
 from services.eds.explain import Explanation
 
 MOST_PLACES = 30  # of one agent that are shown; --json has all
+MOST_ALIKE = 20  # agents that are told of in a line each
+MOST_DIFFERENCES = 40  # rows of what changes make of a decision
 _HEX = re.compile(r"-[0-9a-f]{16}\b")  # at the end of every agent's id
 
 
@@ -30,11 +32,14 @@ def why(console: Console, rows: list[Row]) -> None:
 
 def decided(console: Console, data: Row) -> None:
     """A decision that moves nothing, and what is not as it was."""
-    decision(console, msgspec.convert(data["decision"], Explanation))
+    decision(console, msgspec.convert(data["decision"], Explanation), ending=False)
     if data["changed"]:
         rows = [(_plain(row["agent"]), row["what"], row["before"], row["after"]) for row in data["differs"]]
         if rows:
-            show(console, table("What your changes make of it", ("agent", "what", "before", "after"), rows))
+            columns = ("agent", "what", "before", "after")
+            show(console, table("What your changes make of it", columns, rows[:MOST_DIFFERENCES]))
+        if len(rows) > MOST_DIFFERENCES:
+            say(console, f"and {len(rows) - MOST_DIFFERENCES} rows more; --json tells of all")
         if all(row["what"] != "host" for row in data["differs"]):
             say(console, "your changes move nobody")
     for remark in data["remarks"]:
@@ -47,18 +52,24 @@ def _file(console: Console, row: Row) -> None:
     say(console, f"{row['what']}: {row['file']}")
 
 
-def decision(console: Console, explained: Explanation, only: str | None = None) -> None:
-    """Everything that it rested on. `only`: the places of one agent; of the others what was decided alone."""
+def decision(console: Console, explained: Explanation, only: str | None = None, *, ending: bool = True) -> None:
+    """Everything that it rested on. `only`: the places of one agent; of the others what was decided alone. `ending`:
+    what became of it, too."""
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(explained.at))
     console.print(Text(f"{at}  {_plain(explained.why)}", style="bold"))
-    agents = sorted(explained.present, key=lambda agent: (agent != only, agent))
+    if explained.follows:
+        say(console, f"attempt {explained.attempt}: it follows decision {explained.follows}, whose plan failed")
+    places: dict[str, list[tuple[str, ...]]] = {agent: [] for agent in explained.present}
+    for agent, *row in explained.rows():
+        places.setdefault(agent, []).append(tuple(row))
     alike: dict[tuple[tuple[str, ...], ...], list[str]] = {}  # those to whom all places are worth the same
-    for agent in agents:
-        rows = tuple(row[1:] for row in explained.rows() if row[0] == agent)
-        alike.setdefault(rows if only in (None, agent) else (), []).append(agent)
+    for agent in sorted(explained.present, key=lambda agent: (agent != only, agent)):
+        alike.setdefault(tuple(places[agent]) if only in (None, agent) else (), []).append(agent)
     for rows, some in alike.items():
-        for agent in some:
+        for agent in some[:MOST_ALIKE]:
             say(console, fate(explained, agent))
+        if len(some) > MOST_ALIKE:
+            say(console, f"and {len(some) - MOST_ALIKE} agents more; --json tells of all")
         _places(console, explained.columns[1:-1], rows)
     _reading(console, explained)
     for user, access in explained.inputs.get("access", {}).items():
@@ -67,8 +78,8 @@ def decision(console: Console, explained: Explanation, only: str | None = None) 
         say(console, f"the access point of {user} measured {links}")
     if explained.remark:
         say(console, _plain(explained.remark))
-    for agent, reason in (explained.outcome.failed if explained.outcome else {}).items():
-        say(console, f"{_plain(agent)} did not go: {reason}")
+    if explained.chosen != explained.present and ending:
+        say(console, f"what became of it: {_plain(explained.ending)}")
 
 
 def fate(explained: Explanation, agent: str) -> str:

@@ -16,6 +16,7 @@ from agentplatform.agenda import MAX_SECONDS
 from agentplatform.console import actions, blame, decisions, drains, explained, keeping, paths, proofs, render
 from agentplatform.console.demo import story
 from agentplatform.ticket import MAX_DEADLINE
+from services.eds.planner import PLANNERS
 from services.eds.policies import POLICIES
 
 Arguments = Callable[[argparse.ArgumentParser], None]
@@ -138,6 +139,8 @@ def _decide(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("about", nargs="?", metavar="GROUP_OR_AGENT", help="whom a running host would decide about now")
     parser.add_argument("--dry-run", action="store_true", help="decide and move nothing")
     parser.add_argument("--snapshot", type=Path, metavar="FILE", help="what `why --save` wrote; no host is asked")
+    planners = ", ".join(PLANNERS)
+    parser.add_argument("--planner", default="exact", metavar="NAME", help=f"another planner: {planners}")
     parser.add_argument("--policy", metavar="NAME", help=f"another policy: {', '.join(POLICIES)}")
     parser.add_argument(
         "--weights", metavar="NAME=W,..", help="what the terms weigh: network=0.7,cpu=0.1; they sum to 1"

@@ -72,7 +72,9 @@ class Explanation(msgspec.Struct, frozen=True):
         )
 
     def snapshot(self) -> Snapshot:
-        """What it rested on. Raises Misuse for one that another version wrote."""
+        """What it rested on. Raises Misuse for one that another version wrote, or that was too large to be kept."""
+        if not self.inputs:
+            raise Misuse(f"what decision {self.decision} rested on was too large to be kept; try: agentplatform decide")
         try:
             return msgspec.convert(self.inputs, Snapshot)
         except (msgspec.ValidationError, Misuse) as error:

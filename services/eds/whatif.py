@@ -10,9 +10,9 @@ import msgspec
 
 from ledger.errors import Misuse
 from services.eds.explain import Explanation, explain
-from services.eds.offers import Policy
+from services.eds.offers import Offers, Policy
 from services.eds.plan import Search
-from services.eds.planner import search
+from services.eds.planner import PLANNERS, search
 from services.eds.snapshot import Snapshot
 
 FORMAT: Final = "agentplatform-decision-1"
@@ -23,7 +23,7 @@ MAX_AGENTS = 10_000
 
 _MADE_BY = "one that can be read is made by: agentplatform why AGENT --save FILE"
 
-Solve = Callable[..., Search]  # (snapshot, offers) -> what was found; services.eds.planner
+Solve = Callable[[Snapshot, Offers], Search]
 
 
 class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +75,13 @@ def policy_of(name: str, settings: Mapping[str, Any], policies: Mapping[str, typ
     except (msgspec.ValidationError, Misuse) as error:
         fields = ", ".join(field.name for field in msgspec.structs.fields(kind))  # type: ignore[arg-type]
         raise Misuse(f"{name} has no such settings: {error}; it has {fields}") from None
+
+
+def planner_of(name: str) -> Solve:
+    """Raises Misuse for a name that is not in the table."""
+    if name not in PLANNERS:
+        raise Misuse(f"there is no planner {name!r}; there are: {', '.join(PLANNERS)}")
+    return PLANNERS[name]
 
 
 def decide(

@@ -137,7 +137,7 @@ def test_names_of_hosts_do_not_lie_on_each_other() -> None:
 def test_an_explanation_of_another_version_is_refused_with_words() -> None:
     explained = decided(city())
     broken: tuple[Callable[[], Snapshot], ...] = (
-        replace(explained, inputs={}).snapshot,
+        replace(explained, inputs={"at": 1}).snapshot,
         replace(explained, inputs=explained.inputs | {"moon": 1}).snapshot,
     )
     for read in broken:

@@ -12,6 +12,8 @@ from ledger.errors import Misuse
 from services.eds import whatif
 from services.eds.alterations import altered
 from services.eds.explain import Explanation
+from services.eds.picture import picture
+from services.eds.planner import PLANNERS
 from services.eds.policies import POLICIES
 from services.eds.policies.falcon import Falcon
 from services.eds.snapshot import Snapshot
@@ -192,3 +194,21 @@ def test_a_policy_is_found_by_either_name_and_its_settings_are_checked() -> None
     ):
         with pytest.raises(Misuse, match=words):
             whatif.policy_of(name, settings, POLICIES)
+
+
+def test_each_policy_and_planner_decides_about_a_saved_snapshot() -> None:
+    for name in POLICIES:
+        for planner in PLANNERS:
+            explained = whatif.decide(
+                city(), whatif.policy_of(name, {}, POLICIES), "what if", solve=whatif.planner_of(planner)
+            )
+            assert explained.chosen.keys() == {USER, FACE}
+            assert explained.chosen[USER] == explained.chosen[FACE] != "west"
+            assert picture(explained).startswith("<svg ") and explained.rows()
+    with pytest.raises(Misuse, match="no planner 'moon'; there are: exact, greedy"):
+        whatif.planner_of("moon")
+
+
+def test_one_that_was_too_large_to_be_kept_whole_says_so() -> None:
+    with pytest.raises(Misuse, match="too large to be kept; try: agentplatform decide"):
+        whatif.save(decided(city()).shortened())
