@@ -101,7 +101,7 @@ class Kept:
             self.files[agent] = state.file
             pieces = [("DELETE FROM pieces WHERE agent = ?", (agent,))] if before else []
             return [*pieces, (_STATE, (agent, _head(agent, state.head), b"", state.file))]
-        sizes = before | {digest: len(piece) for digest, piece in state.fresh}
+        sizes = {digest: len(piece) for digest, piece in state.fresh} | before
         if any(digest not in sizes for digest in state.pieces):
             raise PeerFault("worker", f"sent a checkpoint of {agent} with pieces that it never sent")
         if len(state.head) + sum(sizes[digest] for digest in state.pieces) > MAX_STATE_BYTES:
@@ -111,7 +111,8 @@ class Kept:
         row = agent, _head(agent, state.head), b"".join(state.pieces), None
         gone = [digest for digest in before if digest not in now]
         return [
-            *(_piece(agent, *piece) for piece in state.fresh),
+            # After a restart the worker tells of all: of what lies here already nothing is written again.
+            *(_piece(agent, *piece) for piece in state.fresh if piece[0] not in before),
             *(("DELETE FROM pieces WHERE agent = ? AND digest = ?", (agent, digest)) for digest in gone),
             (_STATE, row),
         ]

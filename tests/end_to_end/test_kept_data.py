@@ -1,6 +1,8 @@
 """Real daemons: what agents keep outlives SIGKILL as it was acknowledged, and their owners look at it."""
 
+import asyncio
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 
@@ -30,6 +32,27 @@ class Keeper(Agent):
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     with consortium(tmp_path_factory.mktemp("kept") / "root", "north", "south", light=True) as local:
         yield local
+
+
+class Pairs(Agent):
+    """Writes two keys at once, by itself and when it is told to; the values never fall."""
+
+    def on_creation(self, init: None) -> None:
+        self.data.write({"one": 0, "other": 0})
+
+    def next(self) -> int:
+        value: int = self.data.get("one") + 1
+        self.data.put("pad", bytes(100_000) + bytes([value % 251]))
+        self.data.write({"one": value, "other": value})
+        return value
+
+    async def run(self) -> None:
+        while True:
+            self.next()
+            await asyncio.sleep(0.001)
+
+    def handle_message(self, message: Message) -> list[int]:
+        return [self.next() if message.kind == "next" else self.data.get("one"), self.data.get("other")]
 
 
 def tell(keeper: AgentProxy) -> list[str]:
@@ -78,6 +101,21 @@ def test_its_owner_looks_at_what_it_keeps_also_when_it_sleeps(hosts: Local) -> N
     keeper.data.forget(1)
     assert keeper.data.snapshots() == ()
     keeper.dispose()
+
+
+@pytest.mark.slow
+def test_of_what_is_written_at_once_a_kill_leaves_all_or_nothing_and_all_that_was_acknowledged(hosts: Local) -> None:
+    pairs, random = hosts.host("north").create(Pairs), Random(5)  # noqa: S311  repeatable but for the machine's own time
+    least = 0
+    for _ in range(6):
+        for _ in range(random.randrange(1, 20)):
+            least, other = pairs.call("next")
+            assert least == other
+        hosts.kill_all("north")
+        hosts.start("north")
+        one, other = patiently(lambda: pairs.call("look"))
+        assert one == other >= least
+    pairs.dispose()
 
 
 @pytest.mark.parametrize("answer", [b"", b"\x92\x01", bytes(2 << 20), Freight(1 << 21, bytes(64))])

@@ -47,6 +47,18 @@ async def test_a_state_is_put_together_from_the_pieces_that_changed_and_those_th
     assert await journal.kept.state("y") is None
 
 
+async def test_after_a_restart_what_lies_there_already_is_not_written_again() -> None:
+    disk = MemoryDisk()
+    journal = await Journal.open(disk, seals())
+    await journal.checkpoint("x", Change(Captured(b"head", (ONE, TWO), ((ONE, b"one"), (TWO, b"two")))))
+    await journal.close()
+    journal = await Journal.open(disk, seals())
+    assert await journal.kept.state("x") == b"headonetwo"
+    everything = Captured(b"head", (ONE, TWO, THREE), ((ONE, b"one"), (TWO, b"two"), (THREE, b"three")))
+    written = [sql for sql, _ in journal.kept.checkpoint("x", Change(everything)) if "INTO pieces" in sql]
+    assert len(written) == 1
+
+
 async def test_a_large_state_is_a_file_that_the_checkpoint_names() -> None:
     disk = MemoryDisk()
     journal = await Journal.open(disk, seals())
