@@ -7,32 +7,25 @@ there are many hosts, the lines that matter least are left out, and the picture 
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from itertools import pairwise
 
 from services.eds import svg
 from services.eds.explain import Explanation
 from services.eds.offers import Candidate
+from services.eds.panel import PANEL, panel, plain_names
 from services.eds.snapshot import Host, Link, Snapshot
-from services.eds.svg import Point
+from services.eds.svg import AMBER, BLUE, FAINT, GREEN, GREY, INK, RED, VIOLET, Point
 
 MOST_HOSTS = 40  # drawn: those that somebody is on, goes to or through, and the best of the others
-MOST_LINES = 60  # lines of text beside the picture
 FEW = 8  # hosts: up to so many, all lines are drawn, with their numbers
 BEST = 2  # where there are more: so many candidates of each agent, and hosts nearest to each user
 NODE = 13.0  # radius of a host
 MARGIN = 190.0  # around the circle, for names
-PANEL = 460.0  # width of the text beside it
 SLIGHTLY, WIDELY = 0.2, 0.3  # how far ways that are taken, and those that are not, bend from the straight line
-LETTERS = 66  # in a line there
 NAME = 18  # letters of a name in the picture; the whole name is in its title
 
-GREY, INK, FAINT = "#6b7280", "#111827", "#d1d5db"
-BLUE, GREEN, RED, AMBER, VIOLET = "#2563eb", "#15803d", "#b91c1c", "#b45309", "#7c3aed"
-_HEX = re.compile(r"-[0-9a-f]{16}\b")  # at the end of every agent's id
 _ARROW = (
     f'<marker id="go" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="5" markerHeight="5" orient="auto">'
     f'<path d="M0 0L10 5L0 10z" fill="{GREEN}"/></marker>'
@@ -48,7 +41,6 @@ class _Picture:
     def __init__(self, explained: Explanation) -> None:
         self._explained = explained
         self._snapshot: Snapshot = explained.snapshot()
-        self._places = {(place.agent, place.host): place for place in explained.candidates}
         on_paths = {host for place in explained.candidates if self._taken(place) for host in place.path}
         self._busy = on_paths | set(explained.present.values()) | set(explained.chosen.values())
         self._hosts = self._drawn_hosts()
@@ -60,9 +52,14 @@ class _Picture:
 
     def drawn(self) -> str:
         title = f"{self._explained.why} ({', '.join(self._explained.groups)})"
-        panel, panel_height = self._panel(2 * (MARGIN + self._radius))
-        height = max(2 * self._radius + MARGIN * 1.2, panel_height)
-        parts = [*self._links(), *self._access(), *self._candidates(), *self._moves(), *self._nodes(), *panel]
+        hidden = len(self._snapshot.hosts) - len(self._hosts)
+        remarks = [f"{hidden} hosts more were looked at; those that matter least are not drawn"] if hidden else []
+        if self._crowded:
+            remarks.append(f"not all lines are drawn: of candidates the best {BEST} of each agent")
+        words, bottom = panel(self._explained, remarks, 2 * (MARGIN + self._radius))
+        height = max(2 * self._radius + MARGIN * 1.2, bottom)
+        arrows, names = self._moves()
+        parts = [*self._links(), *self._access(), *self._candidates(), *arrows, *self._nodes(), *names, *words]
         return svg.drawing(2 * (MARGIN + self._radius) + PANEL, height, title, parts, _ARROW)
 
     # Where things stand
@@ -121,7 +118,8 @@ class _Picture:
                 style = f'stroke="{VIOLET}" stroke-width="1" stroke-dasharray="2 4"'
                 end = self._at[access.host]
                 yield svg.told(svg.line(at, end, style), words)
-                yield svg.text(svg.between(at, end, 0.75), f"{access.rtt_ms:.0f} ms", 10, VIOLET, "middle")
+                numbers = f"{access.rtt_ms:.0f} ms" + (f", loss {access.loss:.0%}" if access.loss else "")
+                yield svg.text(svg.between(at, end, 0.75), numbers, 10, VIOLET, "middle")
             square = f'<rect x="{at[0] - 9:.1f}" y="{at[1] - 9:.1f}" width="18" height="18" rx="4" fill="{VIOLET}"/>'
             yield svg.told(square, f"the access point of {user}")
             yield svg.text((at[0], at[1] + 24), svg.short(user, NAME), 12, VIOLET, "middle", bold=True)
@@ -141,8 +139,9 @@ class _Picture:
             best = max(place.score for place in places)
             yield svg.text(self._on_arc(source, host, 0.7, WIDELY), f"Q {best:.3g}", 10, BLUE, "middle")
 
-    def _moves(self) -> Iterable[str]:
-        """Paths that are taken, hop by hop; agents that go together are one arrow."""
+    def _moves(self) -> tuple[list[str], list[str]]:
+        """Paths that are taken, hop by hop: those who go together are one arrow. Then their names, above all else."""
+        arrows, labels = [], []
         together: dict[tuple[str, ...], list[Candidate]] = {}
         for place in self._explained.candidates:
             if self._taken(place) and len(place.path) > 1 and set(place.path) <= self._at.keys():
@@ -150,11 +149,13 @@ class _Picture:
         for path, places in sorted(together.items()):
             style = f'fill="none" stroke="{GREEN}" stroke-width="4" marker-end="url(#go)"'
             arcs = "".join(self._arc(a, b, style, SLIGHTLY) for a, b in pairwise(path))
-            yield svg.told(arcs, "\n".join(map(_worth, places)))
+            arrows.append(svg.told(arcs, "\n".join(map(_worth, places))))
             names = plain_names(place.agent for place in places)
             said = f"{names[0]} +{len(names) - 1}" if len(names) > 2 else ", ".join(names)
             words = f"{svg.short(said, 26)}  Q {max(place.score for place in places):.3g}"
-            yield svg.text(self._on_arc(path[-2], path[-1], 0.45, SLIGHTLY), words, 12, GREEN, "middle", bold=True)
+            at = self._on_arc(path[-2], path[-1], 0.35, SLIGHTLY)
+            labels.append(svg.text(at, words, 12, GREEN, "middle", bold=True))
+        return arrows, labels
 
     def _arc(self, source: str, destination: str, style: str, by: float) -> str:
         start, end = self._at[source], self._at[destination]
@@ -214,72 +215,6 @@ class _Picture:
             yield f"free: {free}; experience {host.experience:.2f}, task weight {host.task_weight:g}"
         yield from (_worth(place) for place in self._explained.candidates if place.host == host.host)
 
-    # Words beside the picture
-
-    def _panel(self, left: float) -> tuple[list[str], float]:
-        """The parts, and how far down they go."""
-        explained = self._explained
-        at = datetime.fromtimestamp(explained.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        lines = [(line, 15.0, INK, True) for line in svg.wrapped(explained.why, 48)[:4]]
-        policy = f"policy {explained.policy.get('name', '?')}, group {', '.join(explained.groups)}"
-        lines += [(line, 11.0, GREY, False) for line in (at, *svg.wrapped(policy, LETTERS)[:3])]
-        for title, rows in self._sections():
-            lines += [("", 6.0, INK, False), (title, 12.0, INK, True)]
-            lines += [
-                (row, 11.0, colour, False)
-                for words, colour in rows
-                for row in svg.wrapped(_HEX.sub("", words), LETTERS)
-            ]
-        if len(lines) > MOST_LINES:
-            more = f"{len(lines) - MOST_LINES + 1} lines more: agentplatform why tells all of it"
-            lines = [*lines[: MOST_LINES - 1], (more, 11.0, GREY, False)]
-        parts, y = [], 20.0
-        for words, size, colour, bold in lines:
-            y += size + 6
-            parts.append(svg.text((left, y), words, size, colour, bold=bold))
-        return parts + _legend(left, y + 30), y + 200
-
-    def _sections(self) -> Iterable[tuple[str, list[tuple[str, str]]]]:
-        explained = self._explained
-        yield "Where they run", [self._fate(agent) for agent in explained.present]
-        if explained.rejected:
-            out: dict[tuple[str, str], list[str]] = {}
-            for place in explained.rejected:
-                out.setdefault((place.host, place.reason), []).append(place.agent)
-            everybody = len(explained.present)
-            rows = [
-                (
-                    f"{host}" + ("" if len(who) >= everybody else f", for {', '.join(plain_names(who))}") + f": {why}",
-                    RED,
-                )
-                for (host, why), who in out.items()
-            ]
-            yield "Out of the question", rows
-        said = [explained.remark] if explained.remark else []
-        if explained.outcome is not None:
-            said += [f"{agent} did not go: {why}" for agent, why in explained.outcome.failed.items()]
-        if hidden := len(self._snapshot.hosts) - len(self._hosts):
-            said.append(f"{hidden} hosts more were looked at; those that matter least are not drawn")
-        if self._crowded:
-            said.append(f"not all lines are drawn: of candidates the best {BEST} of each agent")
-        if said:
-            yield "Remarks", [(words, AMBER) for words in said]
-
-    def _fate(self, agent: str) -> tuple[str, str]:
-        before, after = self._explained.present[agent], self._explained.chosen.get(agent, "")
-        name = plain_names([agent])[0]
-        there, here = self._places.get((agent, after)), self._places.get((agent, before))
-        if not after or before == after:
-            return f"{name} stays on {before}" + (f" (Q {here.score:.3g})" if here else ""), INK
-        by = f" by {', '.join(there.path[1:-1])}" if there and len(there.path) > 2 else ""
-        worth = f" (Q {there.score:.3g}" + (f", staying {here.score:.3g})" if here else ")") if there else ""
-        return f"{name} goes from {before} to {after}{by}{worth}", GREEN
-
-
-def plain_names(agents: Iterable[str]) -> list[str]:
-    """Ids without their 16 hex digits."""
-    return [_HEX.sub("", agent) for agent in agents]
-
 
 def _state(host: Host) -> tuple[str, str]:
     """Its colour, and in a word what is wrong with it ("": nothing)."""
@@ -304,32 +239,3 @@ def _measured(rtt_ms: float, loss: float) -> str:
 def _towards(start: Point, end: Point, distance: float) -> Point:
     length = math.dist(start, end)
     return start if length == 0 else svg.between(start, end, min(1.0, distance / length))
-
-
-def _legend(left: float, top: float) -> list[str]:
-    """What the signs mean."""
-    signs = (
-        (svg.circle((left + 8, top), 4, f'fill="{INK}"'), "an agent is there (its name beside the host)"),
-        (svg.circle((left + 8, top + 20), 7, f'fill="none" stroke="{GREEN}" stroke-width="2.5"'), "chosen"),
-        (
-            svg.line((left, top + 40), (left + 16, top + 40), f'stroke="{GREEN}" stroke-width="4"'),
-            "the way that is taken",
-        ),
-        (
-            svg.line((left, top + 60), (left + 16, top + 60), f'stroke="{BLUE}"'),
-            "a candidate, with its Q (larger is better)",
-        ),
-        (svg.line((left, top + 80), (left + 16, top + 80), f'stroke="{GREY}"'), "a link, with its round-trip time"),
-        (
-            svg.line((left, top + 100), (left + 16, top + 100), f'stroke="{VIOLET}" stroke-dasharray="2 4"'),
-            "what the user's access point measured",
-        ),
-        (
-            svg.circle((left + 8, top + 122), 7, f'fill="none" stroke="{RED}" stroke-width="2" stroke-dasharray="4 3"'),
-            "out of the question; rest the pointer on it",
-        ),
-    )
-    return [
-        sign + svg.text((left + 26, top + 4 + 20 * number), words, 11, GREY)
-        for number, (sign, words) in enumerate(signs)
-    ]

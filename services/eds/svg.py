@@ -6,6 +6,8 @@ from html import escape
 FONT = "system-ui, 'DejaVu Sans', Arial, sans-serif"
 WIDE = 0.58  # of the font's size: about as wide is a letter
 ELLIPSIS = "\u2026"
+GREY, INK, FAINT = "#6b7280", "#111827", "#d1d5db"
+BLUE, GREEN, RED, AMBER, VIOLET = "#2563eb", "#15803d", "#b91c1c", "#b45309", "#7c3aed"
 
 Point = tuple[float, float]
 

@@ -20,6 +20,7 @@ MAX_BYTES = 64 << 20  # of a file
 MAX_HOSTS = 10_000
 MAX_LINKS = 1_000_000
 MAX_AGENTS = 10_000
+MAX_AT = 1e11  # seconds since 1970: some year that a calendar has
 
 _MADE_BY = "one that can be read is made by: agentplatform why AGENT --save FILE"
 
@@ -124,6 +125,8 @@ def _worth(explained: Explanation) -> dict[tuple[str, str], str]:
 
 def check(snapshot: Snapshot) -> None:
     """Raises ValueError for a picture that no host takes, before a policy works on it."""
+    if not 0 <= snapshot.at <= MAX_AT:
+        raise ValueError(f"it was taken at {snapshot.at} seconds since 1970")
     for what, there, most in (
         ("hosts", snapshot.hosts, MAX_HOSTS),
         ("links", snapshot.links, MAX_LINKS),

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from ledger.errors import Misuse
 from services.eds import svg
+from services.eds.explain import Outcome
 from services.eds.picture import MOST_HOSTS, picture
 from services.eds.snapshot import Snapshot
 from tests.helpers.decisions import FACE, REVOKED, city, crowd, decided
@@ -61,6 +62,9 @@ def test_it_shows_who_goes_where_and_why_not_elsewhere() -> None:
 
 
 def test_it_says_what_became_of_the_plan_and_who_stays() -> None:
+    failed = replace(decided(city()), outcome=Outcome({FACE: "south is full"}), follows="d0", attempt=2)
+    said = " ".join(texts(picture(failed)))
+    assert "face did not go: south is full" in said and "attempt 2: it follows decision d0" in said
     drawn = picture(decided(replace(city(), access={})))
     assert "user stays on north" in " ".join(texts(drawn)) and "marker-end" not in drawn
 

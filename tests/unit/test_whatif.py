@@ -1,6 +1,7 @@
 """Decisions that are saved, and taken again with something changed."""
 
 import json
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -212,3 +213,32 @@ def test_each_policy_and_planner_decides_about_a_saved_snapshot() -> None:
 def test_one_that_was_too_large_to_be_kept_whole_says_so() -> None:
     with pytest.raises(Misuse, match="too large to be kept; try: agentplatform decide"):
         whatif.save(decided(city()).shortened())
+
+
+WEIRD: tuple[Any, ...] = (None, -1, 0, 1e300, -1e300, 2**63, "", "x", "\x00\u202e", [], {}, True, [[]], {"a": 1})
+
+
+def test_whatever_stands_in_a_file_it_is_refused_or_decided_about() -> None:
+    """One value of a whole file is something else, at a place that is drawn from a seed; nothing but Misuse comes."""
+    draw, text = random.Random(20), whatif.save(decided(city())).decode()  # noqa: S311 - a seed
+    refused = 0
+    for _ in range(300):
+        data: Any = json.loads(text)
+        place, key = data, "format"
+        while True:  # walks down to somewhere
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            key = draw.choice(keys)
+            below = place[key]
+            if not isinstance(below, dict | list) or not below or draw.random() < 0.2:
+                break
+            place = below
+        place[key] = weird = draw.choice(WEIRD)
+        try:
+            saved = whatif.read(json.dumps(data).encode(), "f")
+            policy = whatif.policy_of(str(saved.policy.get("name")), saved.policy.get("settings", {}), POLICIES)
+            picture(whatif.decide(saved.snapshot, policy, saved.why))
+        except Misuse:
+            refused += 1
+        except Exception as error:
+            raise AssertionError(f"{key} = {weird!r} in {place!s:.200}") from error
+    assert refused > 150
