@@ -16,7 +16,7 @@ from benchmarks.regret.trace import Trace, read
 from services.eds.offers import Policy
 from services.eds.policies import POLICIES
 
-TRAINING = range(8)  # seeds by which the defaults of Falcon were chosen
+TRAINING = range(10)  # seeds by which the defaults of Falcon were chosen
 HELD_OUT = range(1000, 1020)  # seeds that nothing was chosen by
 RECORDED = Path(__file__).parent / "traces"
 

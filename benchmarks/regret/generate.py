@@ -13,6 +13,7 @@ REACH, LOSS_PER_UNIT, MOST_LOSS = 0.8, 0.5, 0.9
 BETWEEN_MS = 8.0  # from host to host, a unit
 SPEED = 0.08  # units a second: some ten to twenty seconds at one host
 BAD_FOR_S = 5.0
+BURST = 0.15  # of a host's processors, at each step
 MEGABYTE = 1_000_000
 
 Position = tuple[float, float]
@@ -58,7 +59,9 @@ class _Town:
         }
 
     def load(self) -> dict[str, float]:
-        return {name: round(min(1.0, max(0.0, self._jitter(free))), 3) for name, free in self.free.items()}
+        """Other work comes and goes in bursts."""
+        burst = self.chance.uniform
+        return {name: round(min(1.0, max(0.0, free + burst(-BURST, BURST))), 3) for name, free in self.free.items()}
 
     def _access(self, name: str) -> RttLoss:
         units = math.dist(self.user, self.places[name])

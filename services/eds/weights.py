@@ -10,9 +10,9 @@ import msgspec
 from ledger.errors import Misuse
 
 WEIGHTS_TOLERANCE = 1e-9
-# The round-trip time (ms) at which a link that loses nothing has the quality 1/2. Falcon names no unit; at 20 ms
-# a second hop in a metropolitan network still pays, a detour over another country does not.
-REFERENCE_RTT_MS = 20.0
+# The round-trip time (ms) at which a link that loses nothing has the quality 1/2. Falcon names no unit; chosen with the
+# default weights (docs/decisions.md): about where people begin to notice that they wait.
+REFERENCE_RTT_MS = 100.0
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -33,8 +33,8 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """s1 to s4 of equation 1, by name, and those of further terms (services.eds.terms). All of them sum to 1."""
 
     network: float = 0.5
-    cpu: float = 0.2
-    memory: float = 0.2
+    cpu: float = 0.3
+    memory: float = 0.1
     experience: float = 0.1
     more: dict[str, float] = {}  # a name of Terms.more -> its weight; a name that is not here weighs nothing
 

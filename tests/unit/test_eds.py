@@ -28,6 +28,7 @@ from services.eds.plan import Plan
 from services.eds.policies.falcon import Falcon
 from services.eds.rules import Group
 from services.eds.snapshot import Resident, Snapshot, assemble
+from services.eds.weights import Weights, link_quality
 from services.rms.adverts import Advert
 from services.rms.link_probe import LinkMeasure
 from services.tms.verdicts import Verdict
@@ -46,7 +47,8 @@ async def test_the_group_follows_its_user_and_every_step_can_be_explained() -> N
         assert newest.present == {"user": "c", "face": "c"} and newest.why == "ada moved"
         assert newest.outcome == Outcome()
         assert {access["source"] for access in newest.inputs["access"]["ada"]} == {"emulated"}
-        assert newest.policy["name"] == "Falcon" and newest.policy["settings"]["weights"]["network"] == 0.5
+        assert newest.policy["name"] == "Falcon"
+        assert newest.policy["settings"]["weights"]["network"] == Weights().network
         assert await eds.why("stranger") == []
 
 
@@ -79,7 +81,7 @@ async def test_the_rows_of_an_explanation_show_what_was_chosen_and_what_it_reste
             "c": "candidate",
             "d": "rejected",
         }
-        assert rows[0]["network"] == f"{1 / 1.1:.2f}" and float(rows[0]["Q"]) > 0
+        assert rows[0]["network"] == f"{link_quality(2.0, 0.0):.2f}" and float(rows[0]["Q"]) > 0
 
 
 async def test_an_explanation_survives_the_store_unchanged() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from services.eds.graph import Graph, best_paths
 from services.eds.snapshot import Link, Snapshot
+from services.eds.weights import REFERENCE_RTT_MS
 from tests.helpers.edge_scenes import host, mesh, resources, scene
 
 
@@ -61,13 +62,14 @@ def graph_of(*links: Link, **bandwidths: float) -> Graph:
 
 
 def test_a_hop_has_the_distance_of_equation_2() -> None:
-    graph = graph_of(Link("a", "b", 20.0, 0.5), a=100.0, b=300.0)
+    graph = graph_of(Link("a", "b", REFERENCE_RTT_MS, 0.5), a=100.0, b=300.0)
     assert graph.hops("a") == [("b", pytest.approx(200 / 400 * 4), 0.25)]
     assert graph.at_home("b") == pytest.approx(200 / 600)
 
 
 def test_a_measured_bandwidth_goes_before_stated_ones() -> None:
-    links = (Link("a", "b", 20.0, 0.0, 50.0), Link("b", "a", 20.0, 0.0, 150.0))
+    rtt = REFERENCE_RTT_MS
+    links = (Link("a", "b", rtt, 0.0, 50.0), Link("b", "a", rtt, 0.0, 150.0))
     graph = graph_of(*links, a=1000.0, b=1000.0)
     assert graph.bandwidth == {"a": 150.0, "b": 50.0}
     assert graph.hops("a") == [("b", pytest.approx(100 / (50 + 50) * 2), 0.5)]

@@ -16,7 +16,7 @@ from services.eds.policies import POLICIES
 from services.eds.policies.falcon import Falcon
 from services.eds.rules import Atomic
 from services.eds.snapshot import Host, Link, Resident
-from services.eds.weights import Weights
+from services.eds.weights import REFERENCE_RTT_MS, Weights
 from services.rms.resources import Minima, Needs, Resources
 from tests.helpers.edge_scenes import GIB, NOON, host, mesh, resources, scene
 
@@ -75,12 +75,12 @@ def test_the_score_of_a_direct_hop_is_equation_4() -> None:
     snapshot = scene(
         hosts,
         {"x": "a"},
-        access={"a": 80, "b": 20},
-        links=(Link("a", "b", 20.0, 0.5),),
+        access={"a": 80, "b": REFERENCE_RTT_MS},
+        links=(Link("a", "b", REFERENCE_RTT_MS, 0.5),),
         residents=[Resident("x", "a", 0.0, task_weight=2.0)],
     )
     place = places(policy.offers(snapshot), "x")["b"]
-    distance = 200.0 / (100.0 + 300.0) * (1 + 20 / 20) / 0.5
+    distance = 200.0 / (100.0 + 300.0) * (1 + 1) / 0.5
     worth = 0.4 * 0.5 + 0.3 * 0.25 + 0.2 * 0.25 + 0.1 * 0.75
     assert place.distance == pytest.approx(distance)
     assert place.score == pytest.approx(worth * (2.0 + 3.0) / distance)
@@ -96,7 +96,7 @@ def test_a_node_below_the_task_threshold_holds_its_agents_back() -> None:
 
 
 def test_a_hop_is_direct_only_above_the_threshold_else_the_best_path_is_taken() -> None:
-    links = (*mesh("ab", 1.0), *mesh("bc", 1.0), *mesh("ac", 400.0))
+    links = (*mesh("ab", 1.0), *mesh("bc", 1.0), *mesh("ac", 2000.0))
     snapshot = scene([host(name) for name in "abc"], {"x": "a"}, links=links)
     direct = places(Falcon(weight_threshold=0.01).offers(snapshot), "x")["c"]
     assert direct.path == ("a", "c") and direct.score > 0.01
@@ -200,7 +200,7 @@ def test_hosts_without_advert_or_room_are_rejected_with_the_shortage() -> None:
 
 
 def test_a_host_that_the_access_point_did_not_measure_has_no_network_term() -> None:
-    snapshot = scene([host(name) for name in "abc"], {"x": "a"}, access={"a": 20, "b": 20})
+    snapshot = scene([host(name) for name in "abc"], {"x": "a"}, access={"a": REFERENCE_RTT_MS, "b": REFERENCE_RTT_MS})
     offered = places(Falcon().offers(snapshot), "x")
     assert offered["b"].terms.network == 0.5 and offered["c"].terms.network == 0.0
 

@@ -7,7 +7,7 @@ import pytest
 
 from services.eds.snapshot import Access
 from services.eds.terms import access_quality, network, terms_of
-from services.eds.weights import Terms
+from services.eds.weights import REFERENCE_RTT_MS, Terms
 from services.rms.resources import Minima, Resources
 from tests.helpers.edge_scenes import GIB, host, resources
 
@@ -66,5 +66,5 @@ def test_no_operator_states_what_is_measured() -> None:
 
 def test_a_host_that_the_access_point_did_not_measure_serves_worst() -> None:
     assert access_quality(None) == 0.0
-    assert access_quality(Access("a", 20.0, 0.5, "measured")) == 0.25
+    assert access_quality(Access("a", REFERENCE_RTT_MS, 0.5, "measured")) == 0.25
     assert access_quality(Access("a", 20.0, 1.0, "measured")) == 0.0
