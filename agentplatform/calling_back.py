@@ -8,7 +8,7 @@ other decision.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 GUESTS = "drain/guests"  # collection: agent -> Guest
 CALL_EVERY = 1.0  # seconds between two calls to a host
 LOOK_EVERY = 0.05  # seconds
+PAUSES = (0.0, 0.5, 2.0)  # seconds before each try to send one back: its EDS may be about to move it itself
 MAX_WHY = 300  # characters
 AT_ONCE = 64  # reasons, well within an advert
 Calls = dict[tuple[str, str], list[tuple[str, int]]]  # (host, group) -> agents, and their epochs there
@@ -99,7 +100,7 @@ class CallingBack:
         """Raises PeerFault for what must not be sent."""
         if isinstance(said, StaysAway):
             asked = [(agent, why) for agent, why in said.agents if self._called.get(agent) == host]
-            self._away |= {agent: why for agent, why in asked if self._carrier.machine.here(agent) is None}
+            self._away |= {agent: why[:MAX_WHY] for agent, why in asked if self._carrier.machine.here(agent) is None}
         elif len(said.agents) > MAX_AGENTS:
             raise PeerFault(host, f"called {len(said.agents)} agents back at once; a group has at most {MAX_AGENTS}")
         elif self._returning.isdisjoint(agent for agent, _ in said.agents):  # else it is called again meanwhile
@@ -107,9 +108,24 @@ class CallingBack:
             self._start(self._send_back(host, said))
 
     async def _send_back(self, host: str, said: CallBack) -> None:
+        left, away = dict(said.agents), {}
         try:
-            away = {agent: why for agent, epoch in said.agents if (why := await self._unfit(host, agent, epoch))}
-            fit = tuple(agent for agent, _ in said.agents if agent not in away)
+            for pause in PAUSES:
+                await asyncio.sleep(pause)
+                away = await self._send(host, left)
+                left = {agent: left[agent] for agent in away}
+                if not left:
+                    break
+        finally:
+            self._returning.difference_update(agent for agent, _ in said.agents)
+        for some in in_parts([(agent, why[:MAX_WHY]) for agent, why in away.items()], AT_ONCE):
+            self._tell(host, StaysAway(some))
+
+    async def _send(self, host: str, agents: Mapping[str, int]) -> dict[str, str]:
+        """Who did not go, and why."""
+        try:
+            away = {agent: why for agent, epoch in agents.items() if (why := await self._unfit(host, agent, epoch))}
+            fit = tuple(agent for agent in agents if agent not in away)
             if fit:
                 moves = tuple(Move(agent, self._host, host, (self._host, host)) for agent in fit)
                 plan = Plan(dict.fromkeys(fit, host), moves, 0.0)
@@ -117,11 +133,8 @@ class CallingBack:
                 away |= outcome.failed
                 await self._store.write(deleted=[(GUESTS, agent) for agent in fit if agent not in outcome.failed])
         except PlatformError as error:
-            away = {agent: str(error) for agent, _ in said.agents}
-        finally:
-            self._returning.difference_update(agent for agent, _ in said.agents)
-        for some in in_parts([(agent, why[:MAX_WHY]) for agent, why in away.items()], AT_ONCE):
-            self._tell(host, StaysAway(some))
+            return {agent: str(error) for agent in agents}
+        return away
 
     async def _unfit(self, host: str, agent: str, epoch: int) -> str | None:
         """Why it does not go back, if it does not."""

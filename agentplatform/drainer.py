@@ -28,6 +28,7 @@ STATE = "drain"  # collection: HERE -> Drain
 HERE = "this host"
 DONE = "drain/agents"  # collection: agent -> Done
 LOOK_EVERY = 0.2  # seconds
+LEAST = 10.0  # seconds for agents to come back, also when this host was started again after the deadline
 MAX_REASONS = 4  # places that are named, of those where an agent could not go
 
 
@@ -103,8 +104,10 @@ class Drainer:
     async def call_off(self, seconds: float) -> None:
         """Open again; whom the drain set aside is activated, and whom it moved is called back, for so long. Returns
         when that is durable. Raises Misuse for a host that is not drained."""
-        if self._draining is None or self._draining.drain.called_off:
+        if self._draining is None:
             raise Misuse(f"{self._host} is not being drained")
+        if self._draining.drain.called_off:
+            return
         now = self._clock()
         await self._keep(Drain(self._draining.drain.began, now + seconds, called_off=True))
         self._rms.closed = ""
@@ -161,7 +164,7 @@ class Drainer:
         states, groups = self._states(), self._groups()
         for act in draining.look(groups, states, self._clock()):
             self._start(self._perform(draining, act, groups))
-        word = draining.word(states, self._handoffs() + self._carrier.reopening.under_way)
+        word = draining.word(states, self._handoffs() + self._carrier.reopening.under_way, self._clock())
         if word != self._rms.closed:
             log.info("%s is %s", self._host, word)
             self._rms.closed = word
@@ -236,7 +239,7 @@ class Drainer:
         for agent, host in sorted(moved.items()):
             done = self._done[agent]
             calls.setdefault((host, done.group), []).append((agent, done.epoch + 1))
-        away |= await self._back.call(calls, drain.deadline - self._clock())
+        away |= await self._back.call(calls, max(LEAST, drain.deadline - self._clock()))
         back = [agent for agent in moved if agent not in away]
         await self._carrier.books.written()  # that they are awake, before it is forgotten who was to be woken
         gone = [(DONE, agent) for agent in await self._store.keys(DONE)]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0  # seconds until who could not be moved, or set aside, is tried again
+QUIET = 0.5  # seconds that nothing runs: one whose worker has just ended is about to be opened again
 AT_ONCE = 16  # moves of groups, or deactivations, that are under way together
 DRAINING, DRAINED = "being drained", "drained"  # what the host's advert says
 ASKED_TO_GO, ASKED_TO_STOP = "it is asked to go", "it is asked to stop"
@@ -50,6 +51,7 @@ class Draining:
         self._reasons: dict[str, str] = {}  # agent -> why the last try came to nothing
         self._trials: dict[Act, _Trial] = {}  # those that came to nothing
         self._under_way: set[Act] = set()
+        self._quiet_since: float | None = None
 
     def look(self, units: Iterable[tuple[str, ...]], states: Mapping[str, str], now: float) -> list[Act]:
         """What to begin now; each is `ended` some time. `units`: the agents here, those together who are decided about
@@ -85,8 +87,12 @@ class Draining:
         act = next((act for act in self._under_way if agent in act.agents), None)
         return "" if act is None else ASKED_TO_GO if isinstance(act, Move) else ASKED_TO_STOP
 
-    def word(self, states: Mapping[str, str], under_way: int) -> str:
-        """DRAINED when nothing runs; the host may be stopped then. Else DRAINING. `under_way`: how much may bring an
-        agent to life here yet: handoffs that are not over, agents that are being opened."""
-        still = self._under_way or under_way or any(state in (RUNS, ON_ITS_WAY) for state in states.values())
-        return DRAINING if still else DRAINED
+    def word(self, states: Mapping[str, str], under_way: int, now: float) -> str:
+        """DRAINED when nothing runs, since a while; the host may be stopped then. Else DRAINING. `under_way`: how much
+        may bring an agent to life here yet: handoffs that are not over, agents that are being opened."""
+        if self._under_way or under_way or any(state in (RUNS, ON_ITS_WAY) for state in states.values()):
+            self._quiet_since = None
+            return DRAINING
+        if self._quiet_since is None:
+            self._quiet_since = now
+        return DRAINED if now - self._quiet_since >= QUIET else DRAINING

@@ -105,7 +105,8 @@ def _summary(row: Plain) -> str:
     counts = f"{len(row['moved'])} moved, {len(row['deactivated'])} deactivated{asleep}, {len(row['left'])} left"
     seconds = row["deadline"] - row["at"]
     time_left = f", {seconds:.0f} s to the deadline" if seconds > 0 and row["state"] != "drained" else ""
-    return f"{row['host']} is {row['state']}: {counts}{time_left}"
+    waits = f", waits for {', '.join(sorted({each['waits_for'] for each in row['blocked']}))}" if row["blocked"] else ""
+    return f"{row['host']} is {row['state']}: {counts}{time_left}{waits}"
 
 
 def _left(row: Plain) -> str:

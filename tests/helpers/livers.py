@@ -108,6 +108,14 @@ class Liver(Agent):
             raise ValueError(f"not {hook}")
 
 
+class Laden(Liver):
+    """With a state that travels past the daemons."""
+
+    def on_creation(self, init: Any) -> None:
+        super().on_creation(init)
+        self.load = os.urandom(4 << 20)
+
+
 class Loose(Liver):
     checkpoint = "hop"
 

@@ -70,6 +70,11 @@ class Host:
         return {agent: why for _, said in self.told for agent, why in said.agents if isinstance(why, str)}
 
 
+@pytest.fixture(autouse=True)
+def once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentplatform.calling_back.PAUSES", (0.0,))
+
+
 @pytest.fixture
 async def host() -> Host:
     return Host()
@@ -105,6 +110,19 @@ async def test_an_agent_that_does_not_want_to_go_back_stays_and_says_why(host: H
     await host.came(Z, "west", closed=True)
     host.vetoes = {"all": "there is no link"}
     assert await host.asked("west", (Z, 3)) == {Z: "there is no link"}
+
+
+async def test_who_could_not_go_at_once_is_tried_again_alone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentplatform.calling_back.PAUSES", (0.0, 0.0))
+    await host.came(X, "west", closed=True)
+    await host.came(Y, "west", closed=True)
+    host.vetoes = {X: "it is on its way"}
+    host.back.heard("west", CallBack(((X, 3), (Y, 3))))
+    while not host.moved:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    host.vetoes = {}
+    await host.settle()
+    assert host.moved == [((Y,), "west"), ((X,), "west")] and host.told == []
 
 
 async def test_a_call_that_comes_again_while_it_is_answered_is_answered_once(host: Host) -> None:

@@ -11,6 +11,7 @@ from agentplatform.draining import (
     DRAINING,
     FIRST_PAUSE,
     LONGEST_PAUSE,
+    QUIET,
     Act,
     Drain,
     Draining,
@@ -93,15 +94,20 @@ def test_no_more_than_so_many_at_once() -> None:
 def test_it_is_drained_when_nothing_runs_and_nothing_may_come_to_life(
     states: dict[str, str], under_way: int, word: str
 ) -> None:
-    assert fresh().word(states, under_way) == word
+    draining = fresh()
+    assert draining.word(states, under_way, 0.0) == DRAINING
+    assert draining.word(states, under_way, QUIET) == word
+    assert draining.word({"a": "runs"}, 0, QUIET) == DRAINING == draining.word(states, under_way, QUIET)  # anew
 
 
 def test_it_is_not_drained_while_a_decision_is_not_over() -> None:
     draining = fresh()
     (act,) = draining.look([("a",)], {"a": "runs"}, 0.0)
-    assert draining.word({}, 0) == DRAINING  # it left, and what became of its group is not known yet
-    draining.ended(act, {}, 0.0)
-    assert draining.word({}, 0) == DRAINED
+    assert {draining.word({}, 0, now) for now in (0.0, 9.0)} == {
+        DRAINING
+    }  # it left, and what became of its group is not known yet
+    draining.ended(act, {}, 9.0)
+    assert [draining.word({}, 0, now) for now in (9.0, 9.0 + QUIET)] == [DRAINING, DRAINED]
 
 
 class Forgetful(Draining):
@@ -148,7 +154,7 @@ def drained(kind: type[Draining], seed: int) -> float:
                     del states[agent]
             stayed = {agent: "it stays" for agent in act.agents if states.get(agent) == "runs"}
             draining.ended(act, stayed, now)
-        if draining.word(states, 0) == DRAINED:
+        if draining.word(states, 0, now) == DRAINED:
             assert not working and "runs" not in states.values(), f"seed {seed}"
             return now
         now += 0.5

@@ -85,7 +85,7 @@ def test_status_asks_and_changes_nothing(root: Path, capsys: pytest.CaptureFixtu
     desk = DeskTwin("north", {"drained": saying(HALF)})
     with answering(root, desk):
         code, out, _ = run(capsys, root, "north", "--status")
-    assert code == 0 and "1 moved, 0 deactivated, 1 asleep before, 1 left, 59 s to the deadline" in out
+    assert code == 0 and "1 moved, 0 deactivated, 1 asleep before, 1 left, 59 s to the deadline\n" in out
     assert "safe to stop" not in out and [verb for verb, _ in desk.asked] == ["hello", "drained"]
 
 
