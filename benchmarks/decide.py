@@ -7,6 +7,7 @@ from typing import Any
 
 # Each is a module here, decide_NAME, with `measure() -> dict` of figures.
 PARTS: dict[str, str] = {
+    "live": "four running hosts: from an event to the first PREPARE, and a storm of events",
     "regret": "what each policy costs over traces, of what the best plan in hindsight costs",
 }
 

@@ -13,10 +13,10 @@ ENDS = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def running(root: Path, names: tuple[str, ...]) -> Iterator[None]:
+def running(root: Path, names: tuple[str, ...], history: Path | None = None) -> Iterator[None]:
     """Hosts whose folders are there. Those whose folder a benchmark deletes meanwhile are its own to end."""
     try:
-        processes.start(root, names)
+        processes.start(root, names, history)
         yield
     finally:
         processes.stop(root, tuple(name for name in names if name in homes(root)))

@@ -48,6 +48,7 @@ class HostDesk:
             "agents": len(here.carrier.residents.known),
             "deactivated": len(here.carrier.dormitory.asleep),
             "closed": here.rms.closed,
+            "decisions": here.deciding.eds.load(),
             "quarantined": len(here.carrier.machine.quarantined),
             "blocked": self._blocked(),
             "in_doubt": [

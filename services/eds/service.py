@@ -76,6 +76,7 @@ class Eds:
         self._freed = asyncio.Event()  # pulsed when groups are busy no more
         self._idle = asyncio.Event()
         self._idle.set()
+        self._decided = 0
         self._last = 0  # milliseconds of the newest decision's id
 
     def happened(self, event: Event, *, teller: str = "", whom: Whom = "there") -> None:
@@ -108,6 +109,17 @@ class Eds:
     async def why(self, agent: str, limit: int = 20) -> list[Explanation]:
         """This host's decisions about `agent`, the newest first. Empty when there was none."""
         return await self._kept.newest(agent, limit)
+
+    def load(self) -> dict[str, int]:
+        """How much waits, and for what; `decided` counts since the start."""
+        return {
+            "events": len(self._events),
+            "groups": len(self._pending),
+            "busy": len(self._busy),
+            "moving": len(self._moving),
+            "timers": len(self._timers),
+            "decided": self._decided,
+        }
 
     async def settled(self) -> None:
         """Returns when every event taken so far has led to its decision. One that waits for a time does not count."""
@@ -198,6 +210,7 @@ class Eds:
         # It is pure and bounded, but long for one turn of the loop.
         offers, plan, explanation, raw = await asyncio.to_thread(think)
         await self._kept.decided(explanation, raw)
+        self._decided += 1
         if offers.again_at is not None:
             for group in groups:
                 self._decide_later(group.name, offers.again_at - snapshot.at)
