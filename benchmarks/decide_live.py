@@ -29,6 +29,12 @@ RATE = 1_000  # events a second
 SENDERS = 4  # threads that send them; one waits for each answer of the front door
 STORM_S = 60.0
 STAY_S = 0.5  # minimum stay while events are timed: the default would only make that take longer
+# Where the user is decides alone, so that the load of this machine moves nobody.
+SETTINGS = f"""
+[decisions.settings]
+minimum_stay = {STAY_S}
+weights = {{ network = 1.0, cpu = 0.0, memory = 0.0, experience = 0.0 }}
+"""
 DEFAULT_STAY_S = 2.0  # of services.eds.policies.falcon, in the storm
 PATIENCE = 30.0
 
@@ -43,14 +49,13 @@ def measure(storm_s: float = STORM_S, events: int = EVENTS) -> dict[str, Any]:
 def _event_to_prepare(root: Path, events: int) -> dict[str, Any]:
     for home in found(root):
         with home.settings_file.open("a") as settings:
-            settings.write(f"\n[decisions.settings]\nminimum_stay = {STAY_S}\n")
+            settings.write(SETTINGS)
     history, asked = root.parent / "history", []
     with hosts.running(root, COMPASS, history):
         doors = {name: connect(name, root=root) for name in COMPASS}
         agents = _group(doors["north"], "ada")
         at = itertools.cycle(COMPASS)
-        _warm(doors, agents, at)
-        here = next(at)
+        here = _warm(doors, agents, at)
         for _ in range(events):
             there = next(at)
             time.sleep(STAY_S + 0.2)
@@ -159,13 +164,13 @@ def _group(door: Host, user: str) -> list[str]:
 
 def _moved(user: str, near: str) -> dict[str, Any]:
     access = [
-        {"host": host, "rtt_ms": 1.0 if host == near else 80.0, "loss": 0.0, "source": "emulated"} for host in COMPASS
+        {"host": host, "rtt_ms": 1.0 if host == near else 500.0, "loss": 0.0, "source": "emulated"} for host in COMPASS
     ]
     return {"type": "user-moved", "user": user, "access": access}
 
 
-def _warm(doors: dict[str, Host], agents: list[str], at: "itertools.cycle[str]") -> None:
-    """Until each host was gone to once: code is known there, links and adverts are fresh."""
+def _warm(doors: dict[str, Host], agents: list[str], at: "itertools.cycle[str]") -> str:
+    """Until each host was gone to once: code is known there, links and adverts are fresh. Returns where they are."""
     here = next(at)
     for _ in COMPASS:
         there = next(at)
@@ -177,6 +182,7 @@ def _warm(doors: dict[str, Host], agents: list[str], at: "itertools.cycle[str]")
 
         _until(came)
         here = there
+    return here
 
 
 def _place(door: Host, agents: list[str]) -> str | None:

@@ -3,15 +3,20 @@
 import math
 import random
 import tomllib
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from agentplatform.settings import Decisions
 from ledger.errors import Misuse
 from services.eds import triggers
 from services.eds.events import AgentTold, LinkChanged, Overload
+from services.eds.limits import Limits
+from services.eds.policies import POLICIES
 from services.eds.triggers import DEFAULTS, Triggers, read
+from services.eds.whatif import policy_of
 
 A = ("a",)
 
@@ -163,3 +168,42 @@ def test_the_defaults_are_rows_as_a_settings_file_has_them() -> None:
     rows = read(DEFAULTS)
     assert {row.measure for row in rows} == {"rtt_ms", "loss", "cpu_free", "memory_free", "disk_free"}
     assert all(row.clear is not None and row.lasting > 0 and row.debounce > 0 for row in rows)
+
+
+def blocks() -> list[dict[str, Any]]:
+    """The TOML of docs/decisions.md."""
+    text = (Path(__file__).parents[2] / "docs" / "decisions.md").read_text()
+    return [tomllib.loads(part.partition("```")[0]) for part in text.split("```toml\n")[1:]]
+
+
+def test_the_documentation_shows_the_defaults_and_what_it_shows_can_be_read() -> None:
+    shown = [block["decisions"]["triggers"] for block in blocks() if "triggers" in block.get("decisions", {})]
+    assert tuple(shown[0]) == DEFAULTS
+    (own,) = read(shown[1])
+    assert own.measure == "told:frames-dropped" and own.groups == "there"
+    (settings,) = [block["decisions"] for block in blocks() if "policy" in block.get("decisions", {})]
+    decisions = msgspec.convert(settings, Decisions)
+    assert decisions.limits == Limits() == Decisions().limits
+    policy = policy_of(decisions.policy, decisions.settings, POLICIES)
+    assert msgspec.to_builtins(policy)["minimum_stay"] == 5.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"minimum_stay": "long"}, r"Expected `float.*\$\.minimum_stay.*it has "),
+        ({"weights": {"network": 0.9}}, r"sum to.*it has weights"),
+        ({"minimum-stay": 3.0}, r"unknown field `minimum-stay`; it has .*minimum_stay"),
+    ],
+)
+def test_settings_that_the_policy_does_not_have_are_refused_by_name(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(Misuse, match=says):
+        policy_of("falcon", settings, POLICIES)
+    with pytest.raises(Misuse, match=r"there are: .*falcon"):
+        policy_of("falcons", {}, POLICIES)
+
+
+@pytest.mark.parametrize("limits", [{"pause": -1.0}, {"pause": math.nan}, {"attempts": 0}, {"keep": 0}, {"tries": 3}])
+def test_limits_that_cannot_be_are_refused(limits: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError, match=r"pause|attempts|kept|tries"):
+        msgspec.convert({"limits": limits}, Decisions)
