@@ -58,6 +58,7 @@ from ledger.leases import suspended_clock
 from ledger.links.base import Channel
 from ledger.links.tls import TlsLinks
 from ledger.replica import Replica
+from services.dms.sealed import SealedStore
 from services.dms.sqlite import SqliteStore
 from services.eds.events import Event, UserMoved
 from services.eds.policies import POLICIES
@@ -100,10 +101,11 @@ class Environment:
         self.disk = FileDisk(home.data)
         self._opened.push_async_callback(self.disk.close)
         self.disk.on_failure(self._disk_failed)
-        seals = Seals(datakey.load_or_create(home))
+        keyring = datakey.load_or_create(home)
+        seals = Seals(keyring)
         self.spool = FileSpool(home.data / "spool")
         self._opened.callback(self.spool.close)
-        self.store = await SqliteStore.open(home.data / "dms.db")
+        self.store = SealedStore(await SqliteStore.open(home.data / "dms.db"), keyring, os.urandom)
         self._opened.push_async_callback(self.store.close)
         self.journal = await Journal.open(self.disk, seals)
         self.logbook = Logbook(home.data / "logs", settings.logs)

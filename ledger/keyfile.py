@@ -33,7 +33,8 @@ def write_new(path: Path, content: bytes) -> None:
 
 
 def write_over(path: Path, content: bytes) -> None:
-    """In the place of the one before, if there is one."""
+    """In the place of the one before, if there is one; where a link leads, if it is one."""
+    path = path.resolve()
     with _written(path, content) as partial:
         os.replace(partial, path)
     sync(path.parent)

@@ -15,7 +15,7 @@ from services.dms.store import blob_digest, check_all, check_limit, check_names,
 
 SCHEMA = Schema(
     name="dms",
-    version=1,
+    version=2,  # 1: before values were sealed (services.dms.sealed)
     statements=(
         "CREATE TABLE documents (collection TEXT, key TEXT, value BLOB, PRIMARY KEY (collection, key)) WITHOUT ROWID",
         "CREATE TABLE entries (history TEXT, number INTEGER, entry BLOB, PRIMARY KEY (history, number)) WITHOUT ROWID",

@@ -112,7 +112,10 @@ def test_a_host_with_another_key_opens_what_is_put_back_and_what_it_had(home: Ho
     home.data_key.unlink()
     home.data.rename(home.folder / "elsewhere")
     (ours,) = datakey.load_or_create(home).secrets
+    medium = home.data_key.rename(home.folder / "on-another-medium")
+    home.data_key.symlink_to(medium)
     backup.restore(home, file, replace=True)
+    assert home.data_key.is_symlink()
     assert datakey.load(home.data_key).secrets == (ours, before) and home.data_key.stat().st_mode & 0o777 == 0o600
     machine, _ = asyncio.run(held(home))
     assert machine.restored and not (home.data / "data.key").exists()

@@ -1,6 +1,7 @@
 """The conformance suite over both stores, the broken ones that it catches, and what only a file can go through."""
 
 import asyncio
+import os
 import sqlite3
 import stat
 from collections.abc import AsyncIterator, Sequence
@@ -11,19 +12,23 @@ import pytest_asyncio
 
 from ledger.errors import Misuse, Unavailable
 from services.dms.memory import MemoryStore
+from services.dms.sealed import SealedStore
+from services.dms.sealing import Keyring
 from services.dms.sqlite import SqliteStore
 from services.dms.store import Store
 from tests.helpers import store_conformance as conformance
 from tests.helpers.store_conformance import CHECKS, Check, Opener
 
 
-@pytest_asyncio.fixture(params=["memory", "sqlite"])
+@pytest_asyncio.fixture(params=["memory", "sqlite", "sealed"])
 async def opens(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opener]:
     kept = MemoryStore()
     opened: list[Store] = []
 
     async def opens() -> Store:
         opened.append(kept if request.param == "memory" else await SqliteStore.open(tmp_path / "dms.db"))
+        if request.param == "sealed":
+            opened.append(SealedStore(opened.pop(), Keyring([bytes(32)]), os.urandom))
         return opened[-1]
 
     yield opens
@@ -153,4 +158,29 @@ async def test_a_disk_that_does_not_take_a_write_is_unavailable(tmp_path: Path) 
     other.close()
     with pytest.raises(Unavailable, match="does not answer"):
         await store.put("c", "k", b"v")
+    await store.close()
+
+
+def files_with(text: bytes, folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if text in path.read_bytes()]
+
+
+async def test_a_sealed_store_has_no_value_in_its_file_and_takes_none_from_another_place(tmp_path: Path) -> None:
+    inner = await SqliteStore.open(tmp_path / "dms.db")
+    store = SealedStore(inner, Keyring([bytes(32)]), os.urandom)
+    text = b"where ada was on monday"
+    await store.write([("h", text)], [("c", "k", text)])
+    await store.put("c", "l", text)
+    digest = await store.put_blob(text)
+    assert not files_with(text, tmp_path)
+    await inner.put("c", "open", text)
+    assert files_with(text, tmp_path)  # this search finds
+    for key in ("k", "open"):
+        await inner.put("c", "l", await inner.get("c", key) or b"")
+        with pytest.raises(Unavailable, match="c/l cannot be opened"):
+            await store.get("c", "l")
+    await inner.append("other", (await inner.newest("h", 1))[0])
+    with pytest.raises(Unavailable, match="cannot be opened"):
+        await store.newest("other", 1)
+    assert await store.get("c", "k") == (await store.newest("h", 1))[0] == await store.get_blob(digest) == text
     await store.close()
