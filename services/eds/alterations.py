@@ -10,6 +10,7 @@ from ledger.errors import Misuse
 from services.eds.snapshot import Host, Link, Snapshot
 from services.eds.whatif import check
 
+_KINDS = (int, float, bool, str, float | None)
 _NAMES = ("host", "source", "destination", "reason", "height")  # text and numbers that say what a thing is
 
 
@@ -104,7 +105,7 @@ def _host_with(host: Host, field: str, value: str) -> Host:
 def _set(thing: Any, field: str, value: str) -> Any:
     """The same with one field changed, checked as at birth."""
     fields = {each.name: each.type for each in msgspec.structs.fields(thing)}
-    settable = [name for name, kind in fields.items() if kind in (int, float, bool, str) and name not in _NAMES]
+    settable = [name for name, kind in fields.items() if kind in _KINDS and name not in _NAMES]
     if field not in settable:
         raise Misuse(f"there is no {field!r} to change there; there are: {', '.join(settable)}")
     try:

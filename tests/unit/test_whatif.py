@@ -79,6 +79,13 @@ def test_what_if(changes: dict[str, list[str]], host: str) -> None:
     assert again(altered(city(), **changes)) == {USER: host, FACE: host}
 
 
+def test_what_was_not_measured_can_be_set_too() -> None:
+    links = altered(city(), ["link.north:east.bandwidth=12.5"]).links
+    assert {(link.source, link.destination) for link in links if link.bandwidth is not None} == {("north", "east")}
+    with pytest.raises(Misuse, match="bandwidth cannot be 'wide'"):
+        altered(city(), ["link.north:east.bandwidth=wide"])
+
+
 def test_who_lives_on_a_host_that_is_left_out_leaves_it() -> None:
     assert again(altered(city(), ["access.ada:north.rtt_ms=1"], ["north"]))[USER] != "north"
 
