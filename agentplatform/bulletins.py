@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
+from agentplatform.convoy import Convoy
 from agentplatform.subscriptions import Subscribed
 from agentplatform.whereabouts import Located
 from services.eds.events import UserMoved
@@ -74,7 +75,27 @@ class StaysAway(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     agents: tuple[tuple[str, str], ...]
 
 
-Bulletin = Residents | Seek | Silent | Rehomed | Topics | Services | Rms | Heard | CallBack | StaysAway
+class SetOut(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="set-out"):
+    """The sender decides for a group (setting_out): those of its agents that live with the receiver are to go there as
+    one. Stayed is the answer."""
+
+    number: int
+    group: str
+    agents: tuple[str, ...]
+    destination: str
+    why: str
+    convoy: Convoy | None = None  # that they are a part of
+
+
+class Stayed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="stayed"):
+    """What became of a SetOut: agents that did not go, and why. The others are where they should be."""
+
+    number: int
+    agents: tuple[tuple[str, str], ...]
+
+
+_Together = CallBack | StaysAway | SetOut | Stayed
+Bulletin = Residents | Seek | Silent | Rehomed | Topics | Services | Rms | Heard | _Together
 
 
 def in_parts(all_of: Sequence[T], most: int) -> Iterator[tuple[T, ...]]:

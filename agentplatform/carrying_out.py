@@ -1,28 +1,151 @@
-"""How a plan of the EDS is carried out: the moves of its agents, and what became of them."""
+"""How a plan of the EDS is carried out: the moves of its agents, and what became of them.
 
-from agentplatform.custody.residents import Residents
+Agents that a rule calls atomic arrive together or stay together. From one host they go by one handoff; from several by
+a convoy (custody.convoys), which takes held custody. All else that goes from one host to another is one handoff too.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Sequence
+
+from agentplatform.convoy import Convoy, assemble
+from agentplatform.custody.carry import Carrier
+from agentplatform.custody.residences import subject_of
 from agentplatform.lives import Lives
-from ledger.errors import PlatformError, Unavailable
+from agentplatform.setting_out import SettingOut
+from ledger.contracts.residence import TRANSFER_BYTES, Going, Residence
+from ledger.errors import PlatformError
 from services.eds.explain import Outcome
-from services.eds.plan import Plan
+from services.eds.plan import Move, Plan
+from services.eds.rules import Atomic, Group
+
+Moves = tuple[Move, ...]
 
 
 class CarryingOut:
-    def __init__(self, host: str, residents: Residents, lives: Lives) -> None:
-        self._host, self._residents, self._lives = host, residents, lives
+    def __init__(
+        self,
+        host: str,
+        carrier: Carrier,
+        lives: Lives,
+        setting_out: SettingOut,
+        find: Callable[[bytes], Residence | None],
+        groups: Callable[[], Iterable[Group]],
+    ) -> None:
+        """`find` is of this host's chain; `groups` are those that agents here belong to."""
+        self._host, self._carrier, self._lives, self._setting_out = host, carrier, lives, setting_out
+        self._find, self._groups = find, groups
 
     async def carry_out(self, plan: Plan, why: str) -> Outcome:
-        """All moves from here to one host are one handoff: they arrive together or stay together."""
-        absent = [move.agent for move in plan.moves if move.agent not in self._residents.known]
-        if absent:
-            raise Unavailable(
-                f"{', '.join(absent)} not on {self._host}: only a group that is in one place moves as one"
-            )
+        groups = [group for group in self._groups() if plan.hosts.keys() & set(group.agents)]
+        names = {agent: group.name for group in groups for agent in group.agents}
         failed: dict[str, str] = {}
-        for destination in sorted({move.destination for move in plan.moves}):
-            agents = [move.agent for move in plan.moves if move.destination == destination]
-            try:
-                await self._lives.decided(agents, destination, why)
-            except PlatformError as error:
-                failed |= dict.fromkeys(agents, str(error))
-        return Outcome(failed)
+        handoffs: dict[tuple[str, str, str, bool], list[str]] = {}
+        convoys: list[Moves] = []
+        held = {move.agent: self._held(move) for move in plan.moves}
+        for party in parties(plan.moves, (rule for group in groups for rule in group.rules)):
+            sources = {move.source for move in party}
+            if reason := self._torn(party, held):
+                failed |= {move.agent: reason for move in party}
+            elif len(sources) > 1:
+                convoys.append(party)
+            else:
+                for move in party:
+                    group = "" if move.source == self._host else names.get(move.agent, "")
+                    together = move.source, group, move.destination, held[move.agent] is not None
+                    handoffs.setdefault(together, []).append(move.agent)
+        work = [
+            self._handoff(source, group, agents, to, why) for (source, group, to, _), agents in sorted(handoffs.items())
+        ]
+        work += [self._convoy(names.get(party[0].agent, ""), party, held, why) for party in convoys]
+        downtime_ms: dict[str, float] = {}
+        for outcome in await asyncio.gather(*work):
+            failed |= outcome.failed
+            downtime_ms |= outcome.downtime_ms
+        return Outcome(failed, downtime_ms)
+
+    def _torn(self, party: Moves, held: dict[str, Going | None]) -> str | None:
+        """Why they cannot go as one, if so."""
+        local = [move for move in party if held[move.agent] is None]
+        if not local or (len(local) == len(party) and len({move.source for move in party}) == 1):
+            return None
+        places = ", ".join(f"{move.agent} on {move.source}" for move in local)
+        return (
+            f"{', '.join(move.agent for move in party)} belong together, so none moved: only the ledger can move some "
+            f"of several hosts, or in different custody, as one; in local custody are {places}. Have them in held "
+            "custody: agentplatform custody AGENT held"
+        )
+
+    def _held(self, move: Move) -> Going | None:
+        """How it goes by the ledger; None for one in local custody."""
+        machine = self._carrier.machine
+        if machine.here(move.agent) is not None:
+            known = machine.agents[move.agent]
+            return Going(known.subject, known.epoch + 1) if known.held else None
+        owners = {resident.birth.owner for resident in self._carrier.residents.known.values()}
+        for subject in (subject_of(owner, move.agent) for owner in owners):
+            now = self._find(subject)
+            if now is not None and now.host:
+                return Going(subject, now.epoch + 1)
+        return None
+
+    async def _handoff(self, source: str, group: str, agents: Sequence[str], to: str, why: str) -> Outcome:
+        try:
+            return await self._part(source, group, agents, to, why, None)
+        except PlatformError as error:
+            return Outcome(dict.fromkeys(agents, str(error)))
+
+    async def _convoy(self, group: str, party: Moves, held: dict[str, Going | None], why: str) -> Outcome:
+        """All of them, or none; the ledger says which."""
+        going: dict[str, list[Going]] = {}
+        for move in party:
+            how = held[move.agent]
+            assert how is not None  # else they are torn
+            going.setdefault(move.source, []).append(how)
+        try:
+            convoy = assemble(os.urandom(TRANSFER_BYTES), going)
+        except PlatformError as error:
+            return Outcome({move.agent: str(error) for move in party})
+        parts = {source: [move.agent for move in party if move.source == source] for source in going}
+        outcomes = await asyncio.gather(
+            *(self._part(source, group, agents, party[0].destination, why, convoy) for source, agents in parts.items()),
+            return_exceptions=True,
+        )
+        reasons: dict[str, None] = {}  # in their order, each once
+        downtime_ms: dict[str, float] = {}
+        for outcome in outcomes:
+            if isinstance(outcome, Outcome):
+                reasons |= dict.fromkeys(outcome.failed.values())
+                downtime_ms |= outcome.downtime_ms
+            elif isinstance(outcome, PlatformError):
+                reasons[str(outcome)] = None
+            else:
+                raise outcome
+        if not reasons or self._went(convoy):
+            return Outcome({}, downtime_ms)
+        together = f"{', '.join(move.agent for move in party)} belong together, and stayed: {'; '.join(reasons)}"
+        return Outcome({move.agent: together for move in party})
+
+    async def _part(
+        self, source: str, group: str, agents: Sequence[str], to: str, why: str, convoy: Convoy | None
+    ) -> Outcome:
+        if source != self._host:
+            return Outcome(await self._setting_out.ask(source, group, agents, to, why, convoy))
+        hop = await self._lives.decided(agents, to, why, convoy)
+        return Outcome({}, dict.fromkeys(agents, hop.downtime_ms))
+
+    def _went(self, convoy: Convoy) -> bool:
+        """By this host's chain, which has all of it or nothing."""
+        entries = [(part, self._find(going.subject)) for part in convoy.parts for going in part.agents]
+        return any(now is not None and now.transfer == part.transfer for part, now in entries)
+
+
+def parties(moves: Moves, rules: Iterable[object]) -> list[Moves]:
+    """Who goes as one, by the atomic rules; who is in none of these is by itself."""
+    found: list[Moves] = [(move,) for move in moves]
+    for rule in rules:
+        if isinstance(rule, Atomic):
+            bound = [party for party in found if any(move.agent in rule.agents for move in party)]
+            found = [party for party in found if party not in bound]
+            found += [tuple(move for party in bound for move in party)] if bound else []
+    return found

@@ -1,13 +1,11 @@
 """What the EDS of a host asks of the rest of it: the groups that live here, the picture of them, and their moves."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from agentplatform.carrying_out import CarryingOut
 from agentplatform.custody.residents import Residents
 from agentplatform.following import groups_concerned, groups_here, user_of
-from agentplatform.lives import Lives
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import News
 from agentplatform.sensing import Sensing
@@ -15,8 +13,10 @@ from agentplatform.telling import Telling
 from agentplatform.whereabouts import Whereabouts
 from services.dms.store import Store
 from services.eds.events import Event, UserMoved, Whom
+from services.eds.explain import Outcome
 from services.eds.limits import Limits
 from services.eds.offers import Policy
+from services.eds.plan import Plan
 from services.eds.rules import Group
 from services.eds.service import Eds
 from services.eds.snapshot import Resident, Snapshot, assemble
@@ -34,19 +34,19 @@ class Deciding:
         whereabouts: Whereabouts,
         residents: Residents,
         mailroom: Mailroom,
-        lives: Lives,
+        carry_out: Callable[[Plan, str], Awaitable[Outcome]],
         rms: Rms,
         tms: Tms,
         tell: Callable[[str, News, str], None],
         limits: Limits,
         triggers: Sequence[Mapping[str, Any]],
     ) -> None:
-        """`tell(agent, hook, word)` calls a hook of an agent here (runners.base.Runner); `triggers` are rows."""
-        self.carry_out = CarryingOut(host, residents, lives).carry_out
+        """`tell(agent, hook, word)` calls a hook of an agent here (runners.base.Runner); `triggers` are rows;
+        `carry_out` is that of carrying_out."""
         self.eds = Eds(
             policy,
             self._snapshot,
-            self.carry_out,
+            carry_out,
             store,
             groups=self.groups,
             hosts_of=lambda group: {self._whereabouts.host_of(agent) or "" for agent in group.agents},

@@ -16,6 +16,7 @@ from agentplatform.blaming import Blaming
 from agentplatform.bulletins import Rms as RmsBulletin
 from agentplatform.bulletins import Silent, Topics
 from agentplatform.calling_back import CallingBack
+from agentplatform.carrying_out import CarryingOut
 from agentplatform.claiming import claim, facts
 from agentplatform.commands import Command, Commands, open_command, read_command
 from agentplatform.custody.carry import Carrier
@@ -44,6 +45,7 @@ from agentplatform.presence import Presence
 from agentplatform.registry import Registry
 from agentplatform.runners.process.runner import ProcessRunner
 from agentplatform.runners.process.settings import WorkerSettings
+from agentplatform.setting_out import SettingOut
 from agentplatform.settings import Home
 from agentplatform.surroundings import HostSurroundings
 from agentplatform.upcalls import HostUpcalls
@@ -243,6 +245,19 @@ class Environment:
         self.commands = Commands(
             self.host, self.whereabouts, lambda host, raw: self.links.send(host, Channel.COMMAND, raw), self.perform
         )
+        setting_out = SettingOut(
+            self.host,
+            self.carrier.residents,
+            self.whereabouts,
+            lambda: self.deciding.concerned(),
+            self.lives,
+            lambda host, bulletin: self.exchange.tell(host, bulletin),
+            self.links.up,
+            self.start_task,
+        )
+        carrying_out = CarryingOut(
+            self.host, self.carrier, self.lives, setting_out, on_chain.find, lambda: self.deciding.concerned()
+        )
         self.deciding = Deciding(
             self.host,
             policy_of(settings.decisions.policy, settings.decisions.settings, POLICIES),
@@ -250,7 +265,7 @@ class Environment:
             self.whereabouts,
             self.carrier.residents,
             self.mailroom,
-            self.lives,
+            carrying_out.carry_out,
             self.rms,
             self.tms,
             self.runner.tell,
@@ -263,7 +278,7 @@ class Environment:
             self.carrier,
             self.whereabouts,
             lambda host: host in self.rms.closed_hosts() or self.presence.closed(host),
-            self.deciding.carry_out,
+            carrying_out.carry_out,
             lambda host, bulletin: self.exchange.tell(host, bulletin),
             self.start_task,
         )
@@ -283,6 +298,7 @@ class Environment:
             self.rms,
             self.deciding.user_moved,
             self.back,
+            setting_out,
         )
         self.blaming = Blaming(
             self.store,

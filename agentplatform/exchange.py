@@ -20,7 +20,9 @@ from agentplatform.bulletins import (
     Residents,
     Seek,
     Services,
+    SetOut,
     Silent,
+    Stayed,
     StaysAway,
     Topics,
     in_parts,
@@ -41,6 +43,7 @@ from agentplatform.parcel.freight import PIECE_BYTES
 from agentplatform.parcel.manifest import Birth
 from agentplatform.passes import Trail
 from agentplatform.porch import Porch
+from agentplatform.setting_out import SettingOut
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
 from ledger.errors import PeerFault
@@ -78,6 +81,7 @@ class Exchange:
         rms: Rms,
         user_moved: Callable[[UserMoved, str], None],
         back: CallingBack,
+        setting_out: SettingOut,
     ) -> None:
         """`certified(certificate, sender)` opens a birth certificate or raises PeerFault; `user_moved(event, teller)`
         acts on the event here."""
@@ -85,7 +89,7 @@ class Exchange:
         self._host, self._links, self._whereabouts = host, links, whereabouts
         self._carrier, self._roads, self._mailroom, self._commands = carrier, roads, mailroom, commands
         self._replication, self._rehoming, self._certified = replication, rehoming, certified
-        self._rms, self._user_moved, self._back = rms, user_moved, back
+        self._rms, self._user_moved, self._back, self._setting_out = rms, user_moved, back, setting_out
         self.blamed: Callable[[str, str, PeerFault], None] = lambda host, kind, fault: None  # told of what is refused
         self._faults: dict[str, tuple[int, int]] = {}  # host -> the minute, and its faults in it
         # host -> agents that should be there, and that it has not named since its link came up
@@ -233,6 +237,8 @@ class Exchange:
                 self._roads.sought(host, agents)
             case CallBack() | StaysAway():
                 self._back.heard(host, bulletin)
+            case SetOut() | Stayed():
+                self._setting_out.heard(host, bulletin)
             case Silent(subjects):
                 self._rehoming.heard(subjects)
             case Rehomed(certificate, epoch):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from agentplatform.commands import Command
+from agentplatform.convoy import Convoy
 from agentplatform.custody.carry import Carrier
 from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.lifetimes import Child
@@ -215,11 +216,11 @@ class Lives:
             self._runner.tell(agent, "on_cloned", clone)
         return clone
 
-    async def decided(self, agents: Sequence[str], destination: str, why: str) -> None:
-        """The EDS moves them together."""
+    async def decided(self, agents: Sequence[str], destination: str, why: str, convoy: Convoy | None = None) -> Hop:
+        """The EDS moves them together, and with the rest of the `convoy`."""
         for agent in agents:
             await self._carrier.dormitory.awake(agent)
-        await self._carrier.departures.depart(agents, destination, why)
+        return await self._carrier.departures.depart(agents, destination, why, convoy=convoy)
 
     async def travel(self, agent: str, ticket: Ticket, by: Mover, why: str) -> Hop:
         """Moves a resident agent on these terms. Raises Misuse for what cannot be, Unavailable when the last try

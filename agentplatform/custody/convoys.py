@@ -1,4 +1,4 @@
-"""The edge of convoys (custody.convoy): what sources and destination do, all of whom know the whole of it.
+"""The edge of convoys (agentplatform.convoy): what sources and destination do, all of whom know the whole of it.
 
 Each source freezes its part, and offers it with its signature for the whole when PREPARE is durable [H2]. The
 destination adds its own, and submits the one entry, when RECEIVED of all parts is durable [H3]. From its offer on a
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from agentplatform.custody.convoy import Convoy, stays, transfer_of
+from agentplatform.convoy import Convoy, stays, transfer_of
 from agentplatform.custody.events import Event, GiveUp
 from agentplatform.custody.messages import Cargo, Offer
 from agentplatform.custody.state import Custody, Phase

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from agentplatform.convoy import Convoy, transfer_of
 from agentplatform.custody import events
-from agentplatform.custody.convoy import Convoy, transfer_of
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journey import Journey
 from agentplatform.custody.messages import Cargo, HandoffMessage, Inquire, Notice, Offer, Refuse
@@ -54,7 +54,7 @@ class Departures:
         self._residents, self._mailroom, self._runner = residents, mailroom, runner
         self._surroundings, self._deadlines = surroundings, deadlines
         self._spool, self._make_way, self._release, self._join = spool, make_way, release, join
-        self.supply = Supply(spool, surroundings.stream, self._alive, self._unreadable)
+        self.supply = Supply(spool, surroundings.stream, self._alive, self._give_up)
         self._packer = Packer(identity, chain, residents, mailroom, deadlines.parcel_life)
         self._journeys: dict[bytes, Journey] = {}
 
@@ -164,16 +164,22 @@ class Departures:
             journey.late.cancel()
         loop = asyncio.get_running_loop()
         patience = min(self._deadlines.offer_deadline, journey.latest - loop.time())  # a Ticket may have less
-        late = events.GiveUp(transfer, f"{journey.to} did not answer the offer within {round(patience, 2):g} s")
-        journey.late = loop.call_later(patience, self._step, late)
+        late = f"{journey.to} did not answer the offer within {round(patience, 2):g} s"
+        journey.late = loop.call_later(patience, self._give_up, transfer, late)
 
     def _alive(self, transfer: bytes) -> None:
         journey = self._journeys.get(transfer)
         if journey is not None and not journey.outcome.done():
             self._wait(transfer, journey)
 
-    def _unreadable(self, transfer: bytes, reason: str) -> None:
+    def _give_up(self, transfer: bytes, reason: str) -> None:
         self._step(events.GiveUp(transfer, reason))
+        self._note(transfer, reason)
+
+    def _note(self, transfer: bytes, reason: str) -> None:
+        """Held: if they stay, whoever waits for them hears of this; the ledger's word gives no reason."""
+        if (journey := self._journeys.get(transfer)) is not None:
+            journey.reasons.append(reason)
 
     def receive(self, host: str, fetch: Fetch) -> None:
         """The destination of a large state asks for pieces of it. Raises PeerFault."""
@@ -193,7 +199,7 @@ class Departures:
         self.supply.lost(host)
         for transfer in self._machine.offered(host):
             if not self.supply.has(transfer):
-                self._step(events.GiveUp(transfer, f"the link to {host} was lost before it accepted"))
+                self._give_up(transfer, f"the link to {host} was lost before it accepted")
 
     def moving(self, agent: str) -> bool:
         return self._journey_of(agent) is not None
@@ -206,10 +212,8 @@ class Departures:
         return journey is not None
 
     def refused(self, host: str, message: Refuse) -> None:
-        """Of a part of a convoy: the ledger ends it, and whoever waits for it hears of this."""
-        journey = self._journeys.get(message.transfer)
-        if journey is not None and journey.to == host:
-            journey.reasons.append(f"{host} refused: {message.reason}")
+        """A part of a convoy, which the ledger ends."""
+        self._note(message.transfer, f"{host} refused: {message.reason}")
 
     # What the machine decides
 
@@ -234,8 +238,7 @@ class Departures:
             journey.size += len(raw)
             if not sent:
                 # Not within this step: the machine is still handing out its effects.
-                lost = events.GiveUp(message.transfer, f"there is no link to {to} now")
-                asyncio.get_running_loop().call_soon(self._step, lost)
+                asyncio.get_running_loop().call_soon(self._give_up, message.transfer, f"there is no link to {to} now")
 
     def resume(self, transfer: bytes, cargo: tuple[Cargo, ...], reason: str) -> tuple[Cargo, ...]:
         """They stay. Returns those that must be opened again: their workers ended meanwhile."""

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from agentplatform.custody.convoy import Convoy
+from agentplatform.convoy import Convoy
 from agentplatform.parcel.manifest import Parcel
 from agentplatform.passes import Trail
 

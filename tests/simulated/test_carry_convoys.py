@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from agentplatform.convoy import Convoy, assemble, stays, transfer_of
 from agentplatform.custody import residences
-from agentplatform.custody.convoy import Convoy, assemble, stays, transfer_of
 from agentplatform.custody.convoys import Convoys, _Gathering
 from agentplatform.custody.events import GiveUp
 from agentplatform.custody.messages import HandoffMessage, Offer

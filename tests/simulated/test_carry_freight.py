@@ -88,7 +88,7 @@ async def hop(host: str, at: int | None, pieces: int, spool: type[MemorySpool]) 
     events = world.index - begun
     await world.heal()
     for transfer in list(world["a"].carrier.machine.leaving):  # the destination has forgotten it: the deadline comes
-        world["a"].carrier.departures._unreadable(transfer, "late")
+        world["a"].carrier.departures._give_up(transfer, "late")
         await world.crank()
     holder, other = sorted("ab", key=lambda name: name != world.holder(agent))
     files = world.spools[holder].files

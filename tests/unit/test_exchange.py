@@ -63,7 +63,7 @@ class Host:
         nothing: Any = None
         desk.roads._tell = lambda host, bulletin: self.exchange.tell(host, bulletin)
         held = SimpleNamespace(linked=lambda host: None), SimpleNamespace(here=lambda since=0.0: []), nothing
-        rooms = carrier, *held, desk.roads, desk.room, nothing, nothing, self.user_moved, nothing
+        rooms = carrier, *held, desk.roads, desk.room, nothing, nothing, self.user_moved, nothing, nothing
         self.exchange = Exchange("north", self.links, self.whereabouts, *rooms)  # type: ignore[arg-type]
         self.exchange.porch.open()
 

@@ -1,0 +1,116 @@
+"""Agents of a group that live elsewhere set out at the wish of the host that decides for the group: both sides of it.
+
+That is the host of the group's first agent. Another host does as it says only where it believes that agent to be, and
+with agents that have the group in their own luggage and one owner: nobody moves another's agents by naming them. Each
+agent is asked (`may_move`), as for any decision.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
+
+from agentplatform.bulletins import SetOut, Stayed
+from agentplatform.convoy import Convoy
+from agentplatform.custody.residents import Residents
+from agentplatform.lives import Lives
+from agentplatform.whereabouts import Whereabouts
+from ledger.contracts.residence import MAX_GOING
+from ledger.errors import PeerFault, PlatformError, Unavailable
+from services.eds.rules import Group
+
+PATIENCE = 600.0  # seconds for another host to say what became of it: a large state takes its time
+LOOK_EVERY = 0.05  # seconds
+AT_ONCE = 16  # that one host may have asked for, and that are not done
+MAX_WHY = 300  # characters
+
+
+class SettingOut:
+    def __init__(
+        self,
+        host: str,
+        residents: Residents,
+        whereabouts: Whereabouts,
+        groups: Callable[[], Iterable[Group]],
+        lives: Lives,
+        tell: Callable[[str, SetOut | Stayed], bool],
+        linked: Callable[[], Iterable[str]],
+        start: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        """`groups` are those that agents here belong to; `tell` another host, False when there is no link; `linked` are
+        the hosts with one; `start` runs a task of the daemon."""
+        self._host, self._residents, self._whereabouts = host, residents, whereabouts
+        self._groups, self._lives, self._tell, self._linked, self._start = groups, lives, tell, linked, start
+        self._asked: dict[int, tuple[str, asyncio.Future[dict[str, str]]]] = {}
+        self._numbers = 0
+        self._under_way: list[str] = []  # hosts, one for each that is not done
+
+    # The host that decides
+
+    async def ask(
+        self, host: str, group: str, agents: Sequence[str], to: str, why: str, convoy: Convoy | None
+    ) -> dict[str, str]:
+        """Has agents that live on `host` go to `to`. Returns who stayed, and why. Raises Unavailable when it is not
+        known what became of that."""
+        self._numbers += 1
+        number, said = self._numbers, asyncio.get_running_loop().create_future()
+        self._asked[number] = host, said
+        names = ", ".join(agents)
+        try:
+            if not self._tell(host, SetOut(number, group, tuple(agents), to, why[:MAX_WHY], convoy)):
+                raise Unavailable(f"{names} stayed on {host}: there is no link to it now")
+            async with asyncio.timeout(PATIENCE):
+                while not said.done() and host in self._linked():
+                    await asyncio.wait([said], timeout=LOOK_EVERY)
+        except TimeoutError:
+            raise Unavailable(f"{host} did not say within {PATIENCE:g} s what became of {names}") from None
+        finally:
+            del self._asked[number]
+        if not said.done():
+            raise Unavailable(f"the link to {host} was lost before it said what became of {names}")
+        return {agent: why for agent, why in said.result().items() if agent in agents}
+
+    # The host where they live
+
+    def heard(self, host: str, bulletin: SetOut | Stayed) -> None:
+        """Raises PeerFault for what must not be sent."""
+        if isinstance(bulletin, Stayed):
+            asked, said = self._asked.get(bulletin.number, ("", None))
+            if asked == host and said is not None and not said.done():
+                said.set_result(dict(bulletin.agents))
+            return
+        if not 1 <= len(bulletin.agents) <= MAX_GOING:
+            raise PeerFault(host, f"wants {len(bulletin.agents)} agents to set out; at most {MAX_GOING} go together")
+        if self._under_way.count(host) >= AT_ONCE:
+            self._answer(host, bulletin, f"{host} wants too many groups at once to set out from {self._host}")
+            return
+        self._under_way.append(host)
+        self._start(self._set_out(host, bulletin))
+
+    async def _set_out(self, host: str, said: SetOut) -> None:
+        reason = self._unfit(host, said)
+        try:
+            if reason is None:
+                why = f"{said.why} (decided on {host})"
+                await self._lives.decided(said.agents, said.destination, why, said.convoy)
+        except PlatformError as error:
+            reason = str(error)
+        finally:
+            self._under_way.remove(host)
+        self._answer(host, said, reason)
+
+    def _answer(self, host: str, said: SetOut, reason: str | None) -> None:
+        stayed = () if reason is None else tuple((agent, reason[:MAX_WHY]) for agent in said.agents)
+        self._tell(host, Stayed(said.number, stayed))
+
+    def _unfit(self, host: str, said: SetOut) -> str | None:
+        """Why they do not set out, if so."""
+        group = next((group for group in self._groups() if group.name == said.group), None)
+        if group is None:
+            return f"no agent on {self._host} belongs to a group {said.group!r:.80} of one owner"
+        known = self._residents.known
+        if strange := [agent for agent in said.agents if agent not in group.agents or agent not in known]:
+            return f"{', '.join(strange)[:MAX_WHY]} is not on {self._host}, or not in the group {group.name}"
+        decides = self._whereabouts.host_of(group.agents[0])
+        if decides != host:
+            return f"{host} does not decide for the group {group.name}; its first agent is on {decides or 'no host'}"
+        return None
