@@ -151,6 +151,7 @@ class Environment:
             self.links.up,
             self.registry.key_of,
             offers=offers(),
+            facts=settings.decisions.facts,
             task_weight=lambda: sum(self.mailroom.requires(agent).task_weight for agent in self.mailroom.boxes),
         )
         self.hops = HopBook(self.store, self.client)

@@ -11,6 +11,7 @@ import msgspec
 from ledger.errors import Misuse
 from services.eds.limits import Limits
 from services.eds.triggers import DEFAULTS
+from services.rms.adverts import check_facts
 from services.tms.claims import Required
 
 
@@ -42,6 +43,10 @@ class Decisions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     advert_every: float = 1.0  # seconds between two adverts of this host's resources
     # Mbit/s that this host's connection has free, as the operator states it; left out: measured at its interfaces.
     bandwidth: float | None = None
+    facts: dict[str, float] = {}  # what the operator states of this host, 0 to 1, for policies that weigh it by name
+
+    def __post_init__(self) -> None:
+        check_facts(self.facts)
 
 
 class Holders(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -16,7 +16,7 @@ import msgspec
 from ledger.errors import PlatformError
 from services.dms.store import Store
 from services.eds import planner, whatif
-from services.eds.events import Event, UserMoved, Whom, concerns
+from services.eds.events import Event, HostSuspected, UserMoved, Whom, concerns
 from services.eds.explain import Explanation, Outcome, explain
 from services.eds.kept import Kept, encoded
 from services.eds.limits import Limits
@@ -26,6 +26,7 @@ from services.eds.plan import Plan
 from services.eds.refusals import Refusals
 from services.eds.rules import Group
 from services.eds.snapshot import NEUTRAL_EXPERIENCE, Snapshot
+from services.eds.suspects import Suspects
 from services.eds.users import Users
 
 MAX_EVENTS = 4_096  # that wait to be looked at; of two with the same words one waits
@@ -66,6 +67,7 @@ class Eds:
         self._kept = Kept(store, limits.keep)
         self._users = Users()
         self._refusals = Refusals()
+        self._suspects = Suspects()
         self._events: dict[tuple[str, Whom], Event] = {}  # by words, and for whom: not looked at yet
         self._pending = Pending()
         self._busy: dict[str, Group] = {}  # groups that are decided about, moved, or have a pause after that
@@ -83,6 +85,8 @@ class Eds:
         """Takes an event. `teller`: the other host that tells of it; `whom`: the groups to decide about."""
         if isinstance(event, UserMoved):
             self._users.moved(event, teller)
+        if isinstance(event, HostSuspected):
+            self._suspects.add(event, self._clock())
         self._events[event.why, whom] = event
         if len(self._events) > MAX_EVENTS:  # that of a user goes first; what is told of hosts is rare
             crowd = (key for key, each in self._events.items() if isinstance(each, UserMoved))
@@ -219,7 +223,11 @@ class Eds:
     async def _completed(self, snapshot: Snapshot) -> Snapshot:
         experience = await self._kept.experience(snapshot.at)
         hosts = tuple(
-            msgspec.structs.replace(host, experience=experience.get(host.host, NEUTRAL_EXPERIENCE))
+            msgspec.structs.replace(
+                host,
+                experience=experience.get(host.host, NEUTRAL_EXPERIENCE),
+                closed=host.closed or self._suspects.why(host.host, snapshot.at),
+            )
             for host in snapshot.hosts
         )
         users = sorted({group.user for group in snapshot.groups if group.user is not None})

@@ -115,8 +115,8 @@ def assemble(
         else:
             offers = advert.offers & wanted
             closed = f"it is {advert.closed}" if advert.closed else ""
-            weight = advert.task_weight
-            hosts.append(Host(name, verdict, advert.resources, weight, NEUTRAL_EXPERIENCE, closed, offers))
+            weight, facts = advert.task_weight, advert.facts
+            hosts.append(Host(name, verdict, advert.resources, weight, NEUTRAL_EXPERIENCE, closed, offers, facts))
     return Snapshot(
         tuple(groups),
         at,

@@ -5,6 +5,7 @@ see that the host said so (`proven`). That is seldom, so signatures are checked 
 afterwards, and before an advert is shown to anybody.
 """
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -21,6 +22,7 @@ MAX_LIFETIME_S = 60.0  # that a host may give its advert
 MAX_OFFERS = 250
 MAX_OFFER = 40  # characters
 MAX_REASON = 80  # characters
+MAX_FACTS = 16
 MAX_LINKS = 512  # so that an advert of hosts with long names fits into its message
 MAX_HOST = 256  # characters
 MAX_TASK_WEIGHT = 1e12
@@ -34,6 +36,7 @@ class Advert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     links: dict[str, LinkMeasure] = {}  # its own links, by the host at the other end
     offers: frozenset[str] = frozenset()  # Python modules and devices that agents find there, by name
     closed: str = ""  # why it takes no agents, if it takes none: "being drained"
+    facts: dict[str, float] = {}  # what its operator states of it, by name, for policies that weigh it; 0 to 1
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.task_weight <= MAX_TASK_WEIGHT:
@@ -41,6 +44,7 @@ class Advert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_offers(self.offers)
         if len(self.closed) > MAX_REASON:
             raise ValueError(f"an advert says in at most {MAX_REASON} characters why its host is closed")
+        check_facts(self.facts)
         if len(self.links) > MAX_LINKS:
             raise ValueError(f"the advert lists {len(self.links)} links; at most {MAX_LINKS} are taken")
 
@@ -74,6 +78,14 @@ class Offers(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
     def digest(self) -> bytes:
         return codec.digest("agentplatform/offers", codec.encode(self.names)) if self.names else b""
+
+
+def check_facts(facts: Mapping[str, float]) -> None:
+    """Raises ValueError for what an operator cannot state of a host."""
+    if len(facts) > MAX_FACTS or any(not 0 < len(name) <= MAX_OFFER for name in facts):
+        raise ValueError(f"at most {MAX_FACTS} facts of a host are stated, with names of 1 to {MAX_OFFER} characters")
+    if not all(0.0 <= fact <= 1.0 for fact in facts.values()):  # also true for NaN
+        raise ValueError("each fact that is stated of a host is between 0 and 1")
 
 
 def check_offers(names: frozenset[str] | tuple[str, ...]) -> None:

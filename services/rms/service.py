@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import msgspec
@@ -75,17 +76,20 @@ class Rms:
         key_of: Callable[[str], bytes | None],
         *,
         offers: frozenset[str] = frozenset(),
+        facts: Mapping[str, float] = MappingProxyType({}),
         task_weight: Callable[[], float] = lambda: 0.0,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`send(host, message)` queues a message to a linked host and says whether it could; `peers()` names the linked
-        hosts; `key_of` is the registry's; `offers` names what agents find here; `task_weight()` sums the task weights
-        of the agents that run here; `wall` gives seconds since 1970."""
+        hosts; `key_of` is the registry's; `offers` names what agents find here; `facts` are what the operator states of
+        this host; `task_weight()` sums the task weights of the agents that run here; `wall` gives seconds since
+        1970."""
         self.host = host
         self.closed = ""  # why this host takes no agents, if it takes none
         self._identity, self._key_of = identity, key_of
         self._probe, self._send, self._peers = probe, send, peers
+        self._facts = dict(facts)
         self._offers, self._task_weight = Offers(tuple(sorted(offers))), task_weight
         self._clock, self._wall = clock, wall
         self._catalogue = Catalogue()
@@ -132,7 +136,8 @@ class Rms:
 
     def _advertise(self, reading: Resources, now: float) -> Told:
         links = dict(islice(self._own_links(now).items(), MAX_LINKS))
-        advert = Advert(self._reservations.left(reading, now), self._task_weight(), links, closed=self.closed)
+        left = self._reservations.left(reading, now)
+        advert = Advert(left, self._task_weight(), links, closed=self.closed, facts=self._facts)
         self._number = max(self._number + 1, int(self._wall() * 1000))
         statement = Statement(self.host, self._number, LIFETIME_S, self._offers.digest(), advert)
         told = tell(self._identity, statement)
