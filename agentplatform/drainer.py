@@ -49,12 +49,15 @@ class Drainer:
         carrier: Carrier,
         deciding: Deciding,
         back: CallingBack,
+        note: Callable[[str, str], None],
         start: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`start` runs a task of the daemon. `clock`: seconds since 1970."""
+        """`note(agent, text)` tells an agent's owner; `start` runs a task of the daemon; `clock` gives seconds since
+        1970."""
         self._host, self._store, self._rms, self._carrier = host, store, rms, carrier
-        self._deciding, self._back, self._start_task, self._clock = deciding, back, start, clock
+        self._deciding, self._back, self._clock = deciding, back, clock
+        self._tell_owner, self._start_task = note, start
         self._draining: Draining | None = None
         self._done: dict[str, Done] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -204,6 +207,9 @@ class Drainer:
     async def _set_aside(self, agent: str) -> dict[str, str]:
         await self._note((agent,), "", aside=True)
         await self._carrier.dormitory.deactivate(agent, None)
+        self._tell_owner(
+            agent, f"is deactivated, for {self._host} is being drained and it did not go elsewhere in time"
+        )
         return self._still((agent,), {agent: "it runs again"})
 
     async def _note(self, agents: tuple[str, ...], group: str, aside: bool) -> None:

@@ -283,7 +283,9 @@ class Environment:
             lambda host, bulletin: self.exchange.tell(host, bulletin),
             self.start_task,
         )
-        self.drainer = Drainer(self.host, self.store, self.rms, self.carrier, self.deciding, self.back, self.start_task)
+        self.drainer = Drainer(
+            self.host, self.store, self.rms, self.carrier, self.deciding, self.back, self.note, self.start_task
+        )
         upcalls.reported = lambda agent, kind, value: self.deciding.sensing.reported(agent, kind, value)
         self.exchange = Exchange(
             self.host,

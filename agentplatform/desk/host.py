@@ -154,8 +154,12 @@ class HostDesk:
 
     async def blocked(self, agent: str) -> list[dict[str, Any]]:
         """What this host waits for on behalf of an agent, and whom."""
-        found = self._here.whereabouts.resolve(agent)
+        here, found = self._here, self._here.whereabouts.resolve(agent)
         rows = [row for row in self._blocked() if found in row["agents"]]
+        if here.rms.closed and found in here.carrier.dormitory.asleep:
+            go_on = f"dispatch it elsewhere, or: agentplatform drain {here.host} --cancel"
+            why = f"it is deactivated, and nothing wakes it while {here.host} is {here.rms.closed}; {go_on}"
+            rows.append(self._row(Wait((found,), here.host, why)))
         if at_work := self._here.mailroom.long_at_work(found):
             rows.append(self._row(Wait((found,), HANDLER, at_work)))
         return rows

@@ -163,6 +163,8 @@ def test_a_host_is_drained_while_messages_and_new_agents_come_and_gets_all_back(
         talk.check()
         with pytest.raises(Unavailable, match="west is drained"):
             local.host("west").create(Liver, "late")
+        why = local.host("west").call("blocked", agent=made["stubborn"].id)
+        assert [row["why"] for row in why if "nothing wakes it while west is drained" in row["why"]]
         asked = local.host("north").agent(made["sleeper"].id)
         asked.send("add", 5)  # it waits
         opened = drain_west(local, "--cancel")

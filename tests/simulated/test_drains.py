@@ -92,9 +92,12 @@ class Drains(World):
     async def furnish(self, host: EdgeHost) -> None:
         rms: Any = Advertising(self, host)
         deciding: Any = TakingTurns(self, host)
-        store, parts = self.stores[host.name], (host.carrier, host.whereabouts, self.said_closed, deciding.carry_out)
-        host.back = CallingBack(host.name, store, *parts, host.tell, host.start)
-        drainer = Drainer(host.name, store, rms, host.carrier, deciding, host.back, host.start, lambda: self.clock)
+        store, carry_out = self.stores[host.name], deciding.carry_out
+        sides = (host.carrier, host.whereabouts, self.said_closed, carry_out, host.tell, host.start)
+        host.back = CallingBack(host.name, store, *sides)
+        note: Any = lambda agent, text: host.notes.append(f"{agent} {text}")  # noqa: E731
+        parts = (rms, host.carrier, deciding, host.back, note, host.start, lambda: self.clock)
+        drainer = Drainer(host.name, store, *parts)
         self.drainers[host.name] = drainer
         await drainer.load()
 
@@ -180,6 +183,7 @@ async def drained(at: int | None, when: str, seed: int, forgetful: bool = False)
     world.plans.clear()
     outcome = world.drainers["b"].status()["outcome"]
     if at is None:
+        assert [note for note in world["b"].notes if v in note and "is deactivated, for b is being drained" in note]
         assert outcome is not None and set(outcome["back"]) == {x, y, z, h} and outcome["activated"] == [v]
     assert (await world.until(asked)).ok  # its letter wakes s now
     assert {agent: world.holder(agent) for agent in (x, y, z, v, s, h)} == dict.fromkeys((x, y, z, v, s, h), "b")
