@@ -7,6 +7,7 @@ from typing import Any
 
 # Each is a module here, decide_NAME, with `measure() -> dict` of figures.
 PARTS: dict[str, str] = {
+    "plan": "how long a plan takes, how far it may be from the best, and what the greedy search loses",
     "live": "four running hosts: from an event to the first PREPARE, and a storm of events",
     "regret": "what each policy costs over traces, of what the best plan in hindsight costs",
 }
