@@ -5,7 +5,7 @@ it sent away is called back. Drainer, CallingBack and custody are those of produ
 import asyncio
 from itertools import cycle
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +19,7 @@ from services.eds.plan import Move, Plan
 from services.eds.rules import Group
 from tests.helpers.edge_host import EdgeHost
 from tests.helpers.edge_world import World
+from tests.helpers.residence_twin import LedgerTwin
 
 pytest_plugins = "tests.helpers.edge_fixtures"
 SEEDS = (0, 1, 2)  # of the schedule: see World
@@ -60,8 +61,9 @@ class TakingTurns:
     def __init__(self, world: "Drains", host: EdgeHost) -> None:
         self._world, self._name = world, host.name
         self.eds, self._turns = self, cycle(name for name in world.names if name != host.name)
-        self._carrying = CarryingOut(host.name, host.carrier.residents, host.lives)
-        self.carry_out = self._carrying.carry_out
+        find, elsewhere = LedgerTwin(host.name, world.entries).find, cast(Any, None)  # all of a group are on one host
+        carrying = CarryingOut(host.name, host.carrier, host.lives, elsewhere, find, self.concerned)
+        self.carry_out = carrying.carry_out
 
     def concerned(self) -> list[Group]:
         return [self._world.group] if self._world.group is not None else []
