@@ -24,7 +24,7 @@ MAX_DATA_BYTES = 64 << 20  # of one agent with its snapshots; a quarter of what 
 MAX_SNAPSHOTS = 100
 KEPT_SNAPSHOTS = 10  # unless the agent says otherwise
 LARGE_BYTES = 4096  # from here on a value is a piece by itself (parcel.state.IN_BAND_BYTES)
-PAGES = 256
+PAGES = 256  # that keys are spread over: states that travel are laid out so
 BLOB = "\0blob/"  # begins the keys of blobs: no key of an agent does
 Keys = list[str]
 
@@ -41,19 +41,17 @@ class Large:
 class Page:
     """Some of the entries as of one moment: small values as they are encoded, and large ones. Never changed."""
 
-    __slots__ = ("_raw", "entries")
+    __slots__ = ("_raw", "entries", "large")
 
-    def __init__(self, entries: Mapping[str, bytes | Large], raw: bytes | None = None) -> None:
-        self.entries, self._raw = entries, raw
+    def __init__(self, entries: Mapping[str, bytes | Large]) -> None:
+        self.entries = entries
+        self.large = tuple(value for value in entries.values() if isinstance(value, Large))
+        self._raw: bytes | None = None
 
     @property
     def small_bytes(self) -> int:
         """Of the keys, and of the values that lie in the page."""
         return sum(len(key) + (len(value) if isinstance(value, bytes) else 0) for key, value in self.entries.items())
-
-    @property
-    def large(self) -> tuple[Large, ...]:
-        return tuple(value for value in self.entries.values() if isinstance(value, Large))
 
     @property
     def raw(self) -> bytes:
@@ -65,9 +63,12 @@ class Page:
 
     @classmethod
     def of(cls, raw: Any, large: tuple[Large, ...]) -> "Page":
-        raw = bytes(raw)
-        entries = codec.decode(raw, dict[str, bytes | int])
-        return cls({key: large[value] if isinstance(value, int) else value for key, value in entries.items()}, raw)
+        """That of these bytes, and of the large values in their places: which need not be those of the keys."""
+        page = cls.__new__(cls)
+        page._raw, page.large = bytes(raw), large
+        entries = codec.decode(page._raw, dict[str, bytes | int])
+        page.entries = {key: large[value] if isinstance(value, int) else value for key, value in entries.items()}
+        return page
 
 
 Pages = dict[int, Page]  # by number; those without entries are left out

@@ -209,7 +209,9 @@ def test_it_travels_with_its_snapshots_which_share_what_did_not_change(data: Dat
     assert there.snapshot() == 9 and there.snapshots()[-1].at == 2_000.0
 
 
-def test_random_histories_agree_with_a_dictionary() -> None:
+@pytest.mark.parametrize("pages", [1, 3, datas.PAGES])
+def test_random_histories_agree_with_a_dictionary(pages: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datas, "PAGES", pages)
     for seed in range(15):
         print(f"seed {seed}")
         random, clock = Random(seed), Clock()  # noqa: S311  repeatable
