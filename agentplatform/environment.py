@@ -306,7 +306,7 @@ class Environment:
         self.blaming = Blaming(
             self.store,
             lambda host: self.tms.verdict(host).standing != "unknown",
-            self.deciding.eds.happened,
+            self.deciding.happened,
         )
         await self.blaming.load()
         self.exchange.blamed = self.blaming.heard

@@ -64,7 +64,7 @@ def measurements(host: str, adverts: Mapping[str, Advert]) -> Iterator[tuple[str
     own = adverts.get(host)
     for peer, link in own.links.items() if own is not None else ():
         for measure in LINKS:
-            value = getattr(link, measure, None)
+            value = getattr(link, measure)
             if value is not None:
                 yield measure, (host, peer), value
     for name, advert in adverts.items():

@@ -92,6 +92,9 @@ def test_times_that_go_back_bring_nothing_forward_and_nothing_into_disorder() ->
         assert each.measured("cpu_free", A, 0.05, at) == []
     assert each.measured("cpu_free", A, 0.05, 3.0) == []
     assert len(each.measured("cpu_free", A, 0.05, 110.0)) == 1
+    assert each.measured("cpu_free", ("b",), 0.05, 0.0) == []  # at 110: the clock stood still
+    assert each.measured("cpu_free", ("b",), 0.05, 119.0) == []
+    assert len(each.measured("cpu_free", ("b",), 0.05, 120.0)) == 1
 
 
 def test_what_is_remembered_is_bounded_and_goes_when_all_is_well_or_nobody_measures_it(
