@@ -72,6 +72,10 @@ class Watcher(Agent):
     def moved(self, event: dict[str, Any]) -> None:
         self.heard.append(event["user"])
 
+    @handles("eds/link-changed")
+    def changed(self, host: str, peer: str, what: str, now: float) -> None:
+        self.heard.append([host, peer, what])
+
     @handles("look")
     def look(self) -> list[Any]:
         return self.heard
