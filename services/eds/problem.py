@@ -5,7 +5,7 @@ A *unit* is agents that can only be on one host: those that atomic rules, and de
 seat on a host of those who must be apart. What is enough for all has no row, so that few are left.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -17,8 +17,8 @@ from services.eds.snapshot import Resident, Snapshot
 from services.rms.resources import Minima
 
 MAX_SCORE = 1e9  # of a place; more, or no number, is no score
-KEPT = 1e-7  # of the largest score: a move that brings less than this is not worth making
-EXACT = 1e-9  # of the largest score: what is closer than this is equal
+KEPT = 1e-7  # of an agent's largest score: a move that brings less than this is not worth making
+EXACT = 1e-10  # of the largest score: what is closer than this is equal
 MAX_OBSTACLES = 8  # kept for the explanation
 NOTHING = float("-inf")
 
@@ -81,8 +81,7 @@ class Problem:
         self._free: dict[str, tuple[float, ...]] = {host: msgspec.structs.astuple(each) for host, each in free.items()}
         # What is on offer and possible: agent -> host -> candidate.
         self.places = {agent: self._checked(agent, offers) for group in self.groups for agent in group.agents}
-        best = max((abs(each.score) for places in self.places.values() for each in places.values()), default=0.0)
-        self.scale = best or 1.0
+        self.scale = max(map(_largest, self.places.values()), default=0.0) or 1.0
         self.slack = EXACT * self.scale  # a plan is better when it brings more by more than this
         for number, group in enumerate(self.groups):
             self._add(number, group)
@@ -170,7 +169,8 @@ class Problem:
         unit = Unit(group, agents)
         residents = [self.residents[agent] for agent in agents]
         places = [self.places[agent] for agent in agents]
-        trifle = KEPT * self.scale
+        # By each agent's own scores: one that says it is a million times more work holds nobody else back.
+        trifles = {agent: KEPT * _largest(self.places[agent]) for agent in agents}
         needs_of_all = _sum(residents)
         homes = {resident.host for resident in residents}
         for host in min(places, key=len):
@@ -180,7 +180,7 @@ class Problem:
             needs = needs_of_all
             if host in homes:  # what those use that are there is counted as used already
                 needs = _sum(resident for resident in residents if resident.host != host)
-                value += trifle * sum(resident.host == host for resident in residents)
+                value += sum(trifles[resident.agent] for resident in residents if resident.host == host)
             free = self._free.get(host)
             if len(agents) > 1 and free and any(need > there for need, there in zip(needs, free, strict=True)):
                 self.note(f"{host} cannot take {' and '.join(agents)} together")
@@ -251,6 +251,11 @@ def _sum(residents: Iterable[Resident]) -> tuple[float, ...]:
     for resident in residents:
         total += resident.needs.least
     return msgspec.structs.astuple(total)
+
+
+def _largest(places: Mapping[str, Candidate]) -> float:
+    """The largest score, whatever its sign."""
+    return max((abs(place.score) for place in places.values()), default=0.0)
 
 
 def _each_agent_once(groups: Iterable[Group]) -> None:

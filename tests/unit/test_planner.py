@@ -186,6 +186,12 @@ def test_of_equal_places_the_present_one_is_kept() -> None:
     assert found.plan.moves == () and found.plan.hosts == {"x": "b"}
 
 
+def test_an_agent_of_a_million_times_the_weight_holds_nobody_else_back() -> None:
+    snapshot = scene([host("a"), host("b")], {"x": "a", "heavy": "a"})
+    found = search(snapshot, offers(snapshot, {"x": {"a": 1.0, "b": 1.01}, "heavy": {"a": 1e6, "b": 1e6}}))
+    assert found.plan.hosts == {"x": "b", "heavy": "a"}
+
+
 def crowd(names: str, memory: int) -> Snapshot:
     """Agents that need 3 GiB each, on a full host; another has `memory`, and a third 4 GiB."""
     residents = [Resident(agent, "old", NOON, needs=Needs(least=Minima(memory=3 * GIB))) for agent in names]
