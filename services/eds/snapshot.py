@@ -90,8 +90,11 @@ class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return host.closed
         if host.resources is None:
             return "no fresh advert of its resources"
+        short = host.resources.shortages(resident.needs.least)
+        if not short and not resident.needs.has:
+            return None
         lacking = tuple(f"no {name}" for name in resident.needs.has if name not in host.offers)
-        return "; ".join((*lacking, *host.resources.shortages(resident.needs.least))) or None
+        return "; ".join((*lacking, *short)) or None
 
 
 def assemble(

@@ -17,6 +17,7 @@ from services.eds.policies.falcon import Falcon
 from services.eds.rules import Atomic
 from services.eds.snapshot import Host, Link, Resident
 from services.eds.weights import REFERENCE_RTT_MS, Weights
+from services.eds.worth import Worth
 from services.rms.resources import Minima, Needs, Resources
 from tests.helpers.edge_scenes import GIB, NOON, host, mesh, resources, scene
 
@@ -300,6 +301,23 @@ def test_in_any_scene_what_is_offered_keeps_the_contract(seed: int) -> None:
         # Agents that share a view get what they would get alone.
         alone = scene(hosts, {resident.agent: resident.host}, residents=[resident], links=links, access=access)
         assert policy.offers(alone).candidates[resident.agent] == offered.candidates[resident.agent]
+
+
+def test_a_policy_that_forgets_who_is_unfit_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broken twin of the contract above: its paths lead through hosts that are closed or not trusted."""
+    honest = Worth.neighbours
+
+    def forgetful(self: Worth, source: str) -> list[tuple[str, float]]:
+        known, self.unfit = self.unfit, dict.fromkeys(self.unfit)
+        self.unfit |= {name: why for name, why in known.items() if why and "advert" in why}
+        found = honest(self, source)
+        self.unfit = known
+        return found
+
+    monkeypatch.setattr(Worth, "neighbours", forgetful)
+    with pytest.raises(AssertionError):
+        for seed in range(60):
+            test_in_any_scene_what_is_offered_keeps_the_contract(seed)
 
 
 def random_scene(rng: random.Random) -> tuple[list[Host], tuple[Link, ...], list[Resident]]:

@@ -14,7 +14,7 @@ from services.eds.graph import Graph, best_paths
 from services.eds.offers import Candidate, Offers, Rejection
 from services.eds.snapshot import Host, Snapshot
 from services.eds.weights import Terms, Weights
-from services.eds.worth import Worth
+from services.eds.worth import Merits, Worth
 
 
 class Falcon(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,8 +38,10 @@ class Falcon(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         graph = Graph(snapshot)
         users = {agent: group.user for group in snapshot.groups for agent in group.agents}
         hosts = {host.host: host for host in snapshot.hosts}
-        worths: dict[object, Worth] = {}  # agents alike see the same,
-        views: dict[object, _View] = {}  # and those in one place choose alike
+        # What is alike is worked out once: for one user, for one weight and needs, in one place.
+        merits: dict[object, Merits] = {}
+        worths: dict[object, Worth] = {}
+        views: dict[object, _View] = {}
         candidates: dict[str, tuple[Candidate, ...]] = {}
         rejected: list[Rejection] = []
         again_at: list[float] = []
@@ -47,10 +49,13 @@ class Falcon(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             agent = resident.agent
             must_leave = _must_leave(hosts.get(resident.host))
             alike = (must_leave, resident.task_weight, resident.needs, users.get(agent))
+            wishes = (resident.needs.prefers, users.get(agent))
+            if wishes not in merits:
+                merits[wishes] = Merits(snapshot, graph, resident, self.weights)
             if alike not in worths:
                 # Nothing holds an agent on a host that it must leave: no minimum stay, no QT, no WT.
                 wt, qt = (0.0, 0.0) if must_leave else (self.task_threshold, self.weight_threshold)
-                worths[alike] = Worth(snapshot, graph, resident, self.weights, wt, qt)
+                worths[alike] = Worth(snapshot, graph, merits[wishes], resident, wt, qt)
             view = views.get((resident.host, alike))
             if view is None:
                 view = views[resident.host, alike] = _View(self, graph, worths[alike], hosts, resident.host)
@@ -111,7 +116,7 @@ class _View:
                 self.rejected.append((name, unfit))
             elif name in direct:
                 distance, quality = hops[name]
-                places.append(_Place(name, direct[name], worth.terms(name, quality), distance, (here, name), ""))
+                places.append(_Place(name, direct[name], worth.merits.terms(name, quality), distance, (here, name), ""))
             elif name in paths:
                 places.append(self._by_path(name, *paths[name]))
             elif name in hops:
@@ -129,7 +134,7 @@ class _View:
             nothing = Terms(0.0, 0.0, 0.0, host.experience)
             note = "it stays; no fresh advert, so nothing is known of what it is worth"
             return _Place(host.host, 0.0, nothing, 0.0, (host.host,), note)
-        terms = self._worth.terms(host.host, 1.0)
+        terms = self._worth.merits.terms(host.host, 1.0)
         if host.closed:
             note = f"it stays, which is the last choice: {host.closed}"
             return _Place(host.host, 0.0, terms, 0.0, (host.host,), note)
@@ -144,4 +149,4 @@ class _View:
             for before, follower in pairwise(path)
         ]
         distance = sum(distance for distance, _ in hops)
-        return _Place(name, 1.0 / cost, self._worth.terms(name, hops[-1][1]), distance, path, "by the best path")
+        return _Place(name, 1.0 / cost, self._worth.merits.terms(name, hops[-1][1]), distance, path, "by the best path")
