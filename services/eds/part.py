@@ -20,17 +20,17 @@ RIVALS = 6  # tried beside each group
 
 
 class Part:
-    """`groups` and the `rows` that their units use. After `search`: `plan`, what it brings (`value`, in which a group
-    that is stuck costs the penalty), and whether it is the best for certain (`complete`)."""
+    """Some groups. After `search`: `plan`, what it brings (`value`, in which a group that is stuck costs the penalty),
+    and whether it is the best for certain (`complete`)."""
 
-    def __init__(self, problem: Problem, groups: Sequence[int], rows: Sequence[int], limit: int) -> None:
+    def __init__(self, problem: Problem, groups: Sequence[int], limit: int) -> None:
         self.plan: Chosen = {}
         self.complete = False
         self.steps = 0
         self._problem = problem
         self._groups = groups
         self._limit = limit
-        self._prices = Prices(problem, groups, rows)
+        self._prices = Prices(problem, groups)
         self.value = self._worth(groups, self.plan)
 
     @property

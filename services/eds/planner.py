@@ -32,8 +32,8 @@ def search(snapshot: Snapshot, offers: Offers, work_limit: int = WORK_LIMIT) -> 
     chosen: Chosen = {}
     steps, complete, bound = 0, True, 0.0
     parts = _parts(problem)
-    for number, (groups, rows) in enumerate(parts):
-        part = Part(problem, groups, rows, (work_limit - steps) // (len(parts) - number))
+    for number, groups in enumerate(parts):
+        part = Part(problem, groups, (work_limit - steps) // (len(parts) - number))
         part.search()
         chosen |= part.plan
         steps += part.steps
@@ -73,8 +73,8 @@ def _stuck(problem: Problem, chosen: Chosen) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _parts(problem: Problem) -> list[tuple[list[int], list[int]]]:
-    """Groups that share rows, with these, the smallest part first."""
+def _parts(problem: Problem) -> list[list[int]]:
+    """The groups by what they share, the smallest part first."""
     over = {group: group for group in problem.of_group}
 
     def leader(group: int) -> int:
@@ -82,13 +82,11 @@ def _parts(problem: Problem) -> list[tuple[list[int], list[int]]]:
             over[group] = group = over[over[group]]
         return group
 
-    for row in problem.rows:
+    for row in problem.rows[problem.shared :]:
         first = leader(problem.units[row.users[0][0]].group)
         for unit, _, _ in row.users:
             over[leader(problem.units[unit].group)] = first
-    parts: dict[int, tuple[list[int], list[int]]] = {}
+    parts: dict[int, list[int]] = {}
     for group in problem.of_group:
-        parts.setdefault(leader(group), ([], []))[0].append(group)
-    for number, row in enumerate(problem.rows):
-        parts[leader(problem.units[row.users[0][0]].group)][1].append(number)
-    return sorted(parts.values(), key=lambda part: len(part[0]))
+        parts.setdefault(leader(group), []).append(group)
+    return sorted(parts.values(), key=len)

@@ -15,15 +15,11 @@ PATIENCE = 6  # rounds without a lower bound after which the steps are halved
 
 
 class Prices:
-    """Of the rows that the units of some groups use; at first all are 0."""
+    """Of the rows that the units of `groups` use; at first all are 0."""
 
-    def __init__(self, problem: Problem, groups: Sequence[int], rows: Sequence[int]) -> None:
+    def __init__(self, problem: Problem, groups: Sequence[int]) -> None:
         self._problem = problem
         self._groups = [problem.of_group[group] for group in groups]
-        self._rows_at: dict[tuple[int, int], list[tuple[int, float]]] = {}  # unit and place -> row, amount
-        for number in rows:
-            for unit, place, amount in problem.rows[number].users:
-                self._rows_at.setdefault((unit, place), []).append((number, amount))
         self.of: dict[int, float] = {}  # row -> price of one; a row that is not in it is free
         self.reduced = {unit: list(problem.units[unit].values) for units in self._groups for unit in units}
         self._choice = {unit: self._best(unit) for unit in self.reduced}
@@ -55,8 +51,10 @@ class Prices:
         elif self._tries >= PATIENCE:
             self._pace, self._tries = self._pace / 2.0, 0
         over = {row: -self._problem.rows[row].capacity for row in self.of}
-        for place in chosen.items():
-            for row, amount in self._rows_at.get(place, ()):
+        for unit, place in chosen.items():
+            for row, amount in self._problem.units[unit].demands[place]:
+                over[row] = over.get(row, -self._problem.rows[row].capacity) + amount
+            for row, amount in self._problem.ties.get((unit, place), ()):
                 over[row] = over.get(row, -self._problem.rows[row].capacity) + amount
         self.now = bound
         return chosen, over

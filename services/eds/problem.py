@@ -38,7 +38,7 @@ class Unit:
         self.hosts: list[str] = []
         self.values: list[float] = []  # what a place brings: the scores of all of them, and a trifle for who stays
         self.needs: list[tuple[float, ...]] = []  # what those take that would arrive there, by kind of resource
-        self.demands: list[tuple[tuple[int, float], ...]] = []  # what of it there is a row for: row, amount
+        self.demands: list[list[tuple[int, float]]] = []  # what of it there is a row for: row, amount
         self.number_of: dict[str, int] = {}  # host -> number of the place
 
     def keep(self, hosts: Iterable[str]) -> None:
@@ -48,6 +48,7 @@ class Unit:
         self.hosts = [self.hosts[number] for number in kept]
         self.values = [self.values[number] for number in kept]
         self.needs = [self.needs[number] for number in kept]
+        self.demands = [self.demands[number] for number in kept]
         self.number_of = {host: number for number, host in enumerate(self.hosts)}
 
 
@@ -73,7 +74,8 @@ class Problem:
         # A unit and those of which it needs one where it is, by each of them; `needy` are those that need one.
         self.choices_of: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
         self.needy: set[int] = set()
-        self._of_choices: set[int] = set()  # rows that say the same, host by host, for the prices
+        # The same as rows, host by host, for the prices: unit and number of a place -> row, amount.
+        self.ties: dict[tuple[int, int], list[tuple[int, float]]] = {}
         _each_agent_once(snapshot.groups)
         self._snapshot = snapshot
         self._hosts = {host.host: host for host in snapshot.hosts}
@@ -85,6 +87,7 @@ class Problem:
         self.slack = EXACT * self.scale  # a plan is better when it brings more by more than this
         for number, group in enumerate(self.groups):
             self._add(number, group)
+        self.shared = len(self.rows)  # from here on rows can be of several groups
         self._scarce()
         # More than all places can bring or cost: so few groups are stuck first, and then the benefit counts.
         self.penalty = self.scale + 2.0 * sum(max(map(abs, unit.values)) for unit in self.units)
@@ -189,6 +192,7 @@ class Problem:
             unit.hosts.append(host)
             unit.values.append(value)
             unit.needs.append(needs)
+            unit.demands.append([])
         return unit
 
     def _scarce(self) -> None:
@@ -204,14 +208,12 @@ class Problem:
             for kind, there in enumerate(self._free[host]):
                 users = [(unit, place, needs[kind]) for unit, place, needs in wants if needs[kind] > 0]
                 if sum(amount for _, _, amount in users) > there:
-                    self.rows.append(Row(f"{host} has not enough {_KINDS[kind]} for all", there, users))
-        demands: list[list[list[tuple[int, float]]]] = [[[] for _ in unit.hosts] for unit in self.units]
-        for number, row in enumerate(self.rows):
-            if number not in self._of_choices:
-                for each, place, amount in row.users:
-                    demands[each][place].append((number, amount))
-        for unit, by_place in zip(self.units, demands, strict=True):
-            unit.demands = [tuple(each) for each in by_place]
+                    self._add_row(f"{host} has not enough {_KINDS[kind]} for all", there, users)
+
+    def _add_row(self, what: str, capacity: float, users: list[tuple[int, int, float]]) -> None:
+        for unit, place, amount in users:
+            self.units[unit].demands[place].append((len(self.rows), amount))
+        self.rows.append(Row(what, capacity, users))
 
     def _seats(self, units: Sequence[int]) -> None:
         seats: dict[str, list[tuple[int, int, float]]] = {}
@@ -221,14 +223,15 @@ class Problem:
         names = ", ".join(self.units[number].agents[0] for number in units)
         for host, users in seats.items():
             if len(users) > 1:
-                self.rows.append(Row(f"{names} must be apart: not two of them on {host}", 1.0, users))
+                self._add_row(f"{names} must be apart: not two of them on {host}", 1.0, users)
 
     def _choice(self, unit: int, others: tuple[int, ...]) -> None:
         what = " or ".join(self.units[other].agents[0] for other in others)
         for place, host in enumerate(self.units[unit].hosts):
-            self._of_choices.add(len(self.rows))
             users = [(unit, place, 1.0)]
             users += [(o, self.units[o].number_of[host], -1.0) for o in others if host in self.units[o].number_of]
+            for each, at, amount in users:
+                self.ties.setdefault((each, at), []).append((len(self.rows), amount))
             self.rows.append(Row(f"{self.units[unit].agents[0]} needs {what} on {host}", 0.0, users))
         self.needy.add(unit)
         for each in (unit, *others):
