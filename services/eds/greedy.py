@@ -24,15 +24,18 @@ def search(snapshot: Snapshot, offers: Offers, step_t: int = STEP_T) -> Search:
     chosen: list[Candidate] = []
     stuck: dict[str, tuple[str, ...]] = {}
     bound = 0.0
-    for group in snapshot.groups:
-        found = None if any(agent not in problem.residents for agent in group.agents) else draw.group(group)
+    for number, group in enumerate(snapshot.groups):
+        if number in problem.stuck:
+            stuck[group.name] = problem.stuck[number]
+            continue
+        found = draw.group(group)
         if found is None:
-            stuck[group.name] = tuple(draw.obstacles) or ("an agent of it has no place",)
+            stuck[group.name] = tuple(draw.obstacles)
         else:
             chosen += found
+        # The best of each, whatever the rules say; or nothing, from a group that is stuck.
         places = [problem.places[agent].values() for agent in group.agents]
-        if all(places):  # the best of each, whatever the rules say
-            bound += max(0.0, sum(max(place.score for place in each) for each in places))
+        bound += max(0.0, sum(max(place.score for place in each) for each in places))
     return Search(plan_of(snapshot, chosen), draw.steps, False, bound, tuple(problem.obstacles), stuck)
 
 

@@ -20,6 +20,7 @@ MAX_SCORE = 1e9  # of a place; more, or no number, is no score
 KEPT = 1e-7  # of an agent's largest score: a move that brings less than this is not worth making
 EXACT = 1e-10  # of the largest score: what is closer than this is equal
 MAX_OBSTACLES = 8  # kept for the explanation
+MAX_USES = 2_000_000  # of hosts by agents that rules name, over all groups: some hundred MB
 NOTHING = float("-inf")
 
 Ranked = list[tuple[float, str, int]]  # places of one unit, the best first: less what it brings, the host, the number
@@ -76,6 +77,7 @@ class Problem:
         self.needy: set[int] = set()
         # The same as rows, host by host, for the prices: unit and number of a place -> row, amount.
         self.ties: dict[tuple[int, int], list[tuple[int, float]]] = {}
+        self._uses_left = MAX_USES
         _each_agent_once(snapshot.groups)
         self._snapshot = snapshot
         self._hosts = {host.host: host for host in snapshot.hosts}
@@ -133,9 +135,13 @@ class Problem:
         lost = [f"nobody knows where {agent} is" for agent in group.agents if agent not in self.residents]
         if against := contradictions(group):
             lost.append(f"its rules contradict each other: {'; '.join(against)}")
+        named = sum(len(rule.names) for rule in group.rules)
+        if named * len(self._hosts) > self._uses_left:
+            lost.append(f"its rules name {named} agents; that is more than can be planned on {len(self._hosts)} hosts")
         if lost:
             self.stuck[number] = tuple(lost[:MAX_OBSTACLES])
             return
+        self._uses_left -= named * len(self._hosts)
         units = [self._unit(number, agents) for agents in together(group)]
         at = {agent: unit for unit in units for agent in unit.agents}
         choices = [

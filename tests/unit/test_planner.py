@@ -344,3 +344,15 @@ def test_many_agents_in_one_group() -> None:
     found = search(snapshot, offers(snapshot, scores), 100_000)
     assert not found.stuck and wrong(snapshot, offers(snapshot, scores), found.plan.hosts, {}) is None
     assert found.plan.benefit == 64 * (6 + 5 + 4 + 3) and found.gap < 0.05
+
+
+def test_hostile_rules_are_too_many_and_others_are_planned() -> None:
+    agents = [f"a{i:03}" for i in range(200)]
+    names = [f"h{i:03}" for i in range(200)]
+    rules = tuple(Exclusion(tuple(agents[:i] + agents[i + 1 :])) for i in range(200))
+    snapshot = scene([host(name) for name in names], dict.fromkeys([*agents, "x"], "h000"), links=())
+    groups = (Group("hostile", tuple(agents), rules), Group("other", ("x",)))
+    snapshot = msgspec.structs.replace(snapshot, groups=groups)
+    found = search(snapshot, offers(snapshot, {agent: {"h000": 1.0, "h001": 2.0} for agent in [*agents, "x"]}))
+    why = "its rules name 39800 agents; that is more than can be planned on 200 hosts"
+    assert found.stuck == {"hostile": (why,)} and found.plan.hosts["x"] == "h001"
