@@ -43,12 +43,13 @@ class Graph:
         far = link_distance(link.rtt_ms, link.loss)
         if far == math.inf:
             return None
-        if link.bandwidth is None:
-            near = node_distance(self._mean, self.bandwidth.get(link.source, self._mean), destination, far)
-        elif link.bandwidth > 0.0:
-            near = node_distance(self._mean, link.bandwidth, link.bandwidth, far)
-        else:
-            return None
+        near = node_distance(self._mean, self.bandwidth.get(link.source, self._mean), destination, far)
+        if link.bandwidth is not None:
+            if not link.bandwidth > 0.0:
+                return None
+            # Never nearer than its ends' bandwidths make it: else hosts between which the links are faster than they
+            # themselves would send their agents to and fro, each hop nearer than staying.
+            near = max(near, node_distance(self._mean, link.bandwidth, link.bandwidth, far))
         return link.destination, near, 1.0 / far
 
 

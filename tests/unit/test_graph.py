@@ -92,3 +92,16 @@ def test_a_link_that_carries_nothing_is_none() -> None:
     dead = (Link("a", "b", 1.0, 1.0), Link("a", "c", 1.0, 0.0, 0.0), Link("a", "a", 1.0, 0.0), Link("a", "x", 1.0, 0.0))
     assert graph_of(*dead, a=1.0, b=1.0, c=1.0).hops("a") == []
     assert [hop[0] for hop in graph_of(*mesh("abc"), a=1.0, b=1.0, c=1.0).hops("a")] == ["b", "c"]
+
+
+def test_no_link_is_so_fast_that_two_hosts_send_their_agents_to_and_fro() -> None:
+    """Each hop over it would be nearer than staying at either end."""
+    names = ("a", "b", "c")
+    links = tuple(
+        Link(a, b, 0.0, 0.0, 400.0 if {a, b} == {"a", "b"} else 100.0) for a in names for b in names if a != b
+    )
+    graph = graph_of(*links, a=1e3, b=1e3, c=1e3)
+    for start in ("a", "b"):
+        assert all(distance >= graph.at_home(start) for _, distance, _ in graph.hops(start))
+    back = {there: distance for there, distance, _ in graph.hops("a")}
+    assert back["b"] == pytest.approx(graph.at_home("a")) and back["c"] > back["b"]
