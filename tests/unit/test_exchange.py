@@ -230,6 +230,15 @@ def test_service_agents_are_told_with_their_certificates_and_forgotten_when_they
     assert births[0].agent not in other.exchange.directory
 
 
+def test_whoever_keeps_the_book_of_blame_hears_of_each_fault_with_its_sender_and_channel(host: Host) -> None:
+    heard: list[tuple[str, str, str]] = []
+    host.exchange.blamed = lambda sender, kind, fault: heard.append((sender, kind, fault.peer))
+    for channel in (Channel.ADVERT, Channel.COMMAND):
+        host.links.deliver("east", channel, bytes(MAX_MESSAGE[channel] + 1))
+    host.links.deliver("south", Channel.ADVERT, b"nonsense")
+    assert heard == [("east", "advert", "east"), ("east", "command", "east"), ("south", "advert", "south")]
+
+
 def test_services_that_fill_a_bulletin_fit_and_lies_are_counted(host: Host) -> None:
     largest = Services((bytes(MAX_CERTIFICATE),) * SERVICES_AT_ONCE)
     assert len(codec.encode(largest)) <= MAX_MESSAGE[Channel.ADVERT]
