@@ -391,9 +391,8 @@ def test_a_decision_is_drawn_saved_and_taken_again(
     assert code == 0 and "user goes from north to east" in out and "your changes" not in out
     code, out, _ = run(capsys, "--root", root, "decide", "--snapshot", saved, "--set", "host.south.cpu_free=0.6")
     assert code == 0 and "your changes move nobody" in out
-    code, out, _ = run(
-        capsys, "--root", root, "--json", "decide", "--snapshot", saved, "--weights", "cpu=0.5,network=0,gpu=0.2"
-    )
+    weights = "network=0,cpu=0.5,memory=0.2,experience=0.1,gpu=0.2"
+    code, out, _ = run(capsys, "--root", root, "--json", "decide", "--snapshot", saved, "--weights", weights)
     assert code == 0 and json.loads(out)["decision"]["policy"]["settings"]["weights"]["more"] == {"gpu": 0.2}
     stale = json.loads(saved.read_text()) | {"chosen": {USER: "south", FACE: "south"}}
     saved.write_text(json.dumps(stale))
