@@ -5,14 +5,13 @@ offers a direct hop below the threshold QT where the text says above; here it is
 """
 
 from itertools import pairwise
-from typing import NamedTuple
 
 import msgspec
 
 from ledger.errors import Misuse
 from services.eds.graph import Graph, best_paths
 from services.eds.offers import Candidate, Offers, Rejection
-from services.eds.snapshot import Host, Snapshot
+from services.eds.snapshot import Host, Resident, Snapshot
 from services.eds.weights import Terms, Weights
 from services.eds.worth import Merits, Worth
 
@@ -58,29 +57,18 @@ class Falcon(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 worths[alike] = Worth(snapshot, graph, merits[wishes], resident, wt, qt)
             view = views.get((resident.host, alike))
             if view is None:
-                view = views[resident.host, alike] = _View(self, graph, worths[alike], hosts, resident.host)
+                view = views[resident.host, alike] = _View(self, graph, worths[alike], hosts, resident)
             rejected += [Rejection(agent, host, reason) for host, reason in view.rejected]
-            places = view.places
+            places = view.places(agent)
             free_at = resident.since + self.minimum_stay
             if free_at > snapshot.at and not must_leave:
                 again_at.append(free_at)
                 stayed = snapshot.at - resident.since
                 reason = f"it stays at least {self.minimum_stay:g} s; it has been there for {stayed:.1f} s"
                 rejected += [Rejection(agent, place.host, reason) for place in places if place.host != resident.host]
-                places = [place for place in places if place.host == resident.host]
-            candidates[agent] = tuple(Candidate(agent, *place) for place in places)
+                places = tuple(place for place in places if place.host == resident.host)
+            candidates[agent] = places
         return Offers(candidates, tuple(rejected), min(again_at, default=None))
-
-
-class _Place(NamedTuple):
-    """A candidate, whoever's it is. The fields are those of Candidate after `agent`."""
-
-    host: str
-    score: float
-    terms: Terms
-    distance: float
-    path: tuple[str, ...]
-    note: str
 
 
 def _must_leave(here: Host | None) -> bool:
@@ -89,14 +77,20 @@ def _must_leave(here: Host | None) -> bool:
 
 
 class _View:
-    """What the places are worth to agents alike on the host `here`."""
+    """What the places are worth to `resident`, and to those who are alike in the same place."""
 
-    def __init__(self, policy: Falcon, graph: Graph, worth: Worth, hosts: dict[str, Host], here: str) -> None:
-        self._policy, self._graph, self._worth, self._hosts, self._here = policy, graph, worth, hosts, here
+    def __init__(self, policy: Falcon, graph: Graph, worth: Worth, hosts: dict[str, Host], resident: Resident) -> None:
+        self._policy, self._graph, self._worth, self._hosts = policy, graph, worth, hosts
+        self._agent, self._here = resident.agent, resident.host
         self.rejected: list[tuple[str, str]] = []  # host and reason
-        self.places = sorted(self._judged(), key=lambda place: (-place.score, place.host))
+        self._places = tuple(sorted(self._judged(), key=lambda place: (-place.score, place.host)))
 
-    def _judged(self) -> list[_Place]:
+    def places(self, agent: str) -> tuple[Candidate, ...]:
+        if agent == self._agent:
+            return self._places
+        return tuple(msgspec.structs.replace(place, agent=agent) for place in self._places)
+
+    def _judged(self) -> list[Candidate]:
         here, worth = self._here, self._worth
         hops = {name: (distance, quality) for name, distance, quality in self._graph.hops(here)}
         direct = {name: 1.0 / cost for name, cost in worth.neighbours(here)}
@@ -116,7 +110,11 @@ class _View:
                 self.rejected.append((name, unfit))
             elif name in direct:
                 distance, quality = hops[name]
-                places.append(_Place(name, direct[name], worth.merits.terms(name, quality), distance, (here, name), ""))
+                places.append(
+                    Candidate(
+                        self._agent, name, direct[name], worth.merits.terms(name, quality), distance, (here, name), ""
+                    )
+                )
             elif name in paths:
                 places.append(self._by_path(name, *paths[name]))
             elif name in hops:
@@ -128,25 +126,33 @@ class _View:
                 self.rejected.append((name, reason))
         return places
 
-    def _stay(self, host: Host) -> _Place:
+    def _stay(self, host: Host) -> Candidate:
         """Staying is a hop over a perfect link to itself. The paper compares no move with staying."""
         if host.resources is None:
             nothing = Terms(0.0, 0.0, 0.0, host.experience)
             note = "it stays; no fresh advert, so nothing is known of what it is worth"
-            return _Place(host.host, 0.0, nothing, 0.0, (host.host,), note)
+            return Candidate(self._agent, host.host, 0.0, nothing, 0.0, (host.host,), note)
         terms = self._worth.merits.terms(host.host, 1.0)
         if host.closed:
             note = f"it stays, which is the last choice: {host.closed}"
-            return _Place(host.host, 0.0, terms, 0.0, (host.host,), note)
+            return Candidate(self._agent, host.host, 0.0, terms, 0.0, (host.host,), note)
         q = self._worth.q(host.host, host.host, self._graph.at_home(host.host), 1.0)
         note = f"it stays; Q = {q:.4g} counts {self._policy.gain:g} times"
-        return _Place(host.host, q * self._policy.gain, terms, 0.0, (host.host,), note)
+        return Candidate(self._agent, host.host, q * self._policy.gain, terms, 0.0, (host.host,), note)
 
-    def _by_path(self, name: str, cost: float, path: tuple[str, ...]) -> _Place:
+    def _by_path(self, name: str, cost: float, path: tuple[str, ...]) -> Candidate:
         """One hop costs 1/Q, so 1/cost is a path's Q: that of its only hop, or less than its worst hop's."""
         hops = [
             next((distance, quality) for after, distance, quality in self._graph.hops(before) if after == follower)
             for before, follower in pairwise(path)
         ]
         distance = sum(distance for distance, _ in hops)
-        return _Place(name, 1.0 / cost, self._worth.merits.terms(name, hops[-1][1]), distance, path, "by the best path")
+        return Candidate(
+            self._agent,
+            name,
+            1.0 / cost,
+            self._worth.merits.terms(name, hops[-1][1]),
+            distance,
+            path,
+            "by the best path",
+        )
