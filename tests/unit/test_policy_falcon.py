@@ -15,11 +15,11 @@ from services.eds.planner import search
 from services.eds.policies import POLICIES
 from services.eds.policies.falcon import Falcon
 from services.eds.rules import Atomic
-from services.eds.snapshot import Host, Link, Resident
+from services.eds.snapshot import Link, Resident
 from services.eds.weights import REFERENCE_RTT_MS, Weights
 from services.eds.worth import Worth
 from services.rms.resources import Minima, Needs, Resources
-from tests.helpers.edge_scenes import GIB, NOON, host, mesh, resources, scene
+from tests.helpers.edge_scenes import GIB, NOON, host, mesh, random_scene, resources, scene
 
 FACES = {"user": "a", "face": "a"}
 TOGETHER = (Atomic(("user", "face")),)
@@ -318,42 +318,6 @@ def test_a_policy_that_forgets_who_is_unfit_would_be_caught(monkeypatch: pytest.
     with pytest.raises(AssertionError):
         for seed in range(60):
             test_in_any_scene_what_is_offered_keeps_the_contract(seed)
-
-
-def random_scene(rng: random.Random) -> tuple[list[Host], tuple[Link, ...], list[Resident]]:
-    names = "abcdefg"[: rng.randint(1, 7)]
-    hosts = [
-        msgspec.structs.replace(
-            host(
-                name,
-                revoked="gone" if rng.random() < 0.2 else None,
-                advert=None
-                if rng.random() < 0.1
-                else resources(rng.random(), rng.randrange(8 * GIB), rng.uniform(1, 1e3)),
-                task_weight=rng.uniform(0, 9),
-                experience=rng.random(),
-            ),
-            closed="it is being drained" if rng.random() < 0.2 else "",
-        )
-        for name in names
-    ]
-    links = tuple(
-        Link(a, b, rng.uniform(0, 90), rng.choice([0.0, 0.3, 1.0]), rng.choice([None, None, rng.uniform(0, 1e3)]))
-        for a in names
-        for b in names
-        if a != b and rng.random() < 0.6
-    )
-    residents = [
-        Resident(
-            f"x{number}",
-            rng.choice(names),
-            NOON - rng.uniform(0, 4),
-            rng.choice([1.0, 2.0]),
-            Needs(least=Minima(memory=rng.choice([0, 2 * GIB])), prefers=Minima(cpu_cores=rng.choice([0.0, 3.0]))),
-        )
-        for number in range(3)
-    ]
-    return hosts, links, residents
 
 
 @pytest.mark.parametrize(
