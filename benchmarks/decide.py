@@ -8,6 +8,7 @@ from typing import Any
 # Each is a module here, decide_NAME, with `measure() -> dict` of figures.
 PARTS: dict[str, str] = {
     "plan": "how long a plan takes, how far it may be from the best, and what the greedy search loses",
+    "adverts": "one host among 100, each of which advertises itself every second",
     "live": "four running hosts: from an event to the first PREPARE, and a storm of events",
     "regret": "what each policy costs over traces, of what the best plan in hindsight costs",
 }

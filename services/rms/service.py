@@ -100,6 +100,8 @@ class Rms:
         self._number = 0  # of the last advert
         self._filling = os.urandom(PART_BYTES)  # what cannot be compressed on the way
         self._checked = ""  # whose next advert has its signature checked
+        self._unread: dict[str, tuple[Told, float]] = {}  # and when it came
+        self._faults: dict[str, PeerFault] = {}  # of adverts that were read late
         self._told: set[str] = set()  # who was told our offers in this round
 
     async def run(self) -> None:
@@ -115,8 +117,10 @@ class Rms:
         """Advertises `reading`, the probe's (None: as it was last), to every linked host, sends some a ping, and asks
         one for a burst at times. Raises Unavailable when nothing was ever read."""
         self._reading = reading or self._reading or self._probe.read()
+        self._read()
         now = self._clock()
         peers = sorted(self._peers())
+        self._faults = {peer: fault for peer, fault in self._faults.items() if peer in peers}
         # A link that came back is another link: its old numbers would mislead.
         self._probes = {peer: self._probes.get(peer) or LinkProbe() for peer in peers}
         self._bandwidths.keep(set(peers))
@@ -149,6 +153,8 @@ class Rms:
         """A message that the link says came from `sender`. Raises PeerFault for one that must not be sent."""
         if len(raw) > MAX_MESSAGE_BYTES:
             raise PeerFault(sender, f"sent {len(raw)} bytes about its resources; at most {MAX_MESSAGE_BYTES} are taken")
+        if (fault := self._faults.pop(sender, None)) is not None:
+            raise fault
         message: Message = codec.decode(raw, _MESSAGE, sender)
         now = self._clock()
         match message:
@@ -176,11 +182,24 @@ class Rms:
 
     def _heard(self, sender: str, told: Told, now: float) -> None:
         if sender == self._checked or not self._catalogue.knows(sender, now):
-            statement = proven(told, sender, self._key_of(sender))
+            self._unread.pop(sender, None)
+            self._take(told, proven(told, sender, self._key_of(sender)), now)
         else:
-            statement = read(told, sender)
+            self._unread[sender] = told, now
+
+    def _read(self) -> None:
+        """Adverts that came one by one are decoded together, when somebody asks or a round begins: it costs a fraction.
+        For what is wrong with one, its sender is blamed with its next message."""
+        unread, self._unread = self._unread, {}
+        for sender, (told, now) in unread.items():
+            try:
+                self._take(told, read(told, sender), now)
+            except PeerFault as fault:
+                self._faults[sender] = fault
+
+    def _take(self, told: Told, statement: Statement, now: float) -> None:
         if not self._catalogue.take(told, statement, now):
-            self._send(sender, codec.encode(Ask()))
+            self._send(statement.host, codec.encode(Ask()))
 
     def reserve(
         self, transfer: bytes, owner: str, needs: Mapping[str, Needs], states: Minima, seconds: float
@@ -211,11 +230,13 @@ class Rms:
 
     def adverts(self) -> dict[str, Advert]:
         """The newest advert of each host that still lives, this host's own among them."""
+        self._read()
         return self._catalogue.fresh(self._clock())
 
     def proof(self, host: str) -> Told | None:
         """The newest advert of a host as it signed it, to show to others (services.rms.adverts.proven); None when none
         lives. Raises PeerFault when the signature is not its own."""
+        self._read()
         told = self._catalogue.told(host, self._clock())
         if told is not None:
             proven(told, host, self._identity.public if host == self.host else self._key_of(host))

@@ -304,6 +304,8 @@ def test_offers_are_asked_for_once_and_again_when_they_change() -> None:
     town.hosts["beta"]._offers = Offers(("av",))
     town.now += 1
     town.rounds(1)
+    assert town.hosts["alpha"].adverts()["beta"].offers == frozenset()  # known by its digest alone: it is asked for
+    town.deliver()
     assert town.hosts["alpha"].adverts()["beta"].offers == frozenset({"av"})
     town.hosts["beta"].received("alpha", codec.encode(Ask()))
     town.hosts["beta"].received("alpha", codec.encode(Ask()))
@@ -351,6 +353,22 @@ def test_signatures_are_checked_at_first_and_by_turns() -> None:
         except PeerFault:
             caught += 1
     assert caught == 2
+
+
+def test_what_is_wrong_with_an_advert_that_is_read_late_its_sender_hears_next() -> None:
+    town = Town()
+    alpha = town.hosts["alpha"]
+    alpha.received("beta", codec.encode(told("beta", 5)[0]))
+    alpha.received("beta", codec.encode(told("beta", 5, BRIGHT)[0]))  # again: nobody has looked at it yet
+    assert alpha.adverts() == {"beta": PALE}
+    with pytest.raises(PeerFault, match="beta: sent advert 5 again, or late: 5 was heard"):
+        alpha.received("beta", codec.encode(Ping(1)))
+    alpha.received("beta", codec.encode(told("beta", 6)[0]))
+    alpha.received("beta", claim("beta", PALE, host="gamma", number=7))
+    alpha.received("gamma", codec.encode(told("gamma", 1)[0]))  # another's fault is not its own
+    assert set(alpha.adverts()) == {"beta", "gamma"}
+    with pytest.raises(PeerFault, match="beta: sent an advert in the name of 'gamma'"):
+        alpha.received("beta", codec.encode(told("beta", 8)[0]))
 
 
 def test_what_a_host_heard_it_can_show_to_others() -> None:
