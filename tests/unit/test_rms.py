@@ -32,6 +32,15 @@ PLAIN: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize("kind", Minima.__struct_fields__)
+def test_what_is_free_is_the_most_that_fits(kind: str) -> None:
+    """Planners compare with `free` what they compare with `shortages` elsewhere."""
+    there = Resources(**PLAIN)
+    most = getattr(there.free, kind)
+    assert there.shortages(Minima(**{kind: most})) == ()
+    assert len(there.shortages(Minima(**{kind: most + 1}))) == 1
+
+
 def test_every_shortage_is_named_and_nothing_makes_up_for_another() -> None:
     there = Resources(**PLAIN)
     assert there.shortages(Minima()) == ()
