@@ -105,7 +105,7 @@ class Environment:
         self.disk.on_failure(self._disk_failed)
         keyring = datakey.load_or_create(home)
         seals = Seals(keyring)
-        self.spool = FileSpool(home.data / "spool")
+        self.spool = FileSpool(home.data / "spool", keyring)
         self._opened.callback(self.spool.close)
         self.store = SealedStore(await SqliteStore.open(home.data / "dms.db"), keyring, os.urandom)
         self._opened.push_async_callback(self.store.close)

@@ -15,9 +15,12 @@ from typing import Protocol, TypeVar
 from agentplatform.parcel.freight import PIECE_BYTES, Freight, Spooled, piece_digest
 from ledger.durable import sync
 from ledger.errors import Misuse, Unavailable
+from services.dms.sealing import FILE_SALT_BYTES, Keyring, crypt
 
 T = TypeVar("T")
 MIN_FREE_BYTES = 256 << 20  # left on the disk: the journal and the ledger need room more than any agent
+# A larger one is not sealed: it is mapped where it lies, and nothing of it is copied into memory before it is used.
+MAX_SEALED_BYTES = 256 << 20
 THREADS = 3  # each has one piece in memory
 
 
@@ -27,6 +30,10 @@ class Spool(Protocol):
 
     def descriptor(self, name: str, *, write: bool) -> int:
         """A file descriptor for a worker; whoever asks closes it. Raises Unavailable when the file is gone."""
+
+    def key(self, name: str) -> bytes:
+        """That the file is sealed with (services.dms.sealing.crypt), for a worker; empty when it is not. Raises
+        Unavailable when that key is not here."""
 
     def size(self, name: str) -> int:
         """Of the file, in bytes; a worker may have changed it."""
@@ -57,9 +64,9 @@ class Spool(Protocol):
 class FileSpool:
     """A folder (mode 0700). All that takes long runs in threads of its own."""
 
-    def __init__(self, folder: Path, min_free: int = MIN_FREE_BYTES) -> None:
+    def __init__(self, folder: Path, keyring: Keyring, min_free: int = MIN_FREE_BYTES) -> None:
         """`min_free`: bytes that stay free on the disk."""
-        self._folder, self._min_free = folder, min_free
+        self._folder, self._keyring, self._min_free = folder, keyring, min_free
         self._threads = ThreadPoolExecutor(THREADS, "spool")
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -68,7 +75,7 @@ class FileSpool:
             raise Misuse(f"the folder {folder} cannot be made: {error.strerror}; see to the data folder") from None
 
     async def create(self, size: int) -> str:
-        name = os.urandom(16).hex()
+        name = self._keyring.name_file(os.urandom(FILE_SALT_BYTES), sealed=size <= MAX_SEALED_BYTES)
         try:
             await self._do(lambda: self._reserve(name, size))
         except BaseException:
@@ -82,6 +89,12 @@ class FileSpool:
         except OSError as error:
             raise _unavailable(error) from None
 
+    def key(self, name: str) -> bytes:
+        try:
+            return self._keyring.file_key(name)
+        except (Misuse, ValueError) as error:
+            raise Unavailable(str(error)) from None
+
     def size(self, name: str) -> int:
         try:
             return (self._folder / name).stat().st_size
@@ -94,7 +107,8 @@ class FileSpool:
                 return False
             file = self.descriptor(name, write=True)
             try:
-                if os.pwrite(file, body, number * PIECE_BYTES) != len(body):
+                sealed = crypt(self.key(name), number * PIECE_BYTES, body)
+                if os.pwrite(file, sealed, number * PIECE_BYTES) != len(body):
                     raise OSError(0, "a piece was written in part")
                 start_writing_back(file, number * PIECE_BYTES, len(body))
             finally:
@@ -169,6 +183,7 @@ class FileSpool:
         file = self.descriptor(name, write=False)
         try:
             body = os.pread(file, freight.length(number), number * PIECE_BYTES)
+            body = bytes(crypt(self.key(name), number * PIECE_BYTES, body))
         finally:
             os.close(file)
         if len(body) != freight.length(number):
@@ -213,6 +228,9 @@ class MemorySpool:
 
     def descriptor(self, name: str, *, write: bool) -> int:
         raise Unavailable("a spool in memory has no files for workers")
+
+    def key(self, name: str) -> bytes:
+        return b""
 
     def size(self, name: str) -> int:
         return len(self._file(name))

@@ -26,6 +26,7 @@ from agentplatform.data import Data, Large, Page
 from agentplatform.parcel.freight import PIECE_BYTES, Freight, piece_digest
 from agentplatform.parcel.spool import start_writing_back
 from ledger.errors import Misuse
+from services.dms.sealing import crypt
 
 Part = bytes | memoryview
 PROTOCOL = 5
@@ -79,13 +80,14 @@ def for_file(parts: Sequence[Part]) -> list[Part]:
     return _framed(rest, ALIGNED)
 
 
-def write(parts: Sequence[Part], file: int) -> Freight:
-    """Writes a frame, piece by piece, and returns the table of its pieces. Raises OSError."""
+def write(parts: Sequence[Part], file: int, key: bytes = b"") -> Freight:
+    """Writes a frame, piece by piece, sealed with that key if there is one, and returns the table of its pieces. Raises
+    OSError."""
     digests = []
     at = begun = 0
     for piece in _pieces(parts):
         digests.append(piece_digest(piece))
-        if os.pwrite(file, piece, at) != len(piece):
+        if os.pwrite(file, crypt(key, at, piece), at) != len(piece):
             raise OSError(0, "a piece was written in part")
         at += len(piece)
         if at - begun >= WRITE_BACK_BYTES:
@@ -121,6 +123,17 @@ def _pieces(parts: Sequence[Part]) -> Iterator[bytearray]:
                 piece = bytearray()
     if piece:
         yield piece
+
+
+def opened(file: int, length: int, key: bytes) -> memoryview:
+    """The frame that a sealed file holds, in memory. Raises Misuse."""
+    frame = memoryview(mmap.mmap(-1, length))
+    for at in range(0, length, PIECE_BYTES):
+        sealed = os.pread(file, min(PIECE_BYTES, length - at), at)
+        if len(sealed) != min(PIECE_BYTES, length - at):
+            raise Misuse("the state cannot be read: its file is too short")
+        frame[at : at + len(sealed)] = crypt(key, at, sealed)
+    return frame
 
 
 def mapped(file: int, length: int) -> memoryview:

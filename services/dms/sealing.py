@@ -7,6 +7,9 @@ does not matter how many blobs there are. A sealed blob is
     version: 1 byte | secret: 8 | owner: 32 | random: 24 | ciphertext | tag: 16
 
 and opens only under what it was bound to, such as the agent and the place that it was written for.
+
+A file of a spool has a key of its own too, which follows from its name: AES-256-CTR, so it is as long as what is in it,
+and each of its pieces is sealed by itself. What is in it is known by its digests, which lie in sealed blobs.
 """
 
 import hashlib
@@ -14,7 +17,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from ledger.errors import Misuse
 
@@ -26,6 +32,10 @@ _VERSION = b"\1"
 _ID_BYTES = 8
 _HEAD_BYTES = 1 + _ID_BYTES + OWNER_BYTES + SALT_BYTES
 OVERHEAD = _HEAD_BYTES + 16
+FILE_SALT_BYTES = 12
+_FILE_ID_BYTES = 4  # of a secret, in the name of a file: 4 and 12 bytes, in hexadecimal
+_UNSEALED = bytes(_FILE_ID_BYTES)
+_BLOCK_BYTES = 16
 _NONCE = bytes(12)  # one key, one blob
 
 
@@ -44,6 +54,20 @@ class Keyring:
         cipher = AESGCM(_hash(salt, _owner_key(self._by_id[self._first], owner)))
         return head + cipher.encrypt(_NONCE, raw, head + bound)
 
+    def name_file(self, salt: bytes, sealed: bool = True) -> str:
+        """For a new file. `salt`: random, FILE_SALT_BYTES of it."""
+        return ((self._first[:_FILE_ID_BYTES] if sealed else _UNSEALED) + salt).hex()
+
+    def file_key(self, name: str) -> bytes:
+        """For `crypt`; empty for a file that is not sealed. Raises Misuse for one that was sealed with another key."""
+        short = bytes.fromhex(name[: 2 * _FILE_ID_BYTES])
+        if short == _UNSEALED:
+            return b""
+        for known, secret in self._by_id.items():
+            if known.startswith(short):
+                return _hash(b"file " + name.encode(), secret)
+        raise Misuse(f"the file {name} was sealed with another key than this host has; put that one back (data.key)")
+
     def open(self, bound: bytes, sealed: bytes) -> tuple[bytes, bytes]:
         """The owner and what was sealed. Raises Misuse for what was changed, is out of its place, or another key's."""
         head = sealed[:_HEAD_BYTES]
@@ -58,6 +82,13 @@ class Keyring:
         except InvalidTag:
             raise Misuse("it was changed, or put where it was not written; restore a backup") from None
         return owner, opened
+
+
+def crypt(key: bytes, at: int, body: bytes | bytearray) -> bytes | bytearray:
+    """Seals, or opens, what lies at the byte `at` of a file, a multiple of 16. With an empty key it stays as it is."""
+    if not key:
+        return body
+    return Cipher(AES(key), CTR((at // _BLOCK_BYTES).to_bytes(_BLOCK_BYTES, "big"))).encryptor().update(body)
 
 
 def _id(secret: bytes) -> bytes:

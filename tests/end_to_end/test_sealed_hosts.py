@@ -19,7 +19,7 @@ class Discreet(Agent):
     def on_creation(self, init: str) -> None:
         print(SHOUTED)
         self.attribute = init
-        self.data.write({"small": init, "large": (init * 1000).encode()})
+        self.data.write({"small": init, "large": (init * 200_000).encode()})  # it travels as a file
         self.data.snapshot(init)
 
     def handle_message(self, message: Message) -> str:
@@ -52,6 +52,8 @@ def test_no_file_of_its_host_its_holders_or_where_it_was_has_a_secret_of_an_agen
         free.dispatch("south")
         held.dispatch("west")
         assert free.call("keep", SECRET * 2) == held.call("keep", SECRET * 2) == SECRET
+        assert list((local.root / "hosts" / "south" / "data" / "spool").iterdir())
+        assert not files_with(SECRET, local)
         local.kill("south")
         local.start("south")
         assert until("it goes on", lambda: free.call("keep", SECRET * 3)) == SECRET

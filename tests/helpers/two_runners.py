@@ -17,6 +17,7 @@ from agentplatform.runners.process.runner import ProcessRunner
 from agentplatform.runners.process.settings import WorkerSettings
 from ledger import codec
 from ledger.identity import Identity
+from services.dms.sealing import Keyring
 
 OWNER = Identity(bytes(32))
 SECONDS = 30.0
@@ -72,7 +73,7 @@ class Station:
     def __init__(self, host: str, settings: WorkerSettings = SMALL, ups: Recorder | None = None) -> None:
         self.host, self.ups = host, ups or Recorder()
         self.folder = Path(tempfile.gettempdir()) / f"spool-{os.urandom(8).hex()}"
-        self.spool = FileSpool(self.folder)
+        self.spool = FileSpool(self.folder, Keyring([bytes(32)]))
         self.runner = ProcessRunner(self.ups, self.spool, settings)
         self._tickets = iter(range(1, 1 << 30))
 

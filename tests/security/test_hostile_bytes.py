@@ -31,9 +31,9 @@ class Forger(Agent):
         self.padding = os.urandom(init)
         honest, kept = state.write, []
 
-        def write(parts: Any, file: int) -> Any:
+        def write(parts: Any, file: int, key: bytes) -> Any:
             kept.append(os.dup(file))
-            return honest(parts, file)
+            return honest(parts, file, key)
 
         def forge() -> None:
             import time
@@ -215,9 +215,9 @@ class Padded(Hoarder):
         self.padding = os.urandom(LARGE - 2000)
         honest = state.write
 
-        def write(parts: Any, file: int) -> Any:
+        def write(parts: Any, file: int, key: bytes) -> Any:
             os.dup(file)
-            return honest(parts, file)
+            return honest(parts, file, key)
 
         state.write = write
 

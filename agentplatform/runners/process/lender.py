@@ -20,10 +20,10 @@ class Lender:
         self._spool, self._most = spool, most
         self._making: dict[Held, asyncio.Task[None]] = {}
 
-    def lend_state(self, handle: Handle, state: Stowed) -> None:
-        """To be opened; nothing for one that is no file. Raises Unavailable when the file cannot be read."""
-        if isinstance(state, Spooled):
-            self._lend(handle, state.file, write=False)
+    def lend_state(self, handle: Handle, state: Stowed) -> bytes:
+        """To be opened; returns the key that it is sealed with. Nothing for one that is no file. Raises Unavailable
+        when it cannot be read."""
+        return self._lend(handle, state.file, write=False) if isinstance(state, Spooled) else b""
 
     def start_lending(self, handle: Handle, held: Held, frame: wire.NeedsFile) -> None:
         """A new file, for the state of that agent. Raises PeerFault for a request that no honest worker makes."""
@@ -76,15 +76,17 @@ class Lender:
             return
         held.file = name
         try:
-            self._lend(handle, name, write=True)
+            key = self._lend(handle, name, write=True)
         except Unavailable as error:
             handle.tell(wire.Lent(frame.agent, str(error)))
         else:
-            handle.tell(wire.Lent(frame.agent, None))
+            handle.tell(wire.Lent(frame.agent, None, key))
 
-    def _lend(self, handle: Handle, name: str, *, write: bool) -> None:
+    def _lend(self, handle: Handle, name: str, *, write: bool) -> bytes:
+        key = self._spool.key(name)
         descriptor = self._spool.descriptor(name, write=write)
         try:
             handle.lend(descriptor)
         finally:
             os.close(descriptor)
+        return key

@@ -65,9 +65,9 @@ class ProcessRunner:
         handle = await self._admit(birth)
 
         def frame(ask: int) -> wire.Open:
-            self._files.lend_state(handle, state)
+            key = self._files.lend_state(handle, state)
             sent = _once(handle, code)
-            return wire.Open(ask, birth.agent, birth.name, birth.class_name, sent, travelling(state))
+            return wire.Open(ask, birth.agent, birth.name, birth.class_name, sent, travelling(state), key)
 
         await self._bring_in(handle, birth.agent, frame, self._settings.open, OPENED)
 

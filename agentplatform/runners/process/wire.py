@@ -74,6 +74,7 @@ class Open(_Frame, frozen=True):
     class_name: str
     code: bytes | None
     state: bytes | Freight  # of a Freight the file was lent before: its descriptor waits on the other socket
+    key: bytes = b""  # that the file is sealed with; empty: it is not
 
 
 class Activate(_Frame, frozen=True):
@@ -148,6 +149,7 @@ class Lent(_Frame, frozen=True):
 
     agent: str
     refusal: str | None
+    key: bytes = b""  # to seal with what is written; empty: it is not sealed
 
 
 class Leased(_Frame, frozen=True):

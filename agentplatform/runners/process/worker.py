@@ -136,7 +136,7 @@ class Worker(asyncio.Protocol):
         await self._resident(frame.agent).dispose()
 
     def _open(self, frame: wire.Open) -> None:
-        state = frame.state if isinstance(frame.state, bytes) else self._files.mapped(frame.state)
+        state = frame.state if isinstance(frame.state, bytes) else self._files.opened(frame.state, frame.key)
         resident = self._take_in(frame)
         resident.open(self._load(frame), state)
 
