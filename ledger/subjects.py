@@ -40,6 +40,7 @@ SUBJECTS: Mapping[bytes, Subject] = {  # by how a key begins; without a "/" at i
     b"membership/due/": Subject(tuple[str, ...], ("height",)),
     b"membership/pending/": Subject(tuple[Pending, ...]),
     b"membership/removed/": Subject(Removal),
+    b"membership/rotated/": Subject(int),
     b"pseudonyms/name/": Subject(Pseudonym, ("key",)),
     b"pseudonyms/opened/": Subject(Opening, ("key",)),
     b"records/blame/": Subject(Blame, ("evidence", "host")),

@@ -18,6 +18,7 @@ from ledger.contracts.trust import VoteReinstate, VoteSuspend
 from ledger.engines import EngineKind
 from ledger.errors import Unavailable
 from ledger.links.base import Passport
+from services.tms.service import Tms
 from tests.helpers.founders import NAMES, genesis, identity
 from tests.helpers.replicas import Cluster, until
 
@@ -50,6 +51,8 @@ async def test_a_host_goes_on_with_its_new_key_from_the_stated_height_on() -> No
         assert four.replicas["north-1"].members().key_of("south-1") == identity("south-1").public
         assert await block(four) == 3
         await until(lambda: four.replicas["north-1"].members().key_of("south-1") == fresh.public)
+        tms = Tms(four.replicas["north-1"])
+        assert (tms.verdict("south-1").rotated, tms.verdict("east-1").rotated) == (4, None)
         assert "south-1" not in four.links["north-1"].up()  # the old key is refused at the links too
         await four.stop("south-1")
         await four.start("south-1", "fresh")

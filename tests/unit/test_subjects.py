@@ -4,7 +4,7 @@ import pytest
 
 from ledger import codec, subjects
 from ledger.chain import founding_state
-from ledger.contracts import owners, pseudonyms, records, residence, shared, trust
+from ledger.contracts import membership, owners, pseudonyms, records, residence, shared, trust
 from ledger.contracts.accounts import Create
 from ledger.contracts.claims import Claim
 from ledger.contracts.membership import RemoveHost, Rotate, prove_possession
@@ -28,6 +28,9 @@ def everything() -> dict[bytes, bytes]:
     act(state, "north", "trust", join("upper"))
     proof = prove_possession(identity("fresh"), CHAIN, "east", None)
     act(state, "east", "membership", Rotate(None, identity("fresh").public, 9, proof))
+    proof = prove_possession(identity("newer"), CHAIN, "south", "south-2")
+    act(state, "south", "membership", Rotate("south-2", identity("newer").public, 8, proof))
+    membership.apply_due(state, 8)
     act(state, "west", "membership", RemoveHost("west-2", "too old"))
     act(state, "north-1", "claims", Claim((("version", "1"),)))
     act(state, "north-1", "records", RecordHop(ONE, 2, "north-1", "east-1", ONE, TWO))

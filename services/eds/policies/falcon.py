@@ -130,14 +130,14 @@ class _View:
         """Staying is a hop over a perfect link to itself. The paper compares no move with staying."""
         if host.resources is None:
             nothing = Terms(0.0, 0.0, 0.0, host.experience)
-            note = "it stays; no fresh advert, so nothing is known of what it is worth"
+            note = "no fresh advert: nothing is known of what staying is worth"
             return Candidate(self._agent, host.host, 0.0, nothing, 0.0, (host.host,), note)
         terms = self._worth.merits.terms(host.host, 1.0)
         if host.closed:
             note = f"it stays, which is the last choice: {host.closed}"
             return Candidate(self._agent, host.host, 0.0, terms, 0.0, (host.host,), note)
         q = self._worth.q(host.host, host.host, self._graph.at_home(host.host), 1.0)
-        note = f"it stays; Q = {q:.4g} counts {self._policy.gain:g} times"
+        note = f"staying counts {self._policy.gain:g} times its Q, which is {q:.4g}"
         return Candidate(self._agent, host.host, q * self._policy.gain, terms, 0.0, (host.host,), note)
 
     def _by_path(self, name: str, cost: float, path: tuple[str, ...]) -> Candidate:
