@@ -1,5 +1,6 @@
 """What the EDS of a host asks of the rest of it: the groups that live here, the picture of them, and their moves."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -23,6 +24,9 @@ from services.eds.snapshot import Resident, Snapshot, assemble
 from services.eds.triggers import Triggers, read
 from services.rms.service import Rms
 from services.tms.service import Tms
+
+TELL_S = 0.02  # from a user's move until the user's agents are told
+MAX_MOVED = 10_000  # users of whom they are told at once
 
 
 class Deciding:
@@ -55,7 +59,8 @@ class Deciding:
         self._whereabouts, self._residents, self._mailroom = whereabouts, residents, mailroom
         self._rms, self._tms = rms, tms
         self._telling = Telling(tell, mailroom.subscriptions.to, mailroom.boxes)
-        self.sensing = Sensing(host, rms, Triggers(read(triggers)), self.happened)
+        self.sensing = Sensing(host, rms, Triggers(read(triggers)), self.happened, mailroom.boxes)
+        self._moved: dict[str, UserMoved] = {}  # by user: agents are to be told of it
 
     def groups(self) -> list[Group]:
         births = {agent: resident.birth for agent, resident in self._residents.known.items()}
@@ -73,11 +78,21 @@ class Deciding:
 
     def user_moved(self, event: UserMoved, teller: str = "") -> None:
         """Here, or told by the host `teller`. The agents that stand for the user hear of it too."""
-        for agent, resident in self._residents.known.items():
-            if user_of(resident.birth) == event.user:
-                self._telling.tell(agent, "on_user_moved", event.nearest)
         self.eds.happened(event, teller=teller)
-        self._telling.publish(event, self._followers)
+        if not self._moved:
+            asyncio.get_running_loop().call_later(TELL_S, self._tell_users)
+        if len(self._moved) < MAX_MOVED or event.user in self._moved:
+            self._moved[event.user] = event
+
+    def _tell_users(self) -> None:
+        """Of all who moved lately at once: there may be many agents here, and many events."""
+        moved, self._moved = self._moved, {}
+        for agent, resident in self._residents.known.items():
+            event = moved.get(user_of(resident.birth) or "")
+            if event is not None:
+                self._telling.tell(agent, "on_user_moved", event.nearest)
+        for event in moved.values():
+            self._telling.publish(event, self._followers)
 
     def _followers(self, user: str) -> set[str]:
         return {agent for group in self.concerned() if group.user == user for agent in group.agents}

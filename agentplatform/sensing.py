@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from services.eds.events import MAX_NAME, Event, Whom
 from services.eds.triggers import TOLD, Subject, Triggers
@@ -25,9 +25,12 @@ class Sensing:
         rms: Rms,
         triggers: Triggers,
         happened: Callable[[Event, Whom], None],
+        agents: Iterable[str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`agents`: those that run here now."""
         self._host, self._rms, self._triggers, self._happened, self._clock = host, rms, triggers, happened, clock
+        self._agents = agents
         self._reports: dict[str, int] = {}  # of each agent, since the last round
 
     async def run(self) -> None:
@@ -47,6 +50,8 @@ class Sensing:
             subjects.add(subject)
             self._measured(measure, subject, value)
         self._triggers.keep((*LINKS, *HOSTS), subjects)
+        if told := self._triggers.told:
+            self._triggers.keep(told, {(agent,) for agent in self._agents})
 
     def reported(self, agent: str, kind: str, value: float) -> None:
         """An agent's own word. One that says too much is not heard for the rest of the second."""

@@ -9,18 +9,19 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from ledger.errors import PlatformError
 from services.dms.store import Store
-from services.eds import planner, whatif
+from services.eds import whatif
+from services.eds.deliberation import Deliberation, deliberate
 from services.eds.events import Event, HostSuspected, UserMoved, Whom, concerns
-from services.eds.explain import Explanation, Outcome, explain
+from services.eds.explain import Explanation, Outcome
 from services.eds.kept import Kept, encoded
 from services.eds.limits import Limits
-from services.eds.offers import Offers, Policy
+from services.eds.offers import Policy
 from services.eds.pending import Pending
 from services.eds.plan import Plan
 from services.eds.refusals import Refusals
@@ -29,6 +30,7 @@ from services.eds.snapshot import NEUTRAL_EXPERIENCE, Snapshot
 from services.eds.suspects import Suspects
 from services.eds.users import Users
 
+LOOK_S = 0.02  # from a look at events that concerned nobody to the next
 MAX_EVENTS = 4_096  # that wait to be looked at; of two with the same words one waits
 
 log = logging.getLogger(__name__)
@@ -150,14 +152,18 @@ class Eds:
 
     async def _decide_all(self) -> None:
         try:
-            while True:
+            more = True
+            while more:
+                more = bool(self._events)
                 here = list(self._groups())
                 self._look(here)
                 groups, why = self._pending.batch(here, self._busy)
-                if not groups:
-                    break
-                self._busy |= {group.name: group for group in groups}
-                await self._decide_batch(groups, why)
+                if groups:
+                    more = True
+                    self._busy |= {group.name: group for group in groups}
+                    await self._decide_batch(groups, why)
+                elif more:  # a flood of what concerns nobody is looked at a few times a second
+                    await asyncio.sleep(min(LOOK_S, self._limits.pause))
         except Exception:
             log.exception("what has happened is not decided about: this is a bug")
             self._events, self._pending = {}, Pending()
@@ -204,21 +210,17 @@ class Eds:
         self._last = max(self._last + 1, int(snapshot.at * 1000))
         name = f"{self._last:012x}{secrets.token_hex(4)}"  # decisions sort by their time
 
-        def think() -> tuple[Offers, Plan, Explanation, bytes]:
-            offers = self._refusals.lowered(self._policy.offers(snapshot), snapshot, moved)
-            found = planner.search(snapshot, offers)
-            chain = ("", 1) if follows is None else (follows.decision, follows.attempt + 1)
-            explanation = explain(name, why, self._policy_data(), snapshot, offers, found, *chain)
-            return offers, found.plan, explanation, encoded(explanation)
+        def think() -> tuple[Deliberation, bytes]:
+            found = deliberate(name, why, self._policy, snapshot, self._refusals, follows, moved)
+            return found, encoded(found.explanation)
 
-        # It is pure and bounded, but long for one turn of the loop.
-        offers, plan, explanation, raw = await asyncio.to_thread(think)
-        await self._kept.decided(explanation, raw)
+        found, raw = await asyncio.to_thread(think)
+        await self._kept.decided(found.explanation, raw)
         self._decided += 1
-        if offers.again_at is not None:
+        if found.again_at is not None:
             for group in groups:
-                self._decide_later(group.name, offers.again_at - snapshot.at)
-        return Decision(groups, plan, explanation)
+                self._decide_later(group.name, found.again_at - snapshot.at)
+        return Decision(groups, found.plan, found.explanation)
 
     async def _completed(self, snapshot: Snapshot) -> Snapshot:
         experience = await self._kept.experience(snapshot.at)
@@ -314,6 +316,3 @@ class Eds:
             self._work()
 
         self._timers[name] = asyncio.get_running_loop().call_later(max(0.0, delay), due)
-
-    def _policy_data(self) -> dict[str, Any]:
-        return {"name": type(self._policy).__name__, "settings": msgspec.to_builtins(self._policy)}

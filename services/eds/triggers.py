@@ -11,7 +11,7 @@ from ledger.errors import Misuse
 from services.eds.events import AgentTold, Event, LinkChanged, Name, Overload
 
 MAX_ROWS = 100
-MAX_SUBJECTS = 20_000  # hosts, links or agents that all rows together have something to remember of
+MAX_SUBJECTS = 10_000  # hosts, links or agents that one row has something to remember of
 Subject = tuple[str, ...]  # (host,), (who measured, other end) or (agent,)
 Make = Callable[[Subject, str, float, float], Event]  # subject, measure, value, seconds
 
@@ -135,6 +135,11 @@ class Triggers:
         """Subjects that something is remembered of."""
         return sum(len(episodes) for rows in self._rows.values() for _, episodes in rows)
 
+    @property
+    def told(self) -> list[str]:
+        """The measures of what agents report."""
+        return [measure for measure in self._rows if measure.startswith(TOLD)]
+
     def measured(self, measure: str, subject: Subject, value: float, now: float) -> list[Fired]:
         """One measurement. What is no number is no measurement, and a clock that goes back stands still."""
         if not math.isfinite(value) or not math.isfinite(now):
@@ -165,7 +170,7 @@ class Triggers:
                     del episodes[subject]
             return None
         if episode is None:
-            if len(self) >= MAX_SUBJECTS:
+            if len(episodes) >= MAX_SUBJECTS:
                 return None  # one of those that are known must end first
             episode = episodes[subject] = _Episode()
         if episode.since is None:

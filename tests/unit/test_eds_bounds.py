@@ -206,3 +206,24 @@ async def test_what_is_kept_is_durable_in_one_write() -> None:
     assert seen == [1 + len(FACES.agents)]
     again = Kept(city.store, 5)
     assert [encoded(each) for each in await again.newest("face", 5)] == [encoded(found)]
+
+
+async def test_a_flood_of_users_whom_nobody_follows_is_looked_at_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "LOOK_S", 3600.0)
+    city = City()
+    looks: list[int] = []
+    async with city.eds(pause=3600.0) as eds:
+        eds._groups = lambda: looks.append(1) or city.groups  # type: ignore[func-returns-value]
+        for number in range(1000):
+            eds.happened(UserMoved(f"invented {number}", ()))
+            await asyncio.sleep(0)  # one turn of the loop for each
+        assert len(looks) == 1 and city.snapshots == 0
+
+
+async def test_what_comes_while_a_flood_is_not_looked_at_is_not_forgotten() -> None:
+    city = City()
+    async with city.eds(pause=0.001) as eds:
+        eds.happened(UserMoved("invented", ()))
+        await asyncio.sleep(0)
+        found = await decided(eds, near("b"))
+        assert found.why == "ada moved" and city.where["face"] == "b"

@@ -198,7 +198,7 @@ class Senses:
         rms: Any = SimpleNamespace(adverts=lambda: self.adverts)
         self.triggers = Triggers(read(rows))
         happened = lambda event, whom: self.heard.append((event, whom))  # noqa: E731
-        self.sensing = Sensing("north", rms, self.triggers, happened, lambda: self.now)
+        self.sensing = Sensing("north", rms, self.triggers, happened, {AGENT: 1}, lambda: self.now)
 
     def round(self) -> None:
         self.now += 1.0
@@ -246,3 +246,13 @@ def test_what_is_measured_of_a_thousand_hosts_is_a_few_thousand_numbers() -> Non
 @pytest.mark.parametrize("event", [Overload("a", "cpu"), HostJoined("a"), UserMoved("ada", ())])
 def test_topics_are_named_as_events_are(event: Event) -> None:
     assert topic_of(event) == f"eds/{msgspec.to_builtins(event)['type']}"
+
+
+def test_agents_that_ended_are_forgotten_by_the_triggers_of_reports() -> None:
+    senses = Senses({"measure": "told:frames", "above": 5.0, "for": 60.0}, {"measure": "cpu_free", "below": 0.1})
+    for number in range(100):
+        senses.sensing.reported(f"gone-{number:016x}", "frames", 12.0)
+    senses.sensing.reported(AGENT, "frames", 12.0)
+    assert len(senses.triggers) == 101
+    senses.round()
+    assert len(senses.triggers) == 1  # it lives here still
