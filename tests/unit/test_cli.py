@@ -328,7 +328,13 @@ def test_people_see_words_and_tables(
 def test_what_agents_say_does_not_steer_the_terminal(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evil = "\x1b]0;owned\x07\x9b2J\x1b[31m"
     says = SAYS | {"logs": lambda agent, lines: {"lines": [f"2026-01-02 00:00:02 out  {evil}"]}, "trust": Misuse(evil)}
+    says["why"] = lambda agent: [EXPLANATION | {"why": evil, "policy": {"name": evil}, "remark": evil}]
+    fault = BLAME["newest"][0] | {"reason": evil, "kind": evil}
+    says["blame"] = lambda host: [BLAME | {"newest": [fault], "kinds": {evil: 2}}]
     with answering(root, DeskTwin("north", says)):
+        for verb in (["why", "counter"], ["blame"]):
+            _, out, _ = run(capsys, "--root", root, *verb)
+            assert r"\x1b]0;owned\x07" in out and not set("\x1b\x07\x9b") & set(out), verb
         _, out, _ = run(capsys, "--root", root, "logs", "counter")
         _, _, error = run(capsys, "--root", root, "trust")
     for shown in (out, error):
