@@ -1,7 +1,7 @@
 """A trace from what real hosts decided: `python -m benchmarks.regret.record AGENT FILE.. > TRACE`.
 
-Each FILE is what `agentplatform why AGENT --json` printed, on one host or another. Each decision is a step: the
-picture that it rested on is what was measured then.
+Each FILE is what `agentplatform why AGENT --last 50 --json` printed, on one host or another. Each decision is a step:
+the picture that it rested on is what was measured then.
 """
 
 import sys
