@@ -17,7 +17,7 @@ from services.eds.plan import Search, plan_of
 from services.eds.problem import Problem
 from services.eds.snapshot import Snapshot
 
-WORK_LIMIT = 200_000  # steps: places tried, prices changed; some tenths of a second
+WORK_LIMIT = 120_000  # steps: places tried, prices changed; some tenths of a second
 ALONE = 2_000  # steps in which a group is looked at by itself
 
 

@@ -101,4 +101,4 @@ class Prices:
         for unit, place, amount in users:
             self.reduced[unit][place] -= change * amount
             dirty[unit] = None
-        return len(users)
+        return 1 + len(users) // 16
