@@ -42,7 +42,9 @@ class CarryingOut:
         failed: dict[str, str] = {}
         handoffs: dict[tuple[str, str, str, bool], list[str]] = {}
         convoys: list[Moves] = []
-        held = {move.agent: self._held(move) for move in plan.moves}
+        known = self._carrier.residents.known
+        owners = {known[agent].birth.owner for group in groups for agent in group.agents if agent in known}
+        held = {move.agent: self._held(move.agent, owners) for move in plan.moves}
         for party in parties(plan.moves, (rule for group in groups for rule in group.rules)):
             sources = {move.source for move in party}
             if reason := self._torn(party, held):
@@ -76,14 +78,13 @@ class CarryingOut:
             "custody: agentplatform custody AGENT held"
         )
 
-    def _held(self, move: Move) -> Going | None:
-        """How it goes by the ledger; None for one in local custody."""
+    def _held(self, agent: str, owners: Iterable[bytes]) -> Going | None:
+        """How it goes by the ledger; None for one in local custody. `owners`: of the groups that are moved."""
         machine = self._carrier.machine
-        if machine.here(move.agent) is not None:
-            known = machine.agents[move.agent]
+        if machine.here(agent) is not None:
+            known = machine.agents[agent]
             return Going(known.subject, known.epoch + 1) if known.held else None
-        owners = {resident.birth.owner for resident in self._carrier.residents.known.values()}
-        for subject in (subject_of(owner, move.agent) for owner in owners):
+        for subject in (subject_of(owner, agent) for owner in owners):
             now = self._find(subject)
             if now is not None and now.host:
                 return Going(subject, now.epoch + 1)

@@ -49,7 +49,7 @@ class Lives:
             if same():
                 await self._depart(agent, destination, state)
             else:
-                self._carrier.departures.drop(state)
+                self._carrier.departures.freezer.drop(state)
 
         self._start(go())  # the offer waits in the gateway
 

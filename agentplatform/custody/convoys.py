@@ -16,7 +16,7 @@ from agentplatform.custody.messages import Cargo, Offer
 from agentplatform.custody.state import Custody, Phase
 from ledger import codec
 from ledger.contracts.residence import DOMAIN, MOVE, Going, Move, Part, Passage, Residence
-from ledger.errors import Misuse, PeerFault
+from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.identity import Identity, verify
 
 MAX_GATHERED = 256  # convoys that one host takes in at once
@@ -56,6 +56,8 @@ class Convoys:
         transfer = transfer_of(convoy.nonce, self._host)
         if convoy.part(self._host) != part_of(self._host, transfer, cargo) or convoy.part(to) is not None:
             raise Misuse(f"what goes from {self._host} is not its part of the convoy: an agent moved meanwhile")
+        if going := stays(convoy, self._find):
+            raise Unavailable(f"agent {going.subject.hex()[:16]} does not come along to {to}")
         self._joined[transfer] = to, convoy
 
     def signed(self, offer: Offer) -> Offer:

@@ -10,12 +10,13 @@ import msgspec
 
 from agentplatform.convoy import Convoy, transfer_of
 from agentplatform.custody import events
+from agentplatform.custody.freezing import Freezer, told
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journey import Journey
 from agentplatform.custody.messages import Cargo, HandoffMessage, Inquire, Notice, Offer, Refuse
 from agentplatform.custody.packing import Packer, check_size
 from agentplatform.custody.pieces import SLOWEST, Fetch
-from agentplatform.custody.residents import Resident, Residents
+from agentplatform.custody.residents import Residents
 from agentplatform.custody.supply import Supply
 from agentplatform.custody.surroundings import Hop, Surroundings
 from agentplatform.mailroom.room import Mailroom
@@ -55,6 +56,7 @@ class Departures:
         self._surroundings, self._deadlines = surroundings, deadlines
         self._spool, self._make_way, self._release, self._join = spool, make_way, release, join
         self.supply = Supply(spool, surroundings.stream, self._alive, self._give_up)
+        self.freezer = Freezer(residents, mailroom, runner, spool)
         self._packer = Packer(identity, chain, residents, mailroom, deadlines.parcel_life)
         self._journeys: dict[bytes, Journey] = {}
 
@@ -116,12 +118,12 @@ class Departures:
             for agent in agents:
                 await self._make_way(agent, to)
             if missing := [agent for agent in agents if agent not in states]:
-                states |= await self._capture(missing, move)
+                states |= await self.freezer.capture(missing, move)
             large = {agent: state for agent, state in states.items() if isinstance(state, Spooled)}
             if large:
                 await asyncio.gather(*(self._spool.sync(state.file) for state in large.values()))
             cargo = check()  # all that took a while
-            if gone := [agent for agent in agents if not self._stays(agent, stays[agent])]:
+            if gone := [agent for agent in agents if not self.freezer.stays(agent, stays[agent])]:
                 # What was captured is out of date: it has gone on from its last checkpoint, or will.
                 raise Unavailable(f"{', '.join(gone)} stayed on {self._residents.host}: its worker ended")
             patience = self._patience(agents, to, frozen_at, seconds, large.values())
@@ -129,9 +131,9 @@ class Departures:
             check_size(cargo, parcels)
         except PlatformError as error:
             for agent, state in states.items():
-                self.drop(state)
-                if self._stays(agent, stays[agent]):
-                    self._thaw(agent, _reason(move, str(error)))
+                self.freezer.drop(state)
+                if self.freezer.stays(agent, stays[agent]):
+                    self.freezer.thaw(agent, told(move, str(error)))
             raise
         outcome: asyncio.Future[Hop | None] = asyncio.get_running_loop().create_future()
         files = {agent: state.file for agent, state in large.items()}
@@ -187,11 +189,6 @@ class Departures:
             self.supply.receive(host, fetch)
         else:
             self._step(events.Message(host, Inquire(fetch.transfer)))  # it hears what became of the offer
-
-    def drop(self, state: Stowed) -> None:
-        """A captured state that travels nowhere."""
-        if isinstance(state, Spooled):
-            self._spool.remove(state.file)
 
     def lost(self, host: str) -> None:
         """The link to `host` went down: what was only offered stays here. A large state waits for the next link."""
@@ -249,7 +246,7 @@ class Departures:
             if load.agent in journey.dead:
                 self._residents.forget(load.agent)
             else:
-                self._thaw(load.agent, _reason(journey.move, reason))
+                self.freezer.thaw(load.agent, told(journey.move, reason))
         if not journey.outcome.done():
             names = ", ".join(load.agent for load in cargo)
             journey.outcome.set_exception(Unavailable(f"{names} stayed on {self._residents.host}: {reason}"))
@@ -268,7 +265,7 @@ class Departures:
             return True
         waiting = self._mailroom.waiting(load.agent)
         luggage = self._mailroom.close(load.agent)
-        self._runner.thaw(load.agent, _reason(journey.move, reason), Arrival(self._residents.host, load.epoch, None))
+        self._runner.thaw(load.agent, told(journey.move, reason), Arrival(self._residents.host, load.epoch, None))
         self._residents.settle(resident.birth, resident.certificate, load.epoch, luggage, waiting)
         return False
 
@@ -384,37 +381,3 @@ class Departures:
         if left <= 0:
             raise Unavailable(f"{', '.join(agents)} did not leave for {to} within {seconds:g} s")
         return min(left, most)
-
-    async def _capture(self, agents: Sequence[str], move: Move) -> dict[str, Stowed]:
-        """The states of the agents, all frozen; if one cannot be frozen, the others go on."""
-        stays = {agent: self._residents.known.get(agent) for agent in agents}
-        results = await asyncio.gather(*(self._runner.capture(agent, move) for agent in agents), return_exceptions=True)
-        states = {
-            agent: result
-            for agent, result in zip(agents, results, strict=True)
-            if not isinstance(result, BaseException)
-        }
-        failure = next((result for result in results if isinstance(result, BaseException)), None)
-        if failure is None:
-            return states
-        for agent, state in states.items():
-            self.drop(state)
-            if self._stays(agent, stays[agent]):
-                self._thaw(agent, _reason(move, str(failure)))
-        raise failure
-
-    def _stays(self, agent: str, stay: Resident | None) -> bool:
-        """Whether it is still in the worker in which it was then."""
-        return stay is not None and self._residents.known.get(agent) is stay
-
-    def _thaw(self, agent: str, reason: str | None) -> None:
-        if agent not in self._residents.known:
-            return  # its worker died meanwhile
-        self._mailroom.close(agent)  # what it was handed and did not answer is handed to it again
-        self._runner.thaw(agent, reason)
-        self._mailroom.reopen(agent)
-
-
-def _reason(move: Move, reason: str) -> str | None:
-    """What an agent that stays is told. One that goes by a Ticket hears of the last try alone."""
-    return None if move.by == "itself" else reason

@@ -5,6 +5,8 @@ import pytest
 from tests.helpers.group_explorer import GroupExplorer
 from tests.helpers.group_mutants import MUTANTS
 
+QUICK = ("H2", "H3", "H4", "enters-what-fits", "goes-alone", "hears-of-the-latest-first")
+
 
 @pytest.mark.parametrize(
     ("crashes", "rehomings", "at_least"),
@@ -21,7 +23,7 @@ def test_all_of_them_arrive_or_none(crashes: int, rehomings: int, at_least: int)
     assert result.states > at_least and result.moved > 0 and result.kept > 0
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow][name in QUICK :]) for name in MUTANTS])
 def test_the_search_catches(name: str) -> None:
     mutant = MUTANTS[name]
     result = mutant.explorer.run(*mutant.scope)
