@@ -6,6 +6,7 @@ seat on a host of those who must be apart. What is enough for all has no row, so
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import gt
 
 import msgspec
 
@@ -183,15 +184,16 @@ class Problem:
         needs_of_all = _sum(residents)
         homes = {resident.host for resident in residents}
         for host in min(places, key=len):
-            if not all(host in each for each in places):
+            try:
+                value = sum([each[host].score for each in places])
+            except KeyError:  # it is no place for one of them
                 continue
-            value = sum(each[host].score for each in places)
             needs = needs_of_all
             if host in homes:  # what those use that are there is counted as used already
                 needs = _sum(resident for resident in residents if resident.host != host)
                 value += sum(trifles[resident.agent] for resident in residents if resident.host == host)
             free = self._free.get(host)
-            if len(agents) > 1 and free and any(need > there for need, there in zip(needs, free, strict=True)):
+            if len(agents) > 1 and free and any(map(gt, needs, free)):
                 self.note(f"{host} cannot take {' and '.join(agents)} together")
                 continue
             unit.number_of[host] = len(unit.hosts)
@@ -211,9 +213,10 @@ class Problem:
         for host, wants in wanting.items():
             if len(wants) == 1 or host not in self._free:
                 continue
-            for kind, there in enumerate(self._free[host]):
-                users = [(unit, place, needs[kind]) for unit, place, needs in wants if needs[kind] > 0]
-                if sum(amount for _, _, amount in users) > there:
+            wanted = map(sum, zip(*(needs for _, _, needs in wants), strict=True))
+            for kind, (much, there) in enumerate(zip(wanted, self._free[host], strict=True)):
+                if much > there:
+                    users = [(unit, place, needs[kind]) for unit, place, needs in wants if needs[kind] > 0]
                     self._add_row(f"{host} has not enough {_KINDS[kind]} for all", there, users)
 
     def _add_row(self, what: str, capacity: float, users: list[tuple[int, int, float]]) -> None:
