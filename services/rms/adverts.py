@@ -60,6 +60,10 @@ class Statement(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     offers: Annotated[bytes, msgspec.Meta(max_length=codec.DIGEST_BYTES)]  # digest of the sorted names; empty for none
     advert: Advert
 
+    def __post_init__(self) -> None:
+        if self.advert.offers:
+            raise ValueError("a statement has the digest of what is offered, and not the names")
+
 
 class Told(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="advert"):
     """A statement as it is sent, kept, and shown to others."""
@@ -90,7 +94,7 @@ def check_facts(facts: Mapping[str, float]) -> None:
 
 def check_offers(names: frozenset[str] | tuple[str, ...]) -> None:
     """Raises ValueError for more than an advert can name."""
-    if len(names) > MAX_OFFERS or any(not 1 <= len(name) <= MAX_OFFER for name in names):
+    if names and (len(names) > MAX_OFFERS or any(not 1 <= len(name) <= MAX_OFFER for name in names)):
         raise ValueError(f"an advert offers at most {MAX_OFFERS} things, with names of 1 to {MAX_OFFER} characters")
 
 

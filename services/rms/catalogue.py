@@ -31,7 +31,7 @@ class Catalogue:
                 statement.host, f"sent advert {statement.number} again, or late: {known.statement.number} was heard"
             )
         offers = self._offers.get(statement.offers)
-        advert = replace(statement.advert, offers=offers or frozenset())
+        advert = replace(statement.advert, offers=offers) if offers else statement.advert
         self._heard[statement.host] = _Heard(told, statement, advert, now + statement.lifetime)
         return offers is not None
 

@@ -464,6 +464,7 @@ def test_a_large_state_that_came_is_a_measure_too() -> None:
         claim("beta", PALE, host="gamma"),
         claim("beta", PALE, number=-1),
         claim("beta", PALE, offers=bytes(33)),
+        claim("beta", {"resources": PLAIN, "offers": ["bait"]}),
         b"\x00" * (MAX_MESSAGE_BYTES + 1),
     ],
 )
