@@ -155,6 +155,8 @@ class Data:
 
     def put_blob(self, blob: bytes) -> str:
         """Keeps bytes under their own hash, and returns that: 64 hexadecimal digits. The same bytes are kept once."""
+        if not isinstance(blob, bytes | bytearray | memoryview):
+            raise Misuse(f"a blob is bytes, not {blob!r:.80}")
         raw = _encoded(bytes(blob), "the blob")
         digest = blob_digest(blob).hex()
         if self._find(BLOB + digest) is None:

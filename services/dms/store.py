@@ -1,7 +1,7 @@
 """The port of the DMS: documents, histories and blobs of one host, all opaque bytes.
 
-Variants: `SqliteStore` (production), `MemoryStore` (its twin), and `SealedStore`, which keeps its values sealed in another
-one. What a call wrote is durable when the call returns. All of them pass tests/helpers/store_conformance.py.
+Variants: `SqliteStore` (production), `MemoryStore` (its twin), and `SealedStore`, which keeps its values sealed in
+another one. What a call wrote is durable when the call returns. All pass tests/helpers/store_conformance.py.
 """
 
 from collections.abc import Sequence

@@ -123,6 +123,9 @@ def test_a_blob_is_found_by_its_hash_and_kept_once(data: Data) -> None:
     assert digest == blob_digest(blob).hex() == data.put_blob(bytearray(blob)) and data.get_blob(digest) == blob
     assert data.list() == [] and data.get_blob("0" * 64) is None
     assert data.delete_blob(digest) is True and data.delete_blob(digest) is False and data.get_blob(digest) is None
+    for wrong in (5, "text", None):
+        with pytest.raises(Misuse, match="a blob is bytes"):
+            data.put_blob(wrong)  # type: ignore[arg-type]
 
 
 def test_any_kept_snapshot_is_restored(data: Data) -> None:
