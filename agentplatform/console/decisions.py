@@ -40,9 +40,7 @@ def decide(args: Namespace) -> Plain:
     """A decision that moves nothing: as a host would take it now, or again from a saved one; with changes, also what is
     not as it was."""
     if (args.snapshot is None) == (args.about is None):
-        raise Misuse("name a group or an agent with --dry-run, or a saved decision with --snapshot FILE")
-    if args.about is not None and not args.dry_run:
-        raise Misuse("`decide` moves nothing: add --dry-run; agents are moved by events, or by: agentplatform dispatch")
+        raise Misuse("name a group or an agent, or a saved decision with --snapshot FILE")
     before, remarks = _asked(args) if args.snapshot is None else _again(args.snapshot)
     after = _otherwise(args, before)
     return {

@@ -50,17 +50,24 @@ def shown(value: Any) -> Any:
 
 def show(console: Console, row: dict[str, Any]) -> None:
     if "keys" in row:
-        lines = ((each["key"], each["bytes"]) for each in row["keys"])
-        render.show(console, render.table(f"{row['agent']} keeps", ("key", "bytes"), lines))
+        lines = [(each["key"], each["bytes"]) for each in row["keys"]]
+        _list(console, row["agent"], ("key", "bytes"), lines, "values")
     elif "snapshots" in row:
         columns = ("number", "made", "entries", "bytes", "note")
         rows = row["snapshots"]
-        made = ((each["number"], _at(each["at"]), each["entries"], each["size"], each["note"]) for each in rows)
-        render.show(console, render.table(f"Snapshots of {row['agent']}", columns, made))
+        made = [(each["number"], _at(each["at"]), each["entries"], each["size"], each["note"]) for each in rows]
+        _list(console, row["agent"], columns, made, "snapshots")
     elif "value" in row:
         render.say(console, msgspec.json.encode(row["value"]).decode())
     else:
         render.done(console, row)
+
+
+def _list(console: Console, agent: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]], what: str) -> None:
+    """The agent's name stands above: it may be wider than the table."""
+    render.say(console, f"{agent} keeps {len(rows) or 'no'} {what}")
+    if rows:
+        render.show(console, render.table("", columns, rows))
 
 
 def _at(seconds: float) -> str:

@@ -137,7 +137,6 @@ def _files(parser: argparse.ArgumentParser) -> None:
 
 def _decide(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("about", nargs="?", metavar="GROUP_OR_AGENT", help="whom a running host would decide about now")
-    parser.add_argument("--dry-run", action="store_true", help="decide and move nothing")
     parser.add_argument("--snapshot", type=Path, metavar="FILE", help="what `why --save` wrote; no host is asked")
     planners = ", ".join(PLANNERS)
     parser.add_argument("--planner", default="exact", metavar="NAME", help=f"another planner: {planners}")

@@ -66,7 +66,7 @@ def test_an_agent_is_created_asked_moved_explained_and_ended(root: Path, capsys:
     assert {"pass: signed by north", "word of north"} <= set(step["proved"]) and "north" in shown("path", agent)
     assert done("why", agent) == [] and done("blame") == [] and done("blame", "south") == []
     assert refused("blame", "nowhere")[0] == 2
-    asked = done("decide", "counter", "--dry-run", "--save", str(root / "d.json"), "--picture", str(root / "d.svg"))
+    asked = done("decide", "counter", "--save", str(root / "d.json"), "--picture", str(root / "d.svg"))
     assert asked["decision"]["present"] == {agent: "south"} and (root / "d.svg").read_bytes().startswith(b"<svg ")
     changed = done("decide", "--snapshot", str(root / "d.json"), "--without", "south")
     out = {each["host"]: each["reason"] for each in changed["decision"]["rejected"]}

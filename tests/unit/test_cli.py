@@ -391,7 +391,7 @@ def test_a_decision_is_drawn_saved_and_taken_again(
         code, out, _ = run(capsys, "--root", root, "why", "counter", "--picture", drawn, "--save", saved)
         assert code == 0 and f"picture: {drawn}" in out and f"saved decision: {saved}" in out
         assert "exists; name another" in refused(capsys, "--root", root, "why", "counter", "--picture", drawn)[1]
-        code, out, _ = run(capsys, "--root", root, "decide", "counter", "--dry-run", "--without", "east")
+        code, out, _ = run(capsys, "--root", root, "decide", "counter", "--without", "east")
         assert code == 0 and "user stays on north" in out and "no: not trusted: it is left out" in out
     code, out, _ = run(capsys, "--root", root, "decide", "--snapshot", saved)  # nobody is asked
     assert code == 0 and "user goes from north to east" in out and "your changes" not in out
@@ -410,12 +410,11 @@ def test_a_decision_is_drawn_saved_and_taken_again(
     ("argv", "words"),
     [
         ([], "name a group or an agent"),
-        (["counter"], "add --dry-run"),
-        (["counter", "--dry-run", "--snapshot", "x.json"], "name a group or an agent"),
+        (["counter", "--snapshot", "x.json"], "name a group or an agent"),
         (["--snapshot", "nowhere.json"], "cannot be read"),
-        (["counter", "--dry-run", "--set", "moon=1"], "write it as host.NAME"),
-        (["counter", "--dry-run", "--weights", "network"], "is no weight"),
-        (["counter", "--dry-run", "--policy", "moon"], "there are: falcon"),
+        (["counter", "--set", "moon=1"], "write it as host.NAME"),
+        (["counter", "--weights", "network"], "is no weight"),
+        (["counter", "--policy", "moon"], "there are: falcon"),
     ],
 )
 def test_decide_says_what_it_needs(root: Path, capsys: pytest.CaptureFixture[str], argv: list[str], words: str) -> None:
