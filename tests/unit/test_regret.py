@@ -74,7 +74,7 @@ def test_the_best_plan_leaves_before_its_host_is_revoked_and_its_link_fails() ->
 def test_the_best_plan_is_the_shortest_path_through_the_time_expanded_graph() -> None:
     """Held against networkx, in which a path may hop at both ends of every interval."""
     for kind, make in generate.KINDS.items():
-        short = beginning(make(7), 20.0)
+        short = beginning(make(7), 10.0)
         graph = nx.DiGraph()
         worlds = list(short.worlds())
         for index, world in enumerate(worlds):
@@ -97,7 +97,7 @@ def test_the_best_plan_is_the_shortest_path_through_the_time_expanded_graph() ->
 
 @pytest.mark.parametrize("kind", generate.KINDS)
 def test_no_policy_beats_hindsight_and_one_that_flaps_is_ranked_worst(kind: str) -> None:
-    judge(beginning(generate.KINDS[kind](1), 30.0))
+    judge(beginning(generate.KINDS[kind](1), 15.0))
 
 
 @pytest.mark.slow
