@@ -150,6 +150,7 @@ class Environment:
             lambda host, raw: self.exchange.tell(host, RmsBulletin(raw)),
             self.links.up,
             self.registry.key_of,
+            every=settings.decisions.advert_every,
             offers=offers(),
             facts=settings.decisions.facts,
             task_weight=lambda: sum(self.mailroom.requires(agent).task_weight for agent in self.mailroom.boxes),

@@ -40,7 +40,7 @@ class Decisions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settings: dict[str, Any] = {}  # of the policy, by name; what is left out is as it defines
     limits: Limits = Limits()
     triggers: tuple[dict[str, Any], ...] = DEFAULTS  # all of them: services.eds.triggers
-    advert_every: float = 1.0  # seconds between two adverts of this host's resources
+    advert_every: float = 1.0  # seconds between two adverts of this host's resources, 0.1 to 12
     # Mbit/s that this host's connection has free, as the operator states it; left out: measured at its interfaces.
     bandwidth: float | None = None
     facts: dict[str, float] = {}  # what the operator states of this host, 0 to 1, for policies that weigh it by name

@@ -17,8 +17,9 @@ from services.rms.link_probe import LinkMeasure
 from services.rms.resources import Resources
 
 DOMAIN = "agentplatform/advert"
-LIFETIME_S = 5.0  # five rounds of adverts: one that is late does not make its host vanish
+LIFETIME_ROUNDS = 5  # in adverts: one that is late does not make its host vanish
 MAX_LIFETIME_S = 60.0  # that a host may give its advert
+LONGEST_ROUND_S = MAX_LIFETIME_S / LIFETIME_ROUNDS
 MAX_OFFERS = 250
 MAX_OFFER = 40  # characters
 MAX_REASON = 80  # characters

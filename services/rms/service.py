@@ -13,9 +13,20 @@ from typing import Annotated, Any
 import msgspec
 
 from ledger import codec
-from ledger.errors import PeerFault, Unavailable
+from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.identity import Identity
-from services.rms.adverts import LIFETIME_S, MAX_LINKS, Advert, Offers, Statement, Told, proven, read, tell
+from services.rms.adverts import (
+    LIFETIME_ROUNDS,
+    LONGEST_ROUND_S,
+    MAX_LINKS,
+    Advert,
+    Offers,
+    Statement,
+    Told,
+    proven,
+    read,
+    tell,
+)
 from services.rms.bandwidth import NONCE_BYTES, PART_BYTES, PARTS, Bandwidths
 from services.rms.catalogue import Catalogue
 from services.rms.link_probe import LinkMeasure, LinkProbe
@@ -75,6 +86,7 @@ class Rms:
         peers: Callable[[], Iterable[str]],
         key_of: Callable[[str], bytes | None],
         *,
+        every: float = ROUND_S,
         offers: frozenset[str] = frozenset(),
         facts: Mapping[str, float] = MappingProxyType({}),
         task_weight: Callable[[], float] = lambda: 0.0,
@@ -82,10 +94,12 @@ class Rms:
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`send(host, message)` queues a message to a linked host and says whether it could; `peers()` names the linked
-        hosts; `key_of` is the registry's; `offers` names what agents find here; `facts` are what the operator states of
-        this host; `task_weight()` sums the task weights of the agents that run here; `wall` gives seconds since
-        1970."""
-        self.host = host
+        hosts; `key_of` is the registry's; a round takes `every` seconds; `offers` names what agents find here; `facts`
+        are what the operator states of this host; `task_weight()` sums the task weights of the agents that run here;
+        `wall` gives seconds since 1970."""
+        if not 0.1 <= every <= LONGEST_ROUND_S:
+            raise Misuse(f"adverts come every 0.1 to {LONGEST_ROUND_S:g} s, not {every!r}: mend advert_every")
+        self.host, self._every = host, every
         self.closed = ""  # why this host takes no agents, if it takes none
         self._identity, self._key_of = identity, key_of
         self._probe, self._send, self._peers = probe, send, peers
@@ -105,13 +119,13 @@ class Rms:
         self._told: set[str] = set()  # who was told our offers in this round
 
     async def run(self) -> None:
-        """Rounds, one a second, until cancelled. The probe may take milliseconds: it has a thread."""
+        """Rounds, until cancelled. The probe may take milliseconds: it has a thread."""
         while True:
             try:
                 self.round(await asyncio.to_thread(self._probe.read))
             except Unavailable as error:
                 log.warning("%s", error)
-            await asyncio.sleep(ROUND_S)
+            await asyncio.sleep(self._every)
 
     def round(self, reading: Resources | None = None) -> None:
         """Advertises `reading`, the probe's (None: as it was last), to every linked host, sends some a ping, and asks
@@ -143,7 +157,7 @@ class Rms:
         left = self._reservations.left(reading, now)
         advert = Advert(left, self._task_weight(), links, closed=self.closed, facts=self._facts)
         self._number = max(self._number + 1, int(self._wall() * 1000))
-        statement = Statement(self.host, self._number, LIFETIME_S, self._offers.digest(), advert)
+        statement = Statement(self.host, self._number, LIFETIME_ROUNDS * self._every, self._offers.digest(), advert)
         told = tell(self._identity, statement)
         self._catalogue.take(told, statement, now)
         self._catalogue.offered(self.host, self._offers)

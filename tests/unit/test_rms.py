@@ -9,7 +9,7 @@ import pytest
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.identity import Identity
-from services.rms.adverts import DOMAIN, LIFETIME_S, MAX_LIFETIME_S, Advert, Offers, Statement, Told, proven, read, tell
+from services.rms.adverts import DOMAIN, MAX_LIFETIME_S, Advert, Offers, Statement, Told, proven, read, tell
 from services.rms.bandwidth import BURST_BYTES
 from services.rms.catalogue import Catalogue
 from services.rms.link_probe import LOST_AFTER_S, MAX_OUTSTANDING, LinkMeasure, LinkProbe
@@ -18,6 +18,7 @@ from services.rms.resources import Minima, Resources
 from services.rms.service import MAX_MESSAGE_BYTES, PINGED_AT_ONCE, Ask, Burst, Draw, Ping, Pong, Rms
 from tests.helpers.edge_scenes import GIB, resources
 
+LIFETIME_S = 5.0
 PLAIN: dict[str, Any] = {
     "cpu_free": 0.5,
     "cores": 4,
@@ -326,6 +327,12 @@ def test_offers_that_no_advert_speaks_of_are_not_kept() -> None:
     town.rounds(1)
     town.hosts["alpha"].received("beta", codec.encode(Offers(("bait",))))
     assert town.hosts["alpha"].adverts()["beta"].offers == frozenset({"cv2", "gpu"})
+
+
+@pytest.mark.parametrize("every", [0.0, 13.0, math.nan])
+def test_rounds_have_bounds(every: float) -> None:
+    with pytest.raises(Misuse, match="mend advert_every"):
+        Rms("a", key("a"), ScriptedProbe([resources()]), lambda *_: True, list, lambda _: None, every=every)
 
 
 def test_a_few_hosts_are_pinged_at_a_time_and_all_by_turns() -> None:
