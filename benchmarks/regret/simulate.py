@@ -14,7 +14,7 @@ from services.eds.experience import Record, after, expected_ms, value
 from services.eds.limits import Limits
 from services.eds.offers import Policy
 from services.eds.planner import search
-from services.eds.refusals import Refusals
+from services.eds.refusals import Refusals, lowered
 from services.eds.rules import Group
 from services.eds.snapshot import Access, Host, Link, Resident, Snapshot
 from services.rms.resources import Resources
@@ -66,9 +66,9 @@ class _Simulation:
 
     def _decide(self, world: World, now: float) -> None:
         for _ in range(Limits().attempts):
-            picture = self._snapshot(world, now)
             refusals = self._refusals.setdefault(self._host, Refusals())
-            offers = refusals.lowered(self._policy.offers(picture), picture)
+            picture = msgspec.structs.replace(self._snapshot(world, now), refused=refusals.of({GROUP}, EPOCH + now))
+            offers = lowered(self._policy.offers(picture), picture)
             destination = search(picture, offers).plan.hosts.get(AGENT, self._host)
             if offers.again_at is not None:
                 self._due = max(now + 1e-3, offers.again_at - EPOCH)

@@ -206,12 +206,12 @@ class Eds:
         follows: Explanation | None = None,
         moved: Collection[str] = (),
     ) -> Decision:
-        snapshot = await self._completed(await self._snapshot_of(groups))
+        snapshot = await self._completed(await self._snapshot_of(groups), moved)
         self._last = max(self._last + 1, int(snapshot.at * 1000))
         name = f"{self._last:012x}{secrets.token_hex(4)}"  # decisions sort by their time
 
         def think() -> tuple[Deliberation, bytes]:
-            found = deliberate(name, why, self._policy, snapshot, self._refusals, follows, moved)
+            found = deliberate(snapshot, self._policy, why, name, follows)
             return found, encoded(found.explanation)
 
         found, raw = await asyncio.to_thread(think)
@@ -222,7 +222,7 @@ class Eds:
                 self._decide_later(group.name, found.again_at - snapshot.at)
         return Decision(groups, found.plan, found.explanation)
 
-    async def _completed(self, snapshot: Snapshot) -> Snapshot:
+    async def _completed(self, snapshot: Snapshot, moved: Collection[str] = ()) -> Snapshot:
         experience = await self._kept.experience(snapshot.at)
         hosts = tuple(
             msgspec.structs.replace(
@@ -234,7 +234,10 @@ class Eds:
         )
         users = sorted({group.user for group in snapshot.groups if group.user is not None})
         access = {user: heard for user in users if (heard := self._users.access(user)) is not None}
-        return msgspec.structs.replace(snapshot, hosts=hosts, access=access)
+        refused = self._refusals.of({group.name for group in snapshot.groups}, snapshot.at)
+        return msgspec.structs.replace(
+            snapshot, hosts=hosts, access=access, refused=refused, moved=tuple(sorted(moved))
+        )
 
     # What becomes of them
 

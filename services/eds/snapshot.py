@@ -1,7 +1,7 @@
 """What a decision rests on: one immutable picture of hosts, links, agents and the users' access. Pure."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -60,6 +60,15 @@ class Resident(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     needs: Needs = Needs()
 
 
+class Refused(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Moves of a group to a host that failed: `times` of them, the last `at` seconds since 1970."""
+
+    group: str
+    host: str
+    times: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+    at: float
+
+
 class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one decision is about: groups of agents, decided together, since they want the same hosts. Hosts, residents
     and access are sorted by name, so that equal pictures give equal decisions."""
@@ -70,6 +79,8 @@ class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     links: tuple[Link, ...]
     residents: tuple[Resident, ...]
     access: dict[str, tuple[Access, ...]] = {}  # user -> what the access point measured; absent: not heard yet
+    refused: tuple[Refused, ...] = ()  # moves of these groups that failed lately
+    moved: tuple[str, ...] = ()  # agents that have moved for the same event already: they stay, if they may
 
     def access_of(self, agent: str) -> tuple[Access, ...]:
         """What the user of the agent's group has; empty when it follows nobody, or the user was not heard yet."""

@@ -3,16 +3,17 @@
 A saved decision is one JSON object (Saved). It is somebody's file: it is read strictly, and within limits.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
 
 from ledger.errors import Misuse
-from services.eds.explain import Explanation, explain
-from services.eds.offers import Offers, Policy
-from services.eds.plan import Search
+from services.eds.deliberation import Solve, deliberate
+from services.eds.explain import Explanation
+from services.eds.offers import Policy
 from services.eds.planner import PLANNERS, search
+from services.eds.refusals import MAX_REFUSALS
 from services.eds.snapshot import Snapshot
 
 FORMAT: Final = "agentplatform-decision-1"
@@ -23,8 +24,6 @@ MAX_AGENTS = 10_000
 MAX_AT = 1e11  # seconds since 1970: some year that a calendar has
 
 _MADE_BY = "one that can be read is made by: agentplatform why AGENT --save FILE"
-
-Solve = Callable[[Snapshot, Offers], Search]
 
 
 class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,9 +88,7 @@ def decide(
     snapshot: Snapshot, policy: Policy, why: str, decision: str = "what-if", solve: Solve = search
 ) -> Explanation:
     """The decision, as the EDS takes it; nobody is told."""
-    offers = policy.offers(snapshot)
-    data = {"name": type(policy).__name__, "settings": msgspec.to_builtins(policy)}
-    return explain(decision, why, data, snapshot, offers, solve(snapshot, offers))
+    return deliberate(snapshot, policy, why, decision, solve=solve).explanation
 
 
 def differences(before: Explanation, after: Explanation) -> list[dict[str, Any]]:
@@ -131,6 +128,7 @@ def check(snapshot: Snapshot) -> None:
         ("hosts", snapshot.hosts, MAX_HOSTS),
         ("links", snapshot.links, MAX_LINKS),
         ("agents", snapshot.residents, MAX_AGENTS),
+        ("failed moves", snapshot.refused, MAX_REFUSALS),
     ):
         if len(there) > most:
             raise ValueError(f"it has {len(there)} {what}; at most {most} are taken")

@@ -3,14 +3,16 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from ledger.errors import Unavailable
+from services.eds import whatif
 from services.eds.events import AgentAsked
 from services.eds.explain import Outcome
 from services.eds.offers import Candidate, Offers
 from services.eds.plan import Plan
 from services.eds.policies.falcon import Falcon
-from services.eds.refusals import LASTS_S, LOWERED, Refusals
+from services.eds.refusals import LASTS_S, LOWERED, Refusals, lowered
 from services.eds.rules import Exclusion, Group
 from services.eds.weights import Terms
 from tests.helpers.city import City, decided, near
@@ -41,6 +43,7 @@ async def test_another_candidate_follows_a_refusal_at_once_and_each_attempt_is_e
     (refused,) = [place for place in second.candidates if (place.agent, place.host) == ("face", "b")]
     (before,) = [place for place in first.candidates if (place.agent, place.host) == ("face", "b")]
     assert "a move there failed" in refused.note and refused.score < before.score * LOWERED
+    assert whatif.decide(second.snapshot(), Falcon(), second.why).chosen == second.chosen  # the picture has it all
 
 
 async def test_a_host_that_refuses_everything_gets_no_more_attempts_than_are_allowed() -> None:
@@ -196,11 +199,8 @@ def test_a_score_is_lowered_whatever_its_sign_and_more_with_each_refusal(score: 
     seen = [score]
     for _ in range(3):
         refusals.add("group", "b", NOON - 1)
-        (found,) = [
-            place.score
-            for place in refusals.lowered(offers(a=9.0, b=score), snapshot).candidates["face"]
-            if place.host == "b"
-        ]
+        after = lowered(offers(a=9.0, b=score), replace(snapshot, refused=refusals.of({"group"}, NOON)))
+        (found,) = [place.score for place in after.candidates["face"] if place.host == "b"]
         seen.append(found)
     assert seen == sorted(seen, reverse=True) and len(set(seen)) == 4
 
@@ -212,7 +212,10 @@ def test_a_refusal_counts_for_its_group_and_host_alone_and_for_a_while() -> None
     refusals.add("group", "a", NOON - 1)  # where it is: staying is no move
     refusals.add("group", "c", NOON - LASTS_S)
     given = offers(b=3.0, c=2.0, a=1.0)
-    assert refusals.lowered(given, snapshot).candidates == given.candidates
+    for groups in ({"group"}, {"group", "other"}):
+        picture = replace(snapshot, refused=refusals.of(groups, NOON))
+        assert lowered(given, picture).candidates == given.candidates
+    assert [each.host for each in refusals.of({"group", "other"}, NOON)] == ["a", "b"]
 
 
 def test_refusals_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,4 +223,4 @@ def test_refusals_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatc
     refusals = Refusals()
     for name in "abcde":
         refusals.add("group", name, NOON)
-    assert [host for _, host in refusals.fresh(NOON)] == ["c", "d", "e"]
+    assert [each.host for each in refusals.of({"group"}, NOON)] == ["c", "d", "e"]
