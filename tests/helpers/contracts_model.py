@@ -69,6 +69,14 @@ def encode(act: Act, chain: bytes, model: "Model") -> tuple[str, Any]:
             passage = Passage(chain, MOVE, to, parts)
             signed = (passage.sign(identity(by_source)),), passage.sign(identity(by_destination))
             return "residence", residence.Move(to, parts, *signed)
+        case ("together", going, to, by_sources, by_destination):
+            of = {host: [each for each in going if model.at(each[0])[1] == host] for host, _ in by_sources}
+            parts = tuple(
+                Part(host, TRANSFER, tuple(Going(place(each), epoch) for each, epoch in of[host])) for host in of
+            )
+            passage = Passage(chain, MOVE, to, parts)
+            signed = tuple(passage.sign(identity(by)) for _, by in by_sources)
+            return "residence", residence.Move(to, parts, signed, passage.sign(identity(by_destination)))
         case ("abort", agent, epoch, by):
             host = model.at(agent)[1]
             said = Statement(chain, ABORT, place(agent), epoch, host, host)
@@ -159,6 +167,10 @@ class Model:
             case ("remove", host):
                 own = self.votes_as(caller)
                 return own is None or host not in self.hosts[own] or len(self.hosts[own]) == 1
+            case ("together", going, to, by_sources, by_destination):
+                signer = dict(by_sources)
+                each = [("move", agent, epoch, to, signer[self.at(agent)[1]], by_destination) for agent, epoch in going]
+                return any(self._refuses_entry(caller, move) for move in each)
             case ("other", *_):
                 return None
         return self._refuses_entry(caller, act)
@@ -230,6 +242,9 @@ class Model:
                 self.agents[agent] = (epoch, host, ())
             case ("move", agent, epoch, to, *_):
                 self._enter(agent, to)
+            case ("together", going, to, *_):
+                for agent, _ in going:
+                    self._enter(agent, to)
             case ("abort", agent, *_):
                 self._enter(agent, self.at(agent)[1])
             case ("end", agent, *_):

@@ -186,6 +186,28 @@ class Consortium(RuleBasedStateMachine):
         self.act(caller, act)
         self.decide()
 
+    @rule(data=st.data(), ahead=st.sampled_from([1, 1, 1, 0, 2]))
+    def agents_move_together(self, data: st.DataObject, ahead: int) -> None:
+        """From one host or two. Sometimes one of them cannot go."""
+        for agent in AGENTS:
+            epoch, resident = self.model.at(agent)
+            if not resident:
+                host = self.host(data)
+                signer = self.model.key.get(host, "stranger")
+                self.act(signer, ("found", agent, epoch + 1, host, OWNER, signer))
+        self.decide()
+        to = self.host(data)
+        going = tuple(
+            (agent, self.model.at(agent)[0] + (ahead if agent == AGENTS[-1] else 1))
+            for agent in AGENTS
+            if agent in self.model.agents
+        )
+        hosts = sorted({self.model.at(agent)[1] for agent, _ in going})
+        if going and all(hosts):
+            signers = tuple((host, self.signer(data, host)) for host in hosts)
+            self.act(self.pick(data, *self.keys()), ("together", going, to, signers, self.signer(data, to)))
+            self.decide()
+
     @rule(data=st.data(), agent=st.sampled_from(AGENTS))
     def members_vote_where_it_goes(self, data: st.DataObject, agent: str) -> None:
         if agent not in self.model.agents:
@@ -467,6 +489,8 @@ BROKEN: dict[str, tuple[ModuleType, str, str, str]] = {
     "keys come back": (trust, "check_new_key", "owner is not None", "False"),
     "any epoch is good": (residence, "_residing", "now.epoch != epoch", "False"),
     "a destination is not asked": (residence, "_move", ", (action.destination, action.destination_signature)]", "]"),
+    "one of two sources is asked": (residence, "_move", "zip(sources, action.source_signatures, strict=True)",
+        "zip(sources[:1], action.source_signatures)"),
     "one member re-homes": (residence, "_vote", ">= members.quorum", ">= 1"),
     "the mute speak": (callers, "may_transact", "return owner.active", "pass"),
     "units are left with the old key": (accounts, "hand_over", "Account(account.nonce, 0)",
