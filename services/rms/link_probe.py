@@ -16,7 +16,7 @@ LOST_AFTER_S = 3.0
 MAX_OUTSTANDING = 16  # probes under way to one host; more are not sent
 
 
-class LinkMeasure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+class LinkMeasure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True, gc=False):
     """What is known of one link. The numbers also come from other hosts: so there are bounds, and no NaN is within."""
 
     rtt_ms: Annotated[float, msgspec.Meta(ge=0.0, le=1e6)]  # milliseconds, there and back; weighted mean
