@@ -153,7 +153,7 @@ class Rms:
             self._send(asked, codec.encode(Draw(nonce)))
 
     def _advertise(self, reading: Resources, now: float) -> Told:
-        links = dict(islice(self._own_links(now).items(), MAX_LINKS))
+        links = dict(islice(self._own_links(reading.bandwidth, now).items(), MAX_LINKS))
         left = self._reservations.left(reading, now)
         advert = Advert(left, self._task_weight(), links, closed=self.closed, facts=self._facts)
         self._number = max(self._number + 1, int(self._wall() * 1000))
@@ -272,8 +272,10 @@ class Rms:
                 found[host, peer] = measure if back is None else _worse(measure, back)
         return found
 
-    def _own_links(self, now: float) -> dict[str, LinkMeasure]:
-        measures = {peer: probe.measure(now, self._bandwidths.of(peer, now)) for peer, probe in self._probes.items()}
+    def _own_links(self, own: float, now: float) -> dict[str, LinkMeasure]:
+        measures = {
+            peer: probe.measure(now, self._bandwidths.of(peer, own, now)) for peer, probe in self._probes.items()
+        }
         return {peer: measure for peer, measure in measures.items() if measure is not None}
 
 

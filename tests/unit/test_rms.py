@@ -10,7 +10,7 @@ from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.identity import Identity
 from services.rms.adverts import DOMAIN, MAX_LIFETIME_S, Advert, Offers, Statement, Told, proven, read, tell
-from services.rms.bandwidth import BURST_BYTES
+from services.rms.bandwidth import BURST_BYTES, PART_BYTES, PARTS, Bandwidths
 from services.rms.catalogue import Catalogue
 from services.rms.link_probe import LOST_AFTER_S, MAX_OUTSTANDING, LinkMeasure, LinkProbe
 from services.rms.probes import ScriptedProbe, SystemProbe
@@ -396,18 +396,40 @@ def test_what_a_host_heard_it_can_show_to_others() -> None:
     assert town.hosts["alpha"].proof("alpha") is not None and town.hosts["alpha"].proof("delta") is None
 
 
-@pytest.mark.parametrize("mbits", [20.0, 400.0])
-def test_bandwidth_is_measured_by_bursts_of_a_bounded_size(mbits: float) -> None:
+@pytest.mark.parametrize(("mbits", "least", "most"), [(20.0, 20 / 3, 20.2), (400.0, 1000.0, 1000.0)])
+def test_bandwidth_is_measured_by_bursts_of_a_bounded_size(mbits: float, least: float, most: float) -> None:
+    """The hosts' own connections have 1,000 Mbit/s; a link that is quicker has these."""
     town = Town(("alpha", "beta"), latency=0.01, per_mbit=1 / mbits)
-    town.rounds(3)  # both have asked by now
+    for _ in range(40):
+        town.now += 1
+        town.rounds(1)
+    measured = town.hosts["alpha"].links()["alpha", "beta"].bandwidth
+    assert measured is not None and least <= measured <= most
     before = sum(town.sent.values())
     for _ in range(20):
         town.now += 1
         town.rounds(1)
-    measured = town.hosts["alpha"].links()["alpha", "beta"].bandwidth
-    assert measured is not None and mbits / 3 < measured <= mbits * 1.01
     # Known for a minute: within it, not more than one burst each way in 30 s, and the adverts.
     assert sum(town.sent.values()) - before < 2 * BURST_BYTES + 2 * 25 * 2000
+
+
+def test_a_burst_that_a_busy_machine_held_up_makes_no_link_narrow() -> None:
+    known, own, least_s = Bandwidths(), 1000.0, 0.001
+    at = iter(range(0, 10_000, 40))
+
+    def burst(mbits: float) -> float | None:
+        now = float(next(at))
+        assert known.ask(["beta"], bytes(16), now) == "beta"
+        for _ in range(PARTS):
+            known.part("beta", bytes(16), PART_BYTES, least_s, now + least_s + BURST_BYTES * 8 / 1e6 / mbits)
+        return known.of("beta", own, now + 1)
+
+    assert burst(12.0) is None  # one alone says nothing, and another one is asked for soon
+    assert burst(800.0) == own
+    at = iter(range(110, 10_000, 70))
+    assert [burst(mbits) for mbits in (9.0, 10.0, 11.0)] == [own, own, pytest.approx(11.0)]
+    assert known.of("beta", 8.0, 300.0) == 8.0  # no more than this host has itself
+    assert known.of("beta", own, 10_000.0) is None
 
 
 def test_of_two_words_about_a_link_the_worse_counts() -> None:
@@ -439,13 +461,12 @@ def test_a_burst_that_nobody_asked_for_is_no_measure_and_one_host_cannot_have_al
 
 
 def test_a_large_state_that_came_is_a_measure_too() -> None:
-    town = Town(("alpha", "beta"))
-    town.rounds(2)
-    town.hosts["alpha"].transferred("beta", 1 << 10, 1e-9)  # too small to tell
-    known = town.hosts["alpha"]._bandwidths.of("beta", town.now)
-    town.hosts["alpha"].transferred("beta", 125_000_000, 1.0)
-    now = town.hosts["alpha"]._bandwidths.of("beta", town.now)
-    assert now is not None and (known is None or now == pytest.approx((known + 1000.0) / 2))
+    known = Bandwidths()
+    known.transferred("beta", 1 << 10, 1e-9, 0.0)  # too small to tell
+    assert known.of("beta", 2000.0, 0.0) is None
+    known.transferred("beta", 125_000_000, 1.0, 1.0)
+    known.transferred("beta", 125_000_000, 2.0, 2.0)
+    assert known.of("beta", 2000.0, 3.0) == pytest.approx(750.0) and known.of("beta", 600.0, 3.0) == 600.0
 
 
 @pytest.mark.parametrize(
