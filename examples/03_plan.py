@@ -14,7 +14,7 @@ class Surveyor(Traveller):
     @handles("survey")
     def survey(self, message: Message):
         self.ticket = message.later
-        self.follow(Plan((("east", "processors"), ("south", "disk"), ("south", "roof"), ("north", "report"))))
+        self.follow(Plan((("east", "processors"), ("south", "disk"), ("south", "roof"), ("north", "findings"))))
         return message.later
 
     def processors(self):
@@ -26,7 +26,7 @@ class Surveyor(Traveller):
     def roof(self):
         raise OSError("the ladder is too short")  # the visit has an error, and the plan goes on
 
-    def report(self):
+    def findings(self):
         self.reply(self.ticket, [f"{visit.host}: {visit.value or visit.error}" for visit in self.itinerary.visits])
 
 
