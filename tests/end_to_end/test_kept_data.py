@@ -109,7 +109,7 @@ def test_of_what_is_written_at_once_a_kill_leaves_all_or_nothing_and_all_that_wa
     least = 0
     for _ in range(6):
         for _ in range(random.randrange(1, 20)):
-            least, other = pairs.call("next")
+            least, other = patiently(lambda: pairs.call("next"))
             assert least == other
         hosts.kill_all("north")
         hosts.start("north")
