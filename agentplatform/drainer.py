@@ -155,7 +155,7 @@ class Drainer:
 
     def _tell(self) -> None:
         try:
-            self._rms.round()
+            self._rms.advertise()
         except Unavailable as error:  # the next round tells
             log.warning("%s", error)
 

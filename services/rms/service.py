@@ -36,9 +36,7 @@ from services.rms.resources import Minima, Needs, Resources
 
 MAX_MESSAGE_BYTES = 64 * 1024
 ROUND_S = 1.0
-PINGED_AT_ONCE = (
-    16  # hosts in one round, those that were not for longest: with more, each has its turn every few rounds
-)
+PINGED_AT_ONCE = 8  # hosts in one round, those that were not for longest: of more, each has its turn every few rounds
 
 log = logging.getLogger(__name__)
 Nonce = Annotated[bytes, msgspec.Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
@@ -119,30 +117,40 @@ class Rms:
         self._told: set[str] = set()  # who was told our offers in this round
 
     async def run(self) -> None:
-        """Rounds, until cancelled. The probe may take milliseconds: it has a thread."""
+        """Rounds, until cancelled. The probe may take milliseconds: it has a thread.
+
+        All but the first begin at multiples of their length by the wall clock, at all hosts together: adverts that come
+        in a row cost their receiver half of what they cost one by one. Links are measured in between, when it is quiet.
+        """
         while True:
             try:
-                self.round(await asyncio.to_thread(self._probe.read))
+                self.advertise(await asyncio.to_thread(self._probe.read))
             except Unavailable as error:
                 log.warning("%s", error)
-            await asyncio.sleep(self._every)
+            await asyncio.sleep(self._every / 2)
+            self.measure_links()
+            await asyncio.sleep(self._every - self._wall() % self._every)
 
-    def round(self, reading: Resources | None = None) -> None:
-        """Advertises `reading`, the probe's (None: as it was last), to every linked host, sends some a ping, and asks
-        one for a burst at times. Raises Unavailable when nothing was ever read."""
+    def advertise(self, reading: Resources | None = None) -> None:
+        """Tells every linked host of `reading`, the probe's (None: as it was last). Raises Unavailable when nothing was
+        ever read."""
         self._reading = reading or self._reading or self._probe.read()
         self._read()
         now = self._clock()
         peers = sorted(self._peers())
         self._faults = {peer: fault for peer, fault in self._faults.items() if peer in peers}
-        # A link that came back is another link: its old numbers would mislead.
-        self._probes = {peer: self._probes.get(peer) or LinkProbe() for peer in peers}
-        self._bandwidths.keep(set(peers))
+        self._follow(peers)
         self._told.clear()
         self._checked = next((peer for peer in peers if peer > self._checked), peers[0] if peers else "")
         message = codec.encode(self._advertise(self._reading, now))
         for peer in peers:
             self._send(peer, message)
+
+    def measure_links(self) -> None:
+        """Sends some of the linked hosts a ping, and asks one for a burst at times."""
+        now = self._clock()
+        peers = sorted(self._peers())
+        self._follow(peers)
         message = codec.encode(Ping(self._number))
         for peer in sorted(peers, key=lambda peer: self._probes[peer].pinged)[:PINGED_AT_ONCE]:
             if self._probes[peer].ping(self._number, now):
@@ -151,6 +159,11 @@ class Rms:
         answering = [peer for peer in peers if self._probes[peer].least_s < math.inf]
         if (asked := self._bandwidths.ask(answering, nonce, now)) is not None:
             self._send(asked, codec.encode(Draw(nonce)))
+
+    def _follow(self, peers: list[str]) -> None:
+        """A link that came back is another link: its old numbers would mislead."""
+        self._probes = {peer: self._probes.get(peer) or LinkProbe() for peer in peers}
+        self._bandwidths.keep(set(peers))
 
     def _advertise(self, reading: Resources, now: float) -> Told:
         links = dict(islice(self._own_links(reading.bandwidth, now).items(), MAX_LINKS))

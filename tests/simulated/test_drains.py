@@ -52,7 +52,7 @@ class Advertising:
 
         self._world.closed[self._host.name] = reason
 
-    def round(self) -> None: ...
+    def advertise(self) -> None: ...
 
 
 class TakingTurns:

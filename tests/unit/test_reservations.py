@@ -122,15 +122,15 @@ def test_a_hosts_own_word_counts_what_it_promised() -> None:
     nothing = Minima()
     assert rms.reserve(b"0", "ada", {"x-1": Needs(least=Minima(memory=1 << 50))}, nothing, 60.0) is None  # no probe yet
     rms.release(b"0")
-    rms.round()
+    rms.advertise()
     assert rms.reserve(b"1", "ada", {"x-1": Needs(least=HALF)}, Minima(disk=GIB), 60.0) is None
     assert "memory" in (rms.reserve(b"2", "ada", {"y-1": Needs(least=HALF)}, nothing, 60.0) or "")
     assert rms.reserve(b"3", "ada", {"z-1": Needs(has=("cv2",))}, nothing, 60.0) == "no cv2"
-    rms.round()
+    rms.advertise()
     assert rms.adverts()["a"].resources.memory_free == GIB
     rms.settled(b"1")
     now[0] = SETTLE_S
-    rms.round()
+    rms.advertise()
     assert rms.adverts()["a"].resources == FREE
 
 

@@ -1,5 +1,6 @@
 """RMS: resource vectors, link probes, the catalogue, and hosts that hear each other through the edge."""
 
+import asyncio
 import math
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from services.rms.probes import ScriptedProbe, SystemProbe
 from services.rms.resources import Minima, Resources
 from services.rms.service import MAX_MESSAGE_BYTES, PINGED_AT_ONCE, Ask, Burst, Draw, Ping, Pong, Rms
 from tests.helpers.edge_scenes import GIB, resources
+from tests.helpers.virtual_loop import run as run_virtually
 
 LIFETIME_S = 5.0
 PLAIN: dict[str, Any] = {
@@ -245,7 +247,8 @@ class Town:
         return True
 
     def round(self, name: str) -> None:
-        self.hosts[name].round(self.readings[name])
+        self.hosts[name].advertise(self.readings[name])
+        self.hosts[name].measure_links()
 
     def deliver(self) -> None:
         """All that waits, and the answers to it."""
@@ -430,6 +433,31 @@ def test_a_burst_that_a_busy_machine_held_up_makes_no_link_narrow() -> None:
     assert [burst(mbits) for mbits in (9.0, 10.0, 11.0)] == [own, own, pytest.approx(11.0)]
     assert known.of("beta", 8.0, 300.0) == 8.0  # no more than this host has itself
     assert known.of("beta", own, 10_000.0) is None
+
+
+def test_rounds_begin_on_the_second_at_all_hosts_and_links_are_measured_in_between() -> None:
+    async def seconds_of(begins_at: float) -> list[tuple[str, float]]:
+        loop, sent = asyncio.get_running_loop(), []
+
+        def wall() -> float:
+            return begins_at + loop.time()
+
+        def send(_: str, message: bytes) -> bool:
+            kind = codec.decode(message, Told | Ping, "alpha")  # type: ignore[arg-type]
+            sent.append((type(kind).__name__, round(wall() % 1, 3)))
+            return True
+
+        probe = ScriptedProbe([resources()])
+        rms = Rms("alpha", key("alpha"), probe, send, lambda: ["beta"], lambda _: None, clock=loop.time, wall=wall)
+        task = asyncio.create_task(rms.run())
+        await asyncio.sleep(3.9)
+        task.cancel()
+        return sent
+
+    early, late = (run_virtually(seconds_of(at)) for at in (1000.25, 1000.75))
+    assert early[:2] == [("Told", 0.25), ("Ping", 0.75)]  # the first at once
+    assert late[:2] == [("Told", 0.75), ("Ping", 0.25)]
+    assert set(early[2:]) == set(late[2:]) == {("Told", 0.0), ("Ping", 0.5)}
 
 
 def test_of_two_words_about_a_link_the_worse_counts() -> None:
