@@ -15,7 +15,7 @@ WEIGHTS_TOLERANCE = 1e-9
 REFERENCE_RTT_MS = 100.0
 
 
-class Terms(msgspec.Struct, frozen=True):
+class Terms(msgspec.Struct, frozen=True, gc=False):
     """What equation 1 weighs of one host; each in [0, 1] and larger when better (free, not loaded)."""
 
     network: float  # alpha: quality of the link that matters, see link_quality
