@@ -70,8 +70,8 @@ class _Simulation:
             picture = msgspec.structs.replace(self._snapshot(world, now), refused=refusals.of({GROUP}, EPOCH + now))
             offers = lowered(self._policy.offers(picture), picture)
             destination = search(picture, offers).plan.hosts.get(AGENT, self._host)
-            if offers.again_at is not None:
-                self._due = max(now + 1e-3, offers.again_at - EPOCH)
+            if AGENT in offers.again_at:
+                self._due = max(now + 1e-3, offers.again_at[AGENT] - EPOCH)
             if destination == self._host or self._move(world, now, destination):
                 return
             refusals.add(GROUP, destination, EPOCH + now)

@@ -18,7 +18,7 @@ Solve = Callable[[Snapshot, Offers], Search]
 class Deliberation(msgspec.Struct, frozen=True):
     plan: Plan
     explanation: Explanation
-    again_at: float | None  # seconds since 1970: see offers.Offers
+    again_at: dict[str, float]  # by agent: see offers.Offers
 
 
 def deliberate(

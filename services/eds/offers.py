@@ -35,7 +35,7 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
 class Offers(msgspec.Struct, frozen=True):
     candidates: dict[str, tuple[Candidate, ...]]  # by agent; an empty tuple: there is no place for it
     rejected: tuple[Rejection, ...] = ()
-    again_at: float | None = None  # seconds since 1970: a place refused only for now may be open from then on
+    again_at: dict[str, float] = {}  # agent -> seconds since 1970: a place refused only for now may be open then
 
 
 class Policy(Protocol):

@@ -217,9 +217,10 @@ class Eds:
         found, raw = await asyncio.to_thread(think)
         await self._kept.decided(found.explanation, raw)
         self._decided += 1
-        if found.again_at is not None:
-            for group in groups:
-                self._decide_later(group.name, found.again_at - snapshot.at)
+        for group in groups:
+            times = [found.again_at[agent] for agent in group.agents if agent in found.again_at]
+            if times:
+                self._decide_later(group.name, min(times) - snapshot.at)
         return Decision(groups, found.plan, found.explanation)
 
     async def _completed(self, snapshot: Snapshot, moved: Collection[str] = ()) -> Snapshot:

@@ -33,6 +33,7 @@ class City:
         self.store = MemoryStore()
         self.carry: Callable[[Plan], Awaitable[Outcome]] = self.succeed
         self.since = NOON - 1000
+        self.came: dict[str, float] = {}  # agents that came at another time
 
     async def snapshot_of(self, groups: Sequence[Group]) -> Snapshot:
         self.snapshots += 1
@@ -43,7 +44,7 @@ class City:
             NOON + 60 * self.minutes,
             tuple(host(name, revoked=self.revoked.get(name), task_weight=2.0) for name in "abcd"),
             mesh("abcd"),
-            tuple(Resident(agent, self.where[agent], self.since) for agent in agents),
+            tuple(Resident(agent, self.where[agent], self.came.get(agent, self.since)) for agent in agents),
         )
 
     async def carry_out(self, plan: Plan, why: str) -> Outcome:

@@ -292,6 +292,17 @@ async def test_what_the_minimum_stay_held_back_is_decided_again_when_it_is_over(
         assert (await eds.why("face"))[0].why == "the minimum stay is over"
 
 
+async def test_a_group_that_nothing_held_back_is_not_decided_about_again_for_others() -> None:
+    city = City()
+    city.where = {"user": "a", "other": "a"}
+    city.groups = [Group("one", ("user",), (), "ada"), Group("two", ("other",), (), "ada")]
+    city.came = {"user": NOON + 60}
+    async with city.eds(Falcon(minimum_stay=600.0)) as eds:
+        eds.happened(near("b"))
+        await eds.settled()
+        assert city.where == {"user": "a", "other": "b"} and eds.load()["timers"] == 1
+
+
 async def test_a_group_that_left_meanwhile_is_not_decided_for() -> None:
     city = City()
     async with city.eds() as eds:

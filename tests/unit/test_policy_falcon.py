@@ -186,10 +186,10 @@ def test_the_minimum_stay_holds_for_its_time_and_says_when_it_is_over() -> None:
         return Falcon(minimum_stay=5.0).offers(snapshot)
 
     early = offered(NOON + 4.5)
-    assert set(places(early, "x")) == {"a"} and early.again_at == NOON + 5.0
+    assert set(places(early, "x")) == {"a"} and early.again_at == {"x": NOON + 5.0}
     assert reasons(early, "x")["b"] == "it stays at least 5 s; it has been there for 4.5 s"
     late = offered(NOON + 5.0)
-    assert set(places(late, "x")) == {"a", "b"} and late.again_at is None
+    assert set(places(late, "x")) == {"a", "b"} and late.again_at == {}
 
 
 def test_hosts_without_advert_or_room_are_rejected_with_the_shortage() -> None:

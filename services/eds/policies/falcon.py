@@ -43,7 +43,7 @@ class Falcon(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         views: dict[object, _View] = {}
         candidates: dict[str, tuple[Candidate, ...]] = {}
         rejected: list[Rejection] = []
-        again_at: list[float] = []
+        again_at: dict[str, float] = {}
         for resident in snapshot.residents:
             agent = resident.agent
             must_leave = _must_leave(hosts.get(resident.host))
@@ -62,13 +62,13 @@ class Falcon(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             places = view.places(agent)
             free_at = resident.since + self.minimum_stay
             if free_at > snapshot.at and not must_leave:
-                again_at.append(free_at)
+                again_at[agent] = free_at
                 stayed = snapshot.at - resident.since
                 reason = f"it stays at least {self.minimum_stay:g} s; it has been there for {stayed:.1f} s"
                 rejected += [Rejection(agent, place.host, reason) for place in places if place.host != resident.host]
                 places = tuple(place for place in places if place.host == resident.host)
             candidates[agent] = places
-        return Offers(candidates, tuple(rejected), min(again_at, default=None))
+        return Offers(candidates, tuple(rejected), again_at)
 
 
 def _must_leave(here: Host | None) -> bool:
