@@ -80,6 +80,8 @@ class SettingOut:
             return
         if not 1 <= len(bulletin.agents) <= MAX_GOING:
             raise PeerFault(host, f"wants {len(bulletin.agents)} agents to set out; at most {MAX_GOING} go together")
+        if len(set(bulletin.agents)) != len(bulletin.agents):
+            raise PeerFault(host, "wants an agent to set out twice; each is named once")
         if self._under_way.count(host) >= AT_ONCE:
             self._answer(host, bulletin, f"{host} wants too many groups at once to set out from {self._host}")
             return
@@ -87,10 +89,11 @@ class SettingOut:
         self._start(self._set_out(host, bulletin))
 
     async def _set_out(self, host: str, said: SetOut) -> None:
-        reason = self._unfit(host, said)
+        reason: str | None = "a fault of this host's own, which its log has"
         try:
+            reason = self._unfit(host, said)
             if reason is None:
-                why = f"{said.why} (decided on {host})"
+                why = f"{said.why[:MAX_WHY]} (decided on {host})"
                 await self._lives.decided(said.agents, said.destination, why, said.convoy)
         except PlatformError as error:
             reason = str(error)

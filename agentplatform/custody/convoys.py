@@ -54,6 +54,9 @@ class Convoys:
         """`cargo` is about to leave. Raises Misuse when that is not this host's part."""
         convoy.check()
         transfer = transfer_of(convoy.nonce, self._host)
+        if transfer in self._machine.leaving or transfer in self._machine.arriving or transfer in self._machine.past:
+            # Whoever assembled it is another host: what is on its way by this transfer must not be mixed up with it.
+            raise Misuse(f"a convoy of this nonce went from {self._host} before; assemble another, with a fresh nonce")
         if convoy.part(self._host) != part_of(self._host, transfer, cargo) or convoy.part(to) is not None:
             raise Misuse(f"what goes from {self._host} is not its part of the convoy: an agent moved meanwhile")
         if going := stays(convoy, self._find):

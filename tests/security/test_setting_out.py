@@ -74,6 +74,12 @@ async def test_they_go_together_for_the_host_of_the_first_agent(host: Host) -> N
     assert host.moved == [((Y, Z), "south", "ada moved (decided on west)")]
 
 
+async def test_the_reason_that_another_host_gives_is_shortened(host: Host) -> None:
+    await host.asked("west", SetOut(7, "trio", (Y,), "south", "no" * 10_000))
+    ((_, _, why),) = host.moved
+    assert why == f"{'no' * (MAX_WHY // 2)} (decided on west)"
+
+
 async def test_what_keeps_them_is_told_shortened(host: Host) -> None:
     host.veto = "no" * 1000
     assert await host.asked("west", wish(Y, Z)) == dict.fromkeys((Y, Z), host.veto[:MAX_WHY])
@@ -101,6 +107,8 @@ async def test_a_host_that_asks_for_too_many_is_held_back(host: Host) -> None:
         host.room.heard("west", wish(*(f"a{n}-0123456789abcdef" for n in range(MAX_GOING + 1))))
     with pytest.raises(PeerFault, match="0 agents"):
         host.room.heard("west", wish())
+    with pytest.raises(PeerFault, match="set out twice"):
+        host.room.heard("west", wish(Y, Z, Y))
     for _ in range(AT_ONCE):
         host.room.heard("west", wish(Y))
     assert not host.told

@@ -198,6 +198,43 @@ async def test_sources_that_were_told_of_different_convoys_do_not_move() -> None
     assert places(world, agents) == {agent: (host, 1) for agent, host in agents.items()}
 
 
+async def test_a_nonce_used_again_freezes_nobody_and_leaves_the_first_convoy_alone() -> None:
+    """Whoever decides on another host lied: the transfer of the first is that of the second."""
+    world, agents = await start()
+    x, y, z = agents
+    moving = set_out(world, {x: "a", y: "b"}, convoy_of({x: "a", y: "b"}))
+    await world.settle()
+    departures = world["b"].carrier.departures
+    second = world["b"].start(departures.depart([z], "c", "a test", convoy=convoy_of({x: "a", z: "b"})))
+    await world.crank()
+    assert isinstance(second.exception(), Misuse) and "nonce went from b before" in str(second.exception())
+    assert all(hop.result().destination == "c" for hop in moving.values())
+    assert [world.holder(agent) for agent in agents] == ["c", "c", "b"]
+    third = world["b"].start(departures.depart([z], "c", "a test", convoy=convoy_of({x: "a", z: "b"})))
+    await world.crank()
+    assert isinstance(third.exception(), Misuse) and not departures._journeys
+    asked = world["b"].ask(z, "note", 1)
+    await world.crank()
+    assert asked.done()
+
+
+async def test_two_convoys_of_one_nonce_that_begin_together_freeze_nobody() -> None:
+    world, agents = await start()
+    x, y, z = agents
+    departures = world["b"].carrier.departures
+    leaving = [
+        world["b"].start(departures.depart([agent], "c", "a test", convoy=convoy_of({x: "a", agent: "b"})))
+        for agent in (y, z)
+    ]
+    await world.crank()
+    await patience_ends(world)
+    assert all(isinstance(each.exception(), Misuse | Unavailable) for each in leaving)
+    assert [world.holder(agent) for agent in agents] == ["a", "b", "b"] and not departures._journeys
+    asked = [world["b"].ask(agent, "note", 1) for agent in (y, z)]
+    await world.crank()
+    assert all(each.done() for each in asked)
+
+
 async def events_of_a_move() -> int:
     world, agents = await start()
     before = world.index
