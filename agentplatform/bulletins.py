@@ -92,6 +92,7 @@ class Stayed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
     number: int
     agents: tuple[tuple[str, str], ...]
+    excused: bool = False  # that is no fault of the destination
 
 
 _Together = CallBack | StaysAway | SetOut | Stayed

@@ -1,7 +1,8 @@
 """How a plan of the EDS is carried out: the moves of its agents, and what became of them.
 
 Agents that a rule calls atomic arrive together or stay together. From one host they go by one handoff; from several by
-a convoy (custody.convoys), which takes held custody. All else that goes from one host to another is one handoff too.
+a convoy (custody.convoys), which takes held custody. All else of a group that goes from one host to another is one
+handoff too; groups go apart, so that none stays because an agent of another owner does not go.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from agentplatform.custody.residences import subject_of
 from agentplatform.lives import Lives
 from agentplatform.setting_out import SettingOut
 from ledger.contracts.residence import TRANSFER_BYTES, Going, Residence
-from ledger.errors import PlatformError
+from ledger.errors import Misuse, PlatformError
 from services.eds.explain import Outcome
 from services.eds.plan import Move, Plan
 from services.eds.rules import Atomic, Group
@@ -40,6 +41,7 @@ class CarryingOut:
         groups = [group for group in self._groups() if plan.hosts.keys() & set(group.agents)]
         names = {agent: group.name for group in groups for agent in group.agents}
         failed: dict[str, str] = {}
+        excused: list[str] = []
         handoffs: dict[tuple[str, str, str, bool], list[str]] = {}
         convoys: list[Moves] = []
         known = self._carrier.residents.known
@@ -49,12 +51,12 @@ class CarryingOut:
             sources = {move.source for move in party}
             if reason := self._torn(party, held):
                 failed |= {move.agent: reason for move in party}
+                excused += [move.agent for move in party]
             elif len(sources) > 1:
                 convoys.append(party)
             else:
                 for move in party:
-                    group = "" if move.source == self._host else names.get(move.agent, "")
-                    together = move.source, group, move.destination, held[move.agent] is not None
+                    together = move.source, names.get(move.agent, ""), move.destination, held[move.agent] is not None
                     handoffs.setdefault(together, []).append(move.agent)
         work = [
             self._handoff(source, group, agents, to, why) for (source, group, to, _), agents in sorted(handoffs.items())
@@ -64,7 +66,8 @@ class CarryingOut:
         for outcome in await asyncio.gather(*work):
             failed |= outcome.failed
             downtime_ms |= outcome.downtime_ms
-        return Outcome(failed, downtime_ms)
+            excused += outcome.excused
+        return Outcome(failed, downtime_ms, tuple(excused))
 
     def _torn(self, party: Moves, held: dict[str, Going | None]) -> str | None:
         """Why they cannot go as one, if so."""
@@ -90,11 +93,19 @@ class CarryingOut:
                 return Going(subject, now.epoch + 1)
         return None
 
-    async def _handoff(self, source: str, group: str, agents: Sequence[str], to: str, why: str) -> Outcome:
+    async def _handoff(
+        self, source: str, group: str, agents: Sequence[str], to: str, why: str, convoy: Convoy | None = None
+    ) -> Outcome:
         try:
-            return await self._part(source, group, agents, to, why, None)
+            if source != self._host:
+                return await self._setting_out.ask(source, group, agents, to, why, convoy)
+            hop = await self._lives.decided(agents, to, why, convoy)
         except PlatformError as error:
-            return Outcome(dict.fromkeys(agents, str(error)))
+            # A Misuse is the agents' own doing (a veto, a state that cannot travel), or there was nothing to be moved;
+            # and of a host that does not say what became of its agents nothing follows for where they were to go.
+            excused = tuple(agents) if isinstance(error, Misuse) or source != self._host else ()
+            return Outcome(dict.fromkeys(agents, str(error)), excused=excused)
+        return Outcome({}, dict.fromkeys(agents, hop.downtime_ms))
 
     async def _convoy(self, group: str, party: Moves, held: dict[str, Going | None], why: str) -> Outcome:
         """All of them, or none; the ledger says which."""
@@ -106,34 +117,27 @@ class CarryingOut:
         try:
             convoy = assemble(os.urandom(TRANSFER_BYTES), going)
         except PlatformError as error:
-            return Outcome({move.agent: str(error) for move in party})
+            return Outcome({move.agent: str(error) for move in party}, excused=tuple(move.agent for move in party))
         parts = {source: [move.agent for move in party if move.source == source] for source in going}
         outcomes = await asyncio.gather(
-            *(self._part(source, group, agents, party[0].destination, why, convoy) for source, agents in parts.items()),
-            return_exceptions=True,
+            *(
+                self._handoff(source, group, agents, party[0].destination, why, convoy)
+                for source, agents in parts.items()
+            )
         )
         reasons: dict[str, None] = {}  # in their order, each once
         downtime_ms: dict[str, float] = {}
         for outcome in outcomes:
-            if isinstance(outcome, Outcome):
-                reasons |= dict.fromkeys(outcome.failed.values())
-                downtime_ms |= outcome.downtime_ms
-            elif isinstance(outcome, PlatformError):
-                reasons[str(outcome)] = None
-            else:
-                raise outcome
+            reasons |= dict.fromkeys(outcome.failed.values())
+            downtime_ms |= outcome.downtime_ms
         if not reasons or self._went(convoy):
             return Outcome({}, downtime_ms)
         together = f"{', '.join(move.agent for move in party)} belong together, and stayed: {'; '.join(reasons)}"
-        return Outcome({move.agent: together for move in party})
-
-    async def _part(
-        self, source: str, group: str, agents: Sequence[str], to: str, why: str, convoy: Convoy | None
-    ) -> Outcome:
-        if source != self._host:
-            return Outcome(await self._setting_out.ask(source, group, agents, to, why, convoy))
-        hop = await self._lives.decided(agents, to, why, convoy)
-        return Outcome({}, dict.fromkeys(agents, hop.downtime_ms))
+        agents = tuple(move.agent for move in party)
+        # Where one part could not go the others only wait for it in vain.
+        return Outcome(
+            dict.fromkeys(agents, together), excused=agents if any(each.excused for each in outcomes) else ()
+        )
 
     def _went(self, convoy: Convoy) -> bool:
         """By this host's chain, which has all of it or nothing."""

@@ -6,6 +6,7 @@ agent is asked (`may_move`), as for any decision.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
@@ -15,13 +16,16 @@ from agentplatform.custody.residents import Residents
 from agentplatform.lives import Lives
 from agentplatform.whereabouts import Whereabouts
 from ledger.contracts.residence import MAX_GOING
-from ledger.errors import PeerFault, PlatformError, Unavailable
+from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
+from services.eds.explain import Outcome
 from services.eds.rules import Group
 
 PATIENCE = 600.0  # seconds for another host to say what became of it: a large state takes its time
 LOOK_EVERY = 0.05  # seconds
 AT_ONCE = 16  # that one host may have asked for, and that are not done
 MAX_WHY = 300  # characters
+
+log = logging.getLogger(__name__)
 
 
 class SettingOut:
@@ -40,7 +44,7 @@ class SettingOut:
         the hosts with one; `start` runs a task of the daemon."""
         self._host, self._residents, self._whereabouts = host, residents, whereabouts
         self._groups, self._lives, self._tell, self._linked, self._start = groups, lives, tell, linked, start
-        self._asked: dict[int, tuple[str, asyncio.Future[dict[str, str]]]] = {}
+        self._asked: dict[int, tuple[str, asyncio.Future[Stayed]]] = {}
         self._numbers = 0
         self._under_way: list[str] = []  # hosts, one for each that is not done
 
@@ -48,9 +52,9 @@ class SettingOut:
 
     async def ask(
         self, host: str, group: str, agents: Sequence[str], to: str, why: str, convoy: Convoy | None
-    ) -> dict[str, str]:
-        """Has agents that live on `host` go to `to`. Returns who stayed, and why. Raises Unavailable when it is not
-        known what became of that."""
+    ) -> Outcome:
+        """Has agents that live on `host` go to `to`. How long they stood still is not known here. Raises Unavailable
+        when it is not known what became of that."""
         self._numbers += 1
         number, said = self._numbers, asyncio.get_running_loop().create_future()
         self._asked[number] = host, said
@@ -67,7 +71,8 @@ class SettingOut:
             del self._asked[number]
         if not said.done():
             raise Unavailable(f"the link to {host} was lost before it said what became of {names}")
-        return {agent: why for agent, why in said.result().items() if agent in agents}
+        stayed = {agent: why for agent, why in said.result().agents if agent in agents}
+        return Outcome(stayed, excused=tuple(stayed) if said.result().excused else ())
 
     # The host where they live
 
@@ -76,34 +81,37 @@ class SettingOut:
         if isinstance(bulletin, Stayed):
             asked, said = self._asked.get(bulletin.number, ("", None))
             if asked == host and said is not None and not said.done():
-                said.set_result(dict(bulletin.agents))
+                said.set_result(bulletin)
             return
         if not 1 <= len(bulletin.agents) <= MAX_GOING:
             raise PeerFault(host, f"wants {len(bulletin.agents)} agents to set out; at most {MAX_GOING} go together")
         if len(set(bulletin.agents)) != len(bulletin.agents):
             raise PeerFault(host, "wants an agent to set out twice; each is named once")
         if self._under_way.count(host) >= AT_ONCE:
-            self._answer(host, bulletin, f"{host} wants too many groups at once to set out from {self._host}")
+            self._answer(host, bulletin, f"{host} wants too many groups at once to set out from {self._host}", True)
             return
         self._under_way.append(host)
         self._start(self._set_out(host, bulletin))
 
     async def _set_out(self, host: str, said: SetOut) -> None:
-        reason: str | None = "a fault of this host's own, which its log has"
+        excused = True  # the destination, until it is asked
         try:
             reason = self._unfit(host, said)
             if reason is None:
                 why = f"{said.why[:MAX_WHY]} (decided on {host})"
                 await self._lives.decided(said.agents, said.destination, why, said.convoy)
         except PlatformError as error:
-            reason = str(error)
+            reason, excused = str(error), isinstance(error, Misuse)
+        except Exception:  # whoever asked must not wait for what does not come
+            log.exception("agents of the group %s did not set out: this is a bug", said.group)
+            reason = "a fault of this host's own, which its log has"
         finally:
             self._under_way.remove(host)
-        self._answer(host, said, reason)
+        self._answer(host, said, reason, excused)
 
-    def _answer(self, host: str, said: SetOut, reason: str | None) -> None:
+    def _answer(self, host: str, said: SetOut, reason: str | None, excused: bool) -> None:
         stayed = () if reason is None else tuple((agent, reason[:MAX_WHY]) for agent in said.agents)
-        self._tell(host, Stayed(said.number, stayed))
+        self._tell(host, Stayed(said.number, stayed, excused))
 
     def _unfit(self, host: str, said: SetOut) -> str | None:
         """Why they do not set out, if so."""

@@ -62,12 +62,12 @@ class Kept:
         return [found for decision in reversed(decisions) if (found := await self._read(decision)) is not None]
 
     async def learn(self, explanation: Explanation, moves: Iterable[Move], now: float) -> None:
-        """One more outcome for each destination of its plan."""
+        """One more outcome for each destination of its plan, but where all that did not come is no fault of it."""
         assert explanation.outcome is not None
         failed, downtime = explanation.outcome.failed, explanation.outcome.downtime_ms
         rtts = {(link["source"], link["destination"]): link["rtt_ms"] for link in explanation.inputs.get("links", ())}
         known = await self._known()
-        moves = list(moves)
+        moves = [move for move in moves if move.agent not in explanation.outcome.excused]
         for host in sorted({move.destination for move in moves}):
             there = [move for move in moves if move.destination == host]
             slowest = max(there, key=lambda move: downtime.get(move.agent, 0.0))

@@ -14,6 +14,7 @@ from ledger import codec
 from ledger.contracts.residence import MAX_GOING
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.links.base import Channel
+from services.eds.explain import Outcome
 from services.eds.rules import Group
 
 X, Y, Z = "x-0123456789abcdef", "y-0123456789abcdef", "z-0123456789abcdef"
@@ -28,7 +29,7 @@ class Host:
         self.places = {X: "west"}
         self.groups = [GROUP]
         self.up = {"west", "east"}
-        self.veto = ""
+        self.veto: Exception | None = None
         self.moved: list[tuple[tuple[str, ...], str, str]] = []
         self.told: list[tuple[str, Any]] = []
         self.tasks: list[asyncio.Task[None]] = []
@@ -46,8 +47,8 @@ class Host:
         return host in self.up
 
     async def decided(self, agents: tuple[str, ...], to: str, why: str, convoy: Any) -> None:
-        if self.veto:
-            raise Unavailable(self.veto)
+        if self.veto is not None:
+            raise self.veto
         self.moved.append((agents, to, why))
 
     async def asked(self, host: str, said: SetOut) -> dict[str, str]:
@@ -57,6 +58,7 @@ class Host:
             await self.tasks.pop()
         ((to, answer),) = self.told
         assert to == host and isinstance(answer, Stayed) and answer.number == said.number
+        self.excused = answer.excused
         return dict(answer.agents)
 
 
@@ -81,8 +83,20 @@ async def test_the_reason_that_another_host_gives_is_shortened(host: Host) -> No
 
 
 async def test_what_keeps_them_is_told_shortened(host: Host) -> None:
-    host.veto = "no" * 1000
-    assert await host.asked("west", wish(Y, Z)) == dict.fromkeys((Y, Z), host.veto[:MAX_WHY])
+    host.veto = Unavailable("no" * 1000)
+    assert await host.asked("west", wish(Y, Z)) == dict.fromkeys((Y, Z), str(host.veto)[:MAX_WHY]) and not host.excused
+
+
+async def test_it_is_told_whether_the_destination_had_no_part_in_it(host: Host) -> None:
+    host.veto = Misuse("I like it here")
+    assert await host.asked("west", wish(Y)) == {Y: "I like it here"} and host.excused
+    assert await host.asked("east", wish(Y)) and host.excused
+    host.veto = RuntimeError("a bug")
+    assert "its log has" in (await host.asked("west", wish(Y)))[Y] and host.excused
+    asking = asyncio.ensure_future(host.room.ask("west", "trio", [X], "south", "ada moved", None))
+    await asyncio.sleep(0)
+    host.room.heard("west", Stayed(host.told[-1][1].number, ((X, "I like it here"),), excused=True))
+    assert await asking == Outcome({X: "I like it here"}, excused=(X,))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +143,7 @@ async def test_only_the_host_that_was_asked_says_who_stayed_and_of_these_alone(h
     await asyncio.sleep(0)
     assert not asking.done()
     host.room.heard("west", Stayed(said.number, ((X, "no room"), (Y, "not asked for"))))
-    assert await asking == {X: "no room"}
+    assert await asking == Outcome({X: "no room"})
     host.room.heard("west", Stayed(said.number, ()))  # repeated
 
 

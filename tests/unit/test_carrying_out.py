@@ -10,7 +10,8 @@ from agentplatform.carrying_out import CarryingOut, parties
 from agentplatform.convoy import Convoy
 from agentplatform.custody.residences import subject_of
 from ledger.contracts.residence import Residence
-from ledger.errors import Unavailable
+from ledger.errors import Misuse, PlatformError, Unavailable
+from services.eds.explain import Outcome
 from services.eds.plan import Move, Plan
 from services.eds.rules import Atomic, Dependency, Group
 
@@ -33,22 +34,26 @@ class Host:
         carrier: Any = SimpleNamespace(machine=machine, residents=SimpleNamespace(known=here))
         self.sent: list[Sent] = []
         self.convoys: list[Convoy] = []
-        self.stays: dict[str, str] = {}  # source -> why nobody leaves it
-        group = Group("g", tuple("abcde"), rules)
+        self.stays: dict[str, str] = {}  # other source -> why nobody leaves it
+        self.away: set[str] = set()  # other hosts that cannot be asked
+        self.errors: dict[str, PlatformError] = {}  # agent that lives here -> why it, and who goes with it, does not
+        self.groups = [Group("g", tuple("abcde"), rules)]
         lives: Any = SimpleNamespace(decided=self.decided)
         setting_out: Any = SimpleNamespace(ask=self.ask)
-        self.room = CarryingOut("here", carrier, lives, setting_out, self.entries.get, lambda: [group])
+        self.room = CarryingOut("here", carrier, lives, setting_out, self.entries.get, lambda: self.groups)
 
     async def decided(self, agents: Any, to: str, why: str, convoy: Convoy | None) -> Any:
         self.note("here", agents, to, convoy)
-        if "here" in self.stays:
-            raise Unavailable(self.stays["here"])
+        if error := next((self.errors[agent] for agent in agents if agent in self.errors), None):
+            raise error
         return SimpleNamespace(downtime_ms=5.0)
 
-    async def ask(self, host: str, group: str, agents: Any, to: str, why: str, convoy: Convoy | None) -> dict[str, str]:
+    async def ask(self, host: str, group: str, agents: Any, to: str, why: str, convoy: Convoy | None) -> Outcome:
         assert group == "g"
         self.note(host, agents, to, convoy)
-        return dict.fromkeys(agents, self.stays[host]) if host in self.stays else {}
+        if host in self.away:
+            raise Unavailable(f"there is no link to {host} now")
+        return Outcome(dict.fromkeys(agents, self.stays[host]) if host in self.stays else {})
 
     def note(self, host: str, agents: Any, to: str, convoy: Convoy | None) -> None:
         self.sent.append((host, tuple(agents), to, convoy is not None))
@@ -101,8 +106,9 @@ def test_agents_that_are_bound_go_as_one_by_a_convoy() -> None:
 )
 def test_who_cannot_go_as_one_does_not_go(held: str, bound: str, moves: str, torn: str) -> None:
     host = Host(Atomic(tuple(bound)), held=held)
-    failed = host.carry_out(moves).failed
-    assert failed.keys() == set(bound) and host.sent == [("here", ("b",), "south", False)]
+    outcome = host.carry_out(moves)
+    failed = outcome.failed
+    assert failed.keys() == set(bound) == set(outcome.excused) and host.sent == [("here", ("b",), "south", False)]
     assert all(torn in why and "agentplatform custody AGENT held" in why for why in failed.values())
 
 
@@ -110,6 +116,30 @@ def test_the_rest_goes_when_a_host_does_not_send_its_own() -> None:
     host = Host()
     host.stays["east"] = "no room"
     assert host.carry_out("ad").failed == {"d": "no room"}
+
+
+def test_groups_go_apart_and_none_stays_because_an_agent_of_another_does_not_go() -> None:
+    host = Host()
+    host.groups = [Group("g", ("a", "d")), Group("h", ("b", "c"))]
+    host.errors["b"] = Misuse("b does not go to south: I like it here")
+    outcome = host.carry_out("abc")
+    assert sorted(host.sent) == [("here", ("a",), "south", False), ("here", ("b", "c"), "south", False)]
+    assert outcome.failed == dict.fromkeys("bc", "b does not go to south: I like it here")
+    assert set(outcome.excused) == {"b", "c"} and outcome.downtime_ms == {"a": 5.0}
+
+
+def test_a_destination_is_excused_for_what_agents_and_their_hosts_did_alone() -> None:
+    host = Host()
+    host.errors["a"] = Unavailable("a stayed on here: south refused")
+    assert host.carry_out("a").excused == ()
+    host.stays["east"] = "south refused"
+    assert host.carry_out("d").excused == ()
+    host.away.add("east")
+    assert host.carry_out("d").excused == ("d",)
+    host = Host(Atomic(("a", "d")), held="ad")
+    host.errors["a"] = Misuse("a does not go to south: I like it here")
+    host.stays["east"] = "the ledger gave it up"
+    assert set(host.carry_out("ad").excused) == {"a", "d"}
 
 
 @pytest.mark.parametrize("went", [True, False])

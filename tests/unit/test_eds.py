@@ -254,6 +254,21 @@ async def test_an_agent_that_failed_to_move_alone_counts_against_its_destination
         assert {each["host"]: each["experience"] for each in explanation.inputs["hosts"]}["b"] < 0.5
 
 
+async def test_what_is_no_fault_of_the_destination_does_not_count_against_it() -> None:
+    city = City()
+    city.step = 0.1
+
+    async def veto(plan: Plan) -> Outcome:
+        return Outcome(dict.fromkeys(plan.hosts, "it likes it here"), excused=tuple(plan.hosts))
+
+    async with city.eds() as eds:
+        city.carry = veto
+        await decided(eds, near("b"))
+        explanation = await decided(eds, AgentAsked("face", "look"))
+        assert {each["host"]: each["experience"] for each in explanation.inputs["hosts"]}["b"] == 0.5
+        assert [(each["group"], each["host"]) for each in explanation.inputs["refused"]] == [("faces", "b")]
+
+
 async def test_a_decision_that_is_asked_for_waits_for_the_moves_of_its_agents_and_gives_the_outcome() -> None:
     city = City()
     moving, may_end = asyncio.Event(), asyncio.Event()
