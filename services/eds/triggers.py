@@ -90,7 +90,7 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 DEFAULTS: tuple[dict[str, Any], ...] = (
     {"measure": "rtt_ms", "above": 150.0, "clear": 100.0, "for": 5.0, "debounce": 30.0},
     {"measure": "loss", "above": 0.1, "clear": 0.05, "for": 5.0, "debounce": 30.0},
-    {"measure": "cpu_free", "below": 0.05, "clear": 0.2, "for": 15.0, "debounce": 60.0},
+    {"measure": "cpu_free", "below": 0.05, "clear": 0.2, "for": 5.0, "debounce": 60.0},
     {"measure": "memory_free", "below": 0.05, "clear": 0.1, "for": 5.0, "debounce": 60.0},
     {"measure": "disk_free", "below": 1e9, "clear": 2e9, "for": 5.0, "debounce": 60.0},
 )

@@ -1,5 +1,6 @@
 """Where a host's numbers come from: psutil in production, a script in tests."""
 
+import math
 import os
 import pkgutil
 import sys
@@ -15,6 +16,10 @@ from services.rms.cgroup import Container
 from services.rms.gpu import GpuProbe
 from services.rms.network import NetworkProbe
 from services.rms.resources import Resources
+
+# In which what the processors did counts for 1/e. One reading of a second jumps, and would let near-equal hosts look
+# different; an agent that is moved for it stands still for longer than the jump lasts.
+SMOOTHED_S = 5.0
 
 
 class Probe(Protocol):
@@ -39,6 +44,7 @@ class SystemProbe:
         self._gpus = gpus or GpuProbe()
         self._network = NetworkProbe()
         self._times = _times()
+        self._idle = self._passed = 0.0  # seconds of all processors: what was idle, and in all, the latest most
 
     def read(self) -> Resources:
         try:
@@ -64,12 +70,15 @@ class SystemProbe:
             raise Unavailable(f"the resources of this host cannot be read: {error}", retry_after=1.0) from error
 
     def _processor(self) -> tuple[float, int]:
-        """The part of the processors that was idle since the last call, and how many there are for us. Of a machine
+        """The part of the processors that was idle in the last seconds, and how many there are for us. Of a machine
         that others share, what is idle there is free here, as far as our limit goes."""
         machine = psutil.cpu_count() or 1
         before, self._times = self._times, _times()
-        passed = self._times[1] - before[1]
-        idle = min(1.0, max(0.0, (self._times[0] - before[0]) / passed)) if passed > 0 else 1.0
+        passed = max(0.0, self._times[1] - before[1])
+        kept = math.exp(-passed / machine / SMOOTHED_S)
+        self._idle = kept * self._idle + min(passed, max(0.0, self._times[0] - before[0]))
+        self._passed = kept * self._passed + passed
+        idle = self._idle / self._passed if self._passed > 0 else 1.0
         ours = min(machine, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else machine
         limit = min(float(ours), self._container.cores() or float(ours))
         cores = max(1, round(limit))

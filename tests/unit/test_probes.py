@@ -1,8 +1,9 @@
 """Where a host's numbers come from: containers, GPUs, network interfaces, by files and libraries that are made up."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -49,6 +50,36 @@ def test_what_cannot_be_read_is_no_limit(tmp_path: Path, own: str) -> None:
     found = container(tmp_path, own)
     assert found.memory() is None and found.cores() is None
     assert Container(tmp_path, tmp_path / "missing").memory() is None
+
+
+def test_the_processors_are_smoothed_so_that_a_burst_is_little_and_a_load_is_soon_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "cpu_count", lambda: 2)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    times = SimpleNamespace(user=100.0, idle=900.0)
+
+    class Times(NamedTuple):
+        user: float
+        idle: float
+
+    monkeypatch.setattr(psutil, "cpu_times", lambda: Times(times.user, times.idle))
+    probe = SystemProbe(tmp_path, 40.0, container(tmp_path, ""))
+
+    def after(seconds: int, busy: float) -> float:
+        for _ in range(seconds):
+            times.user += 2 * busy
+            times.idle += 2 * (1 - busy)
+            free = probe.read().cpu_free
+        return free
+
+    assert after(1, busy=0.5) == pytest.approx(0.5)  # the first reading counts fully
+    assert after(60, busy=0.2) == pytest.approx(0.8, abs=1e-3)
+    assert 0.6 < after(1, busy=1.0) < 0.7  # a reading of a second alone would say 0
+    assert after(60, busy=0.2) == pytest.approx(0.8, abs=1e-3)
+    assert after(5, busy=1.0) == pytest.approx(0.8 / math.e, abs=1e-3)
+    times.idle -= 1.0  # as some systems have it
+    assert 0.0 <= probe.read().cpu_free <= 1.0
 
 
 def test_a_container_bounds_what_the_machine_has(tmp_path: Path) -> None:
