@@ -63,11 +63,13 @@ class CarryingOut:
         ]
         work += [self._convoy(names.get(party[0].agent, ""), party, held, why) for party in convoys]
         downtime_ms: dict[str, float] = {}
+        sizes: dict[str, int] = {}
         for outcome in await asyncio.gather(*work):
             failed |= outcome.failed
             downtime_ms |= outcome.downtime_ms
+            sizes |= outcome.sizes
             excused += outcome.excused
-        return Outcome(failed, downtime_ms, tuple(excused))
+        return Outcome(failed, downtime_ms, sizes, tuple(excused))
 
     def _torn(self, party: Moves, held: dict[str, Going | None]) -> str | None:
         """Why they cannot go as one, if so."""
@@ -105,7 +107,7 @@ class CarryingOut:
             # and of a host that does not say what became of its agents nothing follows for where they were to go.
             excused = tuple(agents) if isinstance(error, Misuse) or source != self._host else ()
             return Outcome(dict.fromkeys(agents, str(error)), excused=excused)
-        return Outcome({}, dict.fromkeys(agents, hop.downtime_ms))
+        return Outcome({}, dict.fromkeys(agents, hop.downtime_ms), dict.fromkeys(agents, hop.bytes // len(agents)))
 
     async def _convoy(self, group: str, party: Moves, held: dict[str, Going | None], why: str) -> Outcome:
         """All of them, or none; the ledger says which."""
@@ -127,11 +129,13 @@ class CarryingOut:
         )
         reasons: dict[str, None] = {}  # in their order, each once
         downtime_ms: dict[str, float] = {}
+        sizes: dict[str, int] = {}
         for outcome in outcomes:
             reasons |= dict.fromkeys(outcome.failed.values())
             downtime_ms |= outcome.downtime_ms
+            sizes |= outcome.sizes
         if not reasons or self._went(convoy):
-            return Outcome({}, downtime_ms)
+            return Outcome({}, downtime_ms, sizes)
         together = f"{', '.join(move.agent for move in party)} belong together, and stayed: {'; '.join(reasons)}"
         agents = tuple(move.agent for move in party)
         # Where one part could not go the others only wait for it in vain.

@@ -18,6 +18,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     failed: dict[str, str] = {}  # agent -> reason
     downtime_ms: dict[str, float] = {}  # agent that moved -> for how long it stood still, by its source's clock
+    sizes: dict[str, int] = {}  # agent that moved -> bytes that it took: its share of its handoff
     excused: tuple[str, ...] = ()  # those in `failed` of which the destination is not to blame: a veto, say
 
 

@@ -65,19 +65,21 @@ class Kept:
         """One more outcome for each destination of its plan, but where all that did not come is no fault of it."""
         assert explanation.outcome is not None
         failed, downtime = explanation.outcome.failed, explanation.outcome.downtime_ms
-        rtts = {(link["source"], link["destination"]): link["rtt_ms"] for link in explanation.inputs.get("links", ())}
+        links = {(link["source"], link["destination"]): link for link in explanation.inputs.get("links", ())}
         known = await self._known()
         moves = [move for move in moves if move.agent not in explanation.outcome.excused]
         for host in sorted({move.destination for move in moves}):
             there = [move for move in moves if move.destination == host]
             slowest = max(there, key=lambda move: downtime.get(move.agent, 0.0))
-            rtt = rtts.get((slowest.source, host))
+            link = links.get((slowest.source, host))
+            # Groups that go there at the same time share the link.
+            size = sum(explanation.outcome.sizes.get(each.agent, 0) for each in there if each.source == slowest.source)
             known[host] = experience.after(
                 known.get(host, Record()),
                 came=not any(move.agent in failed for move in there),
                 now=now,
                 downtime_ms=downtime.get(slowest.agent),
-                expected_ms=None if rtt is None else experience.expected_ms(rtt),
+                expected_ms=link and experience.expected_ms(link["rtt_ms"], size, link["bandwidth"] or None),
             )
             await self._store.put(EXPERIENCE, host, codec.encode(known[host]))
 

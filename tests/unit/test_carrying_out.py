@@ -46,7 +46,7 @@ class Host:
         self.note("here", agents, to, convoy)
         if error := next((self.errors[agent] for agent in agents if agent in self.errors), None):
             raise error
-        return SimpleNamespace(downtime_ms=5.0)
+        return SimpleNamespace(downtime_ms=5.0, bytes=1000)
 
     async def ask(self, host: str, group: str, agents: Any, to: str, why: str, convoy: Convoy | None) -> Outcome:
         assert group == "g"
@@ -81,6 +81,7 @@ def test_what_goes_from_one_host_to_another_is_one_handoff_for_each_kind_of_cust
         ("here", ("b",), "south", False),
     ]
     assert outcome.failed == {} and outcome.downtime_ms == dict.fromkeys("abc", 5.0)
+    assert outcome.sizes == {"a": 500, "b": 1000, "c": 500}
 
 
 def test_agents_that_are_bound_go_as_one_by_a_convoy() -> None:

@@ -239,6 +239,24 @@ async def test_a_move_that_took_longer_than_the_link_explains_counts_less() -> N
     assert found[0] > found[1]
 
 
+async def test_a_large_state_may_take_as_long_as_it_must() -> None:
+    found = []
+    for size in (0, 3 << 20):
+        city = City()
+
+        async def slow(plan: Plan, city: City = city, size: int = size) -> Outcome:
+            city.where.update(plan.hosts)
+            return Outcome(downtime_ms=dict.fromkeys(plan.hosts, 500.0), sizes=dict.fromkeys(plan.hosts, size))
+
+        city.carry = slow
+        async with city.eds() as eds:
+            await decided(eds, near("b"))
+            look = await decided(eds, AgentAsked("face", "look"))
+        found.append({each["host"]: each["experience"] for each in look.inputs["hosts"]}["b"])
+    in_time = value(after(Record(), came=True, now=NOON + 60), NOON + 120)
+    assert found[0] < found[1] == pytest.approx(in_time)  # 6 MiB at 100 Mbit/s
+
+
 async def test_an_agent_that_failed_to_move_alone_counts_against_its_destination() -> None:
     city = City()
 
