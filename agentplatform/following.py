@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from agentplatform.kinds import User
 from agentplatform.parcel.manifest import Birth
-from services.eds.rules import Group
+from services.eds.rules import MAX_NAME, Group
 
 
 def user_of(birth: Birth) -> str | None:
@@ -25,17 +25,22 @@ def groups_here(luggage: Iterable[Group | None], births: Mapping[str, Birth]) ->
 
 def groups_concerned(luggage: Iterable[Group | None], births: Mapping[str, Birth]) -> list[Group]:
     """All those that agents here belong to. One that names no user follows that of the user agent in it; a user agent
-    in no group is one by itself."""
-    named = {group.name: group for group in luggage if group is not None}
-    groups = [
-        group
-        for group in named.values()
-        if len({births[agent].owner for agent in group.agents if agent in births}) == 1
-    ]
+    in no group is one by itself. Of two owners' groups with one name the later has a number here: nobody takes the
+    place of another's group by naming his own like it."""
+    found: dict[tuple[str, bytes], Group] = {}
+    for group in {(group.name, group.agents): group for group in luggage if group is not None}.values():
+        owners = {births[agent].owner for agent in group.agents if agent in births}
+        if len(owners) == 1:
+            found[group.name, owners.pop()] = group
     users = {agent: user for agent, birth in births.items() if (user := user_of(birth)) is not None}
-    grouped = {agent for group in groups for agent in group.agents}
-    groups += [Group(agent, (agent,)) for agent in users if agent not in grouped]
-    return [
-        replace(group, user=group.user or next((users[agent] for agent in group.agents if agent in users), None))
-        for group in groups
-    ]
+    grouped = {agent for group in found.values() for agent in group.agents}
+    alone = [Group(agent, (agent,)) for agent in users if agent not in grouped]
+    groups: dict[str, Group] = {}
+    for group in (*found.values(), *alone):
+        name, number = group.name, 1
+        while name in groups:
+            number += 1
+            name = f"{group.name[: MAX_NAME - 6]} {number}"
+        user = group.user or next((users[agent] for agent in group.agents if agent in users), None)
+        groups[name] = replace(group, name=name, user=user)
+    return list(groups.values())

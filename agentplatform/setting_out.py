@@ -115,13 +115,14 @@ class SettingOut:
 
     def _unfit(self, host: str, said: SetOut) -> str | None:
         """Why they do not set out, if so."""
-        group = next((group for group in self._groups() if group.name == said.group), None)
-        if group is None:
-            return f"no agent on {self._host} belongs to a group {said.group!r:.80} of one owner"
-        known = self._residents.known
-        if strange := [agent for agent in said.agents if agent not in group.agents or agent not in known]:
-            return f"{', '.join(strange)[:MAX_WHY]} is not on {self._host}, or not in the group {group.name}"
-        decides = self._whereabouts.host_of(group.agents[0])
-        if decides != host:
-            return f"{host} does not decide for the group {group.name}; its first agent is on {decides or 'no host'}"
+        names = ", ".join(said.agents)[:MAX_WHY]
+        # Not by its name, which may have a number here, or there (following.groups_concerned).
+        groups = [group for group in self._groups() if set(said.agents) <= set(group.agents)]
+        if not groups:
+            return f"on {self._host} there is no group of one owner to which {names} belong"
+        if any(agent not in self._residents.known for agent in said.agents):
+            return f"{names} are not all on {self._host}"
+        decides = [self._whereabouts.host_of(group.agents[0]) or "no host" for group in groups]
+        if host not in decides:
+            return f"{host} does not decide for the group {groups[0].name}; its first agent is on {decides[0]}"
         return None
