@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from services.rms.resources import Minima, Resources
 
-SETTLE_S = 3.0  # after their arrival, in which the probe comes to see what agents take
+SETTLE_S = 8.0  # after their arrival: by then the probe has four fifths of the processors that agents take (SMOOTHED_S)
 LEAST_BANDWIDTH = 0.001  # Mbit/s: resources have some
 
 

@@ -127,6 +127,8 @@ class Rms:
                 self.advertise(await asyncio.to_thread(self._probe.read))
             except Unavailable as error:
                 log.warning("%s", error)
+            except Exception:  # a host that falls silent looks dead to all others
+                log.exception("a round of the RMS failed; the next one comes")
             await asyncio.sleep(self._every / 2)
             self.measure_links()
             await asyncio.sleep(self._every - self._wall() % self._every)

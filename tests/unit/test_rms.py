@@ -460,6 +460,30 @@ def test_rounds_begin_on_the_second_at_all_hosts_and_links_are_measured_in_betwe
     assert set(early[2:]) == set(late[2:]) == {("Told", 0.0), ("Ping", 0.5)}
 
 
+def test_a_probe_that_fails_in_a_way_of_its_own_does_not_silence_the_host() -> None:
+    class Moody:
+        readings = 0
+
+        def read(self) -> Resources:
+            self.readings += 1
+            if self.readings == 2:
+                raise ValueError("no host has so many processors")
+            return resources()
+
+    async def numbers() -> int:
+        sent: list[bytes] = []
+        send = lambda _, message: not sent.append(message)  # type: ignore[func-returns-value]  # noqa: E731
+        rms = Rms("alpha", key("alpha"), Moody(), send, lambda: ["beta"], lambda _: None, every=0.1)
+        task = asyncio.create_task(rms.run())
+        async with asyncio.timeout(10):
+            while sum(isinstance(codec.decode(each, Told | Ping, "alpha"), Told) for each in sent) < 3:  # type: ignore[arg-type]  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        task.cancel()
+        return len(sent)
+
+    assert asyncio.run(numbers()) > 3
+
+
 def test_of_two_words_about_a_link_the_worse_counts() -> None:
     town = Town(("alpha", "beta", "gamma"))
     praise = Advert(resources(), links={"alpha": LinkMeasure(0.1, 0.0, 9e5), "ghost": LinkMeasure(0.1, 0.0, 9e5)})
