@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 import ledger.disk
-from agentplatform import daemon, environment
+from agentplatform import daemon, ground
 from agentplatform.runners.process import jail
 from tests.helpers.custody_mutants import MUTANTS
 from tests.helpers.losing_disk import LosingDisk
@@ -52,7 +52,7 @@ def main() -> int:
     lacks = () if mutant is None else mutant.disk
     disk = LosingDisk(options.home, random, syncs="syncs" not in lacks, syncs_first="syncs_first" not in lacks)
     ledger.disk.connect = disk.connect
-    environment.TlsLinks = unruly(json.loads((options.home / VIA).read_text()), random)  # type: ignore[misc]
+    ground.TlsLinks = unruly(json.loads((options.home / VIA).read_text()), random)  # type: ignore[misc]
     if mutant is not None:
         mutant.apply()
     jump(options.home)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 import ledger.disk
-from agentplatform import daemon, environment
+from agentplatform import daemon, ground, rooms
 from agentplatform.history import HostHistory
 from benchmarks.slow_disk import SlowDisk
 from ledger.links.base import Channel, Receiver
@@ -41,15 +41,15 @@ def note(folder: Path) -> None:
 
             super().on_message(noted)
 
-    class NotedRunner(environment.ProcessRunner):
+    class NotedRunner(rooms.ProcessRunner):
         async def open(self, *parcel: Any) -> None:
             begin = time.monotonic()
             await super().open(*parcel)
             notes[0].write("opened", begin=begin)
 
     notes: list[HostHistory] = []
-    environment.TlsLinks = NotedLinks  # type: ignore[assignment,misc]
-    environment.ProcessRunner = NotedRunner  # type: ignore[misc]
+    ground.TlsLinks = NotedLinks  # type: ignore[assignment,misc]
+    rooms.ProcessRunner = NotedRunner  # type: ignore[misc]
 
 
 def _note(notes: HostHistory, event: str, message: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from agentplatform import environment
+from agentplatform import ground, rooms
 from agentplatform.custody import carry, keeper
 from agentplatform.custody.arrivals import Arrivals
 from agentplatform.custody.departures import Departures
@@ -111,7 +111,7 @@ class Mutant(msgspec.Struct, frozen=True):
 
 
 def _machine(kind: type[Held], seconds: float, *faults: str) -> Mutant:
-    return Mutant(seconds, {environment: {"Held": kind}}, faults=faults)
+    return Mutant(seconds, {rooms: {"Held": kind}}, faults=faults)
 
 
 def _lease(seconds: float, module: ModuleType, part: str, kind: type, *faults: str) -> Mutant:
@@ -133,8 +133,8 @@ MUTANTS: dict[str, Mutant] = {
     "activates-on-its-own": _machine(handoff_mutants.ActivatesOnItsOwn, 30),
     "resumes-after-commit": _machine(ResumesAfterCommit, 30),
     "acknowledges-too-early": _machine(handoff_mutants.AcknowledgesTooEarly, 60, "power_lost_in_a_slow_sync"),
-    "cleans-too-early": Mutant(60, {environment: {"Journal": CleansTooEarly}}),
-    "answers-too-early": Mutant(60, {environment: {"Journal": AnswersTooEarly}}),
+    "cleans-too-early": Mutant(60, {ground: {"Journal": CleansTooEarly}}),
+    "answers-too-early": Mutant(60, {ground: {"Journal": AnswersTooEarly}}),
     "H1": _lease(0, leases, "Giver", VotesThenGives, "linked_again_in_the_midst_of_the_votes"),
     "H1-forgets-at-start": _lease(0, leases, "Giver", ForgetsAtStart, "cut_off_while_the_others_start_again"),
     "no-lease-check-after-waking": _lease(

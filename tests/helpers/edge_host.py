@@ -46,7 +46,7 @@ _ANY_BULLETIN: Any = Bulletin
 
 
 class EdgeHost:
-    """One host between two crashes: for custody, mail and commands it is what agentplatform.environment joins."""
+    """One host between two crashes: for custody, mail and commands it is what agentplatform.rooms joins."""
 
     def __init__(self, world: Ground, name: str, carrier: type[Carrier], gateway: type[Gateway]) -> None:
         self.world, self.name, self.alive = world, name, True

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import ledger.disk
-from agentplatform import environment
+from agentplatform import ground, rooms
 from agentplatform.consortium import found
 from agentplatform.custody.messages import Life, Offer, Recall
 from benchmarks import migration, migration_mae, parts
@@ -143,18 +143,18 @@ async def test_what_is_noted_of_messages_and_openings_is_what_production_does(
     def opened(runner: Any, *parcel: Any) -> Any:
         return asyncio.sleep(0)
 
-    monkeypatch.setattr(environment.ProcessRunner, "open", opened)
-    for name in ("TlsLinks", "ProcessRunner"):
-        monkeypatch.setattr(environment, name, getattr(environment, name))  # put back in the end
+    monkeypatch.setattr(rooms.ProcessRunner, "open", opened)
+    monkeypatch.setattr(ground, "TlsLinks", ground.TlsLinks)  # put back in the end
+    monkeypatch.setattr(rooms, "ProcessRunner", rooms.ProcessRunner)
     migration_mae.note(tmp_path)
-    links = environment.TlsLinks("north", Identity(bytes(32)), b"chain", "127.0.0.1:0")
+    links = ground.TlsLinks("north", Identity(bytes(32)), b"chain", "127.0.0.1:0")
     got: list[bytes] = []
     links.on_message(lambda host, channel, message: got.append(message))
     offer, mail = codec.encode(Offer(b"t", (), ())), codec.encode("a letter")
     assert not links.send("east", Channel.HANDOFF, offer)  # there is no link
     for channel, message in ((Channel.HANDOFF, offer), (Channel.MAIL, mail)):
         links._receivers[0]("east", channel, message)
-    await object.__new__(environment.ProcessRunner).open()
+    await object.__new__(rooms.ProcessRunner).open()
     lines = [json.loads(line) for line in (tmp_path / "north-notes.1.jsonl").read_text().splitlines()]
     assert [(line["event"], line.get("message"), line.get("transfer")) for line in lines] == [
         ("leaves", "Offer", b"t".hex()),
