@@ -17,18 +17,16 @@ from ledger.errors import PlatformError
 from services.dms.store import Store
 from services.eds import whatif
 from services.eds.deliberation import Deliberation, deliberate
-from services.eds.events import Event, HostSuspected, UserMoved, Whom, concerns
+from services.eds.events import Event, UserMoved, Whom, concerns
 from services.eds.explain import Explanation, Outcome
 from services.eds.kept import Kept, encoded
+from services.eds.learnt import Learnt
 from services.eds.limits import Limits
 from services.eds.offers import Policy
 from services.eds.pending import Pending
 from services.eds.plan import Plan
-from services.eds.refusals import Refusals
 from services.eds.rules import Group
-from services.eds.snapshot import NEUTRAL_EXPERIENCE, Snapshot
-from services.eds.suspects import Suspects
-from services.eds.users import Users
+from services.eds.snapshot import Snapshot
 
 LOOK_S = 0.02  # from a look at events that concerned nobody to the next
 MAX_EVENTS = 4_096  # that wait to be looked at; of two with the same words one waits
@@ -45,11 +43,11 @@ class Decision(NamedTuple):
 class Eds:
     """Decides for the groups that this host holds.
 
-    `snapshot_of(groups)` gives the picture from RMS, TMS and the residents (see snapshot.assemble); the Eds adds
-    what it keeps itself: the users' access and the experience with hosts. `carry_out(plan, why)` moves the agents
-    and says what became of them; it may raise PlatformError, which counts as a failure of every move. `groups()`
-    gives the groups that this host holds now; `hosts_of(group)` where its agents are. Explanations and experience are
-    kept in `store`. `clock` gives seconds since 1970.
+    `snapshot_of(groups)` gives the picture from RMS, TMS and the residents (see snapshot.assemble); the Eds adds what
+    it has learnt itself (services.eds.learnt). `carry_out(plan, why)` moves the agents and says what became of them; it
+    may raise PlatformError, which counts as a failure of every move. `groups()` gives the groups that this host holds
+    now; `hosts_of(group)` where its agents are. Explanations and experience are kept in `store`. `clock` gives seconds
+    since 1970.
     """
 
     def __init__(
@@ -67,9 +65,7 @@ class Eds:
         self._policy, self._limits, self._clock = policy, limits, clock
         self._snapshot_of, self._carry_out, self._groups, self._hosts_of = snapshot_of, carry_out, groups, hosts_of
         self._kept = Kept(store, limits.keep)
-        self._users = Users()
-        self._refusals = Refusals()
-        self._suspects = Suspects()
+        self._learnt = Learnt(self._kept)
         self._events: dict[tuple[str, Whom], Event] = {}  # by words, and for whom: not looked at yet
         self._pending = Pending()
         self._busy: dict[str, Group] = {}  # groups that are decided about, moved, or have a pause after that
@@ -85,10 +81,7 @@ class Eds:
 
     def happened(self, event: Event, *, teller: str = "", whom: Whom = "there") -> None:
         """Takes an event. `teller`: the other host that tells of it; `whom`: the groups to decide about."""
-        if isinstance(event, UserMoved):
-            self._users.moved(event, teller)
-        if isinstance(event, HostSuspected):
-            self._suspects.add(event, self._clock())
+        self._learnt.happened(event, teller, self._clock())
         self._events[event.why, whom] = event
         if len(self._events) > MAX_EVENTS:  # that of a user goes first; what is told of hosts is rare
             crowd = (key for key, each in self._events.items() if isinstance(each, UserMoved))
@@ -109,7 +102,7 @@ class Eds:
 
     async def dry_run(self, group: Group) -> Explanation:
         """What it would decide now. Nothing moves, nothing is kept, and no event is waited for."""
-        snapshot = await self._completed(await self._snapshot_of((group,)))
+        snapshot = await self._learnt.added_to(await self._snapshot_of((group,)), moved=())
         return await asyncio.to_thread(whatif.decide, snapshot, self._policy, "a dry run was asked for", "dry-run")
 
     async def why(self, agent: str, limit: int = 20) -> list[Explanation]:
@@ -206,7 +199,7 @@ class Eds:
         follows: Explanation | None = None,
         moved: Collection[str] = (),
     ) -> Decision:
-        snapshot = await self._completed(await self._snapshot_of(groups), moved)
+        snapshot = await self._learnt.added_to(await self._snapshot_of(groups), moved)
         self._last = max(self._last + 1, int(snapshot.at * 1000))
         name = f"{self._last:012x}{secrets.token_hex(4)}"  # decisions sort by their time
 
@@ -222,23 +215,6 @@ class Eds:
             if times:
                 self._decide_later(group.name, min(times) - snapshot.at)
         return Decision(groups, found.plan, found.explanation)
-
-    async def _completed(self, snapshot: Snapshot, moved: Collection[str] = ()) -> Snapshot:
-        experience = await self._kept.experience(snapshot.at)
-        hosts = tuple(
-            msgspec.structs.replace(
-                host,
-                experience=experience.get(host.host, NEUTRAL_EXPERIENCE),
-                closed=host.closed or self._suspects.why(host.host, snapshot.at),
-            )
-            for host in snapshot.hosts
-        )
-        users = sorted({group.user for group in snapshot.groups if group.user is not None})
-        access = {user: heard for user in users if (heard := self._users.access(user)) is not None}
-        refused = self._refusals.of({group.name for group in snapshot.groups}, snapshot.at)
-        return msgspec.structs.replace(
-            snapshot, hosts=hosts, access=access, refused=refused, moved=tuple(sorted(moved))
-        )
 
     # What becomes of them
 
@@ -274,7 +250,7 @@ class Eds:
         moved |= {move.agent for move in plan.moves} - failed.keys()
         groups = {agent: group.name for group in decision.groups for agent in group.agents}
         for group, host in sorted({(groups[agent], plan.hosts[agent]) for agent in failed}):
-            self._refusals.add(group, host, now)
+            self._learnt.refused(group, host, now)
         explanation = msgspec.structs.replace(decision.explanation, outcome=outcome)
         await self._kept.concluded(explanation)
         await self._kept.learn(explanation, plan.moves, now)
