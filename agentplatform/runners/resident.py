@@ -19,6 +19,7 @@ from agentplatform.messages import MAX_EVENTS, Answer, Arrival, Delivery, Later,
 from agentplatform.parcel import state as states
 from agentplatform.parcel.freight import Stowed
 from agentplatform.replies import FutureReply
+from agentplatform.runners import reserved
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.body import Waiting, current, is_own_cancellation, words
 from agentplatform.runners.captures import Captures
@@ -62,6 +63,7 @@ class Resident(Captures):
         self._life = asyncio.current_task()
         current.set(self.id)
         try:
+            reserved.check(cls)
             self._checkpoints.begin(cls, born=True)
             self.instance = cls.__new__(cls)
             self.instance._place = self._place  # before __init__, which may already ask for the agent's name
