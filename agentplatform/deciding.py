@@ -10,6 +10,7 @@ from agentplatform.following import groups_concerned, groups_here, user_of
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import News
 from agentplatform.sensing import Sensing
+from agentplatform.sightings import Sightings
 from agentplatform.telling import Telling
 from agentplatform.whereabouts import Whereabouts
 from services.dms.store import Store
@@ -60,6 +61,7 @@ class Deciding:
         self._rms, self._tms = rms, tms
         self._telling = Telling(tell, mailroom.subscriptions.to, mailroom.boxes)
         self.sensing = Sensing(host, rms, Triggers(read(triggers)), self.happened, mailroom.boxes)
+        self._sightings = Sightings()
         self._moved: dict[str, UserMoved] = {}  # by user: agents are to be told of it
 
     def groups(self) -> list[Group]:
@@ -98,12 +100,13 @@ class Deciding:
         return {agent for group in self.concerned() if group.user == user for agent in group.agents}
 
     async def _snapshot(self, groups: Sequence[Group]) -> Snapshot:
-        residents = {}
+        residents, now = {}, time.time()
         for agent in (agent for group in groups for agent in group.agents):
             host = self._whereabouts.host_of(agent)
             if host:
                 here = self._residents.known.get(agent)
                 said = self._mailroom.requires(agent)  # of those elsewhere their own hosts know
-                since = here.since if here else 0.0
+                seen = self._sightings.since(agent, host, now)
+                since = here.since if here else seen
                 residents[agent] = Resident(agent, host, since, said.task_weight, said.needs)
-        return assemble(groups, time.time(), self._tms.verdicts(), self._rms.adverts(), self._rms.links(), residents)
+        return assemble(groups, now, self._tms.verdicts(), self._rms.adverts(), self._rms.links(), residents)
