@@ -8,6 +8,7 @@ other decision.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ LOOK_EVERY = 0.05  # seconds
 PAUSES = (0.0, 0.5, 2.0)  # seconds before each try to send one back: its EDS may be about to move it itself
 MAX_WHY = 300  # characters
 AT_ONCE = 64  # reasons, well within an advert
+CALLS_AT_ONCE = 256  # of one host that are being answered; what comes then is called again
 Calls = dict[tuple[str, str], list[tuple[str, int]]]  # (host, group) -> agents, and their epochs there
 
 
@@ -59,7 +61,9 @@ class CallingBack:
         self._closed, self._carry_out, self._tell, self._start = closed, carry_out, tell, start
         self._called: dict[str, str] = {}  # agent -> the host that was asked for it
         self._away: dict[str, str] = {}  # agent -> why it does not come
-        self._returning: set[str] = set()
+        # Host -> agents that it called, and hears of yet: nobody keeps another's call from being heard.
+        self._returning: dict[str, set[str]] = {}
+        self._answering: Counter[str] = Counter()  # host -> its calls that are not answered
 
     # The host that was drained
 
@@ -101,10 +105,14 @@ class CallingBack:
         if isinstance(said, StaysAway):
             asked = [(agent, why) for agent, why in said.agents if self._called.get(agent) == host]
             self._away |= {agent: why[:MAX_WHY] for agent, why in asked if self._carrier.machine.here(agent) is None}
-        elif len(said.agents) > MAX_AGENTS:
+            return
+        if len(said.agents) > MAX_AGENTS:
             raise PeerFault(host, f"called {len(said.agents)} agents back at once; a group has at most {MAX_AGENTS}")
-        elif self._returning.isdisjoint(agent for agent, _ in said.agents):  # else it is called again meanwhile
-            self._returning.update(agent for agent, _ in said.agents)
+        returning = self._returning.setdefault(host, set())
+        if self._answering[host] < CALLS_AT_ONCE and returning.isdisjoint(agent for agent, _ in said.agents):
+            # else it is called again meanwhile
+            returning.update(agent for agent, _ in said.agents)
+            self._answering[host] += 1
             self._start(self._send_back(host, said))
 
     async def _send_back(self, host: str, said: CallBack) -> None:
@@ -117,7 +125,8 @@ class CallingBack:
                 if not left:
                     break
         finally:
-            self._returning.difference_update(agent for agent, _ in said.agents)
+            self._returning[host].difference_update(agent for agent, _ in said.agents)
+            self._answering[host] -= 1
         for some in in_parts([(agent, why[:MAX_WHY]) for agent, why in away.items()], AT_ONCE):
             self._tell(host, StaysAway(some))
 

@@ -33,6 +33,8 @@ class Catalogue:
         offers = self._offers.get(statement.offers)
         advert = replace(statement.advert, offers=offers) if offers else statement.advert
         self._heard[statement.host] = _Heard(told, statement, advert, now + statement.lifetime)
+        if known is not None and known.statement.offers != statement.offers:
+            self._forget_offers()  # or a host that offers something else each time would fill this one's memory
         return offers is not None
 
     def offered(self, host: str, offers: Offers) -> None:
@@ -61,5 +63,9 @@ class Catalogue:
         if all(now <= heard.until for heard in self._heard.values()):
             return
         self._heard = {host: heard for host, heard in self._heard.items() if now <= heard.until}
+        self._forget_offers()
+
+    def _forget_offers(self) -> None:
+        """Those of which no advert speaks any more."""
         used = {heard.statement.offers for heard in self._heard.values()}
         self._offers = {digest: names for digest, names in self._offers.items() if not digest or digest in used}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agentplatform.bulletins import CallBack, StaysAway
-from agentplatform.calling_back import CallingBack
+from agentplatform.calling_back import CALLS_AT_ONCE, CallingBack
 from agentplatform.exchange import MAX_MESSAGE
 from ledger import codec
 from ledger.errors import PeerFault, Unavailable
@@ -68,6 +68,12 @@ class Host:
         await self.settle()
         assert all(to == host for to, _ in self.told)
         return {agent: why for _, said in self.told for agent, why in said.agents if isinstance(why, str)}
+
+    async def asked_beside(self, host: str, *agents: tuple[str, int]) -> set[str]:
+        """While another one's call is answered. Which hosts are told of agents that do not come."""
+        self.back.heard(host, CallBack(agents))
+        await self.settle()
+        return {to for to, _ in self.told}
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +136,22 @@ async def test_a_call_that_comes_again_while_it_is_answered_is_answered_once(hos
     for _ in range(3):
         host.back.heard("west", CallBack(((X, 3),)))
     await host.settle()
+    assert host.moved == [((X,), "west")]
+
+
+async def test_a_host_that_calls_without_end_gets_a_bounded_number_of_answers_at_once(host: Host) -> None:
+    for number in range(CALLS_AT_ONCE + 50):
+        host.back.heard("west", CallBack(((f"a-{number:016x}", 1),)))
+    assert len(host.tasks) == CALLS_AT_ONCE
+    await host.came(X, "east", closed=True)  # and so are these done
+    assert await host.asked("east", (X, 3)) == {} and host.moved == [((X,), "east")]
+    assert await host.asked("west", ("gone-0123456789abcdef", 3)) != {}
+
+
+async def test_nobody_keeps_the_call_of_another_host_from_being_heard(host: Host) -> None:
+    await host.came(X, "west", closed=True)
+    host.back.heard("east", CallBack(((X, 3),)))
+    assert await host.asked_beside("west", (X, 3)) == {"east"}
     assert host.moved == [((X,), "west")]
 
 

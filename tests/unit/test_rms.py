@@ -332,6 +332,16 @@ def test_offers_that_no_advert_speaks_of_are_not_kept() -> None:
     assert town.hosts["alpha"].adverts()["beta"].offers == frozenset({"cv2", "gpu"})
 
 
+def test_of_a_host_that_offers_something_else_each_time_the_newest_offers_are_kept() -> None:
+    catalogue = Catalogue()
+    for number in range(50):
+        offers = Offers((f"thing {number}",))
+        catalogue.take(*told("beta", number, offers=offers.digest()), now=0.0)
+        catalogue.offered("beta", offers)
+    assert catalogue.fresh(0.0)["beta"].offers == {"thing 49"}
+    assert len(catalogue._offers) == 2  # and that of who offers nothing
+
+
 @pytest.mark.parametrize("every", [0.0, 13.0, math.nan])
 def test_rounds_have_bounds(every: float) -> None:
     with pytest.raises(Misuse, match="mend advert_every"):
