@@ -9,6 +9,7 @@ from agentplatform.custody.residents import Residents
 from agentplatform.following import groups_concerned, groups_here, user_of
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import News
+from agentplatform.parcel.manifest import Birth
 from agentplatform.sensing import Sensing
 from agentplatform.sightings import Sightings
 from agentplatform.telling import Telling
@@ -65,13 +66,15 @@ class Deciding:
         self._moved: dict[str, UserMoved] = {}  # by user: agents are to be told of it
 
     def groups(self) -> list[Group]:
-        births = {agent: resident.birth for agent, resident in self._residents.known.items()}
-        return groups_here((box.luggage.standing.group for box in self._mailroom.boxes.values()), births)
+        return groups_here(*self._belonging())
 
     def concerned(self) -> list[Group]:
         """Those that agents here belong to, also when another host decides for them."""
+        return groups_concerned(*self._belonging())
+
+    def _belonging(self) -> tuple[dict[str, Group | None], dict[str, Birth]]:
         births = {agent: resident.birth for agent, resident in self._residents.known.items()}
-        return groups_concerned((box.luggage.standing.group for box in self._mailroom.boxes.values()), births)
+        return {agent: box.luggage.standing.group for agent, box in self._mailroom.boxes.items()}, births
 
     def happened(self, event: Event, whom: Whom = "there") -> None:
         """On this host's own word: what it measured, the ledger's, its operator's."""

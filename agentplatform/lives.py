@@ -216,10 +216,13 @@ class Lives:
             self._runner.tell(agent, "on_cloned", clone)
         return clone
 
-    async def decided(self, agents: Sequence[str], destination: str, why: str, convoy: Convoy | None = None) -> Hop:
-        """The EDS moves them together, and with the rest of the `convoy`."""
+    async def awake(self, agents: Sequence[str]) -> None:
         for agent in agents:
             await self._carrier.dormitory.awake(agent)
+
+    async def decided(self, agents: Sequence[str], destination: str, why: str, convoy: Convoy | None = None) -> Hop:
+        """The EDS moves them together, and with the rest of the `convoy`."""
+        await self.awake(agents)
         return await self._carrier.departures.depart(agents, destination, why, convoy=convoy)
 
     async def travel(self, agent: str, ticket: Ticket, by: Mover, why: str) -> Hop:

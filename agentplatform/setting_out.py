@@ -98,6 +98,9 @@ class SettingOut:
         try:
             reason = self._unfit(host, said)
             if reason is None:
+                await self._lives.awake(said.agents)
+                reason = self._unfit(host, said)  # by the luggage of those that slept, too
+            if reason is None:
                 why = f"{said.why[:MAX_WHY]} (decided on {host})"
                 await self._lives.decided(said.agents, said.destination, why, said.convoy)
         except PlatformError as error:

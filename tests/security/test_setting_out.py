@@ -27,7 +27,7 @@ class Host:
     def __init__(self) -> None:
         self.known = {Y: object(), Z: object()}
         self.places = {X: "west"}
-        self.groups = [GROUP]
+        self.groups = self.groups_awake = [GROUP]
         self.up = {"west", "east"}
         self.veto: Exception | None = None
         self.moved: list[tuple[tuple[str, ...], str, str]] = []
@@ -35,7 +35,7 @@ class Host:
         self.tasks: list[asyncio.Task[None]] = []
         residents: Any = SimpleNamespace(known=self.known)
         whereabouts: Any = SimpleNamespace(host_of=self.places.get)
-        lives: Any = SimpleNamespace(decided=self.decided)
+        lives: Any = SimpleNamespace(awake=self.awake, decided=self.decided)
         start: Any = lambda work: self.tasks.append(asyncio.ensure_future(work))  # noqa: E731
         self.room = SettingOut(
             "here", residents, whereabouts, lambda: self.groups, lives, self.tell, lambda: self.up, start
@@ -45,6 +45,9 @@ class Host:
         assert len(codec.encode(said)) <= MAX_MESSAGE[Channel.ADVERT]
         self.told.append((host, said))
         return host in self.up
+
+    async def awake(self, agents: tuple[str, ...]) -> None:
+        self.groups = self.groups_awake
 
     async def decided(self, agents: tuple[str, ...], to: str, why: str, convoy: Any) -> None:
         if self.veto is not None:
@@ -116,6 +119,11 @@ async def test_nobody_else_moves_them(host: Host, asker: str, said: SetOut, why:
     assert stayed.keys() == set(said.agents) and all(why in reason for reason in stayed.values()) and not host.moved
 
 
+async def test_who_slept_and_has_another_group_in_its_luggage_stays(host: Host) -> None:
+    host.groups_awake = []
+    assert "no group of one owner" in (await host.asked("west", wish(Y, Z)))[Y] and not host.moved
+
+
 async def test_a_host_that_asks_for_too_many_is_held_back(host: Host) -> None:
     with pytest.raises(PeerFault, match="at most 64"):
         host.room.heard("west", wish(*(f"a{n}-0123456789abcdef" for n in range(MAX_GOING + 1))))
@@ -165,5 +173,5 @@ async def test_what_is_no_convoy_of_this_host_moves_nobody(host: Host) -> None:
     async def refuses(*_: Any) -> None:
         raise Misuse("what goes from here is not its part of the convoy")
 
-    host.room._lives = SimpleNamespace(decided=refuses)  # type: ignore[assignment]
+    host.room._lives = SimpleNamespace(awake=host.awake, decided=refuses)  # type: ignore[assignment]
     assert "not its part" in (await host.asked("west", wish(Y)))[Y]
