@@ -160,8 +160,8 @@ class Problem:
                     unit.keep(there)
                     changed = True
         lost += [_homeless(unit, self.places) for unit in units if not unit.hosts]
-        apart = [[at[agent] for agent in rule.agents] for rule in group.rules if isinstance(rule, Exclusion)]
-        lost += [crowd for each in apart if (crowd := _too_few(each)) is not None]
+        apart = [rule.agents for rule in group.rules if isinstance(rule, Exclusion)]
+        lost += [crowd for agents in apart if (crowd := _too_few(agents, [at[each] for each in agents])) is not None]
         if lost:
             self.stuck[number] = tuple(lost[:MAX_OBSTACLES])
             return
@@ -169,8 +169,8 @@ class Problem:
         self.units += units
         index = {id(unit): first + i for i, unit in enumerate(units)}
         self.of_group[number] = list(index.values())
-        for each in apart:
-            self._seats([index[id(unit)] for unit in each])
+        for agents in apart:
+            self._seats(agents, [index[id(at[each])] for each in agents])
         for unit, others in choices:
             if unit not in others:
                 self._choice(index[id(unit)], tuple(dict.fromkeys(index[id(other)] for other in others)))
@@ -224,12 +224,13 @@ class Problem:
             self.units[unit].demands[place].append((len(self.rows), amount))
         self.rows.append(Row(what, capacity, users))
 
-    def _seats(self, units: Sequence[int]) -> None:
+    def _seats(self, agents: Sequence[str], units: Sequence[int]) -> None:
+        """`agents`, which are in these units, must be apart."""
         seats: dict[str, list[tuple[int, int, float]]] = {}
         for number in units:
             for place, host in enumerate(self.units[number].hosts):
                 seats.setdefault(host, []).append((number, place, 1.0))
-        names = ", ".join(self.units[number].agents[0] for number in units)
+        names = ", ".join(agents)
         for host, users in seats.items():
             if len(users) > 1:
                 self._add_row(f"{names} must be apart: not two of them on {host}", 1.0, users)
@@ -288,8 +289,8 @@ def _homeless(unit: Unit, places: dict[str, dict[str, Candidate]]) -> str:
     return f"there is no place for {' and '.join(unit.agents)}, who must be together"
 
 
-def _too_few(units: Sequence[Unit]) -> str | None:
-    """Whether units that must be apart have too few hosts between them, in words."""
+def _too_few(agents: Sequence[str], units: Sequence[Unit]) -> str | None:
+    """Whether agents that must be apart, in these units, have too few hosts between them, in words."""
     seated: dict[str, int] = {}  # host -> unit
 
     def seat(number: int, asked: set[str]) -> bool:
@@ -305,6 +306,6 @@ def _too_few(units: Sequence[Unit]) -> str | None:
     for number in range(len(units)):
         asked: set[str] = set()
         if not seat(number, asked):
-            crowd = ", ".join(units[each].agents[0] for each in sorted((number, *(seated[host] for host in asked))))
+            crowd = ", ".join(agents[each] for each in sorted((number, *(seated[host] for host in asked))))
             return f"{crowd} must be apart, and there are only {len(asked)} hosts for them: {', '.join(sorted(asked))}"
     return None

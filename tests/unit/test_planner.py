@@ -238,6 +238,17 @@ def test_a_group_without_a_plan_is_stuck_and_the_others_are_planned_all_the_same
     assert found.plan.benefit == 2.0 == found.bound
 
 
+def test_who_must_be_apart_is_named_as_the_rule_does() -> None:
+    """Not by the first of those whom each must be together with."""
+    rules = (Atomic(("x", "y")), Exclusion(("y", "z")))
+    snapshot = scene([host("a"), host("b")], {"x": "a", "y": "a", "z": "a"}, rules=rules)
+    found = search(snapshot, offers(snapshot, {agent: {"a": 2.0, "b": 1.0} for agent in "xyz"}))
+    assert found.plan.hosts == {"x": "a", "y": "a", "z": "b"}
+    assert found.obstacles == ("y, z must be apart: not two of them on a",)
+    stuck = search(snapshot, offers(snapshot, {agent: {"a": 2.0} for agent in "xyz"}))
+    assert stuck.stuck == {"group": ("y, z must be apart, and there are only 1 hosts for them: a",)}
+
+
 def test_of_groups_that_cannot_all_be_planned_as_few_as_possible_are_stuck() -> None:
     """There is room for one group of two, or for two groups of one."""
     snapshot = crowd("abcd", 6 * GIB)
