@@ -271,8 +271,8 @@ class Data:
     def _kept(self, number: int) -> Pages:
         found = self._snapshots.get(number)
         if found is None:
-            there = ", ".join(map(str, self._snapshots)) or "none"
-            raise Misuse(f"there is no snapshot {number!r:.20}; there are: {there}")
+            there = f"there are: {', '.join(map(str, self._snapshots))}" if self._snapshots else "none is kept"
+            raise Misuse(f"there is no snapshot {number!r:.20}; {there}")
         return found[1]
 
     def _retain(self) -> None:

@@ -25,7 +25,8 @@ def why(args: Namespace) -> list[Plain]:
     blocked = [row for host in asked for row in host.call("blocked", agent=agent)] or _out_of_reach(agent, asked)
     decided = sorted(found.values(), key=lambda each: float(each["at"]), reverse=True)
     if (args.picture or args.save) and not decided:
-        raise Misuse(f"nothing was decided about {agent} on the hosts that were asked; try: agentplatform decide")
+        nothing = f"nothing was decided about {agent} on the hosts that were asked"
+        raise Misuse(f"{nothing}; try: agentplatform decide {agent}")
     written = _written(args, msgspec.convert(decided[0], Explanation)) if args.picture or args.save else []
     return blocked + [each | {"asked": agent} for each in decided[: args.last]] + written
 

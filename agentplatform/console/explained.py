@@ -112,7 +112,8 @@ def _marked(row: Iterable[str]) -> Iterable[object]:
 def _reading(console: Console, explained: Explanation) -> None:
     """What the numbers are, for who sees them the first time."""
     weights = explained.weights()
-    parts = ", ".join(f"{name} {weight:g}" for name, weight in weights.items() if weight)
+    largest = sorted(weights.items(), key=lambda each: (-each[1], each[0]))  # the store keeps no order
+    parts = ", ".join(f"{name} {weight:g}" for name, weight in largest if weight)
     name = explained.policy.get("name", "?")
     said = f"Q is what a place is worth to the agent by the policy {name}, larger is better"
     groups = f"decided together: {', '.join(explained.groups)}"

@@ -51,12 +51,12 @@ def shown(value: Any) -> Any:
 def show(console: Console, row: dict[str, Any]) -> None:
     if "keys" in row:
         lines = [(each["key"], each["bytes"]) for each in row["keys"]]
-        _list(console, row["agent"], ("key", "bytes"), lines, "values")
+        _list(console, row["agent"], ("key", "bytes"), lines, "value")
     elif "snapshots" in row:
         columns = ("number", "made", "entries", "bytes", "note")
         rows = row["snapshots"]
         made = [(each["number"], _at(each["at"]), each["entries"], each["size"], each["note"]) for each in rows]
-        _list(console, row["agent"], columns, made, "snapshots")
+        _list(console, row["agent"], columns, made, "snapshot")
     elif "value" in row:
         render.say(console, msgspec.json.encode(row["value"]).decode())
     else:
@@ -65,7 +65,7 @@ def show(console: Console, row: dict[str, Any]) -> None:
 
 def _list(console: Console, agent: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]], what: str) -> None:
     """The agent's name stands above: it may be wider than the table."""
-    render.say(console, f"{agent} keeps {len(rows) or 'no'} {what}")
+    render.say(console, f"{agent} keeps {len(rows) or 'no'} {what}{'' if len(rows) == 1 else 's'}")
     if rows:
         render.show(console, render.table("", columns, rows))
 

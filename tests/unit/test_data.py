@@ -142,6 +142,8 @@ def test_any_kept_snapshot_is_restored(data: Data) -> None:
     assert data.list() == ["a", "b"] and data.get("a") == 2 and data.get_blob(blob) is None
     data.forget(1)
     assert [each.number for each in data.snapshots()] == [2] and data.snapshot() == 3
+    with pytest.raises(Misuse, match="no snapshot 1; none is kept"):
+        Data().restore(1)
     with pytest.raises(Misuse, match="no snapshot 1; there are: 2, 3"):
         data.restore(1)
 
