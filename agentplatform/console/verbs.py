@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from agentplatform.agenda import MAX_SECONDS
-from agentplatform.console import actions, blame, decisions, drains, explained, keeping, paths, proofs, render
+from agentplatform.console import actions, blame, decisions, drains, explained, groups, keeping, paths, proofs, render
 from agentplatform.console.demo import story
 from agentplatform.ticket import MAX_DEADLINE
 from services.eds.planner import PLANNERS
@@ -118,6 +118,10 @@ def _custody(parser: argparse.ArgumentParser) -> None:
     _agent(parser)
     parser.add_argument("custody", choices=("local", "held"), metavar="CUSTODY", help="local, or held")
     _patience(parser)
+
+
+def _group(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="TOML: name, agents, rules, user (docs/decisions.md)")
 
 
 def _why(parser: argparse.ArgumentParser) -> None:
@@ -317,6 +321,7 @@ VERBS: dict[str, Verb] = {
     "services": Verb("which agents offer a service, the nearest first", actions.services, render.services, _services),
     "drain": Verb("empty a host: its agents go elsewhere, or are set aside", drains.run, drains.show, _drain),
     "hosts": Verb("the hosts of the consortium, as one host sees them", actions.hosts, render.hosts),
+    "group": Verb("have agents decided about together, under rules", groups.form, groups.show, _group),
     "why": Verb("why an agent was moved, or not", decisions.why, explained.why, _why),
     "decide": Verb(
         "what would be decided now, or what if: nothing moves", decisions.decide, explained.decided, _decide

@@ -1,17 +1,19 @@
 """What a caller may tell the EDS of this host, and ask of it."""
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
+from agentplatform.desk.ledger import must_be_named
 from agentplatform.environment import Environment
 from ledger.errors import Misuse
 from services.eds.contradictions import contradictions
-from services.eds.events import Event
+from services.eds.events import AgentAsked, AgentTold, Event
 from services.eds.explain import Explanation
 from services.eds.rules import Group
 
 _EVENT: Any = Event
+_TYPES = [kind.__struct_config__.tag for kind in get_args(Event)]
 
 
 class DecisionDesk:
@@ -25,7 +27,11 @@ class DecisionDesk:
         full = dict(zip(agents, found, strict=True))
         absent = [agent for agent in found if agent not in here.mailroom.boxes]
         if absent:
-            raise Misuse(f"{', '.join(absent)} do not live on {here.host}; a group is formed where its agents are")
+            places = ", ".join(f"{agent} (on {here.whereabouts.host_of(agent) or 'no host'})" for agent in absent)
+            raise Misuse(
+                f"not awake on {here.host}: {places}; a group is formed where all its agents are. Bring them together:"
+                f" agentplatform dispatch AGENT {here.host}, or activate; apart they may be afterwards"
+            )
         data = {"name": name, "user": user or None, "agents": found, "rules": _with_ids(rules, full)}
         try:
             group = msgspec.convert(data, Group)
@@ -33,15 +39,32 @@ class DecisionDesk:
             raise Misuse(f"that is no group: {error}") from None
         if against := contradictions(group):
             raise Misuse(f"nobody can keep these rules together, so take one of them out: {'; '.join(against)}")
+        if len({here.carrier.residents.known[agent].birth.owner for agent in found}) > 1:
+            raise Misuse(f"the agents of {name} have several owners; a group has one")
+        for other in filter(group.replaces, here.deciding.concerned()):
+            apart = [agent for agent in other.agents if agent not in {*found, *here.mailroom.boxes}]
+            if away := [agent for agent in apart if here.whereabouts.host_of(agent)]:
+                raise Misuse(
+                    f"the group {other.name} stands against it, with {', '.join(away)} elsewhere: an agent is in one"
+                    f" group, and a name is one group's. Bring those to {here.host} first, or take other agents, or"
+                    " another name"
+                )
         await here.mailroom.group(group)
         return {"group": name, "agents": found}
 
     async def event(self, event: dict[str, Any]) -> None:
-        """Something happened that may call for a decision (services.eds.events; `type` says which)."""
+        """Something happened that may call for a decision (services.eds.events; `type` says which). An agent may be
+        named as elsewhere; a host or an agent that is not known is refused: nobody would be decided about."""
         try:
-            self._here.happened(msgspec.convert(event, _EVENT))
+            said = msgspec.convert(event, _EVENT)
         except msgspec.ValidationError as error:
-            raise Misuse(f"that is no event: {error}") from None
+            raise Misuse(f"that is no event: {error}; `type` is one of {', '.join(_TYPES)}") from None
+        if isinstance(said, AgentAsked | AgentTold):
+            said = msgspec.structs.replace(said, agent=self._here.whereabouts.resolve(said.agent))
+        for host in (getattr(said, "host", None), getattr(said, "peer", None)):
+            if host is not None:
+                must_be_named(self._here, host)
+        self._here.happened(said)
 
     async def why(self, agent: str) -> list[dict[str, Any]]:
         found = self._here.whereabouts.resolve(agent)
@@ -50,16 +73,17 @@ class DecisionDesk:
     async def dry_run(self, about: str) -> dict[str, Any]:
         """What would be decided now for a group that is decided for here, or for the group of an agent, or for an agent
         alone. Nothing moves."""
-        here, groups = self._here, self._here.deciding.groups()
-        group = next((each for each in groups if each.name == about), None)
+        here = self._here
+        groups = {each.name: each for each in here.deciding.concerned()}
+        group = groups.get(about)
         if group is None:
             agent = here.whereabouts.resolve(about)
-            group = next((each for each in groups if agent in each.agents), None)
-            if group is None and agent in here.carrier.residents.known:
-                group = Group(agent, (agent,))
-            if group is None:
-                where = here.whereabouts.host_of(agent) or "the host where it lives"
-                raise Misuse(f"{here.host} does not decide for {agent}; ask: agentplatform --host {where}")
+            group = next((each for each in groups.values() if agent in each.agents), Group(agent, (agent,)))
+        first = group.agents[0]
+        if first not in here.carrier.residents.known:
+            where = here.whereabouts.host_of(first)
+            ask = f"on {where}; ask: agentplatform --host {where} decide {about}" if where else "which is gone"
+            raise Misuse(f"{here.host} does not decide for {about}: that is done where {first} lives, {ask}")
         return _plain(await here.deciding.eds.dry_run(group))
 
 

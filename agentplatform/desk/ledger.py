@@ -19,6 +19,12 @@ from ledger.genesis import Organisation
 from services.tms.blame import Record
 
 
+def must_be_named(here: Environment, host: str) -> None:
+    """Raises Misuse for a host that the ledger never had."""
+    if here.tms.verdict(host).standing == "unknown":
+        raise Misuse(f"the ledger names no host {host!r:.60}; list them with: agentplatform hosts")
+
+
 class LedgerDesk:
     def __init__(self, environment: Environment) -> None:
         self._here = environment
@@ -85,8 +91,8 @@ class LedgerDesk:
         """What this host has against others, the newest first: what their links brought, which is its own word, and who
         was seen to sign twice, which is proven; with the height at which that stands on the chain."""
         here = self._here
-        if host is not None and here.tms.verdict(host).standing == "unknown":
-            raise Misuse(f"the ledger names no host {host!r}; list them with: agentplatform hosts")
+        if host is not None:
+            must_be_named(here, host)
         proven: dict[str, list[dict[str, Any]]] = {}
         for evidence in (await here.replica.evidence()).evidence:
             digest = records.evidence_digest(evidence)

@@ -146,7 +146,12 @@ class Mailroom:
         return Requires(Needs()) if box is None else box.luggage.standing.requires
 
     async def group(self, group: Group) -> None:
-        """From now on its agents, all of them residents, are decided about together. Returns when that is durable."""
+        """From now on its agents, all of them residents, are decided about together, and what was another group of
+        them, or of its name, is none any more. Returns when that is durable."""
+        for agent, box in self.boxes.items():
+            before = box.luggage.standing.group
+            if agent not in group.agents and before is not None and group.replaces(before):
+                self._standings.join(agent, box.luggage, None)
         for agent in group.agents:
             self._standings.join(agent, self.boxes[agent].luggage, group)
         if (durable := self._outbox.flush()) is not None:

@@ -23,7 +23,7 @@ class Standings:
         self.subscriptions = Subscriptions()
         self._host, self._outbox, self._announce, self._note = host, outbox, announce, note
 
-    def join(self, agent: str, luggage: Luggage, group: Group) -> None:
+    def join(self, agent: str, luggage: Luggage, group: Group | None) -> None:
         self._keep(agent, luggage, replace(luggage.standing, group=group))
 
     def subscribe(self, agent: str, epoch: int, luggage: Luggage, changes: Iterable[tuple[str, bool]]) -> None:

@@ -125,6 +125,10 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 if agent not in members:
                     raise Misuse(f"a rule of the group {self.name!r} names {agent!r}, which is not in the group")
 
+    def replaces(self, other: "Group") -> bool:
+        """Whether both cannot be: a name is one group's, and an agent is in one group."""
+        return self.name == other.name or not set(self.agents).isdisjoint(other.agents)
+
 
 def decode_rule(data: Mapping[str, Any]) -> Rule:
     """A rule from plain data, as TOML gives it: {type = "exclusion", agents = ["a", "b"]}. Raises Misuse."""

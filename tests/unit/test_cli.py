@@ -71,7 +71,7 @@ EXPLANATION = {
     "groups": ["g"],
     "at": 1000.0,
     "why": "ada moved",
-    "policy": {"name": "falcon"},
+    "policy": {"name": "falcon", "settings": {"weights": {"cpu": 0.25, "memory": 0.25, "network": 0.5}}},
     "inputs": {"access": {"ada": [{"host": "north", "rtt_ms": 4.0, "loss": 0.0, "source": "emulated"}]}},
     "candidates": [
         {
@@ -305,9 +305,10 @@ def test_json_is_one_document_on_stdout(
         (["deactivate", "counter"], [f"{AGENT} is deactivated"]),
         (
             ["why", "counter"],
-            ["ada moved", "1.25", "stays on north", "not west: not trusted", "(emulated)"],
+            ["ada moved", "1.25", "network 0.5, cpu 0.25, memory 0.25", "not west: not trusted", "(emulated)"],
         ),
         (["logs", "counter"], ["north", "hello [b]"]),
+        (["data", "counter", "snapshots"], ["keeps 1 snapshot\n", "noon"]),
         (["blame"], ["west", "north", "mail 2", "sent nonsense, 2 times", "height 9", "not on the chain yet"]),
         (["trust"], ["west-org", "revoked", "height 2"]),
         (["trust", "rotate-key", "north"], ["since height 5", "agentplatform stop north; agentplatform start north"]),
@@ -424,10 +425,34 @@ def test_decide_says_what_it_needs(root: Path, capsys: pytest.CaptureFixture[str
     assert code == 2 and words in line
 
 
+def test_a_group_is_formed_as_a_file_says_where_its_first_agent_lives(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = [{"type": "atomic", "agents": ["counter", "echo"]}]
+    file = tmp_path / "pair.toml"
+    file.write_text(
+        'name = "pair"\nagents = ["counter", "echo"]\nrules = [{type = "atomic", agents = ["counter", "echo"]}]\n'
+    )
+    says = {"group": lambda name, user, agents, rules: {"group": name, "agents": [AGENT, CLONE]}}
+    south = DeskTwin("south", SAYS | says)
+    with answering(root, DeskTwin("north", SAYS | {"resolve": {"agent": AGENT, "host": "south", "epoch": 1}}), south):
+        code, out, err = run(capsys, "--root", root, "group", file)
+        assert (code, err) == (0, "") and "pair is formed on south" in out and "agentplatform decide pair" in out
+        file.write_text(
+            'name = "pair"\nagents = ["counter"]\nrules = [{type = "atomic", agents = ["counter", "echo"]}]\n'
+        )
+        assert f"{file}: a rule of the group 'pair' names 'echo'" in refused(capsys, "--root", root, "group", file)[1]
+        file.write_text("name = pair")
+        assert f"{file} is no TOML" in refused(capsys, "--root", root, "group", file)[1]
+        assert "cannot be read" in refused(capsys, "--root", root, "group", tmp_path / "nowhere.toml")[1]
+    formed = [arguments for verb, arguments in south.asked if verb == "group"]
+    assert formed == [{"name": "pair", "user": "", "agents": ["counter", "echo"], "rules": rules}]
+
+
 def test_nothing_is_drawn_where_nothing_was_decided(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with answering(root, DeskTwin("north", SAYS | {"why": lambda agent: []})):
         code, line = refused(capsys, "--root", root, "why", "counter", "--picture", root / "x.svg")
-    assert code == 2 and "nothing was decided" in line and not (root / "x.svg").exists()
+    assert code == 2 and f"try: agentplatform decide {AGENT}" in line and not (root / "x.svg").exists()
 
 
 def test_why_asks_who_knows_best_about_an_agent_whose_host_is_offline(
@@ -565,7 +590,7 @@ def test_a_file_that_cannot_be_imported_is_named(
 
 def test_every_verb_of_the_issue_is_there() -> None:
     wanted = "found start stop status create dispatch retract clone deactivate activate snapshot dispose"
-    wanted += " agents hosts why logs trust demo drain"
+    wanted += " agents hosts why logs trust demo drain group"
     assert set(wanted.split()) <= set(VERBS)
 
 
@@ -613,9 +638,7 @@ def test_a_ticket_reaches_the_host_whole_and_signed(root: Path) -> None:
     assert command.ticket == Ticket("south", 5.0, 2, ("cv2", "memory>=10"))
 
 
-def test_who_has_voted_already_does_not_keep_others_from_voting(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_who_has_voted_already_does_not_keep_others_from_voting(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     voted = Misuse("north-org has voted on this already")
     vote = ["--root", root, "trust", "vote-revoke", "west-org", "--reason", "gone", "--as", "all"]
     with answering(root, DeskTwin("north", SAYS | {"vote_revoke": voted}), DeskTwin("south", SAYS)):

@@ -294,6 +294,14 @@ async def test_a_group_is_kept_at_once(desk: Desk) -> None:
     assert desk.standings == [(agent, Standing(group, ())) for agent in group.agents]
 
 
+@pytest.mark.parametrize("name", ["faces", "fewer"])
+async def test_an_agent_is_in_one_group(desk: Desk, name: str) -> None:
+    desk.room.admit(OTHER, 0, Luggage())
+    await desk.room.group(Group("faces", (AGENT, OTHER)))
+    await desk.room.group(Group(name, (AGENT,)))
+    assert desk.standings[2:] == [(OTHER, Standing(None, ())), (AGENT, Standing(Group(name, (AGENT,)), ()))]
+
+
 # On the way
 
 
