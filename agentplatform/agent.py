@@ -76,12 +76,13 @@ class Agent(Correspondence):
     these from the ones of this class. An agent without checkpoints may also drop it in `on_dispatching`.
     """
 
-    # Slots stay out of __dict__: the place is never captured, the others beside the attributes (parcel.state).
-    __slots__ = ("__dict__", "__weakref__", "_agenda", "_data", "_place")
-    _place: Place | None
-    _agenda: Agenda
-    _data: Data
-    _handlers: ClassVar[dict[str, str]] = {}  # kind -> method
+    # Slots stay out of __dict__: the place is never captured, the others beside the attributes (parcel.state). What is
+    # private here has names that no agent gives to attributes of its own.
+    __slots__ = ("__dict__", "__weakref__", "_mae_agenda", "_mae_data", "_mae_place")
+    _mae_place: Place | None
+    _mae_agenda: Agenda
+    _mae_data: Data
+    _mae_handlers: ClassVar[dict[str, str]] = {}  # kind -> method
 
     light: ClassVar[bool] = False
     """True: may share a worker process with other light agents of the same owner and the same code. They start
@@ -123,7 +124,7 @@ class Agent(Correspondence):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        cls._handlers = handlers.found_in(cls)
+        cls._mae_handlers = handlers.found_in(cls)
 
     @classmethod
     def kind_of(cls, init: Any) -> Kind | None:
@@ -156,7 +157,7 @@ class Agent(Correspondence):
         An exception becomes an error for the one who asked and a traceback in the agent's log; the agent lives on.
         Who does not override this marks methods with `@handles(kind)` (agentplatform.handlers).
         """
-        return handlers.dispatch(self, self._handlers, message)
+        return handlers.dispatch(self, self._mae_handlers, message)
 
     def on_dispatching(self, destination: str) -> Any:
         """The agent is about to leave for `destination`: the last hook here. An exception cancels the move."""
@@ -211,28 +212,28 @@ class Agent(Correspondence):
     @property
     def id(self) -> str:
         """The agent's id: its name and 16 hex digits. It never changes."""
-        return self._where().id
+        return self._mae_where().id
 
     @property
     def name(self) -> str:
         """The name that its owner gave it."""
-        return self._where().name
+        return self._mae_where().name
 
     @property
     def host(self) -> str:
         """The name of the host that it is on."""
-        return self._where().host
+        return self._mae_where().host
 
     @property
     def epoch(self) -> int:
         """The number of its changes of host, and of its custody. It only grows."""
-        return self._where().epoch
+        return self._mae_where().epoch
 
     @property
     def data(self) -> Data:
         """What the agent keeps by key, with snapshots (agentplatform.data, docs/data.md). It is a part of its state as
         the attributes are, but of many values only those are written and sent again that changed."""
-        return self._where().data
+        return self._mae_where().data
 
     async def find(self, service: str, version: str | None = None, *, owner: str | None = None) -> list[Found]:
         """The agents that offer a service, the nearest first: on this host, then by the measured round trip. `version`
@@ -242,7 +243,7 @@ class Agent(Correspondence):
         Send to `found[0].agent`: an id stays valid when that moves. What comes back is news, not kept: asked again
         after a crash, it may differ. Raises Misuse for what is no service, version or owner.
         """
-        return await self._where().find(query(service, version, owner))
+        return await self._mae_where().find(query(service, version, owner))
 
     def dispatch(self, where: str | Ticket) -> None:
         """Asks to go to a host, by its name or on the terms of a Ticket. Returns at once; the move begins when the
@@ -251,30 +252,30 @@ class Agent(Correspondence):
         A running `run` is cancelled then. What follows is `on_dispatching` here, and either `on_arrival` there or
         `on_move_failed` here. While a Ticket's move is tried again the agent lives on; it hears of the end alone.
         """
-        self._where().dispatch(where)
+        self._mae_where().dispatch(where)
 
     def clone(self) -> None:
         """Asks for another agent like this one, on this host. Returns at once; it is made when the present hook or
         handler returns. `on_cloning` and `on_cloned` follow here, before the agent goes anywhere, and `on_clone`
         there; a failure is a note in its log."""
-        self._where().clone()
+        self._mae_where().clone()
 
     def require(self, needs: Needs, task_weight: float | None = None) -> None:
         """Says what it needs where it runs, and how much work it is (None: as its class says), from the next message
         boundary on, in place of all that was said before. It travels with the agent. A clone begins with what its class
         says. Raises Misuse for what nobody can need."""
-        self._where().require(needs, type(self).task_weight if task_weight is None else task_weight)
+        self._mae_where().require(needs, type(self).task_weight if task_weight is None else task_weight)
 
     def deactivate(self, *, for_: float | None = None) -> None:
         """Asks to be set aside: on the disk alone, also when its host is started again, until `for_` seconds have
         passed, a timer of its own is due, somebody activates it, or a message comes. Returns at once; it happens when
         the present hook or handler returns."""
-        self._where().deactivate(for_)
+        self._mae_where().deactivate(for_)
 
     def snapshot(self) -> None:
         """Asks for a checkpoint now, whatever `checkpoint` says. Returns at once; it is written when the present hook
         or handler returns."""
-        self._where().snapshot()
+        self._mae_where().snapshot()
 
     def change_custody(self, custody: Literal["local", "held"], consent: bytes = b"") -> None:
         """Asks to be in the other kind of custody from now on, on this host. Returns at once; it happens when the
@@ -284,17 +285,17 @@ class Agent(Correspondence):
         without a source, at the next epoch; or `on_move_failed`. Held custody takes its owner's `consent`, which is for
         the host and epoch that the agent is at (`AgentProxy.consent`, sent to it in a message).
         """
-        self._where().change_custody(custody, consent)
+        self._mae_where().change_custody(custody, consent)
 
     def immovable(self) -> AbstractContextManager[None]:
         """`with self.immovable():` is a critical section, such as an `await` in `run` that must not be cut short. Until
         it ends the agent is neither moved nor deactivated: its own wishes wait, others wait as long as their patience
         goes and then hear why. It does not keep its owner from ending it."""
-        return self._where().immovable()
+        return self._mae_where().immovable()
 
     def dispose(self) -> None:
         """Asks to end. Returns at once; `on_disposing` is called when the present hook or handler returns."""
-        self._where().dispose()
+        self._mae_where().dispose()
 
     def __getstate__(self) -> Any:
         """What travels: a copy of the attributes."""
@@ -303,8 +304,8 @@ class Agent(Correspondence):
     def __setstate__(self, state: Any) -> None:
         self.__dict__.update(state)
 
-    def _where(self) -> Place:
-        place: Place | None = getattr(self, "_place", None)
+    def _mae_where(self) -> Place:
+        place: Place | None = getattr(self, "_mae_place", None)
         if place is None:
             raise Misuse(
                 f"this {type(self).__name__} lives on no host. Create it with connect().create({type(self).__name__}), "

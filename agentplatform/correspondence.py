@@ -73,7 +73,7 @@ class Correspondence:
         To an id, or to a name; a name that this host knows nothing of (as just after its start) is refused, with a
         note in the agent's log.
         """
-        self._where().send(receiver, kind, body)
+        self._mae_where().send(receiver, kind, body)
 
     async def call(
         self,
@@ -87,7 +87,7 @@ class Correspondence:
         Raises PeerFault with the receiver's error, Unavailable when no answer came in time. While a handler waits
         here the agent takes no other message: two agents that call each other from their handlers wait in vain.
         """
-        return await self._where().call(receiver, kind, body, timeout)
+        return await self._mae_where().call(receiver, kind, body, timeout)
 
     @overload
     def future(self, receiver: str, kind: str, body: Any = ..., *, timeout: float = ...) -> FutureReply: ...
@@ -106,19 +106,19 @@ class Correspondence:
         restart, and also when there is no answer (`reply.result()` raises why). Returns `reply.number` then.
         """
         if then is None:
-            return self._where().future(receiver, kind, body, timeout)
+            return self._mae_where().future(receiver, kind, body, timeout)
         if not isinstance(then, str) or not callable(getattr(self, then, None)):
             raise Misuse(f"{type(self).__name__} has no method {then!r:.60} to take the answer of {receiver!r:.60}")
-        return self._where().ask(receiver, kind, body, timeout, then)
+        return self._mae_where().ask(receiver, kind, body, timeout, then)
 
     def reply(self, later: Later, value: Any = None) -> None:
         """Answers a message whose handler returned its ticket, `message.later`, before. On whatever host; the ticket is
         plain data, to be kept in an attribute. A second answer to one message is dropped."""
-        self._where().reply(later, True, value)
+        self._mae_where().reply(later, True, value)
 
     def fail(self, later: Later, reason: str) -> None:
         """As `reply`, with an error for who asked."""
-        self._where().reply(later, False, str(reason))
+        self._mae_where().reply(later, False, str(reason))
 
     def delegate(self, message: Message, receiver: str, kind: str | None = None, body: Any = None) -> Later:
         """Lets another agent answer: `return self.delegate(message, "other")` in a handler.
@@ -132,7 +132,7 @@ class Correspondence:
             raise Misuse(f"nobody waits for an answer to the timer's message {message.kind!r}; use send")
         seconds = None if message.deadline is None else max(0.0, message.deadline)
         asked = (message.kind, message.body) if kind is None else (kind, body)
-        self._where().delegate(message.later, receiver, *asked, seconds)
+        self._mae_where().delegate(message.later, receiver, *asked, seconds)
         return message.later
 
     def subscribe(self, topic: str) -> None:
@@ -142,20 +142,20 @@ class Correspondence:
         that kind, with the event's fields as its body, from "eds@" and the host where the agent is. It is news: who is
         on the way just then misses it (docs/agents.md).
         """
-        self._where().subscribe(topic, True)
+        self._mae_where().subscribe(topic, True)
 
     def unsubscribe(self, topic: str) -> None:
-        self._where().subscribe(topic, False)
+        self._mae_where().subscribe(topic, False)
 
     def report(self, kind: str, value: float = 1.0) -> None:
         """Tells the EDS of this host how the agent fares, as in `self.report("frames-dropped", 12.0)`. What follows is
         said by the host's triggers of the measure "told:" and that kind (docs/decisions.md); without one, nothing.
         It leaves at the next message boundary. Of more than 10 a second the rest is dropped."""
-        self._where().report(kind, value)
+        self._mae_where().report(kind, value)
 
     def multicast(self, topic: str, kind: str, body: Any = None) -> None:
         """Sends a message to each other agent that has subscribed to `topic`, as far as this host has heard of it."""
-        self._where().multicast(topic, kind, body)
+        self._mae_where().multicast(topic, kind, body)
 
     def after(self, seconds: float, kind: str, body: Any = None) -> int:
         """In so many seconds the agent gets a message from itself. Returns the timer's number, for `cancel`.
@@ -164,15 +164,15 @@ class Correspondence:
         another host it has as long to go as it had when the agent left. What handles it is kept as the handling of any
         message: across a crash it rings once.
         """
-        return self._where().after(seconds, kind, body, every=False)
+        return self._mae_where().after(seconds, kind, body, every=False)
 
     def every(self, seconds: float, kind: str, body: Any = None) -> int:
         """As `after`, again and again, at least 0.01 s apart. What it missed is skipped: it rings once at a time."""
-        return self._where().after(seconds, kind, body, every=True)
+        return self._mae_where().after(seconds, kind, body, every=True)
 
     def cancel(self, timer: int) -> bool:
         """Whether there was such a timer. From now on it does not ring."""
-        return self._where().cancel(timer)
+        return self._mae_where().cancel(timer)
 
-    def _where(self) -> Post:
+    def _mae_where(self) -> Post:
         raise NotImplementedError

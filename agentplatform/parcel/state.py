@@ -164,18 +164,18 @@ def restore(raw: bytes | memoryview, cls: type[Agent]) -> Agent:
         or (found.__module__, found.__qualname__) != (cls.__module__, cls.__qualname__)
     ):
         raise Misuse(f"the state holds a {found.__qualname__}, not the {cls.__qualname__} of the birth certificate")
-    agent._agenda = agenda or Agenda()
-    agent._data = Data() if data is None else data
+    agent._mae_agenda = agenda or Agenda()
+    agent._mae_data = Data() if data is None else data
     return agent
 
 
 def _agenda(agent: Agent) -> Agenda | None:
-    agenda: Agenda | None = getattr(agent, "_agenda", None)
+    agenda: Agenda | None = getattr(agent, "_mae_agenda", None)
     return None if agenda is None or agenda.untouched else agenda
 
 
 def _data(agent: Agent) -> Data | None:
-    data: Data | None = getattr(agent, "_data", None)
+    data: Data | None = getattr(agent, "_mae_data", None)
     return None if data is None or data.untouched else data
 
 

@@ -66,8 +66,8 @@ class Resident(Captures):
             reserved.check(cls)
             self._checkpoints.begin(cls, born=True)
             self.instance = cls.__new__(cls)
-            self.instance._place = self._place  # before __init__, which may already ask for the agent's name
-            self.instance._agenda, self.instance._data = self._place.errands.agenda, self._place.data
+            self.instance._mae_place = self._place  # before __init__, which may already ask for the agent's name
+            self.instance._mae_agenda, self.instance._mae_data = self._place.errands.agenda, self._place.data
             self.instance.__init__()  # type: ignore[misc]
             await self._hook("on_creation", codec.decode(init, object))
             await self._checkpoints.take(self.instance)
@@ -91,15 +91,15 @@ class Resident(Captures):
             raise
         finally:
             current.reset(token)
-        self.instance._place = self._place
-        self._place.errands.agenda = self.instance._agenda
-        self._place.keep(self.instance._data)
+        self.instance._mae_place = self._place
+        self._place.errands.agenda = self.instance._mae_agenda
+        self._place.keep(self.instance._mae_data)
 
     def activate(self, arrival: Arrival, beginning: Event = Event.ARRIVE) -> None:
         self._step(beginning)
         self._place.arrival = arrival
         if beginning is Event.CLONED:  # what its original has still to do is the original's
-            self._alive()._agenda = self._place.errands.agenda = Agenda()
+            self._alive()._mae_agenda = self._place.errands.agenda = Agenda()
             self._checkpoints.begin_needs(type(self._alive()))
         self._live(HOOKS[beginning], *([arrival] if beginning is Event.ARRIVE else []))
 

@@ -38,7 +38,7 @@ class Rude(Agent):
     light = True
 
     async def handle_message(self, message: Any) -> Any:
-        place: Any = self._place
+        place: Any = self._mae_place
         reply = place._expect(DIRECTORY, "find", 30.0)
         place._acts.asked(Outgoing(DIRECTORY, "find", message.body, reply.number, kept=False))
         return await reply
@@ -91,7 +91,7 @@ class Forger(Agent):
     light = True
 
     def handle_message(self, message: Any) -> None:
-        place: Any = self._place
+        place: Any = self._mae_place
         receiver, topic = (message.body, False) if message.kind == "letter" else ("eds/overload", True)
         lie = codec.encode({"host": "north", "resource": "lies", "seconds": 1.0})
         for each in ("eds:", receiver):

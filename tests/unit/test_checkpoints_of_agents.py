@@ -198,8 +198,8 @@ class Diligent(Clerk):
 async def test_what_run_puts_is_a_checkpoint_by_itself(desk: Desk) -> None:
     await desk.create(Diligent)
     born, checkpoint = desk.told.take()
-    assert restore(born.state.head, Diligent)._data.list() == []
-    kept = restore(checkpoint.state.head, Diligent)._data
+    assert restore(born.state.head, Diligent)._mae_data.list() == []
+    kept = restore(checkpoint.state.head, Diligent)._mae_data
     assert kept.get("a") == 1 and kept.get("b") == 2 and checkpoint.answers == ()
 
 
@@ -352,7 +352,7 @@ async def test_a_question_leaves_with_the_state_that_waits_for_its_answer_whatev
     assert question.kind == "question" and question.then and question.seconds == 30.0
     assert checkpoint.state is not None and len(checkpoint.answers) == 1
     agent = restore(checkpoint.state.head, Inquirer)
-    assert isinstance(agent, Inquirer) and agent.value == 1 and list(agent._agenda.questions) == [question.call]
+    assert isinstance(agent, Inquirer) and agent.value == 1 and list(agent._mae_agenda.questions) == [question.call]
 
 
 async def test_an_answer_that_came_just_before_a_move_that_fails_is_not_forgotten(desk: Desk) -> None:

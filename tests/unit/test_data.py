@@ -71,8 +71,8 @@ def noise(number: int, size: int) -> bytes:
 def reopened(data: Data) -> Data:
     """After a journey."""
     agent = Keeper.__new__(Keeper)
-    agent._data = data
-    opened = restore(capture(agent), Keeper)._data
+    agent._mae_data = data
+    opened = restore(capture(agent), Keeper)._mae_data
     opened.live(lambda: None, lambda: 2_000.0)
     return opened
 
@@ -205,7 +205,7 @@ def test_it_travels_with_its_snapshots_which_share_what_did_not_change(data: Dat
         data.put("small", number)
         data.snapshot(str(number))
     agent = Keeper.__new__(Keeper)
-    agent._data = data
+    agent._mae_data = data
     assert len(capture(agent)) < 1_100_000
     there = reopened(data)
     assert there.snapshots() == data.snapshots() and there.list() == data.list()
@@ -245,10 +245,10 @@ def test_random_histories_agree_with_a_dictionary(pages: int, monkeypatch: pytes
 def put_costs(values: dict[str, Any], key: str, value: Any) -> int:
     """Bytes that a host gets and writes for one put, when it has all the rest."""
     agent, pieces = Keeper.__new__(Keeper), Pieces()
-    agent._data = Clock().data()
-    agent._data.write(values)
+    agent._mae_data = Clock().data()
+    agent._mae_data.write(values)
     assert pieces.capture(agent) is not None
-    agent._data.put(key, value)
+    agent._mae_data.put(key, value)
     captured = pieces.capture(agent)
     assert captured is not None
     return len(captured.head) + 32 * len(captured.pieces) + sum(len(piece) for _, piece in captured.fresh)
@@ -283,12 +283,12 @@ def test_what_did_not_change_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(checkpoints, "_digest", counted)
     agent, pieces = Keeper.__new__(Keeper), Pieces()
-    agent._data = Clock().data()
-    agent._data.write(LARGE)
+    agent._mae_data = Clock().data()
+    agent._mae_data.write(LARGE)
     first = pieces.capture(agent)
     assert first is not None and sum(hashed) > 6_000_000
     hashed.clear()
-    agent._data.put("large50", bytes(60_000))
+    agent._mae_data.put("large50", bytes(60_000))
     second = pieces.capture(agent)
     assert second is not None and sum(hashed) < 70_000 and len(set(first.pieces) - set(second.pieces)) == 1
 

@@ -28,7 +28,7 @@ class Deep(Keeper):
 
 
 class Hidden(Agent):
-    _data = None  # type: ignore[assignment]
+    _mae_data = None  # type: ignore[assignment]
 
 
 class Named(Agent):
@@ -58,7 +58,7 @@ class Mixed(Sends, Agent):  # type: ignore[misc]
         (Surveyor, "Surveyor.report hides Agent.report"),
         (Keeper, "Keeper.data hides Agent.data"),
         (Deep, "Keeper.data hides Agent.data"),
-        (Hidden, "Hidden._data hides Agent._data"),
+        (Hidden, "Hidden._mae_data hides Agent._mae_data"),
         (Named, "Named.name hides Agent.name"),
         (Answering, "Answering.reply hides Agent.reply"),
         (Mixed, "Sends.send hides Agent.send"),
@@ -96,9 +96,27 @@ def test_hooks_settings_and_what_calls_super_are_overridden() -> None:
 
 
 def test_no_hook_and_no_setting_is_reserved() -> None:
-    assert {"id", "host", "data", "find", "send", "dispatch", "report", "after", "_place"} <= reserved.RESERVED
+    assert {"id", "host", "data", "find", "send", "dispatch", "report", "after", "_mae_place"} <= reserved.RESERVED
     others = {name for name in dir(Agent) if not name.startswith("__")} - reserved.RESERVED
     assert {name for name in others if not name.startswith("on_")} == {
-        *("run", "handle_message", "may_move", "kind_of", "_handlers"),
+        *("run", "handle_message", "may_move", "kind_of", "_mae_handlers"),
         *("light", "custody", "copies", "checkpoint", "needs", "task_weight"),
     }
+
+
+class Private(Agent):
+    """Has attributes of its own by the names that first come to mind."""
+
+    def on_creation(self, init: Any) -> None:
+        self._data, self._agenda, self._place, self._where, self._handlers = {"a": 1}, ["b"], "c", "d", {"e": "f"}
+
+    @handles("look")
+    def look(self) -> Any:
+        return [self._data, self._agenda, self._place, self._where, self._handlers, self.host]
+
+
+def test_private_attributes_are_the_agents_own() -> None:
+    with Inline() as host:
+        agent = host.create(Private)
+        agent.hop("east")
+        assert agent.call("look") == [{"a": 1}, ["b"], "c", "d", {"e": "f"}, "east"]

@@ -62,9 +62,9 @@ def test_getstate_and_setstate_are_honoured() -> None:
 
 def test_what_the_platform_keeps_does_not_travel() -> None:
     agent = Bare()
-    agent._place = threading.Lock()  # type: ignore[assignment]
+    agent._mae_place = threading.Lock()  # type: ignore[assignment]
     restored = restore(capture(agent), Bare)
-    assert not hasattr(restored, "_place")
+    assert not hasattr(restored, "_mae_place")
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ SKIPPED = ["shut", None, "closed"]
         (Plan((("a", "sell"), ("b", "buy"))), [["a", None, "RuntimeError: no buyer"], ["b", "bought on b", ""]], "b"),
         (Plan((("a", "rob"),)), [["a", None, "Walker has no method 'rob' for its itinerary"]], "a"),
         (Plan((("a", "dispose"),)), [["a", None, "Walker has no method 'dispose' for its itinerary"]], "a"),
-        (Plan((("a", "_place"),)), [["a", None, "Walker has no method '_place' for its itinerary"]], "a"),
+        (Plan((("a", "_mae_place"),)), [["a", None, "Walker has no method '_mae_place' for its itinerary"]], "a"),
         (Plan((("a", "turn_back"), ("b", "buy"))), [["home", 1, ""]], "home"),
         (Alternatives(("shut", "b", "c")), [SKIPPED, ["b", 1, ""]], "b"),
         (Alternatives(("shut", "shut")), [SKIPPED, SKIPPED], "home"),
