@@ -99,6 +99,11 @@ _Together = CallBack | StaysAway | SetOut | Stayed
 Bulletin = Residents | Seek | Silent | Rehomed | Topics | Services | Rms | Heard | _Together
 
 
+def shortened(why: str, most: int) -> str:
+    """By its bytes: an agent's own words may have four in each letter, and 64 reasons go in one bulletin."""
+    return why.encode(errors="replace")[:most].decode(errors="ignore")
+
+
 def in_parts(all_of: Sequence[T], most: int) -> Iterator[tuple[T, ...]]:
     """What takes more than one bulletin: at most `most` in each."""
     for first in range(0, len(all_of), most):

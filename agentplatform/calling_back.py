@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from agentplatform.bulletins import CallBack, StaysAway, in_parts
+from agentplatform.bulletins import CallBack, StaysAway, in_parts, shortened
 from agentplatform.custody.carry import Carrier
 from agentplatform.draining import RUNS
 from agentplatform.whereabouts import Whereabouts
@@ -30,7 +30,7 @@ GUESTS = "drain/guests"  # collection: agent -> Guest
 CALL_EVERY = 1.0  # seconds between two calls to a host
 LOOK_EVERY = 0.05  # seconds
 PAUSES = (0.0, 0.5, 2.0)  # seconds before each try to send one back: its EDS may be about to move it itself
-MAX_WHY = 300  # characters
+MAX_WHY = 300  # bytes
 AT_ONCE = 64  # reasons, well within an advert
 CALLS_AT_ONCE = 256  # of one host that are being answered; what comes then is called again
 Calls = dict[tuple[str, str], list[tuple[str, int]]]  # (host, group) -> agents, and their epochs there
@@ -104,7 +104,8 @@ class CallingBack:
         """Raises PeerFault for what must not be sent."""
         if isinstance(said, StaysAway):
             asked = [(agent, why) for agent, why in said.agents if self._called.get(agent) == host]
-            self._away |= {agent: why[:MAX_WHY] for agent, why in asked if self._carrier.machine.here(agent) is None}
+            here = self._carrier.machine.here
+            self._away |= {agent: shortened(why, MAX_WHY) for agent, why in asked if here(agent) is None}
             return
         if len(said.agents) > MAX_AGENTS:
             raise PeerFault(host, f"called {len(said.agents)} agents back at once; a group has at most {MAX_AGENTS}")
@@ -127,7 +128,7 @@ class CallingBack:
         finally:
             self._returning[host].difference_update(agent for agent, _ in said.agents)
             self._answering[host] -= 1
-        for some in in_parts([(agent, why[:MAX_WHY]) for agent, why in away.items()], AT_ONCE):
+        for some in in_parts([(agent, shortened(why, MAX_WHY)) for agent, why in away.items()], AT_ONCE):
             self._tell(host, StaysAway(some))
 
     async def _send(self, host: str, agents: Mapping[str, int]) -> dict[str, str]:

@@ -46,7 +46,7 @@ from agentplatform.porch import Porch
 from agentplatform.setting_out import SettingOut
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
-from ledger.errors import PeerFault
+from ledger.errors import Misuse, PeerFault
 from ledger.links.base import Channel, Links
 from services.eds.events import UserMoved
 from services.rms.service import Rms
@@ -188,7 +188,11 @@ class Exchange:
         return self.directory.find(query, where, distance)
 
     def happened(self, event: UserMoved) -> None:
-        """Told to the others too: the group that it concerns may be decided about elsewhere."""
+        """Told to the others too: the group that it concerns may be decided about elsewhere. Raises Misuse for more
+        than they take."""
+        size, most = len(codec.encode(Heard(event))), MAX_MESSAGE[Channel.ADVERT]
+        if size > most:
+            raise Misuse(f"the event has {size} bytes, and hosts take {most}: give the access to fewer hosts")
         self._user_moved(event, "")
         self.tell_all(Heard(event))
 

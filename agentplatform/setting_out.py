@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from agentplatform.bulletins import SetOut, Stayed
+from agentplatform.bulletins import SetOut, Stayed, shortened
 from agentplatform.convoy import Convoy
 from agentplatform.custody.residents import Residents
 from agentplatform.lives import Lives
@@ -23,7 +23,7 @@ from services.eds.rules import Group
 PATIENCE = 600.0  # seconds for another host to say what became of it: a large state takes its time
 LOOK_EVERY = 0.05  # seconds
 AT_ONCE = 16  # that one host may have asked for, and that are not done
-MAX_WHY = 300  # characters
+MAX_WHY = 300  # bytes
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class SettingOut:
         self._answer(host, said, reason, excused)
 
     def _answer(self, host: str, said: SetOut, reason: str | None, excused: bool) -> None:
-        stayed = () if reason is None else tuple((agent, reason[:MAX_WHY]) for agent in said.agents)
+        stayed = () if reason is None else tuple((agent, shortened(reason, MAX_WHY)) for agent in said.agents)
         self._tell(host, Stayed(said.number, stayed, excused))
 
     def _unfit(self, host: str, said: SetOut) -> str | None:

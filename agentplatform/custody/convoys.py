@@ -19,7 +19,7 @@ from ledger.contracts.residence import DOMAIN, MOVE, Going, Move, Part, Passage,
 from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.identity import Identity, verify
 
-MAX_GATHERED = 256  # convoys that one host takes in at once
+MAX_GATHERED = 256  # convoys of one source that a host takes in at once
 
 
 class _Gathering(msgspec.Struct):
@@ -97,7 +97,8 @@ class Convoys:
             raise PeerFault(source, "did not sign the convoy of which it offers a part")
         self._forget()
         name = codec.digest("agentplatform/convoy", codec.encode(convoy))
-        if name not in self._gathered and len(self._gathered) >= MAX_GATHERED:
+        others = sum(source in each.signatures for other, each in self._gathered.items() if other != name)
+        if others >= MAX_GATHERED:
             raise PeerFault(source, f"offered a part of one convoy more than the {MAX_GATHERED} that are taken at once")
         self._gathered.setdefault(name, _Gathering(convoy, {})).signatures[source] = offer.signature
 

@@ -118,6 +118,16 @@ async def test_an_agent_that_does_not_want_to_go_back_stays_and_says_why(host: H
     assert await host.asked("west", (Z, 3)) == {Z: "there is no link"}
 
 
+async def test_reasons_in_long_letters_still_go_in_one_bulletin(host: Host) -> None:
+    agents = [f"{'a' * 40}-{number:016x}" for number in range(64)]
+    for agent in agents:
+        host.here[agent], host.states[agent] = 3, "runs"
+        await host.came(agent, "west", closed=True)
+    host.vetoes = {"all": "\U0001f40c" * 1000}
+    assert len(await host.asked("west", *((agent, 3) for agent in agents))) == 64
+    assert max(len(codec.encode(said)) for _, said in host.told) <= MAX_MESSAGE[Channel.ADVERT]
+
+
 async def test_who_could_not_go_at_once_is_tried_again_alone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agentplatform.calling_back.PAUSES", (0.0, 0.0))
     await host.came(X, "west", closed=True)

@@ -86,6 +86,14 @@ async def test_the_reason_that_another_host_gives_is_shortened(host: Host) -> No
     assert why == f"{'no' * (MAX_WHY // 2)} (decided on west)"
 
 
+async def test_reasons_in_long_letters_still_go_in_one_bulletin(host: Host) -> None:
+    agents = tuple(f"{'a' * 40}-{number:016x}" for number in range(MAX_GOING))
+    host.groups = host.groups_awake = [Group("trio", (X, *agents))]
+    host.known |= dict.fromkeys(agents, object())
+    host.veto = Unavailable("\U0001f40c" * 1000)
+    assert set((await host.asked("west", wish(*agents))).values()) == {"\U0001f40c" * (MAX_WHY // 4)}
+
+
 async def test_what_keeps_them_is_told_shortened(host: Host) -> None:
     host.veto = Unavailable("no" * 1000)
     assert await host.asked("west", wish(Y, Z)) == dict.fromkeys((Y, Z), str(host.veto)[:MAX_WHY]) and not host.excused

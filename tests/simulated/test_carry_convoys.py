@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from agentplatform.convoy import Convoy, assemble, stays, transfer_of
-from agentplatform.custody import residences
+from agentplatform.custody import convoys, residences
 from agentplatform.custody.convoys import Convoys, _Gathering
 from agentplatform.custody.events import GiveUp
 from agentplatform.custody.messages import HandoffMessage, Offer
@@ -196,6 +196,23 @@ async def test_sources_that_were_told_of_different_convoys_do_not_move() -> None
     assert not any(hop.done() for hop in moving.values())
     await patience_ends(world)
     assert places(world, agents) == {agent: (host, 1) for agent, host in agents.items()}
+
+
+async def test_a_source_with_too_many_convoys_does_not_keep_those_of_others_out(monkeypatch: Any) -> None:
+    monkeypatch.setattr(convoys, "MAX_GATHERED", 1)
+    world, agents = await start()
+    x, y, z = agents
+    set_out(world, {y: "b"}, convoy_of({x: "a", y: "b"}))
+    await world.crank()
+    second = convoy_of({x: "a", z: "b"}, nonce=bytes(16))
+    set_out(world, {x: "a"}, second)
+    await world.crank()
+    assert not world["c"].faults
+    set_out(world, {z: "b"}, second)
+    await world.crank()
+    assert [fault.peer for fault in world["c"].faults] == ["b"] and "one convoy more" in str(world["c"].faults[0])
+    await patience_ends(world)
+    assert [world.holder(agent) for agent in agents] == ["a", "b", "b"]
 
 
 async def test_a_nonce_used_again_freezes_nobody_and_leaves_the_first_convoy_alone() -> None:

@@ -14,6 +14,7 @@ from services.eds.pending import MAX_REASONS, Pending
 from services.eds.plan import Plan
 from services.eds.policies.falcon import Falcon
 from services.eds.rules import Group
+from services.eds.snapshot import Access
 from services.eds.users import Users
 from tests.helpers.city import FACES, City, decided, near
 
@@ -173,6 +174,19 @@ def test_the_users_that_one_host_tells_of_push_out_none_of_anothers(monkeypatch:
         known.moved(near("c", f"invented {number}"), "mallory")
     assert known.access("ada") == ada.access
     assert [number for number in range(100) if known.access(f"invented {number}") is not None] == [97, 98, 99]
+
+
+def test_the_numbers_that_are_remembered_of_one_hosts_users_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(users, "MAX_MEASURED", 10)
+    known = Users()
+    access = tuple(Access(f"host {number}", 1.0, 0.0, "measured") for number in range(4))
+    known.moved(near("b"), "")
+    for number in range(100):
+        known.moved(UserMoved(f"invented {number % 50}", access), "mallory")
+    assert [number for number in range(50) if known.access(f"invented {number}") is not None] == [48, 49]
+    assert known.access("ada") is not None and known._measured == {"": len(near("b").access), "mallory": 8}
+    known.moved(UserMoved("ada", access), "mallory")
+    assert known._measured == {"mallory": 8}
 
 
 def test_users_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from agentplatform.passes import MAX_TRAIL
 from agentplatform.subscriptions import Subscribed, Subscriptions
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
-from ledger.errors import PeerFault
+from ledger.errors import Misuse, PeerFault
 from ledger.links.base import Channel
 from services.eds.events import AgentAsked, HostDraining, HostRevoked, Overload, UserMoved
 from services.eds.snapshot import Access
@@ -269,3 +269,13 @@ def test_of_events_a_host_is_heard_about_users_alone_and_named_as_the_teller(hos
         host.links.deliver("east", Channel.ADVERT, codec.encode(["heard", lie]))
         assert host.exchange._faults["east"][1] == number
     assert len(host.moved) == 1
+
+
+async def test_an_event_that_the_others_would_refuse_is_told_to_nobody() -> None:
+    host = Host()
+    access = tuple(Access(f"{LONG}{number}", 1.0, 0.0, "measured") for number in range(1_000))
+    with pytest.raises(Misuse, match="give the access to fewer hosts"):
+        host.exchange.happened(UserMoved("ada", access))
+    assert not host.links.sent and not host.moved
+    host.exchange.happened(UserMoved("ada", access[:300]))
+    assert len(host.links.sent) == 2 and all(len(raw) <= MAX_MESSAGE[Channel.ADVERT] for _, raw in host.links.sent)
