@@ -43,6 +43,7 @@ from agentplatform.custody.residences import Residences
 from agentplatform.custody.state import Phase
 from ledger.contracts.residence import Residence
 from ledger.errors import PeerFault
+from tests.helpers.explored import never_well_again
 from tests.helpers.handoff_model import LEDGER, mute
 
 HOSTS = ("A", "B")
@@ -289,7 +290,7 @@ class GroupExplorer:
                 if following not in came:
                     came[following] = state, what
                     queue.append(following)
-        lost = self._never_well_again(came, before)
+        lost = never_well_again(came, before, self._is_well)
         violation = None if lost is None else Violation("an agent is lost, or in doubt", self._trace(came, lost))
         well = [state for state in came if state.left and self._is_well(state)]
         moved = sum(any(entry.transfer for entry in state.history) for state in well)
@@ -383,17 +384,6 @@ class GroupExplorer:
         copies = {(name, copy) for where, name in enumerate(HOSTS) for copy in self._hosts[state.hosts[where]].copies}
         now = [newest(state.history, agent) for agent in AGENTS]
         return copies == {(each.host, Copy("running", each.agent, each.epoch)) for each in now if each.host in HOSTS}
-
-    def _never_well_again(self, came: dict[State, Any], before: dict[State, list[State]]) -> State | None:
-        """The nearest state from which, crashes aside, no way leads to a state that is well."""
-        well = [state for state in came if self._is_well(state)]
-        reached = set(well)
-        while well:
-            for state in before.get(well.pop(), ()):
-                if state not in reached:
-                    reached.add(state)
-                    well.append(state)
-        return next((state for state in came if state not in reached), None)
 
     def _trace(self, came: dict[State, Any], state: State) -> list[str]:
         lines: list[str] = []

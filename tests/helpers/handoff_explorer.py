@@ -15,6 +15,7 @@ from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.held import Held
 from agentplatform.custody.records import BIRTH
 from ledger.errors import PeerFault
+from tests.helpers.explored import never_well_again
 from tests.helpers.handoff_model import AGENT, LEDGER, SUBJECT, Copy, Entry, Host, Memory, Stimulus, Wire
 
 HOSTS = ("A", "B")
@@ -92,7 +93,7 @@ class Explorer:
                 if following not in came:
                     came[following] = (state, where, stimulus)
                     queue.append(following)
-        lost = self._never_well_again(came, before)
+        lost = never_well_again(came, before, self.is_well)
         violation = None
         if lost is not None:
             violation = Violation("the agent is lost, or in doubt for ever", self._trace(came, lost))
@@ -234,17 +235,6 @@ class Explorer:
         """One copy runs, and nothing is in doubt."""
         in_doubt = any(self._hosts[number].transfers() for number in state.hosts)
         return len(self._running(state)) == 1 and not in_doubt
-
-    def _never_well_again(self, came: dict[State, Any], before: dict[State, list[State]]) -> State | None:
-        """The nearest state from which, crashes aside, no way leads to one running copy and nothing in doubt."""
-        well = [state for state in came if self.is_well(state)]
-        reached = set(well)
-        while well:
-            for state in before.get(well.pop(), ()):
-                if state not in reached:
-                    reached.add(state)
-                    well.append(state)
-        return next((state for state in came if state not in reached), None)
 
     def _trace(self, came: dict[State, Any], state: State) -> list[str]:
         lines: list[str] = []
