@@ -29,6 +29,7 @@ LIFE_MS = 60_000
 RESEND_EVERY = 0.5  # seconds
 MAX_NONCE = 16  # bytes
 MAX_REMEMBERED = 10_000  # commands of the last minute
+MAX_PLAIN_BYTES = 64 * 1024  # of a request, or a response that may hold anything
 MAX_KEPT_BYTES = 4096  # of an agent's data in a remembered outcome
 MAX_AT_ONCE = 256  # requests of one host that are being performed; what comes then is sent again
 
@@ -106,6 +107,19 @@ class Response(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     outcome: dict[str, Any]
 
 
+class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    data: bytes
+
+
+class _Large(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="response"):
+    """A response that brings much of what an agent keeps, and nothing else: as plain data of any kind so many bytes
+    may take 70 times their size, and this host a second."""
+
+    number: int
+    error: None
+    outcome: _Kept
+
+
 _PAPER: Any = Request | Response
 Perform = Callable[[str, bytes, str], Awaitable[dict[str, Any]]]  # (agent, command, sender) -> outcome
 
@@ -153,7 +167,12 @@ class Commands:
 
     def receive(self, host: str, raw: bytes) -> None:
         """From another host. Raises PeerFault for what is neither request nor response."""
-        paper: Request | Response = codec.decode(raw, _PAPER, host)
+        paper: Request | Response
+        if len(raw) > MAX_PLAIN_BYTES:
+            large = codec.decode(raw, _Large, host)
+            paper = Response(large.number, None, {"data": large.outcome.data})
+        else:
+            paper = codec.decode(raw, _PAPER, host)
         if isinstance(paper, Response):
             future = self._waiting.get(paper.number)
             if future is not None and not future.done():

@@ -159,13 +159,19 @@ class Data:
             raise Misuse(f"a blob is bytes, not {blob!r:.80}")
         raw = _encoded(bytes(blob), "the blob")
         digest = blob_digest(blob).hex()
-        if self._find(BLOB + digest) is None:
+        if self._find(BLOB + digest) != raw:
             self._change({BLOB + digest: raw}, [])
         return digest
 
     def get_blob(self, digest: str) -> bytes | None:
+        """None when it is not kept. Raises Misuse when what is kept is not that: its state came from another host."""
         found = self._find(BLOB + digest)
-        return None if found is None else codec.decode(found, bytes)
+        if found is None:
+            return None
+        blob = codec.decode(found, bytes)
+        if blob_digest(blob).hex() != digest:
+            raise Misuse(f"the blob {digest:.64} was changed on a host where the agent was; put it again")
+        return blob
 
     def delete_blob(self, digest: str) -> bool:
         """Whether there was such a blob."""

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from agentplatform.commands import MAX_AT_ONCE, Command, Commands, Request, Response
-from agentplatform.dataorders import DataOrder
+from agentplatform.commands import MAX_AT_ONCE, MAX_PLAIN_BYTES, Command, Commands, Request, Response
+from agentplatform.dataorders import MAX_ANSWER_BYTES, DataOrder
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
+from ledger.errors import PeerFault
 from tests.helpers.mail_desk import AGENT, turn
 
 
@@ -28,6 +29,31 @@ async def test_a_host_that_repeats_a_long_command_under_new_numbers_has_so_many_
     while ("a", Response(1, None, {})) not in sent:
         await turn()
     assert len(sent) == MAX_AT_ONCE + 1
+
+
+async def test_a_large_response_brings_an_agents_data_and_nothing_else() -> None:
+    """Of lists within lists, a megabyte costs this host a second."""
+    whereabouts, sent = Whereabouts(), []
+    whereabouts.learn(Located(AGENT, 1, "b"))
+
+    async def perform(agent: str, command: bytes, sender: str) -> dict[str, Any]:
+        return {}
+
+    commands = Commands("a", whereabouts, lambda host, raw: sent.append(codec.decode(raw, Request)), perform)
+    asking = asyncio.ensure_future(commands.ask(AGENT, b"a command", 60.0))
+    while not sent:
+        await turn()
+    number = sent[0].number
+    much = bytes(MAX_PLAIN_BYTES)
+    for wrong in ({"data": [[]] * MAX_PLAIN_BYTES}, {"data": much, "more": b""}, {"hop": "x" * MAX_PLAIN_BYTES}):
+        with pytest.raises(PeerFault, match="b"):
+            commands.receive("b", codec.encode(Response(number, None, wrong)))
+    with pytest.raises(PeerFault):
+        commands.receive("b", codec.encode(Response(number, {"kind": "x" * 70_000}, {})))
+    with pytest.raises(PeerFault):
+        commands.receive("b", codec.encode(Request(number, "b", AGENT, bytes(MAX_PLAIN_BYTES))))
+    commands.receive("b", codec.encode(Response(number, None, {"data": bytes(MAX_ANSWER_BYTES)})))
+    assert await asking == {"data": bytes(MAX_ANSWER_BYTES)}
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import pytest
 
 from agentplatform import Agent, Message
 from agentplatform import data as datas
-from agentplatform.data import KEPT_SNAPSHOTS, MAX_DATA_BYTES, MAX_ENTRIES, MAX_VALUE_BYTES, Data
+from agentplatform.data import BLOB, KEPT_SNAPSHOTS, MAX_DATA_BYTES, MAX_ENTRIES, MAX_VALUE_BYTES, Data
 from agentplatform.parcel.state import capture, restore
 from agentplatform.runners.checkpoints import Pieces
 from agentplatform.runners.inline import Inline
+from ledger import codec
 from ledger.errors import Misuse, PeerFault
 from services.dms.store import blob_digest
 
@@ -115,6 +116,14 @@ def test_what_is_no_plain_data_is_refused_by_its_key(data: Data, value: Any) -> 
     with pytest.raises(Misuse, match="'k'"):
         data.put("k", value)
     assert data.untouched
+
+
+def test_a_blob_that_a_hostile_host_put_under_anothers_hash_is_not_taken_for_that(data: Data) -> None:
+    digest = data.put_blob(b"true")
+    data._change({BLOB + digest: codec.encode(b"false")}, [])
+    with pytest.raises(Misuse, match="was changed on a host where the agent was"):
+        data.get_blob(digest)
+    assert data.put_blob(b"true") == digest and data.get_blob(digest) == b"true"
 
 
 def test_a_blob_is_found_by_its_hash_and_kept_once(data: Data) -> None:
