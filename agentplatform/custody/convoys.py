@@ -61,6 +61,8 @@ class Convoys:
             raise Misuse(f"what goes from {self._host} is not its part of the convoy: an agent moved meanwhile")
         if going := stays(convoy, self._find):
             raise Unavailable(f"agent {going.subject.hex()[:16]} does not come along to {to}")
+        # Those that did not leave after all: whoever is about to leave still joins again at that moment.
+        self._joined = {each: joined for each, joined in self._joined.items() if each in self._machine.leaving}
         self._joined[transfer] = to, convoy
 
     def signed(self, offer: Offer) -> Offer:

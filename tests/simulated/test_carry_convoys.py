@@ -235,6 +235,21 @@ async def test_a_nonce_used_again_freezes_nobody_and_leaves_the_first_convoy_alo
     assert asked.done()
 
 
+async def test_convoys_that_do_not_leave_are_not_remembered() -> None:
+    """Another host may think of as many as it likes, and the chain may have no news for long."""
+    world, agents = await start()
+    x, y, _ = agents
+    carrier = world["b"].carrier
+    cargo = carrier.machine.cargo([y])
+    for number in range(100):
+        convoy = convoy_of({x: "a", y: "b"}, nonce=number.to_bytes(16, "big"))
+        carrier.residences.convoys.join("c", convoy, cargo)
+    assert len(carrier.residences.convoys._joined) == 1
+    moving = set_out(world, {x: "a", y: "b"}, convoy_of({x: "a", y: "b"}))
+    await world.crank()
+    assert all(hop.result().destination == "c" for hop in moving.values())
+
+
 async def test_two_convoys_of_one_nonce_that_begin_together_freeze_nobody() -> None:
     world, agents = await start()
     x, y, z = agents
