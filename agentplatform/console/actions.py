@@ -308,7 +308,7 @@ def _named(args: Namespace) -> list[str]:
 
 
 def _host(args: Namespace, name: str | None = None) -> Host:
-    return connect(name or args.host, root=args.root)
+    return processes.reached(name or args.host, args.root)
 
 
 def which_hosts(args: Namespace) -> list[Host]:

@@ -127,11 +127,9 @@ def _reached(args: Namespace) -> Host:
             raise Misuse(f"{args.name} is not a host of this machine: whoever operates it drains it there")
         raise Misuse(f"there is no host {args.name!r}; there are: {', '.join(sorted(known))}")
     try:
-        return connect(args.name, root=args.root)
+        return processes.reached(args.name, args.root)
     except Unavailable as error:
-        daemon = processes.running(homes(args.root)[args.name])
-        how = str(error) if daemon is None else f"{args.name} does not answer (process {daemon.pid})"
-        raise Unavailable(f"{how}. {_absent(args)}") from None
+        raise Unavailable(f"{error}. {_absent(args)}") from None
 
 
 def _absent(args: Namespace) -> str:

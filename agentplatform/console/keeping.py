@@ -7,15 +7,14 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from agentplatform.console import render
-from agentplatform.frontdoor.client import connect
+from agentplatform.console import processes, render
 from ledger.errors import Misuse
 
 SHOWN_BYTES = 64  # of bytes that are no text
 
 
 def data(args: Namespace) -> dict[str, Any]:
-    agent = connect(args.host, root=args.root).agent(args.agent)
+    agent = processes.reached(args.host, args.root).agent(args.agent)
     match args.act:
         case "list":
             keys = agent.data.list(args.word)

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from agentplatform.frontdoor.client import connect, homes
+from agentplatform.frontdoor.client import Host, connect, homes
 from agentplatform.settings import Home
 from ledger.errors import Misuse, PlatformError, Unavailable
 
@@ -63,6 +63,18 @@ def end_all(processes: Iterable[psutil.Process]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     _await_end(left, TERM_DEADLINE)
+
+
+def reached(name: str | None, root: Path) -> Host:
+    """As `connect`; of a host that is named, what hangs is told from what does not run."""
+    try:
+        return connect(name, root=root)
+    except Unavailable:
+        daemon = running(homes(root)[name]) if name is not None else None
+        if daemon is None:
+            raise
+        hangs = f"{name} does not answer (process {daemon.pid}); it is busy or stopped: look at: agentplatform status"
+        raise Unavailable(hangs) from None
 
 
 def running(home: Home) -> psutil.Process | None:

@@ -514,6 +514,10 @@ def test_status_tells_a_host_that_hangs_from_one_that_does_not_run(
     )
     _, out, _ = run(capsys, "--root", root, "status")
     assert "does not answer (process 4711)" in out and "does not run" in out
+    for verb in (["hosts"], ["data", "counter"], ["drain", "north"]):
+        line = refused(capsys, "--root", root, "--host", "north", *verb)[1]
+        assert "north does not answer (process 4711)" in line and "agentplatform status" in line
+    assert "south is not running; start it with" in refused(capsys, "--root", root, "--host", "south", "hosts")[1]
 
 
 def test_members_are_named_once_or_by_who_says_so(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
