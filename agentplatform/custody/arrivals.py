@@ -81,7 +81,8 @@ class Arrivals:
         self._closed: set[str] = set()  # inert copies whose worker ended, or that a restart could not open again
 
     def verify(self, host: str, offer: Offer) -> None:
-        """Signatures and digests of all parcels, before anything acts on them. Raises PeerFault with the reason."""
+        """Signatures and digests of all parcels, before anything acts on them. Raises PeerFault with the reason,
+        and Unavailable for a parcel that is only too old."""
         key = self._surroundings.key_of(host)
         if key is None:
             raise PeerFault(host, "is not registered with the ledger, or is revoked")

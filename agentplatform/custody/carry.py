@@ -45,7 +45,7 @@ from agentplatform.parcel.spool import Spool
 from agentplatform.runners.base import Runner
 from agentplatform.settings import Handoff as Deadlines
 from ledger import codec
-from ledger.errors import PeerFault
+from ledger.errors import PeerFault, Unavailable
 from ledger.identity import Identity
 
 log = logging.getLogger(__name__)
@@ -182,6 +182,9 @@ class Carrier:
             except PeerFault as fault:
                 self.departures.send(host, Refuse(message.transfer, str(fault)))
                 raise
+            except Unavailable as late:
+                self.departures.send(host, Refuse(message.transfer, str(late)))
+                return
             births = self.arrivals.births(message.transfer)
             if reason := self._unfit(host, message.cargo, births):
                 self.departures.send(host, Refuse(message.transfer, reason))

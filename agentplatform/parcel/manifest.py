@@ -18,7 +18,7 @@ from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
 from agentplatform.parcel.freight import State, state_digest
 from ledger import codec
 from ledger.contracts.residence import MAX_HOLDERS
-from ledger.errors import Misuse, PeerFault
+from ledger.errors import Misuse, PeerFault, Unavailable
 from ledger.identity import KEY_BYTES, Identity, Signed, verify
 
 AGENT_DOMAIN = "agentplatform/agent"
@@ -196,7 +196,7 @@ def open_parcel(
 
     `source` and `source_key` are who the link and the registry say the sender is; `wall` is in milliseconds
     since 1970; `was_key_of` as for open_certificate. Raises PeerFault, naming the source, with the first thing that
-    does not hold.
+    does not hold, and Unavailable for one that is only too old.
     """
     signed = codec.decode(parcel.manifest, Signed, source)
     if signed.signer != source_key:
@@ -209,8 +209,6 @@ def open_parcel(
         raise PeerFault(source, f"{about} {manifest.source} signed")
     if manifest.destination != destination:
         raise PeerFault(source, f"{about} is meant for {manifest.destination}, not for {destination}")
-    if manifest.expires < wall:
-        raise PeerFault(source, f"{about} expired {wall - manifest.expires} ms ago")
     if len(manifest.transfer) != TRANSFER_BYTES or not 1 <= manifest.epoch <= MAX_EPOCH:
         raise PeerFault(source, f"{about} has no proper transfer id or epoch")
     if state_digest(parcel.state) != manifest.state:
@@ -224,4 +222,7 @@ def open_parcel(
     birth = open_certificate(manifest.birth, source, chain, was_key_of)
     if (birth.agent, birth.owner, birth.code) != (manifest.agent, manifest.owner, manifest.code):
         raise PeerFault(source, f"{about} is not the agent of its birth certificate")
+    if manifest.expires < wall:  # last: nobody is blamed for it, since a stopped host, or a slow link, makes it late
+        late = wall - manifest.expires
+        raise Unavailable(f"{source} {about} expired {late} ms ago; it may be offered again", retry_after=0)
     return manifest, birth

@@ -307,5 +307,5 @@ def _too_few(agents: Sequence[str], units: Sequence[Unit]) -> str | None:
         asked: set[str] = set()
         if not seat(number, asked):
             crowd = ", ".join(agents[each] for each in sorted((number, *(seated[host] for host in asked))))
-            return f"{crowd} must be apart, and there are only {len(asked)} hosts for them: {', '.join(sorted(asked))}"
+            return f"{crowd} must be apart, and there is no more for them than {', '.join(sorted(asked))}"
     return None

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from agentplatform.bulletins import Residents
-from agentplatform.deciding import Deciding
 from agentplatform.exchange import MAX_FAULTS, MAX_MESSAGE
+from agentplatform.following import groups_here
 from agentplatform.kinds import User
-from agentplatform.mail import Luggage, Standing
 from agentplatform.whereabouts import Located
 from agents.counter import Counter
 from ledger import codec, genesisfile, keyfile
@@ -74,17 +74,14 @@ async def test_a_host_that_goes_on_sending_nonsense_loses_its_link(tmp_path: Pat
 
 
 def test_nobody_moves_the_agents_of_others_by_naming_them_in_a_group() -> None:
-    def deciding(*owners: bytes) -> Deciding:
+    def groups(*owners: bytes, in_both: bool = False) -> list[Group]:
         names = ("evil-0123456789abcdef", VICTIM)
         group = Group("together", names, user="u")
-        births = [SimpleNamespace(owner=owner, kind=None) for owner in owners]
-        births[1].kind = User("ada")
-        here = {name: SimpleNamespace(birth=birth) for name, birth in zip(names, births, strict=True)}
-        first = Luggage(standing=Standing(group, ()))
-        boxes = {names[0]: SimpleNamespace(luggage=first), names[1]: SimpleNamespace(luggage=Luggage())}
-        fake = SimpleNamespace(_residents=SimpleNamespace(known=here), _mailroom=SimpleNamespace(boxes=boxes))
-        return fake  # type: ignore[return-value]
+        births: Any = {name: SimpleNamespace(owner=owner, kind=None) for name, owner in zip(names, owners, strict=True)}
+        births[VICTIM].kind = User("ada")
+        return groups_here({names[0]: group, VICTIM: group if in_both else None}, births)
 
-    assert [group.name for group in Deciding.groups(deciding(b"a", b"a"))] == ["together"]
-    # Nor keeps another's user agent from following its user.
-    assert Deciding.groups(deciding(b"a", b"b")) == [Group(VICTIM, (VICTIM,), user="ada")]
+    assert [group.name for group in groups(b"a", b"a", in_both=True)] == ["together"]
+    # Nor keeps another's user agent from following its user; and what one has in its luggage moves nobody else.
+    alone = Group(VICTIM, (VICTIM,), user="ada")
+    assert groups(b"a", b"b") == groups(b"a", b"b", in_both=True) == groups(b"a", b"a") == [alone]

@@ -230,8 +230,15 @@ async def test_a_parcel_of_another_consortium(attacker: Attacker) -> None:
     await attacker.is_refused(attacker.offer(attacker.manifest(chain=b"?" * 32)), "belongs to another consortium")
 
 
-async def test_an_expired_parcel(attacker: Attacker) -> None:
-    await attacker.is_refused(attacker.offer(attacker.manifest(expires=1)), r"expired \d+ ms ago")
+async def test_an_expired_parcel_is_refused_and_nobody_blamed(attacker: Attacker) -> None:
+    """A host that was stopped reads late what an honest one sent in time."""
+    late = attacker.offer(attacker.manifest(expires=1))
+    attacker.world["b"].carrier.receive("a", codec.encode(late))  # raises no PeerFault
+    (answer,) = await attacker.answered(late)
+    assert isinstance(answer, Refuse) and "expired" in answer.reason and "offered again" in answer.reason
+    assert attacker.seen() == attacker.before
+    forged = attacker.offer(attacker.manifest(expires=1, destination="c"))
+    await attacker.is_refused(forged, "is meant for c, not for b")
 
 
 @pytest.mark.parametrize(
@@ -439,11 +446,13 @@ async def test_what_a_registered_host_is_believed(world: World) -> None:
         sign(Command(y, "dispose", "", FAR), OWNER),
         sign(Command(x, "dispatch", "a", FAR), identity("a")),
         b"",
-        NESTED,
+        NESTED[:1000],
     ):
         response = await ask(world, Request(1, "a", x, command))
         assert response.error is not None and response.error["message"].startswith("a: sent ")
         assert world.holder(x) == world.holder(y) == "b"
+    with pytest.raises(PeerFault, match=r"^a: sent bytes"):
+        world["b"].commands.receive("a", codec.encode(Request(1, "a", x, NESTED)))  # no command is so large
 
 
 async def test_a_command_that_its_owner_signed_is_performed(world: World) -> None:

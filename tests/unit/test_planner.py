@@ -234,7 +234,7 @@ def test_a_group_without_a_plan_is_stuck_and_the_others_are_planned_all_the_same
     snapshot = msgspec.structs.replace(snapshot, groups=(apart, Group("other", ("free",))))
     found = search(snapshot, offers(snapshot, {agent: {"a": 1.0, "b": 2.0} for agent in ("x", "y", "z", "free")}))
     assert found.plan.hosts == {"x": "a", "y": "a", "z": "a", "free": "b"} and found.complete
-    assert found.stuck == {"crowd": ("x, y, z must be apart, and there are only 2 hosts for them: a, b",)}
+    assert found.stuck == {"crowd": ("x, y, z must be apart, and there is no more for them than a, b",)}
     assert found.plan.benefit == 2.0 == found.bound
 
 
@@ -246,7 +246,7 @@ def test_who_must_be_apart_is_named_as_the_rule_does() -> None:
     assert found.plan.hosts == {"x": "a", "y": "a", "z": "b"}
     assert found.obstacles == ("y, z must be apart: not two of them on a",)
     stuck = search(snapshot, offers(snapshot, {agent: {"a": 2.0} for agent in "xyz"}))
-    assert stuck.stuck == {"group": ("y, z must be apart, and there are only 1 hosts for them: a",)}
+    assert stuck.stuck == {"group": ("y, z must be apart, and there is no more for them than a",)}
 
 
 def test_of_groups_that_cannot_all_be_planned_as_few_as_possible_are_stuck() -> None:
