@@ -14,13 +14,15 @@ MAX_REPORT = 1e15  # of a value that an agent tells, on either side of zero
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]  # of a host, a user, an agent, a kind
 Reason = Annotated[str, msgspec.Meta(max_length=256)]
 Amount = Annotated[float, msgspec.Meta(ge=0.0, le=1e15)]
+Coordinate = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 
 
 class UserMoved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="user-moved"):
-    """A user is at another access point now, which measured these hosts."""
+    """A user is at another access point now, which measured these hosts, or elsewhere near it."""
 
     user: Name
     access: Annotated[tuple[Access, ...], msgspec.Meta(max_length=1_000)]
+    position: tuple[Coordinate, Coordinate] | None = None  # where the user is, if told, on a map that the hosts share
 
     def __post_init__(self) -> None:
         if len({access.host for access in self.access}) != len(self.access):

@@ -47,7 +47,7 @@ def test_the_revoked_host_would_have_been_the_nearest() -> None:
 
 def test_what_the_device_reports_is_an_event_and_labelled() -> None:
     event = msgspec.convert(coverage.event("ada", (0.0, 0.0), {"east": 3.0}), UserMoved | int)
-    assert isinstance(event, UserMoved)
+    assert isinstance(event, UserMoved) and event.position == (0.0, 0.0)
     assert {access.source for access in event.access} == {"emulated"}
     by_host = {access.host: access.rtt_ms for access in event.access}
     assert by_host["east"] == by_host["north"] + 3.0

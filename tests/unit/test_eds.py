@@ -1,6 +1,7 @@
 """The edge of the EDS: from an event to a plan that is carried out, an explanation that is kept, and experience."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -410,6 +411,8 @@ ACCESS = {"host": "a", "rtt_ms": 1.0, "loss": 0.0, "source": "measured"}
         {"type": "user-moved", "user": "ada", "access": [{**ACCESS, "rtt_ms": -1.0}]},
         {"type": "user-moved", "user": "ada", "access": [{**ACCESS, "source": "guessed"}]},
         {"type": "user-moved", "user": "ada", "access": [ACCESS, ACCESS]},
+        {"type": "user-moved", "user": "ada", "access": [ACCESS], "position": [1.0, math.nan]},
+        {"type": "user-moved", "user": "ada", "access": [ACCESS], "position": [1.0]},
         {"type": "overload", "host": "a"},
         {"type": "earthquake"},
     ],

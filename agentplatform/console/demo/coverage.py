@@ -57,4 +57,4 @@ def way(start: Position, end: Position) -> Iterator[Position]:
 
 def event(user: str, position: Position, between: Mapping[str, float]) -> dict[str, Any]:
     """What the EDS is told."""
-    return {"type": "user-moved", "user": user, "access": access(position, between)}
+    return {"type": "user-moved", "user": user, "access": access(position, between), "position": position}
