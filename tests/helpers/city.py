@@ -1,5 +1,6 @@
 """A city for the EDS: four hosts, a group that follows a user, and plans that a script carries out."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -54,6 +55,18 @@ class City:
     async def succeed(self, plan: Plan) -> Outcome:
         self.where.update(plan.hosts)
         return Outcome()
+
+    def hang(self) -> asyncio.Event:
+        """From now on no plan comes to an end; set when one has begun."""
+        started = asyncio.Event()
+
+        async def forever(plan: Plan) -> Outcome:
+            started.set()
+            await asyncio.Event().wait()
+            return Outcome()
+
+        self.carry = forever
+        return started
 
     @asynccontextmanager
     async def eds(self, policy: Falcon | None = None, **limits: Any) -> AsyncIterator[Eds]:

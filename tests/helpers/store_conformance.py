@@ -3,7 +3,7 @@
 Each check gets an opener: called again, it gives a store over the same place, once the one before was closed.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +16,24 @@ Check = Callable[[Opener], Coroutine[Any, Any, None]]
 
 BAD_NAMES = ("", "x" * (MAX_NAME_CHARACTERS + 1), "a\nb", "a\0b")
 LARGE = bytes(MAX_VALUE_BYTES + 1)
+
+
+class OneByOne:
+    """A broken twin, in front of a store's class: a batch is many transactions, the first written before the last is
+    looked at."""
+
+    async def write(
+        self,
+        entries: Sequence[tuple[str, bytes]] = (),
+        documents: Sequence[tuple[str, str, bytes]] = (),
+        deleted: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        store: Any = super()
+        for entry in entries:
+            await store.write(entries=[entry])
+        for document in documents:
+            await store.write(documents=[document])
+        await store.write(deleted=deleted)
 
 
 async def documents_are_kept_replaced_listed_and_deleted(opens: Opener) -> None:

@@ -20,6 +20,7 @@ from services.dms import sqlite
 from services.dms.sqlite import SqliteStore
 from services.dms.store import Store
 from tests.helpers.losing_disk import LosingDisk, lose_power
+from tests.helpers.store_conformance import OneByOne
 
 KEPT = 5  # batches whose documents are there
 HISTORY, COLLECTION = "batches", "documents"
@@ -39,20 +40,8 @@ def key(batch: int, number: int) -> str:
     return f"{batch:08}/{number:02}"
 
 
-class OneByOne(SqliteStore):
-    """A broken twin: a batch is many transactions."""
-
-    async def write(
-        self,
-        entries: Sequence[tuple[str, bytes]] = (),
-        documents: Sequence[tuple[str, str, bytes]] = (),
-        deleted: Sequence[tuple[str, str]] = (),
-    ) -> None:
-        for entry in entries:
-            await super().write(entries=[entry])
-        for each in documents:
-            await super().write(documents=[each])
-        await super().write(deleted=deleted)
+class OneByOneInSqlite(OneByOne, SqliteStore):
+    pass
 
 
 class Early(SqliteStore):
@@ -74,7 +63,7 @@ async def _losing(folder: Path, syncs: bool) -> Store:
 
 STORES: dict[str, Callable[[Path], Awaitable[Store]]] = {
     "sqlite": lambda folder: SqliteStore.open(folder / "dms.db"),
-    "one-by-one": lambda folder: OneByOne.open(folder / "dms.db"),
+    "one-by-one": lambda folder: OneByOneInSqlite.open(folder / "dms.db"),
     "early": lambda folder: Early.open(folder / "dms.db"),
     "losing": lambda folder: _losing(folder, syncs=True),
     "never-synced": lambda folder: _losing(folder, syncs=False),

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from services.dms.sealing import Keyring
 from services.dms.sqlite import SqliteStore
 from services.dms.store import Store
 from tests.helpers import store_conformance as conformance
-from tests.helpers.store_conformance import CHECKS, Check, Opener
+from tests.helpers.store_conformance import CHECKS, Check, OneByOne, Opener
 
 
 @pytest_asyncio.fixture(params=["memory", "sqlite", "sealed"])
@@ -54,20 +54,8 @@ class ByPattern(MemoryStore):
         return [key for key in keys if key.lower().startswith(prefix.lower())]
 
 
-class OneByOne(MemoryStore):
-    """Writes the first of a batch before it looks at the last."""
-
-    async def write(
-        self,
-        entries: Sequence[tuple[str, bytes]] = (),
-        documents: Sequence[tuple[str, str, bytes]] = (),
-        deleted: Sequence[tuple[str, str]] = (),
-    ) -> None:
-        for entry in entries:
-            await super().write(entries=[entry])
-        for document in documents:
-            await super().write(documents=[document])
-        await super().write(deleted=deleted)
+class OneByOneInMemory(OneByOne, MemoryStore):
+    pass
 
 
 class CountsAgain(MemoryStore):
@@ -98,7 +86,7 @@ class Forgets(MemoryStore):
     [
         (Unsorted, conformance.keys_are_sorted_the_same_way_everywhere),
         (ByPattern, conformance.keys_are_found_by_how_they_begin),
-        (OneByOne, conformance.of_many_with_a_bad_one_none_is_written),
+        (OneByOneInMemory, conformance.of_many_with_a_bad_one_none_is_written),
         (CountsAgain, conformance.the_oldest_entries_go_and_the_numbers_go_on),
         (Lends, conformance.what_is_kept_does_not_change_with_the_callers_buffer),
         (Forgets, conformance.everything_is_there_when_it_is_opened_again),

@@ -377,14 +377,7 @@ async def test_rules_that_nothing_keeps_leave_everybody_and_say_so() -> None:
 
 async def test_closing_cancels_what_runs() -> None:
     city = City()
-    started = asyncio.Event()
-
-    async def forever(plan: Plan) -> Outcome:
-        started.set()
-        await asyncio.Event().wait()
-        return Outcome()
-
-    city.carry = forever
+    started = city.hang()
     async with city.eds() as eds:
         eds.happened(near("b"))
         await started.wait()

@@ -165,14 +165,7 @@ async def test_what_cannot_be_decided_about_one_group_keeps_no_other_from_it() -
 async def test_an_eds_that_ends_in_the_middle_says_that_no_outcome_is_known() -> None:
     city = City()
     city.step = 0.1
-    started = asyncio.Event()
-
-    async def forever(plan: Plan) -> Outcome:
-        started.set()
-        await asyncio.Event().wait()
-        return Outcome()
-
-    city.carry = forever
+    started = city.hang()
     async with city.eds() as eds:
         eds.happened(near("b"))
         await started.wait()
