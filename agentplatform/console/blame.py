@@ -1,13 +1,12 @@
 """`agentplatform blame`: what hosts have against others, and who was seen to sign twice."""
 
-import time
 from argparse import Namespace
 from typing import Any
 
 from rich.console import Console
 
 from agentplatform.console.actions import Plain, which_hosts
-from agentplatform.console.render import Row, say, show, table
+from agentplatform.console.render import Row, at, say, show, table
 
 SHOWN = 5  # faults of one host that are shown when no host is named
 
@@ -26,10 +25,10 @@ def shown(console: Console, rows: list[Row]) -> None:
     for row in rows:
         newest = row["newest"] if row["asked"] else row["newest"][:SHOWN]
         for fault in newest:
-            times = f", {fault['times']} times since {_at(fault['first'])}" if fault["times"] > 1 else ""
+            times = f", {fault['times']} times since {at(fault['first'])}" if fault["times"] > 1 else ""
             say(
                 console,
-                f"{_at(fault['last'])}  {row['host']} to {row['by']}, {fault['kind']}: {fault['reason']}{times}",
+                f"{at(fault['last'])}  {row['host']} to {row['by']}, {fault['kind']}: {fault['reason']}{times}",
             )
         for proof in row["double_signing"]:
             how = f"on the chain since height {proof['height']}" if proof["height"] is not None else _NOT_YET
@@ -44,9 +43,5 @@ _NOT_YET = "not on the chain yet (agentplatform ledger evidence --record)"
 
 def _row(row: Row) -> tuple[Any, ...]:
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(row["kinds"].items()))
-    suspected = "" if row["suspected"] is None else _at(row["suspected"])
+    suspected = "" if row["suspected"] is None else at(row["suspected"])
     return row["host"], row["by"], row["standing"], row["total"], kinds, suspected
-
-
-def _at(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -1,14 +1,13 @@
 """How decisions look to people: what was decided, what each place was worth, and why not the others."""
 
 import re
-import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from agentplatform.console.render import Row, blocked, say, show, table, visible
+from agentplatform.console.render import Row, at, blocked, say, show, table, visible
 from services.eds.explain import Explanation
 
 MOST_PLACES = 30  # of one agent that are shown; --json has all
@@ -55,8 +54,7 @@ def _file(console: Console, row: Row) -> None:
 def decision(console: Console, explained: Explanation, only: str | None = None, *, ending: bool = True) -> None:
     """Everything that it rested on. `only`: the places of one agent; of the others what was decided alone. `ending`:
     what became of it, too."""
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(explained.at))
-    console.print(Text(f"{at}  {visible(_plain(explained.why))}", style="bold"))
+    console.print(Text(f"{at(explained.at)}  {visible(_plain(explained.why))}", style="bold"))
     if explained.follows:
         say(console, f"attempt {explained.attempt}: it follows decision {explained.follows}, whose plan failed")
     places: dict[str, list[tuple[str, ...]]] = {agent: [] for agent in explained.present}

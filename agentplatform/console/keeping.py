@@ -1,6 +1,5 @@
 """`agentplatform data`: what an agent keeps, for its owner to look at and to restore."""
 
-import time
 from argparse import Namespace
 from typing import Any
 
@@ -54,7 +53,7 @@ def show(console: Console, row: dict[str, Any]) -> None:
     elif "snapshots" in row:
         columns = ("number", "made", "entries", "bytes", "note")
         rows = row["snapshots"]
-        made = [(each["number"], _at(each["at"]), each["entries"], each["size"], each["note"]) for each in rows]
+        made = [(each["number"], render.at(each["at"]), each["entries"], each["size"], each["note"]) for each in rows]
         _list(console, row["agent"], columns, made, "snapshot")
     elif "value" in row:
         render.say(console, msgspec.json.encode(row["value"]).decode())
@@ -67,7 +66,3 @@ def _list(console: Console, agent: str, columns: tuple[str, ...], rows: list[tup
     render.say(console, f"{agent} keeps {len(rows) or 'no'} {what}{'' if len(rows) == 1 else 's'}")
     if rows:
         render.show(console, render.table("", columns, rows))
-
-
-def _at(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -1,6 +1,5 @@
 """`agentplatform path`: the hops of an agent, what proves each, and where they do not fit together."""
 
-import time
 from argparse import Namespace
 from collections.abc import Iterable
 
@@ -9,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from agentplatform.console.actions import Plain, who_knows
-from agentplatform.console.render import Row, say, show, table, visible
+from agentplatform.console.render import Row, at, say, show, table, visible
 from agentplatform.path import Claim, Standing, path
 
 
@@ -51,6 +50,6 @@ def shown(console: Console, data: Row) -> None:
 
 
 def _row(hop: Row) -> Iterable[object]:
-    when = "" if hop["at"] is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(hop["at"]))
+    when = "" if hop["at"] is None else at(hop["at"])
     proof = Text(visible(hop["proved"][0]), style="" if hop["sure"] else "yellow")
     return hop["epoch"], hop["source"], hop["destination"], when, proof, hop["then"], hop["now"]

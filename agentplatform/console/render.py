@@ -208,13 +208,18 @@ def ledger(console: Console, data: Row) -> None:
     say(console, f"state root {data['state_root']}")
 
 
+def at(seconds: float) -> str:
+    """A time since 1970 as people here read it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
 def proven(console: Console, data: Row) -> None:
     if "file" in data:
         say(console, f"{data['file']} ({data['bytes']:,} bytes) proves:")
     for proof in data["proofs"]:
-        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(proof["timestamp"] / 1000))
+        made = at(proof["timestamp"] / 1000)
         value = msgspec.json.encode(proof["value"]).decode() if proof["present"] else "nothing"
-        say(console, f"at height {proof['height']} ({at}), {proof['about']}: {value}")
+        say(console, f"at height {proof['height']} ({made}), {proof['about']}: {value}")
     for each in data["evidence"]:
         say(console, _accusation(each))
     say(console, f"It holds on chain {data['name']} ({data['chain']}). Changes of members: {data['member_changes']}.")

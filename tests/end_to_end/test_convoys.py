@@ -81,10 +81,6 @@ def places(local: Local, agents: list[AgentProxy]) -> list[str]:
     return list(until("each runs once", rows))
 
 
-def phases(local: Local, host: str) -> list[str]:
-    return [each["phase"] for each in local.host(host).call("status")["in_doubt"]]
-
-
 @pytest.mark.slow
 def test_three_on_two_hosts_arrive_together_by_one_entry(tmp_path: Path) -> None:
     with hosts(tmp_path / "root") as local:
@@ -117,7 +113,7 @@ def test_a_host_that_is_killed_in_between_leaves_all_or_none(tmp_path: Path, vic
         assert south is not None
         south.suspend()
         ada_moves(local)
-        until("both have signed", lambda: phases(local, "north") == phases(local, "east") == ["asked"])
+        until("both have signed", lambda: local.phases("north") == local.phases("east") == ["asked"])
         local.kill(victim)
         if victim != "south":
             south.resume()

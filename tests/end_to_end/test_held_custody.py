@@ -41,10 +41,6 @@ def test_it_moves_by_the_ledgers_word_and_stands_still_without_a_quorum(tmp_path
         assert patiently(lambda: held.call("read")) in (3, 4)  # what was asked meanwhile may have been handled, once
 
 
-def phases(local: Local, host: str) -> list[str]:
-    return [each["phase"] for each in local.host(host).call("status")["in_doubt"]]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["east", "south"])
 def test_a_host_that_is_killed_while_the_ledger_is_asked_leaves_exactly_one(tmp_path: Path, victim: str) -> None:
@@ -56,7 +52,7 @@ def test_a_host_that_is_killed_while_the_ledger_is_asked_leaves_exactly_one(tmp_
         for name in ("north", "west"):
             local.kill(name)
         moving = threads.submit(held.dispatch, "south")
-        until("both have signed", lambda: phases(local, "east") == ["asked"] and phases(local, "south") == ["received"])
+        until("both have signed", lambda: local.phases("east") == ["asked"] and local.phases("south") == ["received"])
         (wait,) = (each for each in blocked(local, "east") if "give them" in each["why"])
         assert (wait["agents"], wait["waits_for"]) == ([held.id], "the ledger")
         local.kill(victim)
@@ -79,7 +75,7 @@ def test_a_host_that_is_killed_while_the_agent_is_on_offer_leaves_exactly_one(tm
         assert south is not None
         south.suspend()
         moving = threads.submit(held.dispatch, "south")
-        until("it is on offer", lambda: phases(local, "east") == ["offered"])
+        until("it is on offer", lambda: local.phases("east") == ["offered"])
         local.kill(victim)
         if victim != "south":
             south.resume()

@@ -108,6 +108,10 @@ class Local:
         """Handoffs that wait for another host, on all hosts."""
         return [each for name in homes(self.root) for each in self.host(name).call("status")["in_doubt"]]
 
+    def phases(self, name: str) -> list[str]:
+        """Of the handoffs of one host that wait for another one."""
+        return [each["phase"] for each in self.host(name).call("status")["in_doubt"]]
+
     def log(self, name: str) -> str:
         return self.home(name).log.read_text()
 

@@ -30,9 +30,6 @@ def test_equation_1_weighs_each_term_by_its_own_weight() -> None:
     assert merit(terms, weights) == pytest.approx(0.1 + 0.1 + 0.075 + 0.05)
 
 
-FOUR = ("network", "cpu", "memory", "experience")
-
-
 @given(st.lists(fractions, min_size=5, max_size=5), st.lists(fractions, min_size=5, max_size=5))
 def test_a_term_that_gets_better_never_makes_a_host_worth_less(values: list[float], others: list[float]) -> None:
     weights = Weights(0.3, 0.2, 0.2, 0.1, {"gpu": 0.2})
