@@ -1,6 +1,5 @@
 """How decisions look to people: what was decided, what each place was worth, and why not the others."""
 
-import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -9,11 +8,11 @@ from rich.text import Text
 
 from agentplatform.console.render import Row, at, blocked, say, show, table, visible
 from services.eds.explain import Explanation
+from services.eds.panel import plain
 
 MOST_PLACES = 30  # of one agent that are shown; --json has all
 MOST_ALIKE = 20  # agents that are told of in a line each
 MOST_DIFFERENCES = 40  # rows of what changes make of a decision
-_HEX = re.compile(r"-[0-9a-f]{16}\b")  # at the end of every agent's id
 
 
 def why(console: Console, rows: list[Row]) -> None:
@@ -33,7 +32,7 @@ def decided(console: Console, data: Row) -> None:
     """A decision that moves nothing, and what is not as it was."""
     decision(console, msgspec.convert(data["decision"], Explanation), ending=False)
     if data["changed"]:
-        rows = [(_plain(row["agent"]), row["what"], row["before"], row["after"]) for row in data["differs"]]
+        rows = [(plain(row["agent"]), row["what"], row["before"], row["after"]) for row in data["differs"]]
         if rows:
             columns = ("agent", "what", "before", "after")
             show(console, table("What your changes make of it", columns, rows[:MOST_DIFFERENCES]))
@@ -54,7 +53,7 @@ def _file(console: Console, row: Row) -> None:
 def decision(console: Console, explained: Explanation, only: str | None = None, *, ending: bool = True) -> None:
     """Everything that it rested on. `only`: the places of one agent; of the others what was decided alone. `ending`:
     what became of it, too."""
-    console.print(Text(f"{at(explained.at)}  {visible(_plain(explained.why))}", style="bold"))
+    console.print(Text(f"{at(explained.at)}  {visible(plain(explained.why))}", style="bold"))
     if explained.follows:
         say(console, f"attempt {explained.attempt}: it follows decision {explained.follows}, whose plan failed")
     places: dict[str, list[tuple[str, ...]]] = {agent: [] for agent in explained.present}
@@ -75,17 +74,17 @@ def decision(console: Console, explained: Explanation, only: str | None = None, 
         links = "; ".join(f"{a['host']} {a['rtt_ms']:.1f} ms, loss {a['loss']:.1%} ({a['source']})" for a in near)
         say(console, f"the access point of {user} measured {links}")
     if explained.remark:
-        say(console, _plain(explained.remark))
+        say(console, plain(explained.remark))
     if explained.chosen != explained.present and ending:
-        say(console, f"what became of it: {_plain(explained.ending)}")
+        say(console, f"what became of it: {plain(explained.ending)}")
 
 
 def fate(explained: Explanation, agent: str) -> str:
     """What was decided about one agent."""
     before, after = explained.present[agent], explained.chosen.get(agent)
     if after in (None, before):
-        return f"{_plain(agent)} stays on {before}"
-    return f"{_plain(agent)} goes from {before} to {after}"
+        return f"{plain(agent)} stays on {before}"
+    return f"{plain(agent)} goes from {before} to {after}"
 
 
 def _places(console: Console, columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
@@ -96,7 +95,7 @@ def _places(console: Console, columns: Sequence[str], rows: Sequence[tuple[str, 
         show(console, table("", columns, map(_marked, worth)))
     for host, decided, *_, remark in shown:
         if remark:
-            say(console, f"{'not ' if decided == 'rejected' else ''}{host}: {_plain(remark)}")
+            say(console, f"{'not ' if decided == 'rejected' else ''}{host}: {plain(remark)}")
     if len(rows) > len(shown):
         say(console, f"and {len(rows) - len(shown)} places more; --json tells of all")
 
@@ -116,7 +115,3 @@ def _reading(console: Console, explained: Explanation) -> None:
     said = f"Q is what a place is worth to the agent by the policy {name}, larger is better"
     groups = f"decided together: {', '.join(explained.groups)}"
     say(console, f"{said}" + (f"; it weighs {parts}, each from 0 to 1" if parts else "") + f"; {groups}")
-
-
-def _plain(text: str) -> str:
-    return _HEX.sub("", text)

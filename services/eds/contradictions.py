@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from services.eds.joined import joined
 from services.eds.rules import Atomic, Dependency, Exclusion, Group, Rule
 
 WORK_LIMIT = 300_000  # names looked at, some tens of milliseconds; with more, a contradiction may stay unseen
@@ -60,27 +61,17 @@ class _Judge:
                 self._left -= len(leaders) + sum(map(len, apart))
                 if self._left < 0:
                     return True
-                joined = _join(leaders, leaders[rule.agent], each)
-                if _are_apart(joined, apart):
-                    ways.append(joined)
+                way = _join(leaders, leaders[rule.agent], each)
+                if _are_apart(way, apart):
+                    ways.append(way)
             if fewest is None or len(ways) < len(fewest):
                 fewest = ways
         return fewest is None or any(self._choose(way, choices, apart) for way in fewest)
 
 
 def _tied(agents: Iterable[str], rules: Iterable[Rule]) -> Leaders:
-    over = {agent: agent for agent in agents}
-
-    def leader(agent: str) -> str:
-        while over[agent] != agent:
-            over[agent] = agent = over[over[agent]]
-        return agent
-
-    for rule in rules:
-        if isinstance(rule, Atomic) or (isinstance(rule, Dependency) and rule.need == "all"):
-            for other in rule.names:
-                over[leader(other)] = leader(rule.names[0])
-    return {agent: leader(agent) for agent in over}
+    bind = (rule for rule in rules if isinstance(rule, Atomic) or (isinstance(rule, Dependency) and rule.need == "all"))
+    return joined(agents, (rule.names for rule in bind))
 
 
 def _join(leaders: Leaders, kept: str, gone: str) -> Leaders:

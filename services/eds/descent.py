@@ -36,7 +36,7 @@ class Descent:
 
     def first(self, group: int, ranked: Mapping[int, Ranked], limit: int) -> bool:
         """Puts the first plan for `group` in place that is found. False when none is found within the limit."""
-        self._begin([group], {unit: ranked[unit] for unit in self._problem.of_group[group]}, 0.0, limit, NOTHING, True)
+        self._begin([group], ranked, 0.0, limit, NOTHING, True)
         if self._found:
             self.put(self._found)
         return bool(self._found)
@@ -62,7 +62,7 @@ class Descent:
         return self._found
 
     def _begin(
-        self, groups: Sequence[int], ranked: dict[int, Ranked], left: float, limit: int, floor: float, first: bool
+        self, groups: Sequence[int], ranked: Mapping[int, Ranked], left: float, limit: int, floor: float, first: bool
     ) -> None:
         self._order: list[int] = []
         self._ends: dict[int, int] = {}  # depth at which a group begins -> depth after its last unit

@@ -1,5 +1,6 @@
 """What the EDS keeps in the DMS: explanations of its decisions, and its experience with destinations."""
 
+import asyncio
 import logging
 from collections.abc import Container, Iterable
 
@@ -36,7 +37,8 @@ class Kept:
     async def concluded(self, explanation: Explanation) -> None:
         """Its outcome is known, or there is none to be had. What is too old goes."""
         if explanation.outcome is not None:
-            await self._store.put(DECISIONS, explanation.decision, encoded(explanation))
+            raw = await asyncio.to_thread(encoded, explanation)  # it may be megabytes: long for one turn of the loop
+            await self._store.put(DECISIONS, explanation.decision, raw)
         if self._decisions is None:
             self._decisions = await self._store.keys(DECISIONS)
         else:
@@ -51,7 +53,8 @@ class Kept:
             gone |= {(agent, decision) for agent in (found.present if found is not None else ())}
         if not gone and not old:
             return
-        unseen = {decision for _, decision in gone if not await self._referred(decision, gone)} | set(old)
+        dropped = {decision for _, decision in gone}.difference(old)
+        unseen = {decision for decision in dropped if not await self._referred(decision, gone)} | set(old)
         about = [(ABOUT, f"{agent}/{decision}") for agent, decision in gone]
         await self._store.write(deleted=[*about, *((DECISIONS, decision) for decision in sorted(unseen))])
         self._decisions = [decision for decision in self._decisions if decision not in unseen]

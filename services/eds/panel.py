@@ -15,9 +15,13 @@ LETTERS = 66  # in a line
 _HEX = re.compile(r"-[0-9a-f]{16}\b")  # at the end of every agent's id
 
 
+def plain(text: str) -> str:
+    """Without the 16 hex digits of agents' ids."""
+    return _HEX.sub("", text)
+
+
 def plain_names(agents: Iterable[str]) -> list[str]:
-    """Ids without their 16 hex digits."""
-    return [_HEX.sub("", agent) for agent in agents]
+    return [plain(agent) for agent in agents]
 
 
 def panel(explained: Explanation, remarks: Sequence[str], left: float) -> tuple[list[str], float]:
@@ -28,9 +32,7 @@ def panel(explained: Explanation, remarks: Sequence[str], left: float) -> tuple[
     lines += [(line, 11.0, GREY, False) for line in (at, *svg.wrapped(policy, LETTERS)[:3])]
     for title, rows in _sections(explained, remarks):
         lines += [("", 6.0, INK, False), (title, 12.0, INK, True)]
-        lines += [
-            (row, 11.0, colour, False) for words, colour in rows for row in svg.wrapped(_HEX.sub("", words), LETTERS)
-        ]
+        lines += [(row, 11.0, colour, False) for words, colour in rows for row in svg.wrapped(plain(words), LETTERS)]
     if len(lines) > MOST_LINES:
         more = f"{len(lines) - MOST_LINES + 1} lines more: agentplatform why tells all of it"
         lines = [*lines[: MOST_LINES - 1], (more, 11.0, GREY, False)]
@@ -51,7 +53,7 @@ def _sections(explained: Explanation, remarks: Sequence[str]) -> Iterable[tuple[
         everybody = len(explained.present)
         rows = [
             (
-                f"{host}" + ("" if len(who) >= everybody else f", for {', '.join(plain_names(who))}") + f": {why}",
+                host + ("" if len(who) >= everybody else f", for {', '.join(plain_names(who))}") + f": {why}",
                 RED,
             )
             for (host, why), who in out.items()
@@ -69,7 +71,7 @@ def _sections(explained: Explanation, remarks: Sequence[str]) -> Iterable[tuple[
 
 def _fate(explained: Explanation, places: Mapping[tuple[str, str], Candidate], agent: str) -> tuple[str, str]:
     before, after = explained.present[agent], explained.chosen.get(agent, "")
-    name = plain_names([agent])[0]
+    name = plain(agent)
     there, here = places.get((agent, after)), places.get((agent, before))
     if not after or before == after:
         return f"{name} stays on {before}" + (f" (Q {here.score:.3g})" if here else ""), INK

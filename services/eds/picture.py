@@ -14,7 +14,7 @@ from itertools import pairwise
 from services.eds import svg
 from services.eds.explain import Explanation
 from services.eds.offers import Candidate
-from services.eds.panel import PANEL, panel, plain_names
+from services.eds.panel import PANEL, panel, plain, plain_names
 from services.eds.snapshot import Host, Link, Snapshot
 from services.eds.svg import AMBER, BLUE, FAINT, GREEN, GREY, INK, RED, VIOLET, Point
 
@@ -229,7 +229,7 @@ def _state(host: Host) -> tuple[str, str]:
 
 def _worth(place: Candidate) -> str:
     where = " > ".join(place.path)
-    return f"{plain_names([place.agent])[0]}: {where}, Q {place.score:.4g}" + (f" ({place.note})" if place.note else "")
+    return f"{plain(place.agent)}: {where}, Q {place.score:.4g}" + (f" ({place.note})" if place.note else "")
 
 
 def _measured(rtt_ms: float, loss: float) -> str:

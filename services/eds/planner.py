@@ -11,6 +11,7 @@ import msgspec
 
 from services.eds import greedy
 from services.eds.descent import Chosen, Descent
+from services.eds.joined import joined
 from services.eds.offers import Offers
 from services.eds.part import Part
 from services.eds.plan import Search, plan_of
@@ -75,18 +76,9 @@ def _stuck(problem: Problem, chosen: Chosen) -> dict[str, tuple[str, ...]]:
 
 def _parts(problem: Problem) -> list[list[int]]:
     """The groups by what they share, the smallest part first."""
-    over = {group: group for group in problem.of_group}
-
-    def leader(group: int) -> int:
-        while over[group] != group:
-            over[group] = group = over[over[group]]
-        return group
-
-    for row in problem.rows[problem.shared :]:
-        first = leader(problem.units[row.users[0][0]].group)
-        for unit, _, _ in row.users:
-            over[leader(problem.units[unit].group)] = first
+    shared = problem.rows[problem.shared :]
+    leaders = joined(problem.of_group, ([problem.units[unit].group for unit, _, _ in row.users] for row in shared))
     parts: dict[int, list[int]] = {}
     for group in problem.of_group:
-        parts.setdefault(leader(group), []).append(group)
+        parts.setdefault(leaders[group], []).append(group)
     return sorted(parts.values(), key=len)

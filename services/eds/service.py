@@ -96,7 +96,7 @@ class Eds:
         key = f"{group.name} by hand"
         self._busy[key] = group
         try:
-            return await self._see_through(await self._decide((group,), why), why)
+            return await self._see_through(await self._decide((group,), why))
         finally:
             self._pause(key)
 
@@ -187,7 +187,7 @@ class Eds:
             else:
                 self._pause(*names)
             return
-        task = asyncio.get_running_loop().create_task(self._see_through_or_log(decision, why))
+        task = asyncio.get_running_loop().create_task(self._see_through_or_log(decision))
         self._moving.add(task)
         task.add_done_callback(self._moving.discard)
         task.add_done_callback(lambda _: self._pause(*names))
@@ -218,21 +218,21 @@ class Eds:
 
     # What becomes of them
 
-    async def _see_through_or_log(self, decision: Decision, why: str) -> None:
+    async def _see_through_or_log(self, decision: Decision) -> None:
         try:
-            await self._see_through(decision, why)
+            await self._see_through(decision)
         except Exception as error:
-            self._not_decided(decision.groups, why, error)
+            self._not_decided(decision.groups, decision.explanation.why, error)
 
-    async def _see_through(self, decision: Decision, why: str) -> Explanation:
+    async def _see_through(self, decision: Decision) -> Explanation:
         """Has the plan carried out. Where moves fail another plan follows at once, for the groups that they were of."""
+        why = decision.explanation.why  # of the first attempt
         moved: set[str] = set()
-        groups = decision.groups
         while decision.plan.moves:
             explanation, failed = await self._carried_out(decision, moved)
             if not failed or explanation.attempt >= self._limits.attempts:
                 return explanation
-            groups = tuple(group for group in groups if not failed.keys().isdisjoint(group.agents))
+            groups = tuple(group for group in decision.groups if not failed.keys().isdisjoint(group.agents))
             agent, reason = next(iter(failed.items()))
             again = f"{why}; once more, for {agent} did not go to {decision.plan.hosts[agent]}: {reason:.200}"
             decision = await self._decide(groups, again, explanation, moved)
