@@ -62,14 +62,7 @@ class CarryingOut:
             self._handoff(source, group, agents, to, why) for (source, group, to, _), agents in sorted(handoffs.items())
         ]
         work += [self._convoy(names.get(party[0].agent, ""), party, held, why) for party in convoys]
-        downtime_ms: dict[str, float] = {}
-        sizes: dict[str, int] = {}
-        for outcome in await asyncio.gather(*work):
-            failed |= outcome.failed
-            downtime_ms |= outcome.downtime_ms
-            sizes |= outcome.sizes
-            excused += outcome.excused
-        return Outcome(failed, downtime_ms, sizes, tuple(excused))
+        return _all([Outcome(failed, excused=tuple(excused)), *await asyncio.gather(*work)])
 
     def _torn(self, party: Moves, held: dict[str, Going | None]) -> str | None:
         """Why they cannot go as one, if so."""
@@ -111,42 +104,45 @@ class CarryingOut:
 
     async def _convoy(self, group: str, party: Moves, held: dict[str, Going | None], why: str) -> Outcome:
         """All of them, or none; the ledger says which."""
+        agents, to = tuple(move.agent for move in party), party[0].destination
         going: dict[str, list[Going]] = {}
+        parts: dict[str, list[str]] = {}  # by source, as `going`
         for move in party:
             how = held[move.agent]
             assert how is not None  # else they are torn
             going.setdefault(move.source, []).append(how)
+            parts.setdefault(move.source, []).append(move.agent)
         try:
             convoy = assemble(os.urandom(TRANSFER_BYTES), going)
         except PlatformError as error:
-            return Outcome({move.agent: str(error) for move in party}, excused=tuple(move.agent for move in party))
-        parts = {source: [move.agent for move in party if move.source == source] for source in going}
-        outcomes = await asyncio.gather(
-            *(
-                self._handoff(source, group, agents, party[0].destination, why, convoy)
-                for source, agents in parts.items()
-            )
-        )
-        reasons: dict[str, None] = {}  # in their order, each once
-        downtime_ms: dict[str, float] = {}
-        sizes: dict[str, int] = {}
-        for outcome in outcomes:
-            reasons |= dict.fromkeys(outcome.failed.values())
-            downtime_ms |= outcome.downtime_ms
-            sizes |= outcome.sizes
+            return Outcome(dict.fromkeys(agents, str(error)), excused=agents)
+        work = (self._handoff(source, group, part, to, why, convoy) for source, part in parts.items())
+        done = _all(await asyncio.gather(*work))
+        reasons = dict.fromkeys(done.failed.values())  # in their order, each once
         if not reasons or self._went(convoy):
-            return Outcome({}, downtime_ms, sizes)
-        together = f"{', '.join(move.agent for move in party)} belong together, and stayed: {'; '.join(reasons)}"
-        agents = tuple(move.agent for move in party)
+            return Outcome({}, done.downtime_ms, done.sizes)
+        together = f"{', '.join(agents)} belong together, and stayed: {'; '.join(reasons)}"
         # Where one part could not go the others only wait for it in vain.
-        return Outcome(
-            dict.fromkeys(agents, together), excused=agents if any(each.excused for each in outcomes) else ()
-        )
+        return Outcome(dict.fromkeys(agents, together), excused=agents if done.excused else ())
 
     def _went(self, convoy: Convoy) -> bool:
         """By this host's chain, which has all of it or nothing."""
         entries = [(part, self._find(going.subject)) for part in convoy.parts for going in part.agents]
         return any(now is not None and now.transfer == part.transfer for part, now in entries)
+
+
+def _all(outcomes: Iterable[Outcome]) -> Outcome:
+    """Of moves of different agents."""
+    failed: dict[str, str] = {}
+    downtime_ms: dict[str, float] = {}
+    sizes: dict[str, int] = {}
+    excused: list[str] = []
+    for each in outcomes:
+        failed |= each.failed
+        downtime_ms |= each.downtime_ms
+        sizes |= each.sizes
+        excused += each.excused
+    return Outcome(failed, downtime_ms, sizes, tuple(excused))
 
 
 def parties(moves: Moves, rules: Iterable[object]) -> list[Moves]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from agentplatform.calling_back import CallingBack
+from agentplatform.calling_back import CallingBack, Calls
 from agentplatform.custody.carry import Carrier
 from agentplatform.deciding import Deciding
 from agentplatform.draining import DRAINING, RUNS, Act, Drain, Draining, Move
@@ -241,7 +241,7 @@ class Drainer:
         drain, moved = self._draining.drain, self._moved()
         away: dict[str, str] = {}
         activated = [agent for agent, done in self._done.items() if done.aside and await self._activated(agent, away)]
-        calls: dict[tuple[str, str], list[tuple[str, int]]] = {}
+        calls: Calls = {}
         for agent, host in sorted(moved.items()):
             done = self._done[agent]
             calls.setdefault((host, done.group), []).append((agent, done.epoch + 1))

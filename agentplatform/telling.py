@@ -38,12 +38,19 @@ class Telling:
         agents report is told to nobody."""
         if isinstance(event, AgentAsked | AgentTold):
             return
-        topic, body = topic_of(event), msgspec.to_builtins(event)
+        topic = topic_of(event)
+        told = [agent for agent in self._subscribers(topic) if agent in self._here]
+        if told and isinstance(event, UserMoved):
+            following = followers(event.user)
+            told = [agent for agent in told if agent in following]
+        if not told:
+            return
+        body = msgspec.to_builtins(event)
         del body["type"]
-        for agent in self._subscribers(topic):
-            if agent in self._here and (not isinstance(event, UserMoved) or agent in followers(event.user)):
-                about = ", ".join(str(value) for value in body.values() if isinstance(value, str))
-                self.tell(agent, "event", msgspec.json.encode([topic, body]).decode(), f"{topic} {about}")
+        about = ", ".join(str(value) for value in body.values() if isinstance(value, str))
+        word = msgspec.json.encode([topic, body]).decode()
+        for agent in told:
+            self.tell(agent, "event", word, f"{topic} {about}")
 
     def _due(self, key: tuple[str, News, str]) -> None:
         word = self._waiting.pop(key)

@@ -9,7 +9,6 @@ memory, without links.
 
 import asyncio
 import multiprocessing
-import os
 import resource
 import time
 from collections.abc import Callable, Iterable
@@ -103,7 +102,7 @@ def others(pipe: Connection) -> None:
     uvloop.run(main())
 
 
-async def over_links(pipe: Connection, ran: Callable[[], None] = lambda: None) -> dict[str, float]:
+async def over_links(pipe: Connection) -> dict[str, float]:
     """Per cent of one core at the first host: idle, and with adverts."""
     here = Wired(NAMES[0], SystemProbe(Path("/")))
     await here.links.start()
@@ -119,7 +118,6 @@ async def over_links(pipe: Connection, ran: Callable[[], None] = lambda: None) -
     await asyncio.sleep(SETTLE_S)
     before = resource.getrusage(resource.RUSAGE_SELF)
     with_adverts = await spent(SECONDS)
-    ran()
     after = resource.getrusage(resource.RUSAGE_SELF)
     known = len(here.rms.adverts())
     task.cancel()
@@ -209,7 +207,3 @@ def measure() -> dict[str, Any]:
         "rms_core_percent_100": round(cost, 2),
         "rms_core_percent_100_memory": round((memory["own"] + memory["hearing"]) / 10, 2),
     }
-
-
-if __name__ == "__main__":
-    print(os.getpid(), measure())

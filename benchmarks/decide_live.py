@@ -22,6 +22,7 @@ from agentplatform.settings import Home
 from agents.counter import Counter
 from benchmarks import hosts
 from ledger.errors import PlatformError
+from services.eds.policies.falcon import Falcon
 
 EVENTS = 40  # that are timed
 GROUPS = 4  # of two agents each, in the storm
@@ -35,7 +36,7 @@ SETTINGS = f"""
 minimum_stay = {STAY_S}
 weights = {{ network = 1.0, cpu = 0.0, memory = 0.0, experience = 0.0 }}
 """
-DEFAULT_STAY_S = 2.0  # of services.eds.policies.falcon, in the storm
+DEFAULT_STAY_S = Falcon().minimum_stay  # in the storm
 PATIENCE = 30.0
 
 
@@ -64,13 +65,7 @@ def _event_to_prepare(root: Path, events: int) -> dict[str, Any]:
             asked.append(begun)
             _until(lambda there=there: _place(doors[there], agents) == there)
             here = there
-    prepared = sorted(
-        line["t"]
-        for file in history.glob("*.jsonl")
-        if ".worker-" not in file.name
-        for line in map(json.loads, file.read_text().splitlines())
-        if line["event"] == "prepare" and line["agent"] == agents[0]
-    )
+    prepared = sorted(line["t"] for line in _told(history, "prepare") if line["agent"] == agents[0])
     took = [(next(t for t in prepared if t > begun) - begun) * 1000 for begun in asked]
     p50, p95 = statistics.median(took), statistics.quantiles(took, n=20)[-1]
     print(
@@ -78,6 +73,13 @@ def _event_to_prepare(root: Path, events: int) -> dict[str, Any]:
         f"p50 {p50:.1f} ms, p95 {p95:.1f} ms, max {max(took):.1f} ms"
     )
     return {"event_to_prepare_ms_p50": round(p50, 2), "event_to_prepare_ms_p95": round(p95, 2)}
+
+
+def _told(history: Path, event: str) -> list[dict[str, Any]]:
+    """What the daemons' histories, not the workers', say of such events."""
+    files = (file for file in history.glob("*.jsonl") if ".worker-" not in file.name)
+    lines = (json.loads(line) for file in files for line in file.read_text().splitlines())
+    return [line for line in lines if line["event"] == event]
 
 
 def _storm(root: Path, seconds: float) -> dict[str, Any]:
@@ -107,11 +109,9 @@ def _storm(root: Path, seconds: float) -> dict[str, Any]:
         _until(lambda: door.call("status")["decisions"]["groups"] == 0)
         decided = sum(connect(name, root=root).call("status")["decisions"]["decided"] for name in COMPASS)
     moves: dict[str, int] = dict.fromkeys(itertools.chain(*groups), 0)
-    for file in history.glob("*.jsonl"):
-        if ".worker-" not in file.name:
-            for line in map(json.loads, file.read_text().splitlines()):
-                if line["event"] == "commit" and line["agent"] in moves:
-                    moves[line["agent"]] += 1
+    for line in _told(history, "commit"):
+        if line["agent"] in moves:
+            moves[line["agent"]] += 1
     bound = int(took / DEFAULT_STAY_S) + 1
     print(
         f"storm of {sent} events in {took:.1f} s ({sent / took:.0f} a second) at one of 4 hosts; "

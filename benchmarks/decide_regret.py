@@ -7,7 +7,6 @@ A policy of one's own is ranked with one file and one command: a class as servic
 import importlib.util
 import statistics
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,8 @@ def measure(policy: str | None = None) -> dict[str, Any]:
     for kind, traces in by_kind.items():
         best = [hindsight.best(trace) for trace in traces]
         seconds = sum(paid for paid, _ in best) / len(best)
-        print(f"{kind}: {len(traces)} traces; the best plan: {seconds:.0f} s, {_mean(n for _, n in best):.1f} moves")
+        moves = statistics.fmean(n for _, n in best)
+        print(f"{kind}: {len(traces)} traces; the best plan: {seconds:.0f} s, {moves:.1f} moves")
         for name, each in policies.items():
             regrets[name].append(_row(name, each, traces, [paid for paid, _ in best]))
     print("\nall kinds, ranked by the mean of their means")
@@ -64,11 +64,7 @@ def _row(name: str, policy: Policy, traces: list[Trace], best: list[float]) -> f
     runs = [simulate.run(trace, policy) for trace in traces]
     ratios = [run.cost / paid for run, paid in zip(runs, best, strict=True)]
     mean = statistics.fmean(ratios)
-    moves, failed = _mean(run.moves for run in runs), _mean(run.failed for run in runs)
-    downtime = _mean(run.downtime_ms for run in runs) / 1000
+    moves, failed = statistics.fmean(run.moves for run in runs), statistics.fmean(run.failed for run in runs)
+    downtime = statistics.fmean(run.downtime_ms for run in runs) / 1000
     print(f"  {name:14} {mean:7.3f} {max(ratios):7.3f}   {moves:5.1f} moves, {failed:4.1f} failed, {downtime:5.1f} s")
     return mean
-
-
-def _mean(values: Iterable[float]) -> float:
-    return statistics.fmean(values)

@@ -130,10 +130,7 @@ class Departures:
             parcels = tuple(self._packer.parcel(transfer, to, load, states[load.agent]) for load in cargo)
             check_size(cargo, parcels)
         except PlatformError as error:
-            for agent, state in states.items():
-                self.freezer.drop(state)
-                if self.freezer.stays(agent, stays[agent]):
-                    self.freezer.thaw(agent, told(move, str(error)))
+            self.freezer.give_back(states, stays, move, str(error))
             raise
         outcome: asyncio.Future[Hop | None] = asyncio.get_running_loop().create_future()
         files = {agent: state.file for agent, state in large.items()}

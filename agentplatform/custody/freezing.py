@@ -1,7 +1,7 @@
 """How agents that are to leave are frozen and captured, and how those that stay go on."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agentplatform.custody.residents import Resident, Residents
 from agentplatform.mailroom.room import Mailroom
@@ -27,11 +27,17 @@ class Freezer:
         failure = next((result for result in results if isinstance(result, BaseException)), None)
         if failure is None:
             return states
+        self.give_back(states, stays, move, str(failure))
+        raise failure
+
+    def give_back(
+        self, states: Mapping[str, Stowed], stays: Mapping[str, Resident | None], move: Move, reason: str
+    ) -> None:
+        """What was captured travels nowhere; those that are still in the worker in which they were go on."""
         for agent, state in states.items():
             self.drop(state)
             if self.stays(agent, stays[agent]):
-                self.thaw(agent, told(move, str(failure)))
-        raise failure
+                self.thaw(agent, told(move, reason))
 
     def drop(self, state: Stowed) -> None:
         """A captured state that travels nowhere."""

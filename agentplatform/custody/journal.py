@@ -7,6 +7,7 @@ its arrival, or of a departure that was aborted.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -129,7 +130,7 @@ class Journal:
         told, self._told = self._told, []
         durable = self._database.write(*lazy, *statements)
         for future in told:
-            durable.add_done_callback(lambda done, future=future: copy_outcome(done, future))  # type: ignore[misc]
+            durable.add_done_callback(partial(copy_outcome, future=future))
         return durable
 
     async def load(self) -> list[Record]:

@@ -100,9 +100,11 @@ class Lifetimes:
         subject = await self._found(birth, consent) if birth.custody == "held" else b""
         try:
             await self._runner.create(birth, code, init, Arrival(self._host, 0, None))
-            if self._surroundings.closed() is not None:  # meanwhile
+            try:
+                self._check_open()  # it may be closed meanwhile
+            except Unavailable:
                 self._runner.discard(birth.agent)
-                self._check_open()
+                raise
         except PlatformError:
             if subject:
                 self._residences.dismiss(subject, 1)

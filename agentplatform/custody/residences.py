@@ -177,8 +177,9 @@ class Residences:
         unopened = {load.agent for each in self._unopened for load in self._machine.arriving[each].cargo}
         words = []
         for agent, subject in self._concerned():
-            now = self._ledger.find(subject)
-            if agent not in unopened and now is not None:  # else there is nothing yet that could be activated
+            # Of one that is not opened there is nothing yet that could be activated.
+            now = None if agent in unopened else self._ledger.find(subject)
+            if now is not None:
                 words.append(Decided(agent, now.epoch, now.host, now.transfer))
         words.sort(key=lambda word: word.transfer != self._machine.arriving_by.get(word.agent))
         for word in words:

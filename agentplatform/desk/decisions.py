@@ -42,7 +42,7 @@ class DecisionDesk:
         if len({here.carrier.residents.known[agent].birth.owner for agent in found}) > 1:
             raise Misuse(f"the agents of {name} have several owners; a group has one")
         for other in filter(group.replaces, here.deciding.concerned()):
-            apart = [agent for agent in other.agents if agent not in {*found, *here.mailroom.boxes}]
+            apart = [agent for agent in other.agents if agent not in found and agent not in here.mailroom.boxes]
             if away := [agent for agent in apart if here.whereabouts.host_of(agent)]:
                 raise Misuse(
                     f"the group {other.name} stands against it, with {', '.join(away)} elsewhere: an agent is in one"

@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from agentplatform import rotation
 from agentplatform.environment import Environment
@@ -105,7 +106,8 @@ class LedgerDesk:
             if host in (None, name):
                 record = kept.get(name) or Record(name, {}, ())
                 about = {"by": here.host, "standing": here.tms.verdict(name).standing, "total": record.total}
-                rows.append(_builtins(record) | about | {"double_signing": proven.get(name, [])})
+                about |= {"newest": [asdict(fault) for fault in record.newest], "double_signing": proven.get(name, [])}
+                rows.append(asdict(record) | about)
         return rows
 
     async def vote_rules(self, version: int, height: int, reason: str) -> dict[str, Any]:
@@ -164,15 +166,6 @@ class LedgerDesk:
     def _voter(self) -> Client:
         """It signs for this host's organisation. Raises Misuse when its key is not here."""
         return Client(self._here.replica, keyfile.load(self._here.home.organisation_key))
-
-
-def _builtins(record: Record) -> dict[str, Any]:
-    return {
-        "host": record.host,
-        "kinds": record.kinds,
-        "suspected": record.suspected,
-        "newest": [{name: getattr(fault, name) for name in fault.__struct_fields__} for fault in record.newest],
-    }
 
 
 def _with_keys(organisation: dict[str, Any]) -> list[Any]:

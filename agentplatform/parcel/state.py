@@ -58,7 +58,8 @@ def parts(agent: Agent) -> list[Part]:
         return False
 
     try:
-        body = _pickle(agent, (agent, _agenda(agent), _data(agent)), keep)
+        own = (_unless_untouched(getattr(agent, name, None)) for name in ("_mae_agenda", "_mae_data"))
+        body = _pickle(agent, (agent, *own), keep)
     except Exception as error:
         raise Misuse(_blame(agent, error)) from error
     if len(buffers) >= MAX_PARTS:
@@ -169,14 +170,9 @@ def restore(raw: bytes | memoryview, cls: type[Agent]) -> Agent:
     return agent
 
 
-def _agenda(agent: Agent) -> Agenda | None:
-    agenda: Agenda | None = getattr(agent, "_mae_agenda", None)
-    return None if agenda is None or agenda.untouched else agenda
-
-
-def _data(agent: Agent) -> Data | None:
-    data: Data | None = getattr(agent, "_mae_data", None)
-    return None if data is None or data.untouched else data
+def _unless_untouched(part: Agenda | Data | None) -> Agenda | Data | None:
+    """What is as a new one has does not travel."""
+    return None if part is None or part.untouched else part
 
 
 def _pickle(agent: Agent, value: Any, keep: Any) -> bytes:

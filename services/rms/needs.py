@@ -13,23 +13,27 @@ from services.rms.adverts import Advert
 from services.rms.resources import Minima, Needs, Resources
 
 
+def absent(needs: Iterable[Needs], has: Iterable[str]) -> tuple[str, ...]:
+    """The modules and devices that are not among `has`, in words."""
+    return tuple(f"no {name}" for name in sorted({name for each in needs for name in each.has}.difference(has)))
+
+
 def lacking(needs: Sequence[Needs], has: frozenset[str], left: Resources) -> tuple[str, ...]:
     """What is missing for agents together where `has` is there and `left` is free, in words; empty when nothing is."""
-    absent = sorted({name for each in needs for name in each.has} - has)
     total = sum((each.least for each in needs), Minima())
-    return (*(f"no {name}" for name in absent), *left.shortages(total))
+    return (*absent(needs, has), *left.shortages(total))
 
 
 def missing(needs: Iterable[str], advert: Advert) -> tuple[str, ...]:
     """What of it is missing there, in words; empty when nothing is. Raises Misuse for an amount of nothing known."""
-    absent: list[str] = []
+    short: list[str] = []
     for need in needs:
         name, is_amount, amount = need.partition(">=")
         if is_amount:
-            absent += advert.resources.shortages(_minimum(name, amount))
+            short += advert.resources.shortages(_minimum(name, amount))
         elif name not in advert.offers:
-            absent.append(name)
-    return tuple(absent)
+            short.append(name)
+    return tuple(short)
 
 
 def _minimum(name: str, amount: str) -> Minima:

@@ -30,6 +30,7 @@ from services.rms.adverts import (
 from services.rms.bandwidth import NONCE_BYTES, PART_BYTES, PARTS, Bandwidths
 from services.rms.catalogue import Catalogue
 from services.rms.link_probe import LinkMeasure, LinkProbe
+from services.rms.needs import absent
 from services.rms.probes import Probe
 from services.rms.reservations import Reservation, Reservations
 from services.rms.resources import Minima, Needs, Resources
@@ -174,8 +175,8 @@ class Rms:
         self._number = max(self._number + 1, int(self._wall() * 1000))
         statement = Statement(self.host, self._number, LIFETIME_ROUNDS * self._every, self._offers.digest(), advert)
         told = tell(self._identity, statement)
-        self._catalogue.take(told, statement, now)
-        self._catalogue.offered(self.host, self._offers)
+        if not self._catalogue.take(told, statement, now):
+            self._catalogue.offered(self.host, self._offers)
         return told
 
     def received(self, sender: str, raw: bytes) -> None:
@@ -239,8 +240,8 @@ class Rms:
         if self._reading is None:
             return None  # the host has just begun
         now = self._clock()
-        if absent := [f"no {name}" for each in needs.values() for name in each.has if name not in self._offers.names]:
-            return "; ".join(sorted(set(absent)))
+        if lacks := absent(needs.values(), self._offers.names):
+            return "; ".join(lacks)
         least = sum((each.least for each in needs.values()), states)
         asked = Reservation(owner, tuple(needs), least, now + seconds)
         return "; ".join(self._reservations.take(transfer, asked, self._reading, now)) or None
