@@ -11,13 +11,18 @@ BIN := .venv/bin
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
 	@touch $@
 
+# PyTorch with NVIDIA's libraries, some 3 GB: without it the tests that need it are skipped.
+.venv/torch: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch]'
+	@touch $@
+
 demo: .venv/ready
 	@$(BIN)/agentplatform demo $(if $(INPUT),--input "$(INPUT)")
 
 test: .venv/ready lint
 	$(BIN)/pytest -n auto --dist worksteal -m "not slow"
 
-test-all: .venv/ready lint
+test-all: .venv/torch lint
 	$(BIN)/pytest -n auto --dist worksteal
 
 lint: .venv/ready

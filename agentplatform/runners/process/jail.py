@@ -58,7 +58,7 @@ def readable() -> Iterator[Path]:
     """The folders and files that agents may read (those that are there)."""
     root = Path(__file__).parents[3]
     python = (sys.prefix, sys.base_prefix, sys.exec_prefix, *(p for p in sys.path if p.endswith("-packages")))
-    ours = (str(root / name) for name in ("agentplatform", "services", "ledger"))
+    ours = (str(root / name) for name in ("agentplatform", "agents", "services", "ledger"))
     for path in map(Path, (*FOLDERS, *python, *ours, *SYSTEM_FILES)):
         if path.exists():
             yield path

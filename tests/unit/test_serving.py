@@ -1,0 +1,125 @@
+"""The queue, the batches and the histograms that ready-made services share."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pytest
+
+from agentplatform import Message
+from agentplatform.handlers import handles
+from agentplatform.messages import Later
+from agentplatform.runners.inline import Inline
+from agents.serving.histogram import BOUNDS_MS, Histogram
+from agents.serving.service import BatchService
+from ledger.errors import Misuse, PeerFault
+
+
+class Squares(BatchService):
+    service, version = "squares", "1.0"
+    max_batch, max_waiting = 4, 6
+    gate = threading.Event()  # `compute` waits for it
+    entered = threading.Event()
+    batches: ClassVar[list[list[Any]]] = []
+
+    @handles("square")
+    def square(self, value: Any, message: Message) -> Later:
+        return self.submit(message, value)
+
+    def compute(self, works: list[Any]) -> list[Any]:
+        type(self).batches.append(list(works))
+        self.entered.set()
+        assert self.gate.wait(10)
+        if "all fail" in works:
+            raise ZeroDivisionError("on purpose")
+        return [Misuse("no number") if isinstance(work, str) else work * work for work in works]
+
+
+@pytest.fixture
+def inline() -> Iterator[Inline]:
+    Squares.gate.clear()
+    Squares.entered.clear()
+    Squares.batches.clear()
+    with Inline() as inline:
+        yield inline
+        Squares.gate.set()
+
+
+def asked(inline: Inline, agent: Any, values: list[Any]) -> list[threading.Thread]:
+    """Each from a thread of its own; the answers, or errors, are in `thread.answer`."""
+
+    def ask(thread: list[Any], value: Any) -> None:
+        try:
+            thread[0].answer = agent.call("square", value)
+        except PeerFault as error:
+            thread[0].answer = str(error)
+
+    threads = []
+    for value in values:
+        cell: list[Any] = []
+        thread = threading.Thread(target=ask, args=(cell, value))
+        cell.append(thread)
+        threads.append(thread)
+        waited = len(agent.agent.waiting)
+        thread.start()
+        while thread.is_alive() and len(agent.agent.waiting) == waited:  # in this order
+            thread.join(0.001)
+    return threads
+
+
+def answers(threads: list[threading.Thread]) -> list[Any]:
+    for thread in threads:
+        thread.join(10)
+    return [thread.answer for thread in threads]  # type: ignore[attr-defined]
+
+
+def test_who_comes_alone_is_computed_at_once_and_the_rest_in_batches(inline: Inline) -> None:
+    agent = inline.create(Squares)
+    threads = asked(inline, agent, [1])
+    assert Squares.entered.wait(10)
+    threads += asked(inline, agent, [2, 3, 4, 5, 6])
+    Squares.gate.set()
+    assert answers(threads) == [1, 4, 9, 16, 25, 36]
+    assert Squares.batches == [[1], [2, 3, 4, 5], [6]]
+    metrics = agent.call("metrics")
+    assert metrics["waiting"] == 0
+    assert metrics["latencies"]["square"]["count"] == 6
+    assert metrics["computing"]["count"] == 3
+
+
+def test_a_full_queue_refuses_and_says_so(inline: Inline) -> None:
+    agent = inline.create(Squares)
+    threads = asked(inline, agent, [1, 2, 3, 4, 5, 6, 7])
+    Squares.gate.set()
+    *taken, refused = answers(threads)
+    assert taken == [1, 4, 9, 16, 25, 36]
+    assert "6 requests waiting" in refused
+    assert agent.call("metrics")["refused"] == 1
+
+
+def test_one_bad_request_fails_alone_and_a_broken_batch_as_a_whole(inline: Inline) -> None:
+    agent = inline.create(Squares)
+    Squares.gate.set()
+    assert "no number" in answers(asked(inline, agent, ["two"]))[0]
+    assert "ZeroDivisionError('on purpose')" in answers(asked(inline, agent, ["all fail"]))[0]
+    assert agent.call("square", 3) == 9  # it lives
+
+
+def test_requests_without_an_answer_move_with_the_agent(inline: Inline) -> None:
+    agent = inline.create(Squares)
+    threads = asked(inline, agent, [1, 2, 3])
+    assert Squares.entered.wait(10)
+    agent.hop("elsewhere")
+    assert agent.host == "elsewhere"
+    Squares.gate.set()
+    assert answers(threads) == [1, 4, 9]
+
+
+def test_quantiles_are_the_ends_of_buckets() -> None:
+    histogram = Histogram()
+    assert histogram.quantile(0.5) is None
+    for ms in (0.1, 0.2, 0.3, 7.0, 1e9):
+        histogram.observe(ms / 1000)
+    assert [histogram.quantile(share) for share in (0.2, 0.4, 0.6, 0.8, 1.0)] == [0.25, 0.25, 0.5, 10.0, BOUNDS_MS[-1]]
+    assert histogram.as_data()["buckets"][:2] == [[0.25, 2], [0.5, 3]]
+    assert histogram.as_data()["count"] == 5
