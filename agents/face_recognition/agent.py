@@ -14,9 +14,9 @@ from agentplatform.agent import Message
 from agentplatform.service_agent import ServiceAgent
 from agents.face_recognition import messages as ask
 from agents.face_recognition.detector import Box, crop, find_faces
-from agents.face_recognition.pictures import Picture, open_picture
 from agents.face_recognition.recogniser import STRANGER, Gallery, normalise
 from agents.face_recognition.stream import Stream
+from agents.pictures import Picture, open_picture
 from ledger.errors import Misuse
 
 

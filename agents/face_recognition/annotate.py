@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from agents.face_recognition.pictures import Picture
+from agents.pictures import Picture
 
 Colour = tuple[int, int, int]  # blue, green, red
 

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from agents.face_recognition.detector import Box, find_faces
-from agents.face_recognition.pictures import Picture
+from agents.pictures import Picture
 from ledger.errors import Misuse
 
 RATE = 25  # frames a second; a packet's pts counts in 1 / RATE seconds

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from cv2.data import haarcascades
 
-from agents.face_recognition.pictures import Picture
+from agents.pictures import Picture
 
 Box = tuple[int, int, int, int]  # x, y, width, height in pixels
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.face_recognition.pictures import Picture
+from agents.pictures import Picture
 from ledger.errors import Misuse
 
 FACE_SIDE = 128  # pixels: every face is brought to this size before it is compared

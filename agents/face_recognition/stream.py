@@ -13,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 
-from agents.face_recognition.pictures import MAX_PIXELS, Picture
+from agents.pictures import MAX_PIXELS, Picture
 from ledger.errors import Misuse
 
 MAX_PACKET_BYTES = 4 * 1024 * 1024

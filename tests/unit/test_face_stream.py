@@ -12,8 +12,8 @@ import pytest
 
 from agents.face_recognition import stream as stream_module
 from agents.face_recognition.camera import KEY_EVERY, Camera, Packet
-from agents.face_recognition.pictures import MAX_PIXELS, open_picture
 from agents.face_recognition.stream import MAX_PACKET_BYTES, Stream
+from agents.pictures import MAX_PIXELS, open_picture
 from ledger.errors import Misuse
 
 

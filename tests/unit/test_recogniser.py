@@ -6,8 +6,8 @@ import pytest
 from skimage.data import lfw_subset
 
 from agents.face_recognition import recogniser
-from agents.face_recognition.pictures import Picture
 from agents.face_recognition.recogniser import BINS, STRANGER, Gallery, distances, histogram, normalise
+from agents.pictures import Picture
 from ledger.errors import Misuse
 
 PEOPLE = 24

@@ -15,8 +15,9 @@ _JPEG = b"\xff\xd8"
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
-def open_picture(raw: bytes) -> Picture:
-    """A PNG or JPEG file as a grey picture. Raises Misuse for anything else, or more than MAX_PIXELS."""
+def open_picture(raw: bytes, *, colour: bool = False) -> Picture:
+    """A PNG or JPEG file as a grey picture, or one in colour. Raises Misuse for anything else, or more than
+    MAX_PIXELS."""
     size = _png_size(raw) if raw.startswith(_PNG) else _jpeg_size(raw) if raw.startswith(_JPEG) else None
     if size is None:
         raise Misuse(f"{len(raw)} bytes are no PNG or JPEG picture, or are cut off: send the whole file as it is")
@@ -27,7 +28,7 @@ def open_picture(raw: bytes) -> Picture:
             "shrink it first"
         )
     try:
-        picture = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_GRAYSCALE)
+        picture = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE)
     except cv2.error:
         picture = None
     if picture is None:
