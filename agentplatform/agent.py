@@ -20,6 +20,7 @@ something now and then, since light agents share one thread.
 """
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from agentplatform import handlers
@@ -63,6 +64,8 @@ class Place(Post, Protocol):
     def change_custody(self, custody: Literal["local", "held"], consent: bytes) -> None: ...
 
     def immovable(self) -> AbstractContextManager[None]: ...
+
+    def shared_file(self, name: str) -> Path: ...
 
     def dispose(self) -> None: ...
 
@@ -292,6 +295,13 @@ class Agent(Correspondence):
         it ends the agent is neither moved nor deactivated: its own wishes wait, others wait as long as their patience
         goes and then hear why. It does not keep its owner from ending it."""
         return self._mae_where().immovable()
+
+    def shared_file(self, name: str) -> Path:
+        """A file of the host that it is on, such as a model's weights: by its absolute path, or by a relative one in
+        the first of the folders that its operator shares with agents (`[workers] readable` in host.toml). To be read
+        alone. It does not travel, and may be missing elsewhere: keep the name, and ask again in `on_arrival`. Raises
+        Misuse that names every place looked at."""
+        return self._mae_where().shared_file(name)
 
     def dispose(self) -> None:
         """Asks to end. Returns at once; `on_disposing` is called when the present hook or handler returns."""

@@ -86,6 +86,7 @@ class Rooms(Ground):
             warm=settings.workers.warm,
             most=settings.workers.most,
             preload=settings.workers.preload,
+            readable=tuple(map(Path, settings.workers.readable)),
             scratch=settings.workers.scratch,
             lent=settings.workers.lent,
             private=(self.home.folder,),

@@ -5,7 +5,9 @@ import inspect
 import os
 import traceback
 from collections import deque
+from collections.abc import Sequence
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from agentplatform.agent import Agent
@@ -33,7 +35,7 @@ class Waiting(NamedTuple):
 
 
 class Body:
-    def __init__(self, agent: str, name: str, upcalls: Upcalls, stowage: Stowage) -> None:
+    def __init__(self, agent: str, name: str, upcalls: Upcalls, stowage: Stowage, readable: Sequence[Path]) -> None:
         self.id = agent
         self.instance: Agent | None = None
         self.idle = asyncio.Event()  # nothing to do now (but for `run`), or ended
@@ -41,7 +43,7 @@ class Body:
         self._checkpoints = Checkpoints(
             agent, upcalls, self._wake_up, lambda *answer: self._place.answer(*answer), stowage
         )
-        self._place = AgentPlace(agent, name, self._checkpoints, self._wake_up, self._queue)
+        self._place = AgentPlace(agent, name, self._checkpoints, self._wake_up, self._queue, readable)
         self._upcalls = upcalls
         self._inbox: deque[Waiting | Errand] = deque()
         self._run: asyncio.Task[None] | None = None

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from agentplatform.dataorders import CHANGES, MAX_ANSWER_BYTES, DataOrder, perform
@@ -22,8 +24,10 @@ from ledger.errors import Misuse, Unavailable
 class Captures(Body):
     """`patience`, in seconds, bounds each hook here, and with it the end of `run`."""
 
-    def __init__(self, agent: str, name: str, upcalls: Upcalls, patience: float, stowage: Stowage) -> None:
-        super().__init__(agent, name, upcalls, stowage)
+    def __init__(
+        self, agent: str, name: str, upcalls: Upcalls, patience: float, stowage: Stowage, readable: Sequence[Path]
+    ) -> None:
+        super().__init__(agent, name, upcalls, stowage, readable)
         self._patience, self._stowage = patience, stowage
         self._frozen_for = Event.DISPATCH
         self._orders: list[Order] = []  # what others want of the agent; an empty deque takes 600 bytes

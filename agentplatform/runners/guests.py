@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -48,10 +49,12 @@ class Guest:
 class Guests:
     """They are each other's Upcalls: a letter finds its receiver here, and a wish to go is fulfilled."""
 
-    def __init__(self, host: str, refuse: dict[str, str], offers: dict[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self, host: str, refuse: dict[str, str], offers: dict[str, tuple[str, ...]], readable: Sequence[Path] = ()
+    ) -> None:
         self.printed_lines: list[tuple[str, str, str]] = []
         self.reports: list[tuple[str, str, float]] = []  # agent, kind, value
-        self._host, self._refuse, self._offers = host, refuse, offers
+        self._host, self._refuse, self._offers, self._readable = host, refuse, offers, readable
         self._guests: dict[str, Guest] = {}
         self._passed = 0.0  # seconds, by `pass_time`
         self._numbers = itertools.count(1)
@@ -154,7 +157,7 @@ class Guests:
         return self._guests[agent]
 
     def _resident(self, agent: str, name: str) -> Resident:
-        resident = Resident(agent, name, self, lambda agent: None, PATIENCE)
+        resident = Resident(agent, name, self, lambda agent: None, PATIENCE, readable=self._readable)
         resident.pass_time(self._passed)
         return resident
 

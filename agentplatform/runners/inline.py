@@ -14,7 +14,8 @@ thread of the inline runner. Each method returns when the agent has come to rest
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -30,16 +31,17 @@ SECONDS = 10.0  # a test that waits longer has failed
 
 class Inline:
     """Hosts that exist by being named. `refuse` names those that take nobody, with the reason; `offers` says what a
-    host has for the needs of a Ticket."""
+    host has for the needs of a Ticket; `readable` are the folders that `Agent.shared_file` looks in."""
 
     def __init__(
         self,
         host: str = "here",
         refuse: dict[str, str] | None = None,
         offers: dict[str, tuple[str, ...]] | None = None,
+        readable: Sequence[Path] = (),
     ) -> None:
         self.host = host
-        self.guests = Guests(host, refuse or {}, offers or {})
+        self.guests = Guests(host, refuse or {}, offers or {}, readable)
         self.reports = self.guests.reports  # (agent, kind, value): what agents reported
         self.printed_lines = self.guests.printed_lines  # (agent, stream, text); prints of the agents go to stdout
         self._loop = asyncio.new_event_loop()

@@ -1,9 +1,10 @@
 """What an agent may ask of where it lives: the other side of `self.send`, `self.call`, `self.dispatch`."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Protocol, get_args
 
 import msgspec
@@ -24,6 +25,7 @@ from agentplatform.messages import (
     Requires,
 )
 from agentplatform.replies import FutureReply
+from agentplatform.runners import shared
 from agentplatform.runners.errands import QUESTIONS_FROM, Errand, Errands
 from agentplatform.runners.wishes import Clone, OtherCustody, Sleep, Snapshot, Wish, Wishes
 from agentplatform.ticket import Ticket
@@ -68,16 +70,22 @@ class AgentPlace:
     """The `Place` of one agent (see agentplatform.agent)."""
 
     def __init__(
-        self, agent: str, name: str, acts: Acts, wake: Callable[[], None], queue: Callable[[Errand], None]
+        self,
+        agent: str,
+        name: str,
+        acts: Acts,
+        wake: Callable[[], None],
+        queue: Callable[[Errand], None],
+        readable: Sequence[Path] = (),
     ) -> None:
-        """`queue` takes what is to be done at a message boundary."""
+        """`queue` takes what is to be done at a message boundary. `readable`: folders of files for agents."""
         self.id, self.name = agent, name
         self.state = State.INERT
         self.wishes = Wishes(wake)
         self.wants_end = False
         self.arrival: Arrival | None = None
         self.errands = Errands(queue, acts.changed)
-        self._acts, self._wake = acts, wake
+        self._acts, self._wake, self._readable = acts, wake, readable
         self.keep(Data())
         self._calls: dict[int, FutureReply] = {}
         self._numbers = itertools.count(1)
@@ -123,6 +131,9 @@ class AgentPlace:
 
     def immovable(self) -> AbstractContextManager[None]:
         return self.wishes.immovable()
+
+    def shared_file(self, name: str) -> Path:
+        return shared.find(name, self._readable)
 
     def dispose(self) -> None:
         self._check("end")

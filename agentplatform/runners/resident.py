@@ -5,7 +5,8 @@ where that task looks around. `run` has a task of its own beside it.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -45,10 +46,11 @@ class Resident(Captures):
         ended: Callable[[str], None],
         patience: float,
         stowage: Stowage = INLINE,
+        readable: Sequence[Path] = (),
     ) -> None:
         """`ended` is told when nothing is left of the agent here. `patience`, in seconds: how long a capture waits
-        for a message boundary, and then for `run` and `on_dispatching`."""
-        super().__init__(agent, name, upcalls, patience, stowage)
+        for a message boundary, and then for `run` and `on_dispatching`. `readable`: folders of files for agents."""
+        super().__init__(agent, name, upcalls, patience, stowage, readable)
         self._ended = ended
         self._life: asyncio.Task[Any] | None = None
         self._news: list[tuple[str, str]] = []  # hooks to call when it comes to it, and what to tell

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -207,3 +208,84 @@ async def test_a_data_folder_where_agents_may_look_is_refused() -> None:
     runner = ProcessRunner(Recorder(), MemorySpool(), WorkerSettings(private=(Path("/usr/share/host"),)))
     with pytest.raises(Misuse, match="lies in /usr, which agents may read"):
         await runner.start()
+
+
+class Reader(Agent):
+    """Asks for a shared file, and reads it; or tries without asking."""
+
+    def handle_message(self, message: Message) -> Any:
+        path = self.shared_file(message.body) if message.kind == "shared" else Path(message.body)
+        try:
+            return path.read_text()
+        except OSError as error:
+            return type(error).__name__
+
+
+@pytest.fixture
+def shared(tmp_path: Path, secret: Path) -> Path:
+    folder = tmp_path / "models"
+    (folder / "faces").mkdir(parents=True)
+    (folder / "faces" / "small.onnx").write_text("weights")
+    (folder / "out").symlink_to(secret)
+    (folder / "home").symlink_to(secret.parent)
+    (folder / "link.onnx").symlink_to("faces/small.onnx")
+    (tmp_path / "models-of-others").mkdir()
+    (tmp_path / "models-of-others" / "theirs").write_text("theirs")
+    return folder
+
+
+async def test_agents_read_what_the_operator_shares_and_nothing_beside_it(shared: Path, secret: Path) -> None:
+    settings = WorkerSettings(warm=1, private=(secret.parent,), readable=(shared,))
+    async with Station("here", settings) as station:
+        if "landlock" not in station.runner.jail:
+            pytest.skip(f"this kernel has no landlock; workers have {station.runner.jail}")
+        reader = (await station.create(Reader))[0].agent
+        for name in ("faces/small.onnx", "link.onnx", str(shared / "faces" / "small.onnx")):
+            assert await station.call(reader, "shared", name) == "weights", name
+        for name in ("out", "home/host.key", str(secret), str(shared.parent / "models-of-others" / "theirs")):
+            answer = await station.ask(reader, "shared", name)
+            assert not answer.ok and b"Permission denied" in answer.body, name
+        for path in (shared / "out", shared / "home" / "host.key", shared / ".." / secret.name, shared.parent / "home"):
+            assert await station.call(reader, "read", str(path)) in ("PermissionError", "FileNotFoundError"), path
+        burglar = (await station.create(Burglar))[0].agent
+        for verb in ("write", "link"):
+            assert await station.call(burglar, verb, str(shared / "faces" / "small.onnx")) in (
+                "PermissionError",
+                "OSError",
+            )
+        assert (shared / "faces" / "small.onnx").read_text() == "weights"
+
+
+async def test_the_folder_of_all_workers_scratch_is_not_shared() -> None:
+    given = Path(tempfile.gettempdir())
+    with pytest.raises(Misuse, match=f"they would read what others keep in {given}"):
+        await ProcessRunner(Recorder(), MemorySpool(), WorkerSettings(readable=(given,))).start()
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("/", "the host's own data"),
+        ("{tmp}", "the host's own data"),
+        ("{tmp}/home", "the host's own data"),
+        ("{tmp}/home/data", "the host's own data"),
+        ("{tmp}/around", "the host's own data"),
+        ("{tmp}/south/data", "the data of another host"),
+        ("{tmp}/hosts", "the data of another host"),
+        ("{tmp}/nowhere", "there is no such folder"),
+        ("{tmp}/home/host.key", "there is no such folder"),
+        ("models", "give its absolute path"),
+    ],
+)
+async def test_a_shared_folder_with_private_data_in_it_is_refused_at_the_start(
+    tmp_path: Path, secret: Path, folder: str, reason: str
+) -> None:
+    for other in (tmp_path / "south", tmp_path / "hosts" / "west"):
+        (other / "data").mkdir(parents=True)
+        (other / "host.key").write_text("private")
+    (secret.parent / "data").mkdir()
+    (tmp_path / "around").symlink_to(tmp_path)
+    given = Path(folder.format(tmp=tmp_path))
+    settings = WorkerSettings(private=(secret.parent,), readable=(given,))
+    with pytest.raises(Misuse, match=rf'shares "{given}" with agents.*{reason}'):
+        await ProcessRunner(Recorder(), MemorySpool(), settings).start()

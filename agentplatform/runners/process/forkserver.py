@@ -33,10 +33,13 @@ class ForkServer:
         ended: Callable[[int, str], None],
         lost: Callable[[], None],
         told: Path | None = None,
+        readable: Sequence[Path] = (),
     ) -> None:
         """`ended(pid, reason)`: a worker ended. `lost()`: the fork server itself did, and all workers with it.
-        `told`: the prefix of the files that workers write their histories to."""
+        `told`: the prefix of the files that workers write their histories to. `readable`: folders that agents
+        may read."""
         self._preload, self._ended, self._lost, self._told = preload, ended, lost, told
+        self._readable = readable
         self._process: subprocess.Popen[bytes] | None = None
         self._forks: deque[tuple[Callable[[int], None], Callable[[str], None]]] = deque()
 
@@ -54,6 +57,7 @@ class ForkServer:
             **({} if self._told is None else {history.ENVIRONMENT: str(self._told)}),
         }
         command = [sys.executable, "-P", "-m", "agentplatform.runners.process.zygote"]
+        command += [f"--readable={folder}" for folder in self._readable]
         # Removed by whichever of the two ends last.
         self._scratch = Path(tempfile.mkdtemp(prefix="agentplatform-workers-"))
         with theirs:

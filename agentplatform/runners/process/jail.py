@@ -11,7 +11,8 @@ import os
 import resource
 import struct
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agentplatform.parcel.freight import MAX_FREIGHT_BYTES
@@ -42,6 +43,7 @@ LIMITS = {
 }
 
 READ = FS_EXECUTE | FS_READ_FILE | FS_READ_DIR
+READ_DATA = FS_READ_FILE | FS_READ_DIR  # of the operator's folders: agents run nothing that lies there
 FOLDERS = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt")
 SYSTEM_FILES = (  # what libraries look up; the rest of /etc is other people's business
     *("/etc/ld.so.cache", "/etc/localtime", "/etc/timezone", "/etc/mime.types", "/etc/fonts", "/etc/ssl", "/etc/pki"),
@@ -71,6 +73,26 @@ def check_private(private: Path) -> None:
             raise Misuse(f"{private} lies in {folder}, which agents may read; keep the host's data elsewhere")
 
 
+def check_shared(folder: Path, private: Sequence[Path]) -> None:
+    """Raises Misuse when the operator cannot mean that agents may read `folder`: it is no folder, or has in it, or is a
+    part of, what is one host's alone (`private`, the folder of another host) or one worker's."""
+    shared = f'host.toml shares "{folder}" with agents ([workers] readable)'
+    if not folder.is_absolute():
+        raise Misuse(f"{shared}: give its absolute path")
+    if not folder.is_dir():
+        raise Misuse(f"{shared}, and there is no such folder: make it, or take it out of host.toml")
+    real = folder.resolve()
+    for each in private:
+        if each.resolve().is_relative_to(real) or real.is_relative_to(each.resolve()):
+            raise Misuse(f"{shared}, and they would read the host's own data, {each}: share another one")
+    if Path(tempfile.gettempdir()).resolve().is_relative_to(real):
+        raise Misuse(f"{shared}, and they would read what others keep in {tempfile.gettempdir()}: share another one")
+    beneath = (each.parent for each in real.glob("*/host.key") if not each.parent.is_symlink())
+    for each in (real, *real.parents, *beneath):
+        if (each / "host.key").exists():
+            raise Misuse(f"{shared}, and they would read the data of another host, {each}: share another one")
+
+
 def die_with_parent(parent: int, signal: int) -> None:
     """This process gets `signal` when the process `parent` ends; it ends at once when that has happened already."""
     _prctl(PR_SET_PDEATHSIG, signal)
@@ -83,8 +105,9 @@ def adopt_orphans() -> None:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
-def close_in(scratch: Path) -> str:
-    """Restricts this process, for ever. Returns what was achieved, as "landlock 6+rlimits" or "rlimits"."""
+def close_in(scratch: Path, shared: Sequence[Path] = ()) -> str:
+    """Restricts this process, for ever; it may read the folders `shared` too. Returns what was achieved, as
+    "landlock 6+rlimits" or "rlimits"."""
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
     _drop_capabilities()
     for kind, limit in LIMITS.items():
@@ -94,11 +117,11 @@ def close_in(scratch: Path) -> str:
     abi = _libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_CREATE_RULESET_VERSION)
     if abi < 1:
         return "rlimits"
-    _landlock(abi, scratch)
+    _landlock(abi, scratch, shared)
     return f"landlock {abi}+rlimits"
 
 
-def _landlock(abi: int, scratch: Path) -> None:
+def _landlock(abi: int, scratch: Path, shared: Sequence[Path]) -> None:
     handled = FS_RIGHTS.get(abi, (1 << 16) - 1)
     scopes = SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL if abi >= SCOPES_SINCE_ABI else 0
     attributes = struct.pack("=QQQ", handled, 0, scopes)  # no network rights: agents may speak to the world
@@ -106,6 +129,9 @@ def _landlock(abi: int, scratch: Path) -> None:
     ruleset = _checked(_libc.syscall(SYS_LANDLOCK_CREATE_RULESET, attributes, known, 0), "landlock_create_ruleset")
     for path in readable():
         _allow(ruleset, path, READ & handled)
+    for path in shared:
+        if path.is_dir():  # else it was taken away since the start
+            _allow(ruleset, path, READ_DATA & handled)
     _allow(ruleset, Path("/dev/null"), (FS_READ_FILE | FS_WRITE_FILE | FS_TRUNCATE) & handled)
     _allow(ruleset, scratch, handled & ~(FS_MAKE_CHAR | FS_MAKE_BLOCK | FS_IOCTL_DEV))
     _checked(_libc.syscall(SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")

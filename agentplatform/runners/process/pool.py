@@ -33,7 +33,7 @@ class Pool:
         """`said`: a frame of an agent in one of the workers. `ended(worker, reason)`: a worker is gone."""
         self._settings = settings
         self._said, self._told_of_end = said, ended
-        self._server = ForkServer(settings.preload, self._ended, self._server_lost, settings.history)
+        self._server = ForkServer(settings.preload, self._ended, self._server_lost, settings.history, settings.readable)
         self._workers: dict[int, Handle] = {}  # by process id
         self._forking = 0  # workers that were asked for and have no process id yet
         self._spares: deque[Handle] = deque()
@@ -50,6 +50,8 @@ class Pool:
         work, Unavailable when no worker comes up."""
         for folder in self._settings.private:
             jail.check_private(folder)
+        for folder in self._settings.readable:
+            jail.check_shared(folder, self._settings.private)
         self._server.start()
         try:
             first = await self._fork()

@@ -30,6 +30,10 @@ class WorkerSettings:
     private: tuple[Path, ...] = ()
     """Folders that no agent may read: the host's data. The start is refused when they lie where agents may look."""
 
+    readable: tuple[Path, ...] = ()
+    """Folders of the host that agents may read (`Agent.shared_file`), beside Python and the system's libraries. The
+    start is refused when one is missing, or has the host's data in it."""
+
     ready: float = 60.0
     """For a new worker to come up; the first one waits for the preloaded modules too."""
 

@@ -5,7 +5,8 @@ import io
 import socket
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import uvloop
@@ -34,10 +35,16 @@ class Worker(asyncio.Protocol):
     """Does what the daemon says (wire.Down), and tells it what the agents do (it is their Upcalls)."""
 
     def __init__(
-        self, files: socket.socket, strength: str, closed: Callable[[], None], history: History | None
+        self,
+        files: socket.socket,
+        strength: str,
+        closed: Callable[[], None],
+        history: History | None,
+        readable: Sequence[Path],
     ) -> None:
-        """`files`: where descriptors come, each before the frame that speaks of it."""
-        self._strength, self._closed, self._history = strength, closed, history
+        """`files`: where descriptors come, each before the frame that speaks of it. `readable`: folders of files for
+        agents."""
+        self._strength, self._closed, self._history, self._readable = strength, closed, history, readable
         self._files = Borrower(files, self._tell)
         self._reader = wire.down_reader()
         self._residents: dict[str, Resident] = {}
@@ -143,7 +150,7 @@ class Worker(asyncio.Protocol):
     def _take_in(self, frame: wire.Create | wire.Open) -> Resident:
         if frame.agent in self._residents:
             raise Misuse(f"{frame.agent} is here already")
-        rest = frame.agent, frame.name, self, self._forget, PATIENCE, self._files
+        rest = frame.agent, frame.name, self, self._forget, PATIENCE, self._files, self._readable
         resident = Resident(*rest) if self._history is None else WitnessedResident(self._history, *rest)
         self._residents[frame.agent] = resident
         return resident
@@ -332,7 +339,9 @@ async def rehearse() -> None:
     code.close()
 
 
-def main(daemon: socket.socket, files: socket.socket, strength: str, history: History | None = None) -> None:
+def main(
+    daemon: socket.socket, files: socket.socket, strength: str, history: History | None, readable: Sequence[Path]
+) -> None:
     """Serves `daemon` until it closes; `files` brings descriptors. Called in a forked child that is jailed already."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
@@ -340,12 +349,14 @@ def main(daemon: socket.socket, files: socket.socket, strength: str, history: Hi
     sys.dont_write_bytecode = True
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    loop.run_until_complete(_serve(daemon, files, strength, history))
+    loop.run_until_complete(_serve(daemon, files, strength, history, readable))
 
 
-async def _serve(daemon: socket.socket, files: socket.socket, strength: str, history: History | None) -> None:
+async def _serve(
+    daemon: socket.socket, files: socket.socket, strength: str, history: History | None, readable: Sequence[Path]
+) -> None:
     closed = asyncio.Event()
-    worker = Worker(files, strength, closed.set, history)
+    worker = Worker(files, strength, closed.set, history, readable)
     await rehearse()
     worker.outputs = [Output(worker, "out"), Output(worker, "err")]
     sys.stdout, sys.stderr = worker.outputs

@@ -1,10 +1,11 @@
-"""The fork server: `python -m agentplatform.runners.process.zygote SOCKET PARENT SCRATCH PRELOAD...`
+"""The fork server, `python -m agentplatform.runners.process.zygote SOCKET PARENT SCRATCH PRELOAD...`; see `main`.
 
 The daemon executes it with a clean environment, before any of its keys could be in this memory. It has one thread and
 no event loop, imports once what workers need, and forks a worker for each request (requests.py). When the daemon
 ends, for whatever reason, so do all of these processes.
 """
 
+import argparse
 import contextlib
 import fcntl
 import gc
@@ -16,6 +17,7 @@ import socket
 import sys
 import tempfile
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -30,8 +32,8 @@ FIRST = 3  # their numbers in it
 
 
 class Zygote:
-    def __init__(self, daemon: socket.socket, scratch: Path) -> None:
-        self._daemon = daemon
+    def __init__(self, daemon: socket.socket, scratch: Path, readable: Sequence[Path]) -> None:
+        self._daemon, self._readable = daemon, readable
         self._workers: set[int] = set()
         self._scratch = scratch
         self._alarm, alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -80,7 +82,7 @@ class Zygote:
         zygote = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become_worker(zygote, files, self._scratch)
+            _become_worker(zygote, files, self._scratch, self._readable)
         for file in files:
             os.close(file)
         self._workers.add(pid)
@@ -120,7 +122,7 @@ class Zygote:
         remove(self._scratch)
 
 
-def _become_worker(zygote: int, files: list[int], scratches: Path) -> None:
+def _become_worker(zygote: int, files: list[int], scratches: Path, readable: Sequence[Path]) -> None:
     """In the child. Never returns."""
     status = 1
     try:
@@ -140,11 +142,11 @@ def _become_worker(zygote: int, files: list[int], scratches: Path) -> None:
         os.closerange(FIRST + ENDS, 1 << 16)
         told = history.of_worker()
         null = os.open(os.devnull, os.O_RDWR)
-        strength = jail.close_in(scratch)
+        strength = jail.close_in(scratch, readable)
         for standard in (0, 1, 2):  # last, so that a failure so far is seen in the daemon's log
             os.dup2(null, standard)
         os.close(null)
-        worker.main(socket.socket(fileno=FIRST), socket.socket(fileno=FIRST + 1), strength, told)
+        worker.main(socket.socket(fileno=FIRST), socket.socket(fileno=FIRST + 1), strength, told, readable)
         status = 0
     except Exception:
         traceback.print_exc()
@@ -190,11 +192,17 @@ def _kill_group(pid: int) -> None:
 
 
 def main() -> None:
-    _, file, parent, scratch, *preload = sys.argv
-    jail.die_with_parent(int(parent), signal.SIGTERM)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--readable", type=Path, action="append", default=[])
+    parser.add_argument("socket", type=int)
+    parser.add_argument("parent", type=int)
+    parser.add_argument("scratch", type=Path)
+    parser.add_argument("preload", nargs="*")
+    given = parser.parse_args()
+    jail.die_with_parent(given.parent, signal.SIGTERM)
     jail.adopt_orphans()
-    _preload(preload)
-    Zygote(socket.socket(fileno=int(file)), Path(scratch)).serve()
+    _preload(given.preload)
+    Zygote(socket.socket(fileno=given.socket), given.scratch, given.readable).serve()
 
 
 if __name__ == "__main__":
