@@ -11,7 +11,7 @@ import msgspec
 
 from agentplatform.messages import Later
 from agentplatform.replies import FutureReply
-from ledger.errors import Misuse
+from ledger.errors import Misuse, PlatformError, Unavailable
 
 CALL_SECONDS = 30.0  # how long an answer is waited for unless told otherwise
 
@@ -49,7 +49,9 @@ class Post(Protocol):
 
     def delegate(self, later: Later, receiver: str, kind: str, body: Any, seconds: float | None) -> None: ...
 
-    def reply(self, later: Later, ok: bool, value: Any) -> None: ...
+    def reply(self, later: Later, value: Any) -> None: ...
+
+    def fail(self, later: Later, error: PlatformError | str) -> None: ...
 
     def subscribe(self, topic: str, on: bool) -> None: ...
 
@@ -84,7 +86,8 @@ class Correspondence:
     ) -> Any:
         """Sends a message and waits for the answer, at most `timeout` seconds, which the receiver is told.
 
-        Raises PeerFault with the receiver's error, Unavailable when no answer came in time. While a handler waits
+        Raises PeerFault with the receiver's error, Unavailable when it says so (a busy service), or no answer came in
+        time. While a handler waits
         here the agent takes no other message: two agents that call each other from their handlers wait in vain.
         """
         return await self._mae_where().call(receiver, kind, body, timeout)
@@ -114,11 +117,15 @@ class Correspondence:
     def reply(self, later: Later, value: Any = None) -> None:
         """Answers a message whose handler returned its ticket, `message.later`, before. On whatever host; the ticket is
         plain data, to be kept in an attribute. A second answer to one message is dropped."""
-        self._mae_where().reply(later, True, value)
+        self._mae_where().reply(later, value)
 
-    def fail(self, later: Later, reason: str) -> None:
-        """As `reply`, with an error for who asked."""
-        self._mae_where().reply(later, False, str(reason))
+    def fail(self, later: Later, reason: str | PlatformError, retry_after: float | None = None) -> None:
+        """As `reply`, with an error for who asked. `retry_after`, in seconds: it was not done, and may be asked again
+        then; who asked gets Unavailable, as by an `Unavailable` that is given as the reason."""
+        error = reason if isinstance(reason, PlatformError) else str(reason)
+        if retry_after is not None:
+            error = Unavailable(str(reason), retry_after)
+        self._mae_where().fail(later, error)
 
     def delegate(self, message: Message, receiver: str, kind: str | None = None, body: Any = None) -> Later:
         """Lets another agent answer: `return self.delegate(message, "other")` in a handler.

@@ -1,8 +1,47 @@
-"""Errors as plain data: for sockets and links, over which no exception class travels."""
+"""Errors as plain data: in answers to messages, for sockets and links. No exception class travels. Pure."""
 
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
+from ledger import codec
 from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
+
+MAX_RETRY_AFTER = 366 * 86_400.0  # seconds
+MAX_TEXT = 64 * 1024  # characters of an error in an answer
+
+
+class _NotNow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What an answer says that is Unavailable; of every other error it has the text alone."""
+
+    text: str
+    retry_after: float | None
+
+
+_ERROR: Any = str | _NotNow
+
+
+def error_body(error: PlatformError | str) -> bytes:
+    """The body of an answer that is an error."""
+    text = printable(str(error)[:MAX_TEXT])
+    if isinstance(error, Unavailable):
+        return codec.encode(_NotNow(text, _seconds(error.retry_after)))
+    return codec.encode(text)
+
+
+def error_in(body: bytes, agent: str, other: Callable[[str, str], PlatformError] = PeerFault) -> PlatformError:
+    """What such a body from `agent` says: Unavailable, or `other(agent, text)`. Raises PeerFault for bytes that say
+    nothing. A time that is none, whoever claims it, counts as not given."""
+    said: str | _NotNow = codec.decode(body, _ERROR, agent)
+    if isinstance(said, _NotNow):
+        return Unavailable(f"{agent}: {said.text}", _seconds(said.retry_after))
+    return other(agent, said)
+
+
+def misuse(agent: str, text: str) -> Misuse:
+    """For who asked in person: an agent's error is about what it was asked."""
+    return Misuse(f"{agent}: {text}")
 
 
 def as_data(error: PlatformError) -> dict[str, Any]:
@@ -17,4 +56,16 @@ def as_error(data: dict[str, Any]) -> PlatformError:
     if data.get("error") == "PeerFault":
         peer, _, rest = message.partition(": ")
         return PeerFault(peer, rest)
-    return Unavailable(message, data.get("retry_after"))
+    return Unavailable(message, _seconds(data.get("retry_after")))
+
+
+def printable(text: str) -> str:
+    """Text that can be encoded: an exception's words may have lone surrogates in them."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _seconds(value: Any) -> float | None:
+    """A time after which to come again; None for what is no such time, NaN too."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_RETRY_AFTER:
+        return None
+    return float(value)

@@ -5,9 +5,10 @@ from collections import deque
 
 from msgspec.structs import replace
 
+from agentplatform.faults import error_body
 from agentplatform.mail import MAX_NUMBER, Letter, Luggage, Memory, Reply, Seen, size
 from agentplatform.messages import Answer
-from ledger import codec
+from ledger.errors import Unavailable
 
 MAX_BOX_BYTES = 64 * 1024 * 1024  # of bodies that wait in one mailbox; what comes then is sent again later
 MAX_MEMORY_BYTES = 8 * 1024 * 1024  # of replies that one mailbox keeps for repeats
@@ -81,7 +82,7 @@ class Mailbox:
             return None
         letter = self.waiting.popleft()
         reason = f"{letter.receiver} did not come to {letter.kind!r} in time: it was not handled"
-        return self._done(letter, Answer(False, codec.encode(reason)))
+        return self._done(letter, Answer(False, error_body(Unavailable(reason, retry_after=1.0))))
 
     def left(self, now: float) -> list[Letter]:
         """All that wait, as they are now: with the life that they have left."""

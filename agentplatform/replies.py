@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from typing import Any, NoReturn
 
+from agentplatform.faults import error_in
 from agentplatform.messages import Answer
 from ledger import codec
-from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
+from ledger.errors import Misuse, PlatformError, Unavailable
 
 
 class FutureReply:
@@ -27,8 +28,8 @@ class FutureReply:
         return self._answer.done()
 
     def result(self) -> Any:
-        """The answer, which must be there. Raises PeerFault with the receiver's error, Unavailable when no answer came
-        in time, Misuse while it may still come."""
+        """The answer, which must be there. Raises PeerFault with the receiver's error, Unavailable when it says to come
+        again later, or no answer came in time, Misuse while it may still come."""
         if not self._answer.done():
             raise Misuse(f"{self.receiver} has not answered {self.kind!r} yet; await it, or look at done() first")
         if self._answer.cancelled():
@@ -39,7 +40,7 @@ class FutureReply:
             raise Unavailable(self._late, retry_after=1.0)
         answer = self._answer.result()
         if not answer.ok:
-            raise PeerFault(self.receiver, codec.decode(answer.body, str))
+            raise error_in(answer.body, self.receiver)
         return codec.decode(answer.body, object)
 
     @property

@@ -8,10 +8,10 @@ import msgspec
 
 from agentplatform.commands import Command, read_command
 from agentplatform.environment import Environment
+from agentplatform.faults import error_in, misuse
 from agentplatform.kinds import query
 from agentplatform.mail import check
 from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
-from ledger import codec
 from ledger.errors import Misuse, Unavailable
 
 _NEWEST = 200  # hops that are looked through
@@ -55,11 +55,12 @@ class AgentDesk:
         return {"agent": found, "host": "" if located.ended is not None else located.host, "epoch": located.epoch}
 
     async def ask(self, agent: str, kind: str, body: bytes, waiting: float, client: str) -> dict[str, Any]:
-        """A message to an agent anywhere, and its answer. Raises Misuse with the agent's own error."""
+        """A message to an agent anywhere, and its answer. Raises Misuse with the agent's own error, Unavailable when it
+        says to come again later."""
         found = self._here.whereabouts.resolve(agent)
         reply = await self._here.mailroom.clients.ask(f"{client}-{self._since}", found, kind, body, waiting)
         if not reply.ok:
-            raise Misuse(f"{found}: {codec.decode(reply.body, str, found)}")
+            raise error_in(reply.body, found, misuse)
         return {"body": reply.body}
 
     async def tell(self, agent: str, kind: str, body: bytes, client: str) -> None:

@@ -166,7 +166,8 @@ class AgentProxy:
     def call(self, kind: str, body: Any = None, *, patience: float = PATIENCE) -> Any:
         """Sends a message and waits for the answer. `kind` is a text, `body` plain data.
 
-        Raises Misuse with the agent's own error, Unavailable after `patience` seconds.
+        Raises Misuse with the agent's own error, Unavailable when it says to come again later (a busy service), or
+        after `patience` seconds.
         """
         question = {"agent": self.id, "kind": kind, "body": plain(body), "client": self._host.client}
         patience = _seconds(patience)

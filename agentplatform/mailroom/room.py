@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable
 from typing import Any
 
+from agentplatform.faults import error_body
 from agentplatform.mail import MAX_NUMBER, Change, Letter, Luggage, Post, Reply, Seen, Settled, check
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.addressing import Addressing
@@ -231,7 +232,7 @@ class Mailroom:
             letters.extend(letter for letter in numbered if letter is not None)
         except (Misuse, Unavailable) as error:
             if outgoing.call is not None:
-                self._answer(agent, outgoing.call, Answer(False, codec.encode(str(error))))
+                self._answer(agent, outgoing.call, Answer(False, error_body(error)))
             else:
                 self._note(agent, f"{outgoing.kind!r} was not sent to {outgoing.receiver}: {error}")
         return letters

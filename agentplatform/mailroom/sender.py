@@ -7,6 +7,7 @@ from math import inf
 
 from msgspec.structs import replace
 
+from agentplatform.faults import error_body
 from agentplatform.mail import (
     EVERYBODY,
     MAX_NUMBER,
@@ -182,7 +183,8 @@ class Sender:
             reason = f"{receiver} did not answer {letter.kind!r} in time: it is {why_late(receiver)}"
             if letter.question is None and key not in self._calls:
                 over.append(letter)
-            self._outcome(letter, Answer(False, codec.encode(f"{reason}; if it was handled, the answer is lost")))
+            late = Unavailable(f"{reason}; if it was handled, the answer is lost", retry_after=1.0)
+            self._outcome(letter, Answer(False, error_body(late)))
         return over
 
     def heard(self, questions: Iterable[int]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agentplatform.agent import Agent
+from agentplatform.faults import printable
 from agentplatform.lifecycle import HOOKS, Event, State, step
 from agentplatform.messages import Delivery
 from agentplatform.runners.base import Upcalls
@@ -119,4 +120,9 @@ def is_own_cancellation(error: BaseException) -> bool:
 
 def words(error: BaseException) -> str:
     text = str(error) if isinstance(error, PlatformError) else traceback.format_exception_only(error)[-1].strip()
-    return text.encode(errors="backslashreplace").decode()
+    return printable(text)
+
+
+def line(error: PlatformError) -> str:
+    """In one line of a log."""
+    return f"{type(error).__name__}: {printable(' '.join(str(error).split()))}"

@@ -11,6 +11,7 @@ import msgspec
 
 from agentplatform.agent import Agent
 from agentplatform.directory import Directory
+from agentplatform.faults import error_in
 from agentplatform.kinds import DIRECTORY, EDS, Found, Query
 from agentplatform.lifecycle import Event
 from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Custody, Delivery, Move, Mover, Outgoing
@@ -22,7 +23,7 @@ from agentplatform.runners.resident import Resident
 from agentplatform.service_agent import ServiceAgent
 from agentplatform.ticket import Ticket
 from ledger import codec
-from ledger.errors import Misuse, PeerFault, Unavailable
+from ledger.errors import Misuse, Unavailable
 
 PATIENCE = 5.0  # seconds for a message boundary
 
@@ -97,7 +98,7 @@ class Guests:
         if answer is None:
             return None
         if not answer.ok:
-            raise PeerFault(agent, codec.decode(answer.body, str))
+            raise error_in(answer.body, agent)
         return codec.decode(answer.body, object)
 
     async def hop(self, agent: str, destination: str, by: Mover) -> None:

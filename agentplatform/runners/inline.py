@@ -117,7 +117,8 @@ class InlineAgent:
         return self._inline.guests.guest(self.id).arrival.epoch
 
     def call(self, kind: str, body: Any = None) -> Any:
-        """Sends a message and returns the answer. Raises PeerFault with the agent's error."""
+        """Sends a message and returns the answer. Raises PeerFault with the agent's error, Unavailable
+        when it says to come again later."""
         return self._inline.wait(self._inline.guests.ask(self.id, kind, plain(body, "the message"), wait=True))
 
     def send(self, kind: str, body: Any = None) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from agentplatform.agenda import MAX_SECONDS, Question, is_time
 from agentplatform.data import Data
+from agentplatform.faults import error_body
 from agentplatform.kinds import DIRECTORY, EDS, Found, Query
 from agentplatform.lifecycle import State
 from agentplatform.messages import (
@@ -30,7 +31,7 @@ from agentplatform.runners.errands import QUESTIONS_FROM, Errand, Errands
 from agentplatform.runners.wishes import Clone, OtherCustody, Sleep, Snapshot, Wish, Wishes
 from agentplatform.ticket import Ticket
 from ledger import codec
-from ledger.errors import Misuse
+from ledger.errors import Misuse, PlatformError
 from services.rms.resources import Needs
 
 MAX_BODY_BYTES = 16 << 20  # one message; larger things are better kept than sent
@@ -173,11 +174,17 @@ class AgentPlace:
         self._check("delegate a message")
         self._ask(kind, body, Question(receiver, kind, None, seconds, "", later))
 
-    def reply(self, later: Later, ok: bool, value: Any) -> None:
+    def reply(self, later: Later, value: Any) -> None:
+        self._answer_late(later, Answer(True, plain(value, "the answer")))
+
+    def fail(self, later: Later, error: PlatformError | str) -> None:
+        self._answer_late(later, Answer(False, error_body(error)))
+
+    def _answer_late(self, later: Later, answer: Answer) -> None:
         self._check("answer")
         if not isinstance(later, Later):
             raise Misuse(f"a message's ticket is needed (`message.later`), not {later!r:.60}")
-        self._acts.late(later, Answer(ok, plain(value, "the answer")))
+        self._acts.late(later, answer)
 
     def after(self, seconds: float, kind: str, body: Any, every: bool) -> int:
         self._check("set a timer")

@@ -15,6 +15,7 @@ import msgspec
 from agentplatform.agenda import Agenda, Timer
 from agentplatform.agent import Agent, Message
 from agentplatform.dataorders import DataOrder
+from agentplatform.faults import error_body
 from agentplatform.lifecycle import HOOKS, Event, State
 from agentplatform.messages import MAX_EVENTS, Answer, Arrival, Delivery, Later, Move, News
 from agentplatform.parcel import state as states
@@ -22,13 +23,13 @@ from agentplatform.parcel.freight import Stowed
 from agentplatform.replies import FutureReply
 from agentplatform.runners import reserved
 from agentplatform.runners.base import Upcalls
-from agentplatform.runners.body import Waiting, current, is_own_cancellation, words
+from agentplatform.runners.body import Waiting, current, is_own_cancellation, line, words
 from agentplatform.runners.captures import Captures
 from agentplatform.runners.errands import QUESTIONS_FROM
 from agentplatform.runners.place import handling, plain
 from agentplatform.runners.stowage import INLINE, Stowage
 from ledger import codec
-from ledger.errors import Misuse, Unavailable
+from ledger.errors import Misuse, PlatformError, Unavailable
 
 
 class Resident(Captures):
@@ -235,8 +236,12 @@ class Resident(Captures):
         except BaseException as error:
             if is_own_cancellation(error):
                 raise
-            self._print_traceback(error)
-            answer = Answer(False, codec.encode(words(error)))
+            if isinstance(error, PlatformError):  # said on purpose: a flood of refusals is no flood of tracebacks
+                self._upcalls.printed(self.id, "err", f"{delivery.kind!r} failed: {line(error)}\n")
+                answer = Answer(False, error_body(error))
+            else:
+                self._print_traceback(error)
+                answer = Answer(False, error_body(words(error)))
         finally:
             handling.set(False)
         self._checkpoints.answered(delivery.ticket, answer)
@@ -258,7 +263,7 @@ class Resident(Captures):
         else:
             reply.expired(found.seconds or 0.0)
         if found.later is not None:
-            self._checkpoints.late(found.later, answer or Answer(False, codec.encode(reply.error)))
+            self._checkpoints.late(found.later, answer or Answer(False, error_body(Unavailable(reply.error, 1.0))))
         else:
             await self._hook_or_traceback(found.then, reply)
 

@@ -110,7 +110,7 @@ class BatchService(ServiceAgent):
         end = monotonic()
         for request, answer in zip(wanted, answers, strict=True):
             if isinstance(answer, PlatformError):
-                self.fail(request.later, str(answer))
+                self.fail(request.later, answer)
             else:
                 self.reply(request.later, answer)
             if request.since is not None:

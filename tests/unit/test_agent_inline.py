@@ -82,12 +82,12 @@ class Deaf(Agent):
     pass
 
 
-def test_what_no_handler_takes_is_told_without_the_platforms_own_lines(inline: Inline) -> None:
+def test_what_no_handler_takes_is_one_line_in_the_log(inline: Inline) -> None:
     agent = inline.create(Deaf)
     with pytest.raises(PeerFault, match="cannot answer 'add'"):
         agent.call("add", 1)
     [(_, _, text)] = inline.printed_lines
-    assert text == "ledger.errors.Misuse: Deaf has no handle_message, so it cannot answer 'add'\n"
+    assert text == "'add' failed: Misuse: Deaf has no handle_message, so it cannot answer 'add'\n"
 
 
 def test_an_answer_must_be_plain_data(inline: Inline) -> None:

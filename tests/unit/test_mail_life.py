@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from agentplatform.faults import error_in
 from agentplatform.mail import EVERYBODY, MAX_TOPIC_BYTES, Letter, Luggage, Memory, Sent, Standing
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.room import LONG
@@ -105,7 +106,8 @@ async def test_what_comes_to_its_turn_too_late_is_answered_with_an_error_and_not
     await written(desk)
     replies = [codec.decode(raw, list) for _, raw in desk.wire]
     assert [(reply[3], reply[5]) for reply in replies] == [(2, True), (1, False), (3, False)]
-    assert "it was not handled" in codec.decode(replies[1][6], str)
+    refused = error_in(replies[1][6], AGENT)
+    assert isinstance(refused, Unavailable) and "it was not handled" in str(refused)
     assert [seen.sequence for _, change in desk.kept for seen in change.seen] == [1, 3]
     arrive(desk, letter(1, 0))
     assert len(desk.delivered) == 1 and len(desk.wire) == 4, "answered again, from memory"
@@ -123,7 +125,7 @@ async def test_who_waits_hears_one_outcome_and_the_receivers_word_is_waited_for_
     desk.room.remind()
     ((_, call, answer),) = desk.answers
     assert call == 7 and not answer.ok
-    assert "last heard of on east, which is up" in codec.decode(answer.body, str)
+    assert "last heard of on east, which is up" in str(error_in(answer.body, OTHER))
     desk.room.receive("east", codec.encode(["reply", OTHER, AGENT, 1, "north", True, NOTHING]))
     desk.room.remind()
     assert len(desk.answers) == 1 and desk.dropped == [(AGENT, OTHER, 1)]
@@ -141,7 +143,7 @@ async def test_the_error_names_the_host_that_is_offline_and_since_when(desk: Des
     desk.now += 1
     desk.room.remind()
     assert [call for _, call, _ in desk.answers] == [7]
-    assert "on east, which is offline for 60 s" in codec.decode(desk.answers[0][2].body, str)
+    assert "on east, which is offline for 60 s" in str(error_in(desk.answers[0][2].body, OTHER))
     with pytest.raises(Unavailable, match="offline for 60 s"):
         await desk.room.clients.ask("client-1", OTHER, "add", NOTHING, 0.01)
 

@@ -12,7 +12,7 @@ from agentplatform.messages import Later
 from agentplatform.runners.inline import Inline
 from agents.serving.histogram import BOUNDS_MS, Histogram
 from agents.serving.service import BatchService
-from ledger.errors import Misuse, PeerFault
+from ledger.errors import Misuse, PeerFault, Unavailable
 
 
 class Squares(BatchService):
@@ -51,8 +51,8 @@ def asked(inline: Inline, agent: Any, values: list[Any]) -> list[threading.Threa
     def ask(thread: list[Any], value: Any) -> None:
         try:
             thread[0].answer = agent.call("square", value)
-        except PeerFault as error:
-            thread[0].answer = str(error)
+        except (PeerFault, Unavailable) as error:
+            thread[0].answer = error
 
     threads = []
     for value in values:
@@ -93,15 +93,16 @@ def test_a_full_queue_refuses_and_says_so(inline: Inline) -> None:
     Squares.gate.set()
     *taken, refused = answers(threads)
     assert taken == [1, 4, 9, 16, 25, 36]
-    assert "6 requests waiting" in refused
+    assert "6 requests waiting" in str(refused) and isinstance(refused, Unavailable)
+    assert refused.retry_after is not None and refused.retry_after > 0
     assert agent.call("metrics")["refused"] == 1
 
 
 def test_one_bad_request_fails_alone_and_a_broken_batch_as_a_whole(inline: Inline) -> None:
     agent = inline.create(Squares)
     Squares.gate.set()
-    assert "no number" in answers(asked(inline, agent, ["two"]))[0]
-    assert "ZeroDivisionError('on purpose')" in answers(asked(inline, agent, ["all fail"]))[0]
+    assert "no number" in str(answers(asked(inline, agent, ["two"]))[0])
+    assert "ZeroDivisionError('on purpose')" in str(answers(asked(inline, agent, ["all fail"]))[0])
     assert agent.call("square", 3) == 9  # it lives
 
 
