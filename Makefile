@@ -31,4 +31,4 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf .venv demo-output build dist *.egg-info
+	rm -rf .venv demo-output falcon-output build dist *.egg-info

@@ -13,7 +13,19 @@ from typing import Any
 from rich.console import Console
 
 from agentplatform.agenda import MAX_SECONDS
-from agentplatform.console import actions, blame, decisions, drains, explained, groups, keeping, paths, proofs, render
+from agentplatform.console import (
+    actions,
+    blame,
+    decisions,
+    drains,
+    explained,
+    groups,
+    keeping,
+    paths,
+    proofs,
+    render,
+    reproduce,
+)
 from agentplatform.console.demo import story
 from agentplatform.ticket import MAX_DEADLINE
 from services.eds.planner import PLANNERS
@@ -332,6 +344,9 @@ VERBS: dict[str, Verb] = {
     "trust": Verb("whom the consortium trusts, and votes on it", actions.trust, render.trust),
     "ledger": Verb("the chain as one host has it, proofs and evidence", proofs.ledger, render.ledger),
     "demo": Verb("the whole journey on this machine: a service that follows its user", story.run, story.show, _demo),
+    "reproduce": Verb(
+        "measure a paper's figures again, on this machine", reproduce.run, reproduce.show, reproduce.arguments
+    ),
 }
 
 # Verbs of a verb: `agentplatform trust vote-revoke ...`.

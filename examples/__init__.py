@@ -1,0 +1,1 @@
+"""Numbered stories to run, and papers/: the published experiments, made again."""
