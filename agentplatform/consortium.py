@@ -19,24 +19,34 @@ AUDITOR_KEY = "auditor.key"
 COMPASS = ("north", "east", "south", "west")
 
 
-def found(root: Path, hosts: Sequence[str] = COMPASS, *, name: str = "consortium", first_port: int = 0) -> list[Home]:
+def found(
+    root: Path,
+    hosts: Sequence[str] = COMPASS,
+    *,
+    name: str = "consortium",
+    first_port: int = 0,
+    addresses: Sequence[str] = (),
+) -> list[Home]:
     """Makes a host for each name, each of an organisation of its own, and returns their folders.
 
     Beside them, under `root`, it puts the key of the auditor, whom pseudonyms are sealed to: keep it elsewhere.
-    `first_port` and those after it are the hosts' ports; 0 takes free ones. Raises Misuse when something
-    was founded under `root` already: keys are never overwritten.
+    `first_port` and those after it are the hosts' ports; 0 takes free ones. `addresses`, one for each host, take their
+    place where not all is on the loopback. Raises Misuse when something was founded under `root` already: keys are
+    never overwritten.
     """
     if list(root.glob("hosts/*")):
         raise Misuse(f"a consortium was founded under {root} already; choose another place with --root")
     if len(set(hosts)) != len(hosts) or not hosts:
         raise Misuse("a consortium needs at least one host, each with a name of its own")
-    ports = [first_port + index for index in range(len(hosts))] if first_port else free_ports(len(hosts))
+    if not addresses:
+        ports = range(first_port, first_port + len(hosts)) if first_port else free_ports(len(hosts))
+        addresses = [f"127.0.0.1:{port}" for port in ports]
     votes = [keyfile.draw() for _ in hosts]
     keys = [keyfile.draw() for _ in hosts]
     auditor = keyfile.draw()
     passports = [
-        Passport(host, f"{host}-org", key.public, f"127.0.0.1:{port}")
-        for host, key, port in zip(hosts, keys, ports, strict=True)
+        Passport(host, f"{host}-org", key.public, address)
+        for host, key, address in zip(hosts, keys, addresses, strict=True)
     ]
     genesis = Genesis(
         name,

@@ -1,4 +1,5 @@
-"""A relay that holds back what passes it: a link with a long round trip, on one machine and without privileges.
+"""A relay that holds back what passes it: a link with a long round trip or a low rate, on one machine and without
+privileges.
 
 Threads and `time.sleep`, since the timers of event loops are coarser than a millisecond.
 """
@@ -9,17 +10,27 @@ import socket
 import threading
 import time
 
-CHUNK = 64 * 1024  # bytes
+from benchmarks.token_bucket import TokenBucket
+
+CHUNK = 64 * 1024  # bytes; a link with a rate takes what it carries in PIECE seconds, so that small things come early
+PIECE = 0.002
+ROOM = 64 * 1024  # bytes that a link with a rate lets its sender have in a buffer of the kernel
+BURST = 3200  # bytes, two packets
 
 
 class SlowLink:
     """Takes the place of what listens on `front`, and passes all on to `back`: ports of the loopback."""
 
-    def __init__(self, front: int, back: int, delay: float) -> None:
-        """`delay`: seconds, each way."""
+    def __init__(self, front: int, back: int, delay: float, rate: float | None = None) -> None:
+        """`front`: 0 takes a free one, see `port`. `delay`: seconds, each way. `rate`: bytes a second, each way, of
+        all connections together."""
         self._back, self._delay = back, delay
+        self._chunk = CHUNK if rate is None else max(1024, min(CHUNK, int(rate * PIECE)))
+        self._lines = tuple(None if rate is None else _Line(rate) for _ in range(2))
         self._open: list[socket.socket] = []
         self._listening = socket.create_server(("127.0.0.1", front))
+        if rate is not None:  # what it accepts has it too
+            self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
         self.port = self._listening.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -33,18 +44,22 @@ class SlowLink:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listening.accept()
+                far = socket.socket()
+                if self._lines[1] is not None:
+                    far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
                 try:
-                    far = socket.create_connection(("127.0.0.1", self._back))
+                    far.connect(("127.0.0.1", self._back))
                 except OSError:  # it does not listen yet: whoever dialled tries again
                     near.close()
+                    far.close()
                     continue
                 self._open += (near, far)
                 for each in (near, far):
                     each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                for source, target in ((near, far), (far, near)):
-                    self._pass(source, target)
+                for line, source, target in zip(self._lines, (near, far), (far, near), strict=True):
+                    self._pass(line, source, target)
 
-    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+    def _pass(self, line: "_Line | None", source: socket.socket, target: socket.socket) -> None:
         """In two threads, so that a piece that is held back holds up no other."""
         held: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
 
@@ -52,9 +67,11 @@ class SlowLink:
             piece = b"-"
             while piece:
                 try:
-                    piece = source.recv(CHUNK)
+                    piece = source.recv(self._chunk)
                 except OSError:
                     piece = b""
+                if line is not None:
+                    line.carry(len(piece))  # meanwhile nothing more is taken: the sender feels it
                 held.put((time.monotonic() + self._delay, piece))
 
         def give() -> None:
@@ -69,3 +86,15 @@ class SlowLink:
 
         for work in (take, give):
             threading.Thread(target=work, daemon=True).start()
+
+
+class _Line:
+    """One direction: what all its connections send goes through one bucket."""
+
+    def __init__(self, rate: float) -> None:
+        self._bucket, self._lock = TokenBucket(rate, BURST), threading.Lock()
+
+    def carry(self, size: int) -> None:
+        with self._lock:
+            through = self._bucket.take(size, time.monotonic())
+        time.sleep(max(0.0, through - time.monotonic()))
