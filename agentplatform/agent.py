@@ -277,7 +277,7 @@ class Agent(Correspondence):
 
     def snapshot(self) -> None:
         """Asks for a checkpoint now, whatever `checkpoint` says. Returns at once; it is written when the present hook
-        or handler returns."""
+        or handler returns, and what `reply` answered by then leaves together with it."""
         self._mae_where().snapshot()
 
     def change_custody(self, custody: Literal["local", "held"], consent: bytes = b"") -> None:

@@ -9,15 +9,17 @@ from ledger.errors import Misuse
 Picture = NDArray[np.uint8]  # rows x columns (grey) or rows x columns x 3 (blue, green, red)
 
 MAX_PIXELS = 40_000_000
+MAX_SCANNED = 12 * MAX_PIXELS  # pixels of all scans of a JPEG: a progressive one has 10, a bomb thousands
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
+_SCAN = b"\xff\xda"  # no coded data has it, so there are at most as many scans
 # Start-of-frame markers (ITU-T T.81, table B.1): C0 to CF without DHT (C4), JPG (C8) and DAC (CC).
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def open_picture(raw: bytes, *, colour: bool = False) -> Picture:
-    """A PNG or JPEG file as a grey picture, or one in colour. Raises Misuse for anything else, or more than
-    MAX_PIXELS."""
+    """A PNG or JPEG file as a grey picture, or one in colour, turned as its EXIF orientation says. Raises Misuse for
+    anything else, more than MAX_PIXELS, or a JPEG that would be decoded over and over."""
     size = _png_size(raw) if raw.startswith(_PNG) else _jpeg_size(raw) if raw.startswith(_JPEG) else None
     if size is None:
         raise Misuse(f"{len(raw)} bytes are no PNG or JPEG picture, or are cut off: send the whole file as it is")
@@ -27,6 +29,8 @@ def open_picture(raw: bytes, *, colour: bool = False) -> Picture:
             f"a picture of {width} x {height} pixels is not taken, the limit is {MAX_PIXELS // 1_000_000} megapixels: "
             "shrink it first"
         )
+    if raw.startswith(_JPEG) and raw.count(_SCAN) * width * height > MAX_SCANNED:
+        raise Misuse(f"a JPEG of {width} x {height} pixels in {raw.count(_SCAN)} scans is not taken: save it anew")
     try:
         picture = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE)
     except cv2.error:

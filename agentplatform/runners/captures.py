@@ -16,7 +16,7 @@ from agentplatform.runners.body import Body, is_own_cancellation, words
 from agentplatform.runners.errands import Errand
 from agentplatform.runners.place import plain
 from agentplatform.runners.stowage import Stowage
-from agentplatform.runners.wishes import FREEZING, MAX_REASON, Clone, Order, OtherCustody, Sleep, Snapshot, Vetoed, Wish
+from agentplatform.runners.wishes import FREEZING, MAX_REASON, Clone, Order, OtherCustody, Sleep, Vetoed, Wish
 from agentplatform.ticket import Ticket
 from ledger.errors import Misuse, Unavailable
 
@@ -86,8 +86,6 @@ class Captures(Body):
                     self._upcalls.wants_clone(self.id)
             case OtherCustody(custody, consent):
                 self._upcalls.wants_custody(self.id, custody, consent)  # the host asks for it when the ledger may be
-            case Snapshot():
-                self._checkpoints.fall_due()
 
     def _next_order(self) -> Order | None:
         """Who is in a critical section does not go; what else is asked of it, it does."""

@@ -28,7 +28,7 @@ from agentplatform.messages import (
 from agentplatform.replies import FutureReply
 from agentplatform.runners import shared
 from agentplatform.runners.errands import QUESTIONS_FROM, Errand, Errands
-from agentplatform.runners.wishes import Clone, OtherCustody, Sleep, Snapshot, Wish, Wishes
+from agentplatform.runners.wishes import Clone, OtherCustody, Sleep, Wish, Wishes
 from agentplatform.ticket import Ticket
 from ledger import codec
 from ledger.errors import Misuse, PlatformError
@@ -65,6 +65,8 @@ class Acts(Protocol):
     def required(self, needed: Requires) -> None: ...
 
     def changed(self) -> None: ...
+
+    def fall_due(self) -> None: ...
 
 
 class AgentPlace:
@@ -128,7 +130,8 @@ class AgentPlace:
 
     def snapshot(self) -> None:
         self._check("write a snapshot")
-        self._want(Snapshot(), "write a snapshot")
+        self._refuse_when_leaving("write a snapshot")
+        self._acts.fall_due()
 
     def immovable(self) -> AbstractContextManager[None]:
         return self.wishes.immovable()
@@ -278,9 +281,12 @@ class AgentPlace:
         return plain(body, f"a {kind!r} message")
 
     def _want(self, wish: Wish, what: str) -> None:
+        self._refuse_when_leaving(what)
+        self.wishes.add(wish)
+
+    def _refuse_when_leaving(self, what: str) -> None:
         if self.state in (State.FREEZING, State.DISPOSING):
             raise Misuse(f"{self.id} is {self.state}; it cannot also {what}")
-        self.wishes.add(wish)
 
     def _arrived(self) -> Arrival:
         if self.arrival is None:

@@ -45,16 +45,12 @@ class Clone(NamedTuple):
     pass
 
 
-class Snapshot(NamedTuple):
-    pass
-
-
 class OtherCustody(NamedTuple):
     custody: Custody
     consent: bytes
 
 
-Wish = Ticket | Sleep | Clone | Snapshot | OtherCustody
+Wish = Ticket | Sleep | Clone | OtherCustody
 
 
 class Wishes:

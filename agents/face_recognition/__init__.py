@@ -1,7 +1,8 @@
 """A face-recognition service that moves with its training, and the camera that shows it something to see.
 
-The agent: detector.py finds faces, recogniser.py says whose they are, stream.py decodes video, agent.py answers
-messages. The other side, used by the user's own process: camera.py films, annotate.py draws the answers.
+The agent: port.py says what finds faces and tells them apart, engines.py has those that there are (cascade.py and
+lbph.py need no weights), gallery.py is who is known, stream.py decodes video, agent.py answers messages. The other
+side, used by the user's own process: camera.py films, annotate.py draws the answers.
 """
 
 from pathlib import Path

@@ -49,7 +49,7 @@ def _tag(canvas: Picture, box: list[int], unit: float, colour: Colour, face: dic
     """The label in a filled tag under the face, or above it where there is no room."""
     text = face["label"] or "stranger"
     if face["distance"] is not None:
-        text += f", distance {face['distance']:.0f}"
+        text += f", distance {face['distance']:.{0 if face['distance'] >= 10 else 2}f}"
     x, y, width, height = box
     size = unit / 11
     (long, high), _ = cv2.getTextSize(_plain(text), _FONT, size, 1)

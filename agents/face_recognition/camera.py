@@ -16,7 +16,8 @@ import av
 import cv2
 import numpy as np
 
-from agents.face_recognition.detector import Box, find_faces
+from agents.face_recognition.cascade import find_faces
+from agents.face_recognition.port import Box
 from agents.pictures import Picture
 from ledger.errors import Misuse
 
@@ -27,7 +28,7 @@ _LONGEST_SIDE = 640  # pixels: videos keep their shape and are shrunk to this
 _FACE_SIDE = 160  # pixels: larger faces are shrunk before the camera moves over them, for a quiet picture
 _HOLD = 2 * RATE  # frames that each picture of a folder is shown
 _VIEWS = 8  # pictures of a folder that are filmed, and of a folder or video that the person is enrolled from
-_PORTRAITS = 15  # pictures for the enrolment, at most; each is 64 KB of the state of the agent that learns it
+_PORTRAITS = 15  # pictures for the enrolment, at most; each is some 5 KB of the state of the agent that learns it
 _SEARCH = 20 * RATE  # frames of a video in which a face must come
 _PORTRAIT_SIDE = 240  # pixels: a picture for the enrolment, of which the face takes half
 # Enrolment: degrees turned, size, brightness. Slight, as a person moves in front of a camera.

@@ -4,9 +4,16 @@ from typing import Annotated, Any
 
 import msgspec
 
+from agents.face_recognition.engines import Choice
 from ledger.errors import Misuse
 
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class Init(Choice, frozen=True, forbid_unknown_fields=True):
+    """What an agent is created with: its engines, and whom it tells (see Tell)."""
+
+    tell: Label | None = None
 
 
 class Enrol(msgspec.Struct, forbid_unknown_fields=True):
@@ -25,8 +32,14 @@ class Forget(msgspec.Struct, forbid_unknown_fields=True):
     label: Label
 
 
+class Metrics(msgspec.Struct, forbid_unknown_fields=True):
+    """How many requests wait, and how long requests took."""
+
+
 class People(msgspec.Struct, forbid_unknown_fields=True):
     """Who is known, and by how many faces."""
+
+    thumbnails: bool = False  # in place of the number, a small JPEG of each face
 
 
 class Packet(msgspec.Struct, forbid_unknown_fields=True):
@@ -53,12 +66,24 @@ class Status(msgspec.Struct, forbid_unknown_fields=True):
 REQUESTS: dict[str, type[msgspec.Struct]] = {
     "enrol": Enrol,
     "forget": Forget,
+    "metrics": Metrics,
     "packet": Packet,
     "people": People,
     "recognise": Recognise,
     "status": Status,
     "tell": Tell,
 }
+
+
+def begin(init: Any) -> Init:
+    """What `init` says. Raises Misuse that names what is wrong with it."""
+    try:
+        return msgspec.convert({} if init is None else init, Init)
+    except msgspec.ValidationError as error:
+        raise Misuse(
+            f"face recognition starts with nothing, or with any of 'tell', 'detector', 'recogniser' and 'attributes', "
+            f"and not with {init!r:.200}: {error}"
+        ) from None
 
 
 def parse(kind: str, body: Any) -> msgspec.Struct:

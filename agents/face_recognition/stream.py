@@ -33,8 +33,9 @@ class Stream:
     def __getstate__(self) -> dict[str, Any]:
         return {"frames": self.frames, "_kept": self._kept, "_decoder": None}
 
-    def feed(self, packet: bytes) -> Picture:
-        """The packet's picture, grey. Raises Misuse for a packet that gives none; then a key frame must follow."""
+    def feed(self, packet: bytes, *, colour: bool = False) -> Picture:
+        """The packet's picture, grey or in colour. Raises Misuse for a packet that gives none; then a key frame must
+        follow."""
         if not packet or len(packet) > MAX_PACKET_BYTES:
             raise Misuse(f"a packet of {len(packet)} bytes is not taken: send 1 to {MAX_PACKET_BYTES} bytes")
         if _is_key_frame(packet):
@@ -61,7 +62,7 @@ class Stream:
             )
         self._kept.append(packet)
         self.frames += 1
-        return np.asarray(pictures[0].to_ndarray(format="gray"), np.uint8)
+        return np.asarray(pictures[0].to_ndarray(format="bgr24" if colour else "gray"), np.uint8)
 
     def _decoder_again(self) -> Any:
         decoder = _new_decoder()

@@ -29,7 +29,10 @@ class Desk:
 
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
         for ticket, answer in checkpoint.answers:
-            self.answered(agent, ticket, answer)
+            if answer is not None:
+                self.answered(agent, ticket, answer)
+        for later, answer in checkpoint.late:
+            self.answered(agent, later.sequence, answer)
 
     def sent(self, agent: str, outgoing: Outgoing) -> None: ...
 
@@ -57,7 +60,7 @@ async def test_the_same_person_is_recognised_in_another_process() -> None:
     async def ask(host: str, kind: str, body: Any) -> Any:
         ticket = next(tickets)
         desk.answers[ticket] = asyncio.get_running_loop().create_future()
-        hosts[host].deliver(birth.agent, Delivery(ticket, "client-1", kind, codec.encode(body)))
+        hosts[host].deliver(birth.agent, Delivery(ticket, "client-1", kind, codec.encode(body), sequence=ticket))
         answer = await desk.answers[ticket]
         body = codec.decode(answer.body, object)
         assert answer.ok, body

@@ -12,7 +12,7 @@ from skimage.data import astronaut
 
 from agents.face_recognition.annotate import annotate
 from agents.face_recognition.camera import KEY_EVERY, SIDE, Camera
-from agents.face_recognition.detector import find_faces
+from agents.face_recognition.cascade import find_faces
 from agents.face_recognition.stream import Stream
 from agents.pictures import Picture, open_picture
 from ledger.errors import Misuse

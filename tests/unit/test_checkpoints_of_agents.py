@@ -132,6 +132,20 @@ class Careless(Clerk):
     checkpoint = "none"
 
 
+class Careful(Clerk):
+    """Keeps what matters, and then says so."""
+
+    checkpoint = "hop"
+
+    async def handle_message(self, message: Message) -> Any:
+        assert message.later is not None
+        self.value += 1
+        if message.kind == "matters":
+            self.snapshot()
+        self.reply(message.later, self.value)
+        return message.later
+
+
 class Desk:
     def __init__(self) -> None:
         self.told = Told()
@@ -187,6 +201,16 @@ async def test_a_state_that_did_not_change_is_not_sent_again(desk: Desk) -> None
     desk.told.take()
     (checkpoint,) = await desk.ask("unchanged")
     assert checkpoint.state is None and len(checkpoint.answers) == 1
+
+
+async def test_a_reply_leaves_with_the_snapshot_of_its_handler(desk: Desk) -> None:
+    await desk.create(Careful)
+    desk.told.take()
+    (checkpoint,) = await desk.ask("is nothing")
+    assert checkpoint.state is None and [answer.body for _, answer in checkpoint.late] == [b"\x01"]
+    (checkpoint,) = await desk.ask("matters")
+    assert value_of(checkpoint.state, Careful) == 2
+    assert [answer.body for _, answer in checkpoint.late] == [b"\x02"]
 
 
 class Diligent(Clerk):

@@ -89,7 +89,7 @@ def test_one_that_forgets_its_gallery_on_the_way_is_noticed(service: InlineAgent
     assert watch(service, packets[0])["faces"][0]["label"] == "astronaut"
     agent = service.agent
     assert isinstance(agent, FaceRecognition)
-    agent.gallery = type(agent.gallery)()  # the broken twin
+    agent.data.write({}, agent.data.list())  # the broken twin
     service.hop("east")
     assert watch(service, packets[1])["faces"][0] == {
         "label": None, "distance": None, "box": pytest.approx([90, 80, 120, 120], abs=60),

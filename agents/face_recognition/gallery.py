@@ -1,0 +1,124 @@
+"""Who is known. Each face is one value of `self.data`: enrolling one writes that one, and a move sends what is there.
+
+A value has the label, the vector (compressed: counts shrink to a fifth), which recogniser made it, and a small picture
+of the face for the people who look after the gallery. All of that is personal data: what hosts write of it is sealed.
+"""
+
+import zlib
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from agentplatform.data import Data
+from agents.face_recognition.port import Box, Recogniser, Vector, crop
+from agents.pictures import Picture
+from ledger.errors import Misuse
+
+MAX_FACES = 1000  # some 7 MB of state with LBPH
+MAX_VECTOR_BYTES = 1 << 16
+THUMBNAIL_SIDE = 96  # pixels, the longer one
+PREFIX = "face/"
+_QUALITY = 80  # of its JPEG, of 100
+
+
+class Gallery(NamedTuple):
+    """What is known at one moment; never changed, so a thread may read it while another one is made. Row i of `vectors`
+    belongs to `labels[i]`."""
+
+    keys: tuple[str, ...]
+    labels: tuple[str, ...]
+    vectors: NDArray[Any]
+
+    def people(self) -> dict[str, int]:
+        """Label -> number of faces."""
+        return {label: self.labels.count(label) for label in sorted(set(self.labels))}
+
+    def nearest(self, recogniser: Recogniser, vector: Vector) -> tuple[str, float]:
+        """The label and the distance of the known face that is most like this one."""
+        if not self.labels:
+            raise Misuse("nobody is known yet: send 'enrol' with a label and a picture first")
+        far = recogniser.distances(self.vectors, vector)
+        best = int(far.argmin())
+        return self.labels[best], float(far[best])
+
+
+def open_gallery(data: Data, recogniser: Recogniser, before: Gallery | None = None) -> Gallery:
+    """That which `data` has; of `before`, what is still so is not read again. Raises Misuse for faces that another
+    recogniser has described."""
+    keys = tuple(data.list(PREFIX))
+    if before is not None and keys == before.keys:
+        return before
+    known = {} if before is None else {key: number for number, key in enumerate(before.keys)}
+    labels, rows = [], []
+    for key in keys:
+        if before is not None and key in known:
+            labels.append(before.labels[known[key]])
+            rows.append(before.vectors[known[key]])
+        else:
+            label, row = _read(key, data.get(key), recogniser)
+            labels.append(label)
+            rows.append(row)
+    try:
+        vectors = np.stack(rows) if rows else np.empty((0, 0), recogniser.kind)
+    except ValueError:
+        raise Misuse("the gallery has vectors of different lengths: forget all, and enrol again") from None
+    return Gallery(keys, tuple(labels), vectors)
+
+
+def enrol(data: Data, number: int, label: str, recogniser: Recogniser, vector: Vector, thumbnail: bytes) -> None:
+    """Adds one face, under a `number` that no other one ever had."""
+    if len(data.list(PREFIX)) >= MAX_FACES:
+        raise Misuse(f"the gallery is full with {MAX_FACES} faces: forget some before you enrol {label!r}")
+    value = {"label": label, "by": recogniser.name, "vector": zlib.compress(vector.tobytes()), "thumbnail": thumbnail}
+    data.put(f"{PREFIX}{number:08}", value)
+
+
+def forget(data: Data, label: str) -> tuple[int, int]:
+    """Removes every face of one label, and all snapshots, which may show it. Returns how many of both there were."""
+    keys = [key for key in data.list(PREFIX) if data.get(key)["label"] == label]
+    if not keys:
+        raise Misuse(f"nobody is called {label!r} here: 'people' lists those who are known")
+    snapshots = data.snapshots()
+    data.write({}, keys)
+    for snapshot in snapshots:
+        data.forget(snapshot.number)
+    return len(keys), len(snapshots)
+
+
+def thumbnails(data: Data) -> dict[str, list[bytes]]:
+    """Label -> a JPEG of each of its faces."""
+    found: dict[str, list[bytes]] = {}
+    for key in data.list(PREFIX):
+        value = data.get(key)
+        found.setdefault(value["label"], []).append(value["thumbnail"])
+    return dict(sorted(found.items()))
+
+
+def thumbnail(picture: Picture, box: Box) -> bytes:
+    """A small JPEG of a face."""
+    face = crop(picture, box)
+    scale = min(1.0, THUMBNAIL_SIDE / max(face.shape[:2]))
+    size = [max(1, round(side * scale)) for side in (face.shape[1], face.shape[0])]
+    small = cv2.resize(face, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+
+
+def _read(key: str, value: Any, recogniser: Recogniser) -> tuple[str, Vector]:
+    """The state may come from another host: what is wrong with it must not cost more than an error."""
+    match value:
+        case {"label": str(label), "by": str(by), "vector": bytes(packed)}:
+            pass
+        case _:
+            raise Misuse(f"{key} is no face: the state of this agent is broken")
+    if by != recogniser.name:
+        raise Misuse(
+            f"the gallery was made by the recogniser {by[:24]!r}, and this is {recogniser.name[:24]!r}, which cannot "
+            "compare what that one described: create an agent with the same weights, or enrol all again in a new one"
+        )
+    try:
+        raw = zlib.decompressobj().decompress(packed, MAX_VECTOR_BYTES)
+        return label, np.frombuffer(raw, recogniser.kind)
+    except (zlib.error, ValueError) as error:
+        raise Misuse(f"{key} has a vector that cannot be read: {error}") from None

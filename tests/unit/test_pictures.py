@@ -1,0 +1,160 @@
+"""Pictures from outside: bombs, broken files, other formats, turned and tiny ones."""
+
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from agents.face_recognition.engines import Choice, Engines
+from agents.pictures import MAX_PIXELS, MAX_SCANNED, open_picture
+from ledger.errors import Misuse
+
+MIB = 1 << 20
+GREY = np.tile(np.arange(96, dtype=np.uint8), (64, 1))
+
+
+def png(width: int, height: int, rows: bytes = b"") -> bytes:
+    """A PNG that claims to be so large, with `rows` as its packed data."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    packed = zlib.compress(rows)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+def jpeg(picture: np.ndarray = GREY, *options: int) -> bytes:
+    return cv2.imencode(".jpg", picture, list(options))[1].tobytes()
+
+
+def sized(raw: bytes, width: int, height: int) -> bytes:
+    """The same JPEG, claiming to be so large."""
+    at = raw.index(b"\xff\xc0") + 5
+    return raw[:at] + struct.pack(">HH", height, width) + raw[at + 4 :]
+
+
+def turned(raw: bytes, orientation: int) -> bytes:
+    """The same JPEG with an EXIF orientation."""
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    body = b"Exif\0\0" + tiff
+    return raw[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + raw[2:]
+
+
+def scanned(raw: bytes, scans: int) -> bytes:
+    """A progressive JPEG with its last scan so many times."""
+    last = raw.rindex(b"\xff\xda")
+    end = raw.rindex(b"\xff\xd9")
+    return raw[:last] + raw[last:end] * scans + raw[end:]
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (png(60_000, 60_000), "60000 x 60000 pixels is not taken"),
+        (png(2**31 - 1, 2**31 - 1), "is not taken"),
+        (png(0, 7), "0 x 7 pixels"),
+        (sized(jpeg(), 65_000, 65_000), "65000 x 65000 pixels is not taken"),
+        (png(96, 64, bytes(97 * 64))[:60], "damaged"),
+        (jpeg()[:20], "cut off"),
+        (b"GIF89a" + bytes(99), "no PNG or JPEG"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no PNG or JPEG"),
+        (cv2.imencode(".bmp", GREY)[1].tobytes(), "no PNG or JPEG"),
+        (cv2.imencode(".webp", GREY)[1].tobytes(), "no PNG or JPEG"),
+        (b"", "0 bytes"),
+        (b"\xff\xd8" * 5000, "cut off"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), "cut off"),
+    ],
+)
+@pytest.mark.parametrize("colour", [False, True])
+def test_what_is_no_picture_or_too_large_is_refused(raw: bytes, words: str, colour: bool) -> None:
+    with pytest.raises(Misuse, match=words):
+        open_picture(raw, colour=colour)
+
+
+def test_a_jpeg_of_very_many_scans_is_refused() -> None:
+    picture = np.random.default_rng(2).integers(0, 256, (500, 800)).astype(np.uint8)
+    raw = jpeg(picture, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    assert open_picture(raw).shape == (500, 800)
+    most = MAX_SCANNED // (500 * 800)
+    with pytest.raises(Misuse, match=r"800 x 500 pixels in \d+ scans"):
+        open_picture(scanned(raw, most + 1))
+
+
+def test_pictures_are_turned_as_they_say() -> None:
+    upright = open_picture(jpeg())
+    assert upright.shape == (64, 96)
+    right = open_picture(turned(jpeg(), 6))
+    assert right.shape == (96, 64)
+    assert np.abs(right.astype(int) - np.rot90(upright, -1)).max() <= 2
+    assert np.array_equal(open_picture(turned(jpeg(), 3)), upright[::-1, ::-1])
+    assert np.array_equal(open_picture(turned(jpeg(), 99)), upright)  # what there is not counts for nothing
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (3, 900_000), (47, 4000), (2, 2)])
+def test_pictures_without_room_for_a_face_have_none(shape: tuple[int, int]) -> None:
+    engines = Engines(Choice(), lambda name: pytest.fail("no weights are needed"))
+    picture = engines.open(cv2.imencode(".png", np.full(shape, 77, np.uint8))[1].tobytes())
+    assert picture.shape == shape
+    assert engines.look(picture) == ([], 0)
+
+
+# VmHWM: ru_maxrss of a child begins with what its parent had.
+MEMORY = """
+import sys
+from pathlib import Path
+from agents.face_recognition.engines import Choice, Engines
+from agents.pictures import open_picture
+from ledger.errors import Misuse
+
+def most():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+engines = Engines(Choice(), lambda name: None)
+before = most()
+refused = 0
+for path in sys.argv[1:]:
+    try:
+        engines.look(open_picture(Path(path).read_bytes(), colour=True))
+    except Misuse:
+        refused += 1
+print(refused, (most() - before) // 1024)
+"""
+
+
+def growth(*pictures: Path) -> tuple[int, int]:
+    """How many were refused, and by how many MiB the process grew at most."""
+    words = [sys.executable, "-c", MEMORY, *map(str, pictures)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=110, check=True, cwd=Path(__file__).parents[2])
+    refused, grown = map(int, done.stdout.split())
+    return refused, grown
+
+
+@pytest.mark.slow
+def test_memory_stays_bounded_whatever_comes(tmp_path: Path) -> None:
+    side = 6320  # nearly 40 megapixels
+    assert side * side <= MAX_PIXELS < 10_000 * 10_000
+    rows = bytes(1 + 10_000) * 10_000
+    bombs = {
+        "bomb.png": png(10_000, 10_000, rows),  # 100 megapixels in 100 KB
+        "bomb.jpg": sized(jpeg(), 65_000, 65_000),
+        "short.png": png(side, side, rows[:1000]),
+        "scans.jpg": scanned(jpeg(np.zeros((side, side), np.uint8), cv2.IMWRITE_JPEG_PROGRESSIVE, 1), 300),
+    }
+    black = np.zeros((side, side), np.uint8)
+    allowed = {"large.png": png(side, side, bytes(1 + side) * side), "large.jpg": jpeg(black)}
+    for name, raw in (bombs | allowed).items():
+        (tmp_path / name).write_bytes(raw)
+    refused, grown = growth(*(tmp_path / name for name in bombs))
+    assert refused == len(bombs)
+    assert grown < 400, f"{grown} MiB for {len(bombs)} bombs"
+    refused, grown = growth(*(tmp_path / name for name in allowed))
+    assert refused == 0
+    # The harness sees memory: 40 megapixels in colour are 114 MiB by themselves.
+    assert 114 <= grown < 600, f"{grown} MiB for 40 megapixels"
