@@ -87,6 +87,7 @@ class Rooms(Ground):
             most=settings.workers.most,
             preload=settings.workers.preload,
             readable=tuple(map(Path, settings.workers.readable)),
+            gpu=settings.workers.gpu,
             scratch=settings.workers.scratch,
             lent=settings.workers.lent,
             private=(self.home.folder,),
@@ -105,12 +106,12 @@ class Rooms(Ground):
         self.rms = Rms(
             self.host,
             self.identity,
-            SystemProbe(self.home.data, settings.decisions.bandwidth),
+            SystemProbe(self.home.data, settings.decisions.bandwidth, gpu=settings.workers.gpu),
             lambda host, raw: self.exchange.tell(host, RmsBulletin(raw)),
             self.links.up,
             self.registry.key_of,
             every=settings.decisions.advert_every,
-            offers=offers(),
+            offers=offers(gpu=settings.workers.gpu),
             facts=settings.decisions.facts,
             task_weight=lambda: sum(self.mailroom.requires(agent).task_weight for agent in self.mailroom.boxes),
         )

@@ -30,6 +30,7 @@ class Workers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     most: int = 256  # worker processes, those kept ready included; what would need more is refused
     preload: tuple[str, ...] = ("numpy",)  # imported once, ahead of all forks; what is not installed is skipped
     readable: tuple[str, ...] = ()  # folders that agents may read (`Agent.shared_file`), by absolute paths: models, say
+    gpu: bool = False  # agents may use the GPUs of this host; see docs/gpu.md for what that opens
     scratch: int = 1 << 30  # bytes that one worker may have on the disk; with more it is ended
     lent: int = 16 << 30  # bytes on the disk that one worker may be lent at a time, for large states
 

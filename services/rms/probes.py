@@ -13,7 +13,7 @@ import psutil
 from ledger.errors import Misuse, Unavailable
 from services.rms.adverts import MAX_OFFER, MAX_OFFERS
 from services.rms.cgroup import Container
-from services.rms.gpu import GpuProbe
+from services.rms.gpu import GpuProbe, Gpus
 from services.rms.network import NetworkProbe
 from services.rms.resources import Resources
 
@@ -37,11 +37,12 @@ class SystemProbe:
         data: Path,
         bandwidth: float | None = None,
         container: Container | None = None,
-        gpus: GpuProbe | None = None,
+        gpu: bool = False,
     ) -> None:
+        """`gpu`: agents may use the GPUs; else there are none for them."""
         self._data, self._bandwidth = data, bandwidth
         self._container = container or Container()
-        self._gpus = gpus or GpuProbe()
+        self._gpus = GpuProbe() if gpu else None
         self._network = NetworkProbe()
         self._times = _times()
         self._idle = self._passed = 0.0  # seconds of all processors: what was idle, and in all, the latest most
@@ -53,7 +54,7 @@ class SystemProbe:
             if (limit := self._container.memory()) is not None:
                 free, total = min(free, limit[0]), min(total, limit[1])
             cpu_free, cores = self._processor()
-            gpus = self._gpus.read()
+            gpus = Gpus() if self._gpus is None else self._gpus.read()
             return Resources(
                 cpu_free=cpu_free,
                 cores=cores,
@@ -92,13 +93,13 @@ def _times() -> tuple[float, float]:
     return times.idle + getattr(times, "iowait", 0.0), sum(times) - twice
 
 
-def offers() -> frozenset[str]:
-    """The Python modules that agents can import here beside the standard library, and the devices, by name. Those with
-    the shortest names when there are too many for an advert."""
+def offers(gpu: bool = False, dev: Path = Path("/dev")) -> frozenset[str]:
+    """The Python modules that agents can import here beside the standard library, and the devices, by name; a GPU when
+    agents may use it. Those with the shortest names when there are too many for an advert."""
     modules = {module.name for module in pkgutil.iter_modules() if not module.name.startswith("_")}
     found = {name for name in modules - sys.stdlib_module_names if len(name) <= MAX_OFFER}
-    devices = {"gpu": "nvidia[0-9]*", "camera": "video[0-9]*"}
-    found |= {name for name, pattern in devices.items() if any(Path("/dev").glob(pattern))}
+    devices = {"camera": "video[0-9]*", **({"gpu": "nvidia[0-9]*"} if gpu else {})}
+    found |= {name for name, pattern in devices.items() if any(dev.glob(pattern))}
     return frozenset(sorted(found, key=lambda name: (len(name), name))[:MAX_OFFERS])
 
 

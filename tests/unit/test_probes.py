@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
-from services.rms import network
+from services.rms import network, probes
 from services.rms.cgroup import Container
 from services.rms.gpu import RETRY_S, GpuProbe, Gpus
 from services.rms.probes import SystemProbe
+from services.rms.resources import Minima
 
 MIB = 1 << 20
 
@@ -159,6 +160,19 @@ def test_a_driver_that_fails_is_tried_again_later(tmp_path: Path, broken: str) -
 
 def test_without_device_files_nvml_is_not_loaded(tmp_path: Path) -> None:
     assert GpuProbe(lambda: pytest.fail("loaded"), tmp_path).read() == Gpus()
+
+
+def test_gpus_that_are_closed_to_agents_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "GpuProbe", lambda: gpus(tmp_path, Nvml))
+    least, here = Minima(gpu_memory=2 * MIB), container(tmp_path, "")
+    assert SystemProbe(tmp_path, 40.0, here, gpu=True).read().shortages(least) == ()
+    more = Minima(gpu_memory=2 * MIB + 1)
+    assert SystemProbe(tmp_path, 40.0, here, gpu=True).read().shortages(more)[0].startswith("GPU memory: ")
+    closed = SystemProbe(tmp_path, 40.0, here).read()
+    assert closed.gpus == 0 and closed.shortages(least)[0].startswith("GPU memory: ")
+    assert "gpu" in probes.offers(gpu=True, dev=tmp_path)
+    assert "gpu" not in probes.offers(dev=tmp_path)
+    assert "gpu" not in probes.offers(gpu=True, dev=tmp_path / "nothing")
 
 
 def interfaces(monkeypatch: pytest.MonkeyPatch, speeds: dict[str, int]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agentplatform import history
+from agentplatform.runners.process import gpu as nvidia
 from agentplatform.runners.process.requests import CONTINUE, ENDED, FORK, FORKED, KILL, PACKET
 from agentplatform.runners.process.scratch import remove
 
@@ -34,12 +35,13 @@ class ForkServer:
         lost: Callable[[], None],
         told: Path | None = None,
         readable: Sequence[Path] = (),
+        gpu: bool = False,
     ) -> None:
         """`ended(pid, reason)`: a worker ended. `lost()`: the fork server itself did, and all workers with it.
         `told`: the prefix of the files that workers write their histories to. `readable`: folders that agents
-        may read."""
+        may read; `gpu`: they may use the GPUs."""
         self._preload, self._ended, self._lost, self._told = preload, ended, lost, told
-        self._readable = readable
+        self._readable, self._gpu = readable, gpu
         self._process: subprocess.Popen[bytes] | None = None
         self._forks: deque[tuple[Callable[[int], None], Callable[[str], None]]] = deque()
 
@@ -54,10 +56,12 @@ class ForkServer:
             "PYTHONPATH": os.pathsep.join(places),
             "PYTHONDONTWRITEBYTECODE": "1",
             **ONE_THREAD,
+            **(nvidia.environment() if self._gpu else {}),
             **({} if self._told is None else {history.ENVIRONMENT: str(self._told)}),
         }
         command = [sys.executable, "-P", "-m", "agentplatform.runners.process.zygote"]
         command += [f"--readable={folder}" for folder in self._readable]
+        command += ["--gpu"] if self._gpu else []
         # Removed by whichever of the two ends last.
         self._scratch = Path(tempfile.mkdtemp(prefix="agentplatform-workers-"))
         with theirs:

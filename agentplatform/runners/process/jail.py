@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agentplatform.parcel.freight import MAX_FREIGHT_BYTES
+from agentplatform.runners.process import gpu as nvidia
 from ledger.errors import Misuse
 
 PR_SET_PDEATHSIG = 1
@@ -105,9 +106,9 @@ def adopt_orphans() -> None:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
-def close_in(scratch: Path, shared: Sequence[Path] = ()) -> str:
-    """Restricts this process, for ever; it may read the folders `shared` too. Returns what was achieved, as
-    "landlock 6+rlimits" or "rlimits"."""
+def close_in(scratch: Path, shared: Sequence[Path] = (), gpu: bool = False) -> str:
+    """Restricts this process, for ever; it may read the folders `shared` too, and use GPUs if that is said. Returns
+    what was achieved, as "landlock 6+rlimits" or "rlimits"."""
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
     _drop_capabilities()
     for kind, limit in LIMITS.items():
@@ -117,11 +118,11 @@ def close_in(scratch: Path, shared: Sequence[Path] = ()) -> str:
     abi = _libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_CREATE_RULESET_VERSION)
     if abi < 1:
         return "rlimits"
-    _landlock(abi, scratch, shared)
+    _landlock(abi, scratch, shared, gpu)
     return f"landlock {abi}+rlimits"
 
 
-def _landlock(abi: int, scratch: Path, shared: Sequence[Path]) -> None:
+def _landlock(abi: int, scratch: Path, shared: Sequence[Path], gpu: bool) -> None:
     handled = FS_RIGHTS.get(abi, (1 << 16) - 1)
     scopes = SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL if abi >= SCOPES_SINCE_ABI else 0
     attributes = struct.pack("=QQQ", handled, 0, scopes)  # no network rights: agents may speak to the world
@@ -132,6 +133,11 @@ def _landlock(abi: int, scratch: Path, shared: Sequence[Path]) -> None:
     for path in shared:
         if path.is_dir():  # else it was taken away since the start
             _allow(ruleset, path, READ_DATA & handled)
+    if gpu:
+        for path in nvidia.files():
+            _allow(ruleset, path, READ_DATA & handled)
+        for path in nvidia.nodes():
+            _allow(ruleset, path, (FS_READ_FILE | FS_WRITE_FILE | FS_IOCTL_DEV) & handled)
     _allow(ruleset, Path("/dev/null"), (FS_READ_FILE | FS_WRITE_FILE | FS_TRUNCATE) & handled)
     _allow(ruleset, scratch, handled & ~(FS_MAKE_CHAR | FS_MAKE_BLOCK | FS_IOCTL_DEV))
     _checked(_libc.syscall(SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
@@ -141,7 +147,7 @@ def _landlock(abi: int, scratch: Path, shared: Sequence[Path]) -> None:
 def _allow(ruleset: int, path: Path, rights: int) -> None:
     beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
     if not path.is_dir():
-        rights &= FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE
+        rights &= FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE | FS_IOCTL_DEV
     rule = struct.pack("=Qi", rights, beneath)
     result = _libc.syscall(SYS_LANDLOCK_ADD_RULE, ruleset, LANDLOCK_RULE_PATH_BENEATH, rule, 0)
     os.close(beneath)

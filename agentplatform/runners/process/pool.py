@@ -33,7 +33,9 @@ class Pool:
         """`said`: a frame of an agent in one of the workers. `ended(worker, reason)`: a worker is gone."""
         self._settings = settings
         self._said, self._told_of_end = said, ended
-        self._server = ForkServer(settings.preload, self._ended, self._server_lost, settings.history, settings.readable)
+        self._server = ForkServer(
+            settings.preload, self._ended, self._server_lost, settings.history, settings.readable, settings.gpu
+        )
         self._workers: dict[int, Handle] = {}  # by process id
         self._forking = 0  # workers that were asked for and have no process id yet
         self._spares: deque[Handle] = deque()

@@ -34,6 +34,9 @@ class WorkerSettings:
     """Folders of the host that agents may read (`Agent.shared_file`), beside Python and the system's libraries. The
     start is refused when one is missing, or has the host's data in it."""
 
+    gpu: bool = False
+    """Whether agents may use the GPUs of the host: open NVIDIA's devices, and read what its driver needs."""
+
     ready: float = 60.0
     """For a new worker to come up; the first one waits for the preloaded modules too."""
 

@@ -32,8 +32,8 @@ FIRST = 3  # their numbers in it
 
 
 class Zygote:
-    def __init__(self, daemon: socket.socket, scratch: Path, readable: Sequence[Path]) -> None:
-        self._daemon, self._readable = daemon, readable
+    def __init__(self, daemon: socket.socket, scratch: Path, readable: Sequence[Path], gpu: bool) -> None:
+        self._daemon, self._readable, self._gpu = daemon, readable, gpu
         self._workers: set[int] = set()
         self._scratch = scratch
         self._alarm, alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -82,7 +82,7 @@ class Zygote:
         zygote = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become_worker(zygote, files, self._scratch, self._readable)
+            _become_worker(zygote, files, self._scratch, self._readable, self._gpu)
         for file in files:
             os.close(file)
         self._workers.add(pid)
@@ -122,7 +122,7 @@ class Zygote:
         remove(self._scratch)
 
 
-def _become_worker(zygote: int, files: list[int], scratches: Path, readable: Sequence[Path]) -> None:
+def _become_worker(zygote: int, files: list[int], scratches: Path, readable: Sequence[Path], gpu: bool) -> None:
     """In the child. Never returns."""
     status = 1
     try:
@@ -142,7 +142,7 @@ def _become_worker(zygote: int, files: list[int], scratches: Path, readable: Seq
         os.closerange(FIRST + ENDS, 1 << 16)
         told = history.of_worker()
         null = os.open(os.devnull, os.O_RDWR)
-        strength = jail.close_in(scratch, readable)
+        strength = jail.close_in(scratch, readable, gpu)
         for standard in (0, 1, 2):  # last, so that a failure so far is seen in the daemon's log
             os.dup2(null, standard)
         os.close(null)
@@ -194,6 +194,7 @@ def _kill_group(pid: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--readable", type=Path, action="append", default=[])
+    parser.add_argument("--gpu", action="store_true")
     parser.add_argument("socket", type=int)
     parser.add_argument("parent", type=int)
     parser.add_argument("scratch", type=Path)
@@ -202,7 +203,7 @@ def main() -> None:
     jail.die_with_parent(given.parent, signal.SIGTERM)
     jail.adopt_orphans()
     _preload(given.preload)
-    Zygote(socket.socket(fileno=given.socket), given.scratch, given.readable).serve()
+    Zygote(socket.socket(fileno=given.socket), given.scratch, given.readable, given.gpu).serve()
 
 
 if __name__ == "__main__":
