@@ -1,5 +1,6 @@
 """Replicas of one engine, each a process, and what is asked of all of them."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -7,6 +8,8 @@ import socket
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,26 +67,31 @@ class Cluster:
         self.engine = engine
         self.pipes: list[Connection] = []
         self.processes = []
-        for place, port in enumerate(ports):
-            ours, theirs = context.Pipe()
-            plan = NodePlan(
-                place,
-                engine,
-                founding,
-                home / str(place),
-                link.listen_on(place, port),
-                link.namespace_of(place),
-                block_transactions,
-            )
-            process = context.Process(target=serve, args=(plan, theirs), daemon=True)
-            process.start()
-            self.pipes.append(ours)
-            self.processes.append(process)
-        for pipe in self.pipes:
-            pipe.recv()
-        self.ask_all("open_accounts")
-        self.throughput("transfers", 250 * n)  # warm
-        self.counts()
+        try:
+            for place, port in enumerate(ports):
+                ours, theirs = context.Pipe()
+                plan = NodePlan(
+                    place,
+                    engine,
+                    founding,
+                    home / str(place),
+                    link.listen_on(place, port),
+                    link.namespace_of(place),
+                    block_transactions,
+                )
+                process = context.Process(target=serve, args=(plan, theirs), daemon=True)
+                with _interrupts_are_ours():
+                    process.start()
+                    self.pipes.append(ours)
+                    self.processes.append(process)
+            for pipe in self.pipes:
+                pipe.recv()
+            self.ask_all("open_accounts")
+            self.throughput("transfers", 250 * n)  # warm
+            self.counts()
+        except BaseException:  # Ctrl-C too: nobody has the cluster yet who could stop it
+            self.stop()
+            raise
 
     def ask_all(self, name: str, *arguments: Any) -> list[Any]:
         for pipe in self.pipes:
@@ -117,13 +125,22 @@ class Cluster:
         return float(self.ask(1, "one_at")) - killed
 
     def stop(self) -> None:
-        for pipe, process in zip(self.pipes, self.processes, strict=True):
-            if process.is_alive():
-                pipe.send(("stop", ()))
+        """At once, whatever they are doing: nothing of theirs is kept."""
         for process in self.processes:
-            process.join(10)
             process.kill()
+        for process in self.processes:
             process.join()
+
+
+@contextlib.contextmanager
+def _interrupts_are_ours() -> Iterator[None]:
+    """What is started within never hears of Ctrl-C: it is for us, who then end it in order."""
+    resource_tracker.ensure_running()  # it would be started with the first process, and lift the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _free_ports(count: int) -> list[int]:

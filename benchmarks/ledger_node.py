@@ -127,10 +127,6 @@ class Node:
         await self.links.start()
         await linked.wait()
 
-    async def stop(self) -> None:
-        await self.links.stop()
-        await self.replica.stop()
-
     # What may be asked
 
     async def open_accounts(self) -> None:
@@ -231,12 +227,7 @@ def serve(plan: NodePlan, pipe: Connection) -> None:
         pipe.send(None)
         while True:
             name, arguments = await asked.get()
-            if name == "stop":
-                break
             answer = getattr(node, name)(*arguments)
             pipe.send(await answer if asyncio.iscoroutine(answer) else answer)
-        loop.remove_reader(pipe.fileno())
-        await node.stop()
-        pipe.send(None)
 
     uvloop.run(main())

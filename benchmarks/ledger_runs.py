@@ -34,6 +34,7 @@ class Comparison(NamedTuple):
     link: str
     tps: dict[tuple[str, str, int], float]  # (engine, kind, count) -> median
     counts: dict[str, Counts]
+    runs: dict[tuple[str, str, int], list[float]]  # what `tps` are the medians of, round by round
 
     def ratio(self, kind: str, count: int) -> float:
         return self.tps[IMPROVED, kind, count] / self.tps[BASELINE, kind, count]
@@ -48,7 +49,7 @@ class Comparison(NamedTuple):
 def compare(n: int, steps: tuple[int, ...], rounds: int, folder: Path, link: Link) -> Comparison:
     """Each round has replicas of its own, and the engines take turns in being first: of two that are the same, the one
     that was started first was measured 1 to 6 % slower."""
-    tps: dict[tuple[str, str, int], list[float]] = {}
+    runs: dict[tuple[str, str, int], list[float]] = {}
     counts = dict.fromkeys(ENGINES, NOTHING)
     for number in range(rounds):
         order = ENGINES if number % 2 == 0 else ENGINES[::-1]
@@ -57,9 +58,9 @@ def compare(n: int, steps: tuple[int, ...], rounds: int, folder: Path, link: Lin
             for count in steps:
                 for kind in KINDS:
                     for engine in order:
-                        tps.setdefault((engine, kind, count), []).append(running[engine].throughput(kind, count))
+                        runs.setdefault((engine, kind, count), []).append(running[engine].throughput(kind, count))
                         counts[engine] = counts[engine].plus(running[engine].counts())
-    return Comparison(link.name, {key: statistics.median(values) for key, values in tps.items()}, counts)
+    return Comparison(link.name, {key: statistics.median(values) for key, values in runs.items()}, counts, runs)
 
 
 def sweep(n: int, sizes: tuple[int, ...], count: int, rounds: int, folder: Path) -> dict[int, float]:

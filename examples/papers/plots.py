@@ -11,6 +11,8 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 INK, GREY, PAPER = "#222222", "#777777", "#FFFFFF"
 MARKERS = "osD^vP"  # a shape for each colour: print has none
+_BEHIND = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.5}
+_NAME = {"fontsize": 8.5, "fontweight": "bold", "bbox": _BEHIND}
 _APART = 11.0  # points between the middles of two names
 
 Points = Sequence[tuple[float, float]]
@@ -41,6 +43,18 @@ def plain(axes: "Axes", across: str, up: str) -> None:
     axes.set_axisbelow(True)
 
 
+def logarithmic(axes: "Axes", *, across: bool = True, up: bool = True) -> None:
+    """Where figures span several powers of ten, with marks at 1, 2 and 5 of each. Before lines()."""
+    from matplotlib.ticker import LogLocator, NullLocator  # only who draws has it
+
+    for wanted, axis, scale in ((across, axes.xaxis, axes.set_xscale), (up, axes.yaxis, axes.set_yscale)):
+        if wanted:
+            scale("log")
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_formatter("{x:g}")
+
+
 def _names(axes: "Axes", ends: Mapping[str, tuple[float, float, str]]) -> None:
     """Right of each line's end, moved up where the one below is in the way."""
     to_points = 72.0 / axes.figure.dpi
@@ -51,4 +65,4 @@ def _names(axes: "Axes", ends: Mapping[str, tuple[float, float, str]]) -> None:
         x, y, colour = ends[name]
         below = max(at[name], below + _APART)
         place = (7, below - at[name])
-        axes.annotate(name, (x, y), place, textcoords="offset points", color=colour, va="center", fontweight="bold")
+        axes.annotate(name, (x, y), place, textcoords="offset points", color=colour, va="center", **_NAME)

@@ -61,6 +61,7 @@ def _drawn(result: Result) -> Figure:
     result.draw(figure, result.rows)
     title = textwrap.fill(result.title, _TITLE_WIDTH)
     figure.suptitle(title, x=0.012, ha="left", fontsize=11, fontweight="bold")
+    figure.get_layout_engine().set(h_pad=0.08)  # inches
     if result.emulated:
         footer = textwrap.wrap(f"Emulated: {'; '.join(result.emulated)}.", _FOOTER_WIDTH)
         figure.get_layout_engine().set(rect=(0, _LINE * len(footer) + 0.01, 1, 1 - _LINE * len(footer) - 0.01))

@@ -2,4 +2,9 @@
 
 FIGURES = {
     "table2": "the plan of eight agents on eight servers under rules",
+    "fig7": "decoding time against file size, three qualities",
+    "fig10": "the annotated picture at the destination",
+    "fig12": "throughput of the improved ledger against the number of transactions",
+    "fig13": "improved PBFT beside the unimproved: transfers and account creations",
+    "fig13_narrow": "the same with a narrow link to the primary, where the improvement shows",
 }
