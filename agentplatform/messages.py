@@ -114,3 +114,10 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     heard: tuple[int, ...] = ()  # calls of letters with `then` whose answer the state knows, or waits for no more
     topics: tuple[tuple[str, bool], ...] = ()  # subscribed to (True), or no more
     requires: Requires | None = None  # what it needs from now on; None: as before
+    loose: bool = False  # its class has chosen that answers wait for nothing that is written
+
+    @property
+    def answers_alone(self) -> bool:
+        """Whether answers that wait for nothing are all that is in it."""
+        rest = self.state, self.letters, self.heard, self.topics, self.requires
+        return self.loose and not any(rest)

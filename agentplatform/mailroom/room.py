@@ -191,6 +191,11 @@ class Mailroom:
                     loose.append(sender.loose(letter, outgoing, _cause(box, outgoing)))
         replies = [self._reply(agent, box, *each) for each in checkpoint.answers]
         replies += [self._late(agent, box, *each) for each in checkpoint.late]
+        if checkpoint.answers_alone:  # as `answered`: they are written with what comes to be written next
+            for reply in filter(None, replies):
+                self._leaving.now(reply)
+            self._pump(agent)
+            return
         posts: list[Letter | Reply] = [post for post in (*replies, *letters) if post is not None]
         seen, forgotten = box.changes()
         change = Change(

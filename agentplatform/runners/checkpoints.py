@@ -210,7 +210,7 @@ class Checkpoints:
         self._let_letters_out()
         late, heard, topics = tuple(self._late), tuple(self._heard), tuple(self._topics)
         if late or heard or topics or self._requires:
-            told = Checkpoint(None, (), (), calling, late, heard, topics, _last(self._requires))
+            told = Checkpoint(None, (), (), calling, late, heard, topics, _last(self._requires), self._loose)
             self._upcalls.checkpointed(self._agent, told)
         for each in (self._late, self._heard, self._topics, self._requires):
             each.clear()
@@ -253,7 +253,7 @@ class Checkpoints:
             if file is not None:
                 os.close(file)
         answers, letters, late, heard, topics, needed = self._take_all()
-        told = Checkpoint(state, answers, letters, calling(), late, heard, topics, _last(needed))
+        told = Checkpoint(state, answers, letters, calling(), late, heard, topics, _last(needed), self._loose)
         self._upcalls.checkpointed(self._agent, told)
 
     def _refuse(self, calling: tuple[int, ...], reason: str) -> NoReturn:
@@ -279,6 +279,10 @@ class Checkpoints:
             each.clear()
         self._due = False
         return taken
+
+    @property
+    def _loose(self) -> bool:
+        return self._policy != "message"
 
     def _soon(self) -> None:
         """At the next boundary; without the state, if the class has chosen looser checkpoints."""

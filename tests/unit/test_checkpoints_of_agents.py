@@ -403,6 +403,7 @@ async def test_a_ticket_and_its_answer_come_with_checkpoints(desk: Desk) -> None
     await desk.rest()
     (checkpoint,) = desk.told.take()
     assert checkpoint.late == ((later, Answer(True, codec.encode({"a": 1}))),) and checkpoint.answers == ()
+    assert not checkpoint.loose
 
 
 async def test_what_cannot_be_kept_is_no_late_answer_either(desk: Desk) -> None:
@@ -417,7 +418,7 @@ async def test_by_hop_tickets_and_questions_come_without_a_state(desk: Desk) -> 
     resident = await desk.create(InquirerByHop)
     desk.told.take()
     (checkpoint,) = await desk.ask("wait")
-    assert checkpoint.state is None and checkpoint.answers == ((1, None),)
+    assert checkpoint.state is None and checkpoint.answers == ((1, None),) and checkpoint.answers_alone
     before, question, call = await desk.ask("ask")
     assert (before.loose, question.then, call.then) == (False, True, False)
     resident.answer(call.call, Answer(True, codec.encode(1)))

@@ -102,6 +102,33 @@ async def test_a_late_answer_leaves_when_it_is_written() -> None:
     assert desk.wire == [("south", codec.encode(Reply(AGENT, OTHER, 1, "south", True, b"\xc3")))]
 
 
+async def test_a_late_answer_of_a_looser_agent_waits_for_nothing_and_is_written_with_what_comes_next() -> None:
+    desk = Desk()
+    desk.whereabouts.learn(Located(OTHER, 1, "south"))
+    desk.room.admit(AGENT, 1, Luggage())
+    desk.room.receive("south", codec.encode(letter(1)))
+    desk.room.receive("south", codec.encode(letter(2)))
+    tickets = [delivery.ticket for _, delivery in desk.delivered]
+    desk.room.checkpointed(AGENT, Checkpoint(None, ((tickets[0], None), (tickets[1], None)), (), loose=True))
+    later = Later(OTHER, 1, "south")
+    desk.room.checkpointed(AGENT, Checkpoint(None, (), (), late=((later, YES),), loose=True))
+    desk.room.checkpointed(AGENT, Checkpoint(None, (), (), late=((later, YES),), loose=True))  # a second one
+    reply = Reply(AGENT, OTHER, 1, "south", True, b"\xc3")
+    assert desk.wire == [("south", codec.encode(reply))] and desk.kept == []
+    desk.room.receive("south", codec.encode(letter(1)))  # a repeat is answered from memory
+    assert desk.wire == [("south", codec.encode(reply))] * 2
+    beside = Outgoing(OTHER, "news", b"\xc0", None)
+    desk.room.checkpointed(AGENT, Checkpoint(None, (), (beside,), loose=True))
+    assert {(each.sequence, each.reply) for each in desk.kept[0][1].seen} == {(1, reply), (2, None)}
+
+
+def test_a_worker_says_on_the_wire_that_its_answers_wait_for_nothing() -> None:
+    for loose in (False, True):
+        frame = wire.Checkpointed.of(AGENT, Checkpoint(None, ((1, None),), (), loose=loose))
+        assert frame.checkpoint().answers_alone == loose
+    assert not Checkpoint(None, (), (), heard=(ASKED,), loose=True).answers_alone
+
+
 async def asking(desk: Desk) -> Luggage:
     luggage = Luggage()
     desk.whereabouts.learn(Located(OTHER, 1, "south"))

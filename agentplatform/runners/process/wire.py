@@ -275,6 +275,7 @@ class Checkpointed(_Frame, frozen=True):
     topics: Annotated[tuple[tuple[Name, bool], ...], Many]
     filed: bool  # the state is in the file that was lent for it, and `head` is its table
     requires: Requires | None = None
+    loose: bool = False
 
     @classmethod
     def of(cls, agent: str, checkpoint: Checkpoint) -> "Checkpointed":
@@ -298,6 +299,7 @@ class Checkpointed(_Frame, frozen=True):
             checkpoint.topics,
             state.file is not None,
             checkpoint.requires,
+            checkpoint.loose,
         )
 
     def checkpoint(self) -> Checkpoint:
@@ -306,7 +308,9 @@ class Checkpointed(_Frame, frozen=True):
         answers = tuple((ticket, None if ok is None else Answer(ok, body)) for ticket, ok, body in self.answers)
         letters = tuple(Outgoing(**asdict(letter)) for letter in self.letters)
         late = tuple((Later(sender, number, host), Answer(ok, body)) for sender, number, host, ok, body in self.late)
-        return Checkpoint(state, answers, letters, self.calling, late, self.heard, self.topics, self.requires)
+        return Checkpoint(
+            state, answers, letters, self.calling, late, self.heard, self.topics, self.requires, self.loose
+        )
 
 
 class Printed(_Frame, frozen=True):
