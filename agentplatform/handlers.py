@@ -105,7 +105,8 @@ class _Plan:
             return {}
         try:
             if self._whole is not None:
-                return dict(msgspec.structs.asdict(msgspec.convert(body, self._whole)))
+                # Nothing at all is no field: fine where all have defaults.
+                return dict(msgspec.structs.asdict(msgspec.convert({} if body is None else body, self._whole)))
             ((name, wanted),) = self._fields.items()
             if body is None and self._default is not _REQUIRED:
                 return {}

@@ -9,4 +9,5 @@ CATALOGUE = {
     "face-recognition": "agents.face_recognition.agent:FaceRecognition",
     "traveller": "agents.traveller:Traveller",
     "user": "agents.user:FaceUser",
+    "video-decoding": "agents.video_decoding.agent:VideoDecoding",
 }

@@ -1,0 +1,67 @@
+"""Decoded frames become what an answer has of them. Runs in a thread, beside handlers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agents.video_decoding.decoder import Decoded
+from agents.video_decoding.limits import ANSWER_BYTES
+from agents.video_decoding.pictures import Pixels, digest, in_quality, pixel_bytes, pixels_of
+from agents.video_decoding.position import Position
+from agents.video_decoding.quality import Quality
+from ledger.errors import Misuse
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of each frame."""
+
+    pixels: Pixels = "none"
+    hash: bool = True
+
+
+@dataclass(frozen=True)
+class Made:
+    """Frames as plain data, and the position after them."""
+
+    frames: list[dict[str, Any]]
+    position: Position
+    took: list[float]  # seconds of decoding of each
+    room: int  # bytes that are left of an answer
+
+
+def deliver(
+    some: Sequence[Decoded], at: Position, rendition: str, quality: Quality, scaled: Quality, wanted: Wanted, room: int
+) -> Made:
+    """As many of `some` as fit into `room` bytes, from the first on; the first of an answer must. Raises Misuse."""
+    frames: list[dict[str, Any]] = []
+    shown: Decoded | None = None
+    proof = b""
+    for each in some:
+        needed = pixel_bytes(each.frame, wanted.pixels, scaled)
+        if needed > room and room < ANSWER_BYTES:
+            break
+        if needed > room:
+            size = f"{each.frame.width} x {each.frame.height}"
+            raise Misuse(f"a frame of {size} as {wanted.pixels} has {needed} bytes, over {room}: ask for less quality")
+        picture = in_quality(each.frame, scaled)
+        told = {
+            "index": at.index,
+            "pts": each.pts,
+            "seconds": each.seconds,
+            "quality": quality,
+            "width": picture.width,
+            "height": picture.height,
+        }
+        proof = b""
+        if wanted.hash:
+            told["hash"] = digest(picture)
+            proof = told["hash"] if picture is each.frame else b""
+        if wanted.pixels != "none":
+            told["pixels"] = pixels_of(picture, wanted.pixels)
+            room -= len(told["pixels"])
+        frames.append(told)
+        at, shown = at.after(rendition, each.pts, each.seconds), each
+    if shown is not None:
+        at = replace(at, digest=proof or digest(shown.frame))  # of the last alone: it is the anchor
+    return Made(frames, at, [each.took for each in some[: len(frames)]], room)

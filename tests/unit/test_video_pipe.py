@@ -1,0 +1,155 @@
+"""A stream that is pushed: nothing of it is lost by a move, also with B-frames and open groups of pictures."""
+
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentplatform.runners.inline import Inline
+from agents.video_decoding import limits, pipe
+from agents.video_decoding.agent import VideoDecoding
+from agents.video_decoding.feeder import feed
+from agents.video_decoding.pipe import Packet, Parameters, PipeSource
+from agents.video_decoding.position import Position
+from ledger.errors import Misuse, PeerFault, Unavailable
+from tests.helpers.videos import film, hashes
+
+H264 = Parameters("h264", (1, 25))
+
+
+@pytest.fixture
+def inline() -> Iterator[Inline]:
+    with Inline() as inline:
+        yield inline
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("h264.mp4", {"b_frames": 2, "x264-params": "open-gop=1"}),
+        ("h264.ts", {"b_frames": 2}),
+        ("hevc.mp4", {"codec": "libx265", "x265-params": "log-level=none:open-gop=1:keyint=12"}),
+        ("vp9.webm", {"codec": "libvpx-vp9", "deadline": "realtime", "cpu-used": "8"}),
+        ("av1.mp4", {"codec": "libsvtav1", "preset": "12"}),
+    ],
+)
+def test_hops_lose_no_frame_of_what_is_pushed(
+    name: str, options: dict[str, Any], tmp_path: Path, inline: Inline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The feeder is held back, so it pushes while frames are taken and the agent moves."""
+    path = film(tmp_path / name, frames=60, **options)
+    monkeypatch.setattr(pipe, "MAX_KEPT_PACKETS", 40)
+    agent = inline.create(VideoDecoding, {"source": "pipe:"})
+    fed = threading.Thread(target=feed, args=(agent.call, str(path)))
+    fed.start()
+    seed = random.randrange(1 << 30)  # noqa: S311 - a test
+    print(f"seed {seed}")
+    dice, found, hops, end = random.Random(seed), [], 0, False  # noqa: S311 - a test
+    while not end:
+        try:
+            answer = agent.call("next", {"frames": dice.randint(1, 5), "wait": 0.05})
+        except Unavailable:
+            continue  # nothing was pushed yet
+        found += answer["frames"]
+        end = answer["end"]
+        if dice.random() < 0.5:
+            agent.hop(f"host-{hops}")
+            hops += 1
+    fed.join(10)
+    assert [frame["hash"] for frame in found] == hashes(path)
+    assert hops > 0
+
+
+def test_without_the_packets_since_the_key_frame_frames_are_lost(
+    tmp_path: Path, inline: Inline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken twin: what was delivered is forgotten to the last packet."""
+    path = film(tmp_path / "video.mp4", frames=30, b_frames=0)
+    agent = inline.create(VideoDecoding, {"source": "pipe:"})
+    feed(agent.call, str(path))
+
+    def forget(source: PipeSource, at: Position) -> None:
+        source._kept = [kept for kept in source._kept if at.pts is None or kept.pts > at.pts]
+
+    monkeypatch.setattr(PipeSource, "forget", forget)
+    for _ in range(2):  # what is kept begins after the answer before the last
+        found = agent.call("next", {"frames": 3})["frames"]
+    agent.hop("elsewhere")
+    found = agent.call("next", {"frames": 3})["frames"]
+    assert [frame["hash"] for frame in found] != hashes(path)[6:9]
+
+
+def test_what_travels_is_what_is_needed(tmp_path: Path, inline: Inline) -> None:
+    path = film(tmp_path / "video.mp4", frames=60, b_frames=2)
+    agent = inline.create(VideoDecoding, {"source": "pipe:"})
+    feed(agent.call, str(path))
+    state: Any = agent.agent
+    assert len(state.video.pipe._kept) == 60
+    agent.call("next", {"frames": 40})
+    assert len(state.video.pipe._kept) == 60  # the answer may be asked for again
+    agent.call("next", {"frames": 5})
+    assert len(state.video.pipe._kept) == 24  # from the key frame 36 on
+
+
+def packets(*numbers: int, key: bool = False) -> list[Packet]:
+    return [Packet(b"data", number, number, key) for number in numbers]
+
+
+def test_repeats_are_passed_over_and_gaps_refused() -> None:
+    source = PipeSource("pipe:")
+    with pytest.raises(Misuse, match="stream's parameters at 0"):
+        source.push(0, None, packets(0, key=True), False, Position())
+    assert source.push(0, H264, packets(0, key=True), False, Position()) == 1
+    assert source.push(0, H264, packets(0, key=True) + packets(1), False, Position()) == 2
+    with pytest.raises(Misuse, match="packet 3 came, and 2 is next"):
+        source.push(3, None, packets(3), False, Position())
+    assert source.push(2, None, [], True, Position()) == 2
+    assert source.push(0, None, packets(0, 1), True, Position()) == 2  # again
+    with pytest.raises(Misuse, match="has ended"):
+        source.push(2, None, packets(2), False, Position())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sent", "words"),
+    [
+        (Parameters("pcm_s16le", (1, 25)), packets(0, key=True), "not decoded"),
+        (Parameters("h264", (0, 25)), packets(0, key=True), "time base"),
+        (Parameters("h264", (1, 25), bytes(1 << 20)), packets(0, key=True), "extradata"),
+        (H264, packets(0), "begins with a key frame"),
+        (H264, [Packet(b"", 0, 0, True)], "has 0"),
+        (H264, [Packet(bytes(limits.MAX_PACKET_BYTES + 1), 0, 0, True)], "a packet has 1 to"),
+    ],
+)
+def test_bad_packets_are_refused_and_nothing_of_them_is_kept(
+    parameters: Parameters, sent: list[Packet], words: str
+) -> None:
+    source = PipeSource("pipe:")
+    with pytest.raises(Misuse, match=words):
+        source.push(0, parameters, sent, False, Position())
+    assert source.pushed == 0
+    assert source.push(0, H264, packets(0, key=True), False, Position()) == 1
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipe, "MAX_KEPT_PACKETS", 4)
+    source = PipeSource("pipe:")
+    source.push(0, H264, packets(0, key=True) + packets(1) + packets(2, key=True) + packets(3), False, Position())
+    with pytest.raises(Unavailable, match="take frames"):
+        source.push(4, None, packets(4), False, Position())
+    source.forget(Position(3, "all", pts=2, seconds=0.1))
+    assert source.push(4, None, packets(4, 5), False, Position()) == 6
+    with pytest.raises(Misuse, match="more key frames"):
+        source.push(6, None, packets(6), False, Position(6, "all", pts=5, seconds=0.2))
+
+
+def test_packets_of_noise_are_an_error_and_the_agent_lives(inline: Inline) -> None:
+    agent = inline.create(VideoDecoding, {"source": "pipe:"})
+    noise = random.Random(1).randbytes(2000)  # noqa: S311 - a test
+    sent = [{"data": noise, "pts": number, "key": True} for number in range(150)]
+    agent.call("push", {"number": 0, "packets": sent, "stream": {"codec": "h264", "time_base": [1, 25]}, "end": True})
+    with pytest.raises(PeerFault, match="in a row cannot be decoded"):
+        agent.call("next")
+    assert agent.call("status")["index"] == 0
