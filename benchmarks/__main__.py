@@ -19,6 +19,7 @@ BENCHMARKS = {
     "consensus-exhaustive": "every state of consensus in a small scope; counts violations",
     "handoff-exhaustive": "every state of a handoff in a small scope; counts violations",
     "handoff-simulation": "handoffs at random, with crashes, in a scope too large to search; counts violations",
+    "gpu": "state on a GPU between two daemons, beside bus and wire; NVDEC; a face known before and after",
     "chaos": "four daemons under every fault, with agents that move and talk; counts what was lost or came twice",
     "history-check": "a history of hosts and drivers, by a checker that knows nothing of the code",
 }

@@ -1,0 +1,35 @@
+"""What `python -m benchmarks gpu` says where there is no GPU, and how much it moves."""
+
+import json
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from agentplatform.parcel.freight import MAX_FREIGHT_BYTES
+from benchmarks import gpu
+
+
+def skipped(capsys: pytest.CaptureFixture[str]) -> str:
+    assert gpu.main(["--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    found: dict[str, Any] = json.loads(line)
+    assert set(found) == {"skipped"}
+    return str(found["skipped"])
+
+
+def test_without_a_gpu_it_says_why_nothing_is_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False))
+    monkeypatch.setitem(sys.modules, "torch", closed)
+    assert "PyTorch finds no GPU here" in skipped(capsys)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert "pip install '.[torch]'" in skipped(capsys)
+
+
+def test_the_largest_state_leaves_room_for_its_pickle() -> None:
+    assert gpu._size(1) == 1 << 30
+    assert gpu._size(16) == MAX_FREIGHT_BYTES - gpu.HEADROOM
+    assert all(gpu._size(gib) % 4096 == 0 and gpu._size(gib) < MAX_FREIGHT_BYTES for gib in (0.1, 15.99, 16))
