@@ -84,10 +84,11 @@ def test_figure_13_has_rates_times_and_the_spread_of_the_ratios() -> None:
         ([1.2] * 3, "the improved engine is faster"),
         ([0.8] * 3, "the improved engine is SLOWER"),
         ([1.2] * 2, "no difference that can be told from chance"),  # four coins show that once in eight times
+        ([0.99] + [1.5] * 6, "the improved engine is faster"),
         ([0.9, 1.2, 1.2], "no difference that can be told from chance"),
     ],
 )
-def test_figure_13_sees_a_difference_only_where_coins_would_not(ratios: list[float], said: str) -> None:
+def test_figure_13_sees_a_difference_only_where_coins_would_seldom(ratios: list[float], said: str) -> None:
     sentence = engines.sentence(compared(ratios))
     assert sentence.count(said) == 2, sentence
 
