@@ -68,8 +68,8 @@ class Namespaces:
                 self._run(end, "ip", "link", "set", "lo", "up")
                 self._run(end, "ip", "address", "add", f"{self._address(end)}/24", "dev", CABLE)
                 self._run(end, "ip", "link", "set", CABLE, "up")
-                if self._mbit is not None:
-                    self._run(end, "tc", "qdisc", "add", "dev", CABLE, "root", "tbf", *_shape(self._mbit))
+            if self._mbit is not None:
+                self.shape(self._mbit)
         except BaseException:
             self._ends.close()
             raise
@@ -77,6 +77,14 @@ class Namespaces:
 
     def __exit__(self, *_: object) -> None:
         self._ends.close()
+
+    def shape(self, mbit: float | None) -> None:
+        for end in (0, 1):
+            if mbit is not None:
+                self._run(end, "tc", "qdisc", "replace", "dev", CABLE, "root", "tbf", *_tbf(mbit))
+            elif self._mbit is not None:
+                self._run(end, "tc", "qdisc", "delete", "dev", CABLE, "root")
+        self._mbit = mbit
 
     def place(self, end: int) -> tuple[str, str]:
         address = f"{self._address(end)}:{next(self._ports)}"
@@ -143,7 +151,7 @@ def enter(path: str) -> None:
             raise OSError(ctypes.get_errno(), f"cannot enter the network namespace {path}")
 
 
-def _shape(mbit: float) -> tuple[str, ...]:
+def _tbf(mbit: float) -> tuple[str, ...]:
     burst = max(LEAST_BURST, int(mbit * 1e6 / 8 * BURST_SECONDS))
     limit = max(QUEUE_BYTES, int(mbit * 1e6 / 8 * QUEUE_SECONDS))
     return ("rate", f"{mbit}mbit", "burst", str(burst), "limit", str(limit))

@@ -26,7 +26,7 @@ from agentplatform.consortium import found, free_ports
 from agentplatform.settings import Home
 from benchmarks.hosts import running
 from benchmarks.namespaces import Namespaces, why_not
-from benchmarks.slow_link import SlowLink
+from benchmarks.slow_link import Line, SlowLink
 
 T = TypeVar("T")
 
@@ -48,6 +48,9 @@ class Link(Protocol):
     def at(self, end: int, call: Callable[[], T]) -> T:
         """What `call` returns or raises there. Sockets that it makes stay there."""
 
+    def shape(self, mbit: float | None) -> None:
+        """From now on it carries so many Mbit/s each way; None: as fast as it goes. Connections stand."""
+
 
 class Relayed:
     """A relay in front of each place; within a `with`."""
@@ -55,8 +58,9 @@ class Relayed:
     name = "shaped in a relay"
 
     def __init__(self, mbit: float | None, delay: float) -> None:
-        self._rate, self._delay = None if mbit is None else mbit * 1e6 / 8, delay
-        self._ends = ExitStack()
+        self._delay, self._ends = delay, ExitStack()
+        self._lines = Line(None), Line(None)  # to the end 0, and to the end 1
+        self.shape(mbit)
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +70,7 @@ class Relayed:
 
     def place(self, end: int) -> tuple[str, str]:
         (back,) = free_ports(1)
-        relay = SlowLink(0, back, self._delay, self._rate)
+        relay = SlowLink(0, back, self._delay, (self._lines[end], self._lines[1 - end]))
         self._ends.callback(relay.close)
         return f"127.0.0.1:{back}", f"127.0.0.1:{relay.port}"
 
@@ -75,6 +79,10 @@ class Relayed:
 
     def at(self, end: int, call: Callable[[], T]) -> T:
         return call()
+
+    def shape(self, mbit: float | None) -> None:
+        for line in self._lines:
+            line.shape(None if mbit is None else mbit * 1e6 / 8)
 
 
 @contextmanager

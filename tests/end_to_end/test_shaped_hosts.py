@@ -49,6 +49,17 @@ def test_an_agent_crosses_a_shaped_link(relay: bool, tmp_path: Path, request: py
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("needs_namespaces")
+def test_a_link_in_namespaces_gets_another_rate_and_none() -> None:
+    with shaped.shaped(100.0) as link:
+        for mbit, seen in ((5.0, "rate 5Mbit"), (None, "noqueue"), (None, "noqueue"), (40.0, "rate 40Mbit")):
+            link.shape(mbit)
+            for end in (0, 1):
+                words = (*link.command(end), "tc", "qdisc", "show", "dev", "cable0")
+                assert seen in subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("needs_namespaces")
 def test_the_ends_see_each_other_and_nothing_else() -> None:
     with shaped.shaped(100.0) as link:
         assert shaped.send(link, 10_000) > 0.0

@@ -84,6 +84,22 @@ def test_bytes_take_at_least_as_long_as_the_rate_says() -> None:
         assert shaped.send(link, 100_000) >= (100_000 - 2 * 3200) * 8 / 40e6
 
 
+def test_a_relayed_link_gets_another_rate_while_connections_stand() -> None:
+    with shaped.shaped(None, relay=True) as link:
+        listen, reached = link.place(1)
+        with socket.create_server(shaped.host_and_port(listen)) as listening:
+            near = socket.create_connection(shaped.host_and_port(reached))
+            far, _ = listening.accept()
+            with near, far:
+                for mbit, least in ((None, 0.0), (20.0, (50_000 - 2 * 3200) * 8 / 20e6), (None, 0.0)):
+                    link.shape(mbit)
+                    begin, left = time.monotonic(), 50_000
+                    near.sendall(bytes(left))
+                    while left:
+                        left -= len(far.recv(left))
+                    assert time.monotonic() - begin >= least
+
+
 def test_a_plain_transfer_that_ends_early_says_how_much_is_missing() -> None:
     def refuse(piece: memoryview) -> None:
         raise OSError("the disk is full")
