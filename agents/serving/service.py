@@ -11,8 +11,9 @@
             return [work * work for work in works]
 
 While one batch is computed, in a thread, the requests that come are queued, and the next batch takes as many as there
-are, up to `max_batch`: who comes alone does not wait for company. The queue is state: requests without an answer travel
-with the agent, and are computed where it goes on.
+are, up to `max_batch`: who comes alone does not wait for company. It is begun before the first one's answers are given,
+so that the thread always has something to do. The queue is state: requests without an answer travel with the agent, and
+are computed where it goes on.
 """
 
 import asyncio
@@ -33,13 +34,23 @@ from ledger.errors import PeerFault, PlatformError, Unavailable
 class Request:
     """One request in the queue."""
 
-    def __init__(self, kind: str, later: Later, work: Any, until: float | None) -> None:
-        self.kind, self.later, self.work = kind, later, work
+    def __init__(self, kind: str, later: Later, work: Any, until: float | None, size: int) -> None:
+        self.kind, self.later, self.work, self.size = kind, later, work, size
         self.since: float | None = monotonic()  # None: it came on another host, whose clock says nothing here
         self.until = until
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "since": None, "until": None}
+
+
+class Batch:
+    """Requests that are computed as one."""
+
+    def __init__(self, requests: list[Request]) -> None:
+        self.requests = requests
+        now = monotonic()  # of the others nobody waits for an answer any more
+        self.wanted = [each for each in requests if each.until is None or each.until > now]
+        self.computed: asyncio.Future[tuple[list[Any], float]]  # the answers to `wanted`, and seconds
 
 
 class BatchService(ServiceAgent):
@@ -49,7 +60,7 @@ class BatchService(ServiceAgent):
     checkpoint = "hop"  # answers change nothing that a crash may not forget; `snapshot` where something does
 
     max_batch: ClassVar[int] = 8
-    """Requests that are computed as one."""
+    """Requests that are computed as one, each counted by its `size`; a larger one is computed alone."""
 
     max_waiting: ClassVar[int] = 64
     """Requests without an answer; one more is refused with a time to come again."""
@@ -60,7 +71,7 @@ class BatchService(ServiceAgent):
         self.latencies: dict[str, Histogram] = {}  # by kind of message: from its coming to its answer, on one host
         self.computing = Histogram()  # of whole batches
 
-    def submit(self, message: Message, work: Any) -> Later:
+    def submit(self, message: Message, work: Any, size: int = 1) -> Later:
         """Queues the work of a request; a handler returns what this returns. Raises Unavailable when the queue is
         full."""
         if len(self.waiting) >= self.max_waiting:
@@ -70,7 +81,7 @@ class BatchService(ServiceAgent):
                 retry_after=self._patience(),
             )
         assert message.later is not None
-        self.waiting.append(Request(message.kind, message.later, work, message.until))
+        self.waiting.append(Request(message.kind, message.later, work, message.until, size))
         if self._wake is not None:
             self._wake.set()
         return message.later
@@ -82,6 +93,15 @@ class BatchService(ServiceAgent):
         changed. What it raises is the answer to all of the batch.
         """
         raise NotImplementedError
+
+    def prepare(self) -> None:
+        """What a host's process must have before the first batch, such as a model made of weights. In the thread; when
+        it fails, the log says why, and `compute` is asked all the same."""
+
+    def timed(self, answer: Any, execution: float, end_to_end: float | None) -> Any:
+        """The answer, with how long it took, if the service tells that: seconds of the batch that it was computed in,
+        and from the request's coming to here, the queue included; None when it came on another host."""
+        return answer
 
     @handles("metrics")
     def metrics(self) -> dict[str, Any]:
@@ -95,38 +115,62 @@ class BatchService(ServiceAgent):
 
     async def run(self) -> None:
         self._wake = asyncio.Event()
+        await asyncio.to_thread(self._prepared)
+        ahead: Batch | None = None
         while True:
             while not self.waiting:
                 self._wake.clear()
                 await self._wake.wait()
-            await self._answer_some()
+            batch = ahead or self._begin_batch(0)
+            answers, execution = await batch.computed
+            more = len(self.waiting) > len(batch.requests)
+            ahead = self._begin_batch(len(batch.requests)) if more else None
+            self._hand_out(batch, answers, execution)
 
-    async def _answer_some(self) -> None:
-        """Requests stay in the queue until they are answered: a move in the midst of it takes them along."""
-        batch = list(islice(self.waiting, self.max_batch))
-        begin = monotonic()
-        wanted = [request for request in batch if request.until is None or request.until > begin]
-        answers = await asyncio.to_thread(self._computed, [request.work for request in wanted])
-        end = monotonic()
-        for request, answer in zip(wanted, answers, strict=True):
+    def _prepared(self) -> None:
+        try:
+            self.prepare()
+        except Exception:
+            traceback.print_exc()
+
+    def _begin_batch(self, after: int) -> Batch:
+        """Has those computed that wait behind the first `after`. They stay in the queue until they are answered: a move
+        in the midst of it takes them along."""
+        room = self.max_batch
+        requests: list[Request] = []
+        for request in islice(self.waiting, after, None):
+            if requests and request.size > room:
+                break
+            requests.append(request)
+            room -= request.size
+        batch = Batch(requests)
+        works = [request.work for request in batch.wanted]
+        batch.computed = asyncio.get_running_loop().run_in_executor(None, self._computed, works)
+        return batch
+
+    def _hand_out(self, batch: Batch, answers: list[Any], execution: float) -> None:
+        now = monotonic()
+        for request, answer in zip(batch.wanted, answers, strict=True):
+            seconds = None if request.since is None else now - request.since
             if isinstance(answer, PlatformError):
                 self.fail(request.later, answer)
             else:
-                self.reply(request.later, answer)
-            if request.since is not None:
-                self.latencies.setdefault(request.kind, Histogram()).observe(end - request.since)
-        self.computing.observe(end - begin)
-        for _ in batch:
+                self.reply(request.later, self.timed(answer, execution, seconds))
+            if seconds is not None:
+                self.latencies.setdefault(request.kind, Histogram()).observe(seconds)
+        self.computing.observe(execution)
+        for _ in batch.requests:
             self.waiting.popleft()
 
-    def _computed(self, works: list[Any]) -> list[Any]:
-        """Of requests that nobody waits for any more, none."""
+    def _computed(self, works: list[Any]) -> tuple[list[Any], float]:
+        begin = monotonic()
         try:
-            return self.compute(works) if works else []
+            answers = self.compute(works) if works else []
         except Exception as error:
             traceback.print_exc()  # into the agent's log
             reason = error if isinstance(error, PlatformError) else PeerFault(self.name, f"failed: {error!r:.200}")
-            return [reason] * len(works)
+            answers = [reason] * len(works)
+        return answers, monotonic() - begin
 
     def _patience(self) -> float:
         """Seconds until there is room again, by the batches so far."""

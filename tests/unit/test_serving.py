@@ -1,5 +1,6 @@
 """The queue, the batches and the histograms that ready-made services share."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -26,13 +27,45 @@ class Squares(BatchService):
     def square(self, value: Any, message: Message) -> Later:
         return self.submit(message, value)
 
+    @handles("squares")
+    def squares(self, values: list[int], message: Message) -> Later:
+        return self.submit(message, values, size=len(values))
+
     def compute(self, works: list[Any]) -> list[Any]:
         type(self).batches.append(list(works))
         self.entered.set()
         assert self.gate.wait(10)
         if "all fail" in works:
             raise ZeroDivisionError("on purpose")
-        return [Misuse("no number") if isinstance(work, str) else work * work for work in works]
+        return [Misuse("no number") if isinstance(work, str) else squared(work) for work in works]
+
+
+def squared(work: Any) -> Any:
+    return [each * each for each in work] if isinstance(work, list) else work * work
+
+
+class Telling(Squares):
+    """Tells how long it took, and cannot prepare itself."""
+
+    def prepare(self) -> None:
+        raise Misuse("not prepared")
+
+    def timed(self, answer: Any, execution: float, end_to_end: float | None) -> Any:
+        return [answer, execution, end_to_end]
+
+
+class AfterTheAnswers(Squares):
+    """A broken twin: the thread idles while answers are given."""
+
+    async def run(self) -> None:
+        self._wake = asyncio.Event()
+        while True:
+            while not self.waiting:
+                self._wake.clear()
+                await self._wake.wait()
+            batch = self._begin_batch(0)
+            answers, execution = await batch.computed
+            self._hand_out(batch, answers, execution)
 
 
 @pytest.fixture
@@ -45,12 +78,12 @@ def inline() -> Iterator[Inline]:
         Squares.gate.set()
 
 
-def asked(inline: Inline, agent: Any, values: list[Any]) -> list[threading.Thread]:
+def asked(inline: Inline, agent: Any, values: list[Any], kind: str = "square") -> list[threading.Thread]:
     """Each from a thread of its own; the answers, or errors, are in `thread.answer`."""
 
     def ask(thread: list[Any], value: Any) -> None:
         try:
-            thread[0].answer = agent.call("square", value)
+            thread[0].answer = agent.call(kind, value)
         except (PeerFault, Unavailable) as error:
             thread[0].answer = error
 
@@ -114,6 +147,53 @@ def test_requests_without_an_answer_move_with_the_agent(inline: Inline) -> None:
     assert agent.host == "elsewhere"
     Squares.gate.set()
     assert answers(threads) == [1, 4, 9]
+
+
+def test_batches_are_counted_by_size_and_a_large_request_goes_alone(inline: Inline) -> None:
+    agent = inline.create(Squares)
+    threads = asked(inline, agent, [[1]], "squares")
+    assert Squares.entered.wait(10)
+    threads += asked(inline, agent, [[2, 3, 4], [5], [6], [1, 2, 3, 4, 5], [7]], "squares")
+    Squares.gate.set()
+    assert answers(threads)[-2:] == [[1, 4, 9, 16, 25], [49]]
+    assert Squares.batches == [[[1]], [[2, 3, 4], [5]], [[6]], [[1, 2, 3, 4, 5]], [[7]]]
+
+
+@pytest.mark.parametrize(("kind", "waiting"), [(Squares, 2), (AfterTheAnswers, 1)])
+def test_the_next_batch_is_begun_before_the_answers_are_given(inline: Inline, kind: Any, waiting: int) -> None:
+    """Told by how many wait when the second batch is begun: the first one, not answered yet, is still among them."""
+    agent = inline.create(kind)
+    queue: list[int] = []
+    begin_batch = agent.agent._begin_batch
+
+    def watched(*after: int) -> Any:
+        queue.append(len(agent.agent.waiting))
+        return begin_batch(*after)
+
+    agent.agent._begin_batch = watched
+    threads = asked(inline, agent, [1])
+    assert Squares.entered.wait(10)
+    threads += asked(inline, agent, [2])
+    Squares.gate.set()
+    assert answers(threads) == [1, 4]
+    assert queue == [1, waiting]
+
+
+def test_answers_tell_how_long_they_took_and_a_failed_preparation_keeps_nobody_waiting(
+    inline: Inline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = inline.create(Telling)
+    Squares.gate.set()
+    answer, execution, end_to_end = answers(asked(inline, agent, [3]))[0]
+    assert answer == 9 and 0 < execution < end_to_end
+    assert "not prepared" in capsys.readouterr().err
+    Squares.gate.clear()
+    Squares.entered.clear()
+    threads = asked(inline, agent, [4])
+    assert Squares.entered.wait(10)
+    agent.hop("elsewhere")
+    Squares.gate.set()
+    assert answers(threads)[0][2] is None, "two hosts' clocks are not compared"
 
 
 def test_quantiles_are_the_ends_of_buckets() -> None:
