@@ -1,139 +1,175 @@
-"""Falcon's equations 1 to 4, corrected (services.eds.weights, docs/decisions.md)."""
+"""Weights from files: what is read, and what a hostile or damaged file comes to."""
 
-import math
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from agents import weights
 from ledger.errors import Misuse
-from services.eds.weights import (
-    REFERENCE_RTT_MS,
-    Terms,
-    Weights,
-    impulse,
-    link_distance,
-    link_quality,
-    merit,
-    migration_weight,
-    node_distance,
-)
 
-EVEN = Weights(0.25, 0.25, 0.25, 0.25)
-fractions = st.floats(0, 1)
-rtts = st.floats(0, 1e6)
+ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([7], np.int64)}
 
 
-def test_equation_1_weighs_each_term_by_its_own_weight() -> None:
-    weights = Weights(network=0.1, cpu=0.2, memory=0.3, experience=0.4)
-    terms = Terms(network=1.0, cpu=0.5, memory=0.25, experience=0.125)
-    assert merit(terms, weights) == pytest.approx(0.1 + 0.1 + 0.075 + 0.05)
+def safetensors(path: Path, table: dict[str, Any], data: bytes, length: int | None = None) -> Path:
+    head = json.dumps(table).encode()
+    path.write_bytes((len(head) if length is None else length).to_bytes(8, "little") + head + data)
+    return path
 
 
-@given(st.lists(fractions, min_size=5, max_size=5), st.lists(fractions, min_size=5, max_size=5))
-def test_a_term_that_gets_better_never_makes_a_host_worth_less(values: list[float], others: list[float]) -> None:
-    weights = Weights(0.3, 0.2, 0.2, 0.1, {"gpu": 0.2})
-    worse, better = (
-        Terms(*four, {"gpu": gpu}) for *four, gpu in (values, [max(pair) for pair in zip(values, others, strict=True)])
-    )
-    assert 0.0 <= merit(worse, weights) <= merit(better, weights) + 1e-12 <= 1.0 + 1e-9
+def entry(shape: list[int], begin: int, end: int, dtype: str = "F32") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
-def test_further_terms_have_weights_of_their_own() -> None:
-    weights = Weights(0.25, 0.25, 0.0, 0.0, {"gpu": 0.3, "shade": 0.2})
-    assert merit(Terms(0, 0, 1, 1, {"gpu": 1.0, "shade": 0.5, "rain": 1.0}), weights) == pytest.approx(0.4)
-    assert merit(Terms(1, 1, 0, 0), weights) == 0.5  # what a host does not have counts 0
-    with pytest.raises(Misuse, match=r"sum to 1\.3"):
-        Weights(more={"gpu": 0.3})
-    for kind in (Terms, Weights):
-        with pytest.raises(Misuse, match="gpu is nan"):
-            kind(1, 0, 0, 0, {"gpu": math.nan})
+def equal(found: weights.Weights) -> bool:
+    return found.keys() == ARRAYS.keys() and all(np.array_equal(found[name], ARRAYS[name]) for name in ARRAYS)
 
 
-@pytest.mark.parametrize("bad", [-0.01, 1.01, math.nan, math.inf])
-@pytest.mark.parametrize("kind", [Terms, Weights])
-def test_terms_and_weights_outside_0_to_1_are_misuse(kind: type, bad: float) -> None:
-    with pytest.raises(Misuse, match=r"cpu is .* between 0 and 1"):
-        kind(network=0.5, cpu=bad, memory=0.25, experience=0.25)
+def test_npz_is_written_whole_and_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "model.npz"
+    weights.save(file, ARRAYS)
+    assert equal(weights.load(file)) and list(tmp_path.iterdir()) == [file]
+    with pytest.raises(Misuse, match="name a file that ends so"):
+        weights.save(tmp_path / "model.pth", ARRAYS)
+    with pytest.raises(Misuse, match="cannot be written"):
+        weights.save(tmp_path / "none" / "model.npz", ARRAYS)
 
 
-def test_weights_must_sum_to_one() -> None:
-    with pytest.raises(Misuse, match=r"sum to 0\.9"):
-        Weights(0.5, 0.2, 0.1, 0.1)
-    Weights(0.1, 0.2, 0.3, 0.4 + 5e-10)  # as floating point gives it
-    with pytest.raises(Misuse):
-        Weights(0.1, 0.2, 0.3, 0.4 + 5e-9)
-
-
-@given(rtts, rtts, st.floats(0, 0.99), st.floats(0, 0.99))
-def test_link_distance_rises_in_both_and_stays_above_zero(rtt: float, rtt2: float, loss: float, loss2: float) -> None:
-    assert link_distance(rtt, loss) >= 1.0
-    if rtt2 - rtt > 1e-3:
-        assert link_distance(rtt2, loss) > link_distance(rtt, loss)
-    if loss2 - loss > 1e-9:
-        assert link_distance(rtt, loss2) > link_distance(rtt, loss)
-
-
-def test_link_quality_is_the_inverse_and_a_dead_link_has_none() -> None:
-    assert link_quality(0.0, 0.0) == 1.0
-    assert link_quality(REFERENCE_RTT_MS, 0.0) == 0.5
-    assert link_distance(5.0, 1.0) == math.inf
-    assert link_quality(5.0, 1.0) == 0.0
-
-
-@pytest.mark.parametrize(("rtt", "loss"), [(-1, 0), (math.nan, 0), (math.inf, 0), (1, -0.1), (1, 1.1), (1, math.nan)])
-def test_a_link_that_cannot_be_is_misuse(rtt: float, loss: float) -> None:
-    with pytest.raises(Misuse):
-        link_distance(rtt, loss)
-
-
-def test_equation_2() -> None:
-    assert node_distance(100.0, 50.0, 150.0, 3.0) == pytest.approx(1.5)
-    assert node_distance(100.0, 100.0, 400.0, 3.0) < node_distance(100.0, 100.0, 200.0, 3.0)
-    assert node_distance(100.0, 100.0, 100.0, math.inf) == math.inf
+def test_safetensors_are_read_as_their_table_says(tmp_path: Path) -> None:
+    data = ARRAYS["a"].tobytes() + ARRAYS["b"].tobytes()
+    table = {"__metadata__": {"by": "hand"}, "a": entry([2, 3], 0, 24), "b": entry([1], 24, 32, "I64")}
+    assert equal(weights.load(safetensors(tmp_path / "model.safetensors", table, data)))
 
 
 @pytest.mark.parametrize(
-    "arguments", [(0, 1, 1, 1), (1, 0, 1, 1), (1, 1, -1, 1), (1, math.nan, 1, 1), (1, 1, 1, 0), (1, 1, 1, math.nan)]
+    ("table", "length", "words"),
+    [
+        ({"a": entry([2, 3], 0, 28)}, None, "does not lie in the file"),  # more than there is
+        ({"a": entry([2, 3], 0, 20)}, None, "does not lie in the file"),  # less than its shape
+        ({"a": entry([2, 3], -24, 0)}, None, "does not lie in the file"),
+        ({"a": entry([-2, -3], 0, 24)}, None, "cannot be read"),
+        ({"a": entry([6], 0, 24, "F8")}, None, "is of F8"),
+        ({"a": {"dtype": "F32"}}, None, "cannot be read"),
+        ({"a": [1]}, None, "cannot be read"),
+        ({}, 1 << 40, "its table would have"),
+        ({}, 1, "cannot be read"),
+    ],
 )
-def test_equation_2_refuses_what_cannot_be(arguments: tuple[float, float, float, float]) -> None:
-    with pytest.raises(Misuse):
-        node_distance(*arguments)
+def test_a_table_that_lies_is_refused(tmp_path: Path, table: Any, length: int | None, words: str) -> None:
+    file = safetensors(tmp_path / "model.safetensors", table, ARRAYS["a"].tobytes(), length)
+    with pytest.raises(Misuse, match=words):
+        weights.load(file)
 
 
-def test_equation_3_adds_at_the_threshold_and_subtracts_below_it() -> None:
-    assert impulse(task_weight_sum=3.0, node_weight=2.0, threshold=2.0) == 5.0
-    assert impulse(task_weight_sum=3.0, node_weight=2.0, threshold=2.1) == 1.0
-
-
-def test_equation_3_is_never_below_zero() -> None:
-    assert impulse(task_weight_sum=1.0, node_weight=1.5, threshold=2.0) == 0.0
-
-
-@pytest.mark.parametrize("arguments", [(-1, 1, 1), (1, -1, 1), (1, 1, math.nan), (math.inf, 1, 1)])
-def test_equation_3_refuses_what_cannot_be(arguments: tuple[float, float, float]) -> None:
-    with pytest.raises(Misuse):
-        impulse(*arguments)
-
-
-def test_equation_4_is_equation_1_times_mu() -> None:
-    worth = merit(Terms(1.0, 0.5, 0.5, 0.0), EVEN)
-    assert migration_weight(worth, 6.0, 2.0) == pytest.approx(1.5)
-    assert migration_weight(worth, 0.0, 2.0) == 0.0
-    assert migration_weight(worth, 6.0, math.inf) == 0.0
-
-
-@given(fractions, st.floats(0, 1e6), st.floats(1e-6, 1e9), st.floats(0, 1e6), st.floats(0, 1e9))
-def test_equation_4_rises_with_merit_and_impulse_and_falls_with_distance(
-    worth: float, force: float, distance: float, more: float, further: float
+def test_many_names_for_the_same_bytes_are_no_way_to_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    q = migration_weight(worth, force, distance)
-    assert 0.0 <= q <= migration_weight(worth, force + more, distance)
-    assert q <= migration_weight(min(1.0, worth + more), force, distance)
-    assert q >= migration_weight(worth, force, distance + further)
+    monkeypatch.setattr(weights, "MAX_BYTES", 4000)
+    table = {str(name): entry([6], 0, 24) for name in range(200)}
+    with pytest.raises(Misuse, match="of at most 4000"):
+        weights.load(safetensors(tmp_path / "model.safetensors", table, ARRAYS["a"].tobytes()))
 
 
-@pytest.mark.parametrize("arguments", [(-1, 1, 1), (1, -1, 1), (math.nan, 1, 1), (1, 1, 0), (1, 1, math.nan)])
-def test_equation_4_refuses_what_cannot_be(arguments: tuple[float, float, float]) -> None:
-    with pytest.raises(Misuse):
-        migration_weight(*arguments)
+def test_a_pickle_in_an_npz_file_is_not_opened(tmp_path: Path) -> None:
+    file, mark = tmp_path / "model.npz", tmp_path / "mark"
+    np.savez(file, a=np.array([Bomb(mark)], dtype=object))
+    with pytest.raises(Misuse, match="cannot be read"):
+        weights.load(file)
+    assert not mark.exists()
+    np.load(file, allow_pickle=True)["a"]  # the same with a reader that trusts it
+    assert mark.exists()
+
+
+class Bomb:
+    """Who unpickles it makes a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.mark,)
+
+
+def test_a_bomb_of_zeroes_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "model.npz"
+    np.savez_compressed(file, a=np.zeros(1 << 20))
+    monkeypatch.setattr(weights, "MAX_BYTES", 1 << 20)
+    assert file.stat().st_size < 1 << 20
+    with pytest.raises(Misuse, match="holds 8388.* bytes of arrays"):
+        weights.load(file)
+
+
+def test_a_head_that_claims_more_than_there_is_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "model.npz"
+    head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904,), }\n"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.npy", b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
+    with pytest.raises(Misuse, match="cannot be read"):
+        weights.load(file)
+
+
+@pytest.mark.parametrize("name", ["model.npz", "model.safetensors"])
+@pytest.mark.parametrize("raw", [b"", b"PK", b"\x00" * 100, b"\xff" * 100])
+def test_what_is_no_such_file_is_named(tmp_path: Path, name: str, raw: bytes) -> None:
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(Misuse, match=rf"{name} cannot be read"):
+        weights.load(tmp_path / name)
+
+
+def test_a_file_that_is_too_large_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "model.npz"
+    weights.save(file, ARRAYS)
+    monkeypatch.setattr(weights, "MAX_BYTES", 100)
+    with pytest.raises(Misuse, match="has .* bytes, of at most 100"):
+        weights.load(file)
+    with pytest.raises(Misuse, match="no file of weights that is known"):
+        weights.load(tmp_path / "model.pickle")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"b": None}, "'b' is missing; they begin with 'a'"),
+        ({"c": np.zeros(1)}, "has no 'c'"),
+        ({"a": np.zeros((3, 2), np.float32)}, r"'a' is \[3, 2\], and must be \[2, 3\]"),
+        ({"a": np.full((2, 3), np.nan, np.float32)}, "'a' has values that are not finite"),
+        ({"a": np.full((2, 3), "x")}, "'a' holds <U1, and no numbers"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(change: dict[str, Any], words: str) -> None:
+    shapes = {name: array.shape for name, array in ARRAYS.items()}
+    assert equal(weights.fitted(ARRAYS, shapes, "Tiny"))
+    given = {name: array for name, array in (ARRAYS | change).items() if array is not None}
+    with pytest.raises(Misuse, match=f"these are no weights of Tiny: .*{words}"):
+        weights.fitted(given, shapes, "Tiny")
+
+
+def test_half_precision_is_widened() -> None:
+    fit = weights.fitted({"a": ARRAYS["a"].astype(np.float16)}, {"a": (2, 3)}, "Tiny")
+    assert fit["a"].dtype == np.float32
+
+
+def test_tensors_are_read_and_a_pickle_bomb_is_not_run(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    tensors = {name: torch.from_numpy(array) for name, array in ARRAYS.items()}
+    file, mark = tmp_path / "model.pth", tmp_path / "mark"
+    for whole in (tensors, {"epoch": 3, "state_dict": tensors}):
+        torch.save(whole, file)
+        assert equal(weights.load(file))
+    torch.save({"a": torch.ones(2, dtype=torch.bfloat16)}, file)
+    assert weights.load(file)["a"].tolist() == [1, 1]
+    torch.save(Bomb(mark), file)
+    with pytest.raises(Misuse, match="could run anything"):
+        weights.load(file)
+    assert not mark.exists()
+    torch.load(file, weights_only=False)  # the same with a reader that trusts it
+    assert mark.exists()
+    torch.save([1, 2], file)
+    with pytest.raises(Misuse, match="no table of weights by name"):
+        weights.load(file)
+    file.write_bytes(b"no pickle")
+    with pytest.raises(Misuse, match=r"model.pth"):
+        weights.load(file)
