@@ -6,7 +6,9 @@ PART_OF = "agentplatform"
 # libraries of the others.
 CATALOGUE = {
     "counter": "agents.counter:Counter",
+    "driver-profiling": "agents.driver_profiling.agent:DriverProfiling",
     "face-recognition": "agents.face_recognition.agent:FaceRecognition",
+    "image-recognition": "agents.image_recognition.agent:ImageRecognition",
     "traveller": "agents.traveller:Traveller",
     "user": "agents.user:FaceUser",
     "video-decoding": "agents.video_decoding.agent:VideoDecoding",

@@ -98,7 +98,7 @@ def test_a_bomb_of_zeroes_is_refused_before_it_is_unpacked(tmp_path: Path, monke
     np.savez_compressed(file, a=np.zeros(1 << 20))
     monkeypatch.setattr(weights, "MAX_BYTES", 1 << 20)
     assert file.stat().st_size < 1 << 20
-    with pytest.raises(Misuse, match="holds 8388.* bytes of arrays"):
+    with pytest.raises(Misuse, match=r"holds 8388.* bytes of arrays"):
         weights.load(file)
 
 
@@ -123,7 +123,7 @@ def test_a_file_that_is_too_large_is_not_opened(tmp_path: Path, monkeypatch: pyt
     file = tmp_path / "model.npz"
     weights.save(file, ARRAYS)
     monkeypatch.setattr(weights, "MAX_BYTES", 100)
-    with pytest.raises(Misuse, match="has .* bytes, of at most 100"):
+    with pytest.raises(Misuse, match=r"has .* bytes, of at most 100"):
         weights.load(file)
     with pytest.raises(Misuse, match="no file of weights that is known"):
         weights.load(tmp_path / "model.pickle")
