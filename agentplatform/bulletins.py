@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
+from agentplatform.addresses import check_address
 from agentplatform.convoy import Convoy
 from agentplatform.subscriptions import Subscribed
 from agentplatform.whereabouts import Located
@@ -49,6 +50,15 @@ class Services(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     """Service agents that live with the sender: all when a link comes up, afterwards the news."""
 
     certificates: tuple[bytes, ...]  # of birth
+
+
+class Endpoint(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="endpoint"):
+    """Where the sender takes requests over HTTP (docs/requests.md): when a link comes up."""
+
+    address: str
+
+    def __post_init__(self) -> None:
+        check_address(self.address)
 
 
 class Rms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="rms"):
@@ -96,7 +106,7 @@ class Stayed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 
 _Together = CallBack | StaysAway | SetOut | Stayed
-Bulletin = Residents | Seek | Silent | Rehomed | Topics | Services | Rms | Heard | _Together
+Bulletin = Residents | Seek | Silent | Rehomed | Topics | Services | Endpoint | Rms | Heard | _Together
 
 
 def shortened(why: str, most: int) -> str:

@@ -87,4 +87,3 @@ listen = "{passport.address}"
 [workers]
 preload = ["numpy", "cv2", "av"]   # imported once, ahead of all workers; what is not installed is skipped
 """
-

@@ -4,7 +4,9 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -13,6 +15,9 @@ from agentplatform.environment import Environment
 from agentplatform.frontdoor.server import Server
 from agentplatform.settings import Home
 from ledger.errors import Misuse, PlatformError
+
+if TYPE_CHECKING:
+    from agentplatform.endpoint.server import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +35,23 @@ def run(folder: Path, history: Path | None = None) -> int:
     return 0
 
 
+def endpoint_of(environment: Environment) -> "Callable[[], Endpoint | None]":
+    """Opens the endpoint for requests, if there is to be one. Raises Misuse when what it needs is not installed."""
+    if not environment.settings.http.listen:
+        return lambda: None
+    try:
+        from agentplatform.endpoint.server import Endpoint  # aiohttp, for who wants it
+    except ImportError as error:
+        file = environment.home.settings_file
+        needs = f"[http] listen in {file} needs {error.name}: pip install agentplatform[http], or leave it out"
+        raise Misuse(needs) from None
+    return lambda: Endpoint(environment)
+
+
 async def serve(home: Home, history: Path | None = None) -> None:
     """Runs the host until SIGTERM, SIGINT or the `stop` verb."""
     environment = Environment(home, history)
+    open_endpoint = endpoint_of(environment)
     door = Server(home, FrontDesk(environment))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -43,9 +62,14 @@ async def serve(home: Home, history: Path | None = None) -> None:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
+            endpoint = open_endpoint()
+            if endpoint is not None:
+                await endpoint.start()
             door.start(loop)
             log.info("%s listens on %s", environment.host, environment.settings.listen)
             await stopping
+            if endpoint is not None:
+                await endpoint.stop()
     finally:
         starting.cancel()
         stopping.cancel()

@@ -40,6 +40,11 @@ class Directory:
     def __contains__(self, agent: str) -> bool:
         return agent in self._entries
 
+    def service_of(self, agent: str) -> str | None:
+        """The name of the service that it offers."""
+        entry = self._entries.get(agent)
+        return None if entry is None else entry.service.name
+
     def learn(self, teller: str, certificate: bytes) -> str | None:
         """A birth certificate that `teller` shows. The agent, if that is news. Raises PeerFault, naming `teller`, for
         one that its owner did not sign, or that offers no service."""

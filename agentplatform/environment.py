@@ -27,6 +27,7 @@ class Environment(Rooms):
         """Raises Misuse with what is wrong with the folder, the port or the data; then `stop` is still owed."""
         await self.lay()
         effects = await self.furnish()
+        self.exchange.endpoint = self.endpoint
         self._opened.push_async_callback(self.links.stop)
         if self.carrier.machine.restored:  # before the replica signs anything
             await store.mark_restored(self.disk, self.genesis)

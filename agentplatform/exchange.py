@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from agentplatform.bulletins import (
     Bulletin,
     CallBack,
+    Endpoint,
     Heard,
     Rehomed,
     Residents,
@@ -86,6 +87,8 @@ class Exchange:
         """`certified(certificate, sender)` opens a birth certificate or raises PeerFault; `user_moved(event, teller)`
         acts on the event here."""
         self.directory = Directory(host)
+        self.endpoint = ""  # of this host, for requests; "": none that others should know
+        self.endpoints: dict[str, str] = {}  # of the others, while there is a link to them
         self._host, self._links, self._whereabouts = host, links, whereabouts
         self._carrier, self._roads, self._mailroom, self._commands = carrier, roads, mailroom, commands
         self._replication, self._rehoming, self._certified = replication, rehoming, certified
@@ -235,6 +238,8 @@ class Exchange:
         match bulletin:
             case RmsBulletin(message):
                 self._rms.received(host, message)
+            case Endpoint(address):
+                self.endpoints[host] = address
             case Heard(event):
                 self._user_moved(event, host)
             case Seek(agents):
@@ -284,8 +289,11 @@ class Exchange:
         self._roads.link_changed(host, up)
         if not up:
             self._unnamed.pop(host, None)
+            self.endpoints.pop(host, None)
             self._carrier.departures.lost(host)
             return
+        if self.endpoint:
+            self.tell(host, Endpoint(self.endpoint))
         doubtful = self._carrier.machine.quarantined
         here = [_short(each) for each in self._whereabouts.on(self._host) if each.agent not in doubtful]
         for located in in_parts(here, RESIDENTS_AT_ONCE):

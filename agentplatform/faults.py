@@ -12,31 +12,37 @@ MAX_RETRY_AFTER = 366 * 86_400.0  # seconds
 MAX_TEXT = 64 * 1024  # characters of an error in an answer
 
 
-class _NotNow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What an answer says that is Unavailable; of every other error it has the text alone."""
+class _Said(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Misuse or Unavailable in an answer; of every other error it has the text alone."""
 
     text: str
-    retry_after: float | None
+    later: bool  # Unavailable
+    retry_after: float | None = None
 
 
-_ERROR: Any = str | _NotNow
+_ERROR: Any = str | _Said
+Kind = Callable[[str, str], PlatformError]
 
 
 def error_body(error: PlatformError | str) -> bytes:
     """The body of an answer that is an error."""
     text = printable(str(error)[:MAX_TEXT])
     if isinstance(error, Unavailable):
-        return codec.encode(_NotNow(text, _seconds(error.retry_after)))
+        return codec.encode(_Said(text, True, _seconds(error.retry_after)))
+    if isinstance(error, Misuse):
+        return codec.encode(_Said(text, False))
     return codec.encode(text)
 
 
-def error_in(body: bytes, agent: str, other: Callable[[str, str], PlatformError] = PeerFault) -> PlatformError:
-    """What such a body from `agent` says: Unavailable, or `other(agent, text)`. Raises PeerFault for bytes that say
-    nothing. A time that is none, whoever claims it, counts as not given."""
-    said: str | _NotNow = codec.decode(body, _ERROR, agent)
-    if isinstance(said, _NotNow):
+def error_in(body: bytes, agent: str, failed: Kind = PeerFault, refused: Kind | None = None) -> PlatformError:
+    """What such a body from `agent` says: Unavailable; `refused(agent, text)` where it said Misuse; of all else
+    `failed(agent, text)`. Raises PeerFault for bytes that say nothing. A time that is none counts as not given."""
+    said: str | _Said = codec.decode(body, _ERROR, agent)
+    if isinstance(said, str):
+        return failed(agent, said)
+    if said.later:
         return Unavailable(f"{agent}: {said.text}", _seconds(said.retry_after))
-    return other(agent, said)
+    return (refused or failed)(agent, said.text)
 
 
 def misuse(agent: str, text: str) -> Misuse:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agentplatform import backup, datakey
+from agentplatform.addresses import told
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.sealed import Seals
 from agentplatform.history import HostHistory
@@ -67,6 +68,12 @@ class Ground:
         self.replica.on_failure(self._disk_failed)
         self.client = Client(self.replica, self.identity)
         self.tms = Tms(self.replica, required=settings.trust)
+
+    @property
+    def endpoint(self) -> str:
+        """The address that others are told of the endpoint for requests; "" for none."""
+        http = self.settings.http
+        return (http.address or told(http.listen, self.settings.listen)) if http.listen else ""
 
     def note(self, agent: str, text: str) -> None:
         """For its owner's eyes."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -17,6 +19,7 @@ from services.dms.store import Store
 
 log = logging.getLogger(__name__)
 ROUND = 0.2  # seconds
+RECENT = 32  # moves, by which is judged how long one takes
 RETRY = 2.0  # seconds, while the ledger does not take records
 UNRECORDED = "hops/unrecorded"  # transfer -> Hop
 HISTORY = "hops"  # transfer -> Hop as plain data
@@ -30,9 +33,17 @@ class HopBook:
     def __init__(self, store: Store, client: Client) -> None:
         self._store, self._client = store, client
         self._fresh: list[Hop] = []
+        self._downtimes: deque[float] = deque(maxlen=RECENT)  # seconds
+        self.added: Callable[[Hop], None] = lambda hop: None  # told of each
 
     def add(self, hop: Hop) -> None:
         self._fresh.append(hop)
+        self._downtimes.append(hop.downtime_ms / 1000)
+        self.added(hop)
+
+    def downtime(self) -> float | None:
+        """Seconds that a move from here takes, by the median of the last ones since the start."""
+        return median(self._downtimes) if self._downtimes else None
 
     async def run(self) -> None:
         """Until cancelled: keeps completed hops, and has the ledger record them, by digests alone.

@@ -4,15 +4,19 @@ import hashlib
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from agentplatform.addresses import check_address, split
 from ledger.errors import Misuse
 from services.eds.limits import Limits
 from services.eds.triggers import DEFAULTS
 from services.rms.adverts import check_facts
 from services.tms.claims import Required
+
+Moving = Literal["hold", "forward", "refuse"]
+"""What a request does about an agent that moves: wait, go after it, or be refused."""
 
 
 class Handoff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,6 +78,32 @@ class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     a_second: int = 64 << 10  # bytes that one agent may print in the long run; at once as many as `file`
 
 
+class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The endpoint for requests to agents (docs/requests.md)."""
+
+    listen: str = ""  # "127.0.0.1:8080"; left out: there is none
+    public: tuple[str, ...] = ()  # what is answered without the token: "service", or "service/kind"
+    names: tuple[str, ...] = ()  # that requests may call this host by, beside localhost and addresses in figures
+    address: str = ""  # "https://north.example": told to other hosts for those who ask; left out: as it listens
+    moving: Moving = "hold"  # what a request does about an agent that moves, if it does not say
+    patience: float = 30.0  # seconds that a request waits for its answer, if it does not say
+    longest: float = 300.0  # seconds that a request may say
+    body: int = 16 << 20  # bytes of one request
+    memory: int = 256 << 20  # bytes of all requests that are here at a time
+    at_once: int = 256  # requests that wait for an answer; of one agent, and without the token, half as many
+    connections: int = 512  # with more, one that asks nothing just then is closed
+
+    def __post_init__(self) -> None:
+        if self.listen:
+            split(self.listen)
+        if self.address:
+            check_address(self.address)
+        if not 0 < self.patience <= self.longest or not 0 < self.body <= self.memory:
+            raise ValueError("0 < patience <= longest, and 0 < body <= memory")
+        if self.at_once < 2 or self.connections < 1:
+            raise ValueError("at_once is 2 or more, connections 1 or more")
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """host.toml. Times are in seconds, sizes in bytes, unless a field says otherwise."""
 
@@ -87,6 +117,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disk: Disk = Disk()
     trust: Required = Required()  # claims that a host must make for agents to go there from here
     logs: Logs = Logs()
+    http: Http = Http()
 
 
 class Home:
@@ -103,6 +134,7 @@ class Home:
         self.data = self.folder / "data"
         self.log = self.folder / "mae.log"
         self.token = self.folder / "control.token"
+        self.http_token = self.folder / "http.token"  # who has it may ask all agents (agentplatform.endpoint)
 
     def settings(self) -> Settings:
         try:

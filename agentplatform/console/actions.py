@@ -11,6 +11,7 @@ import msgspec
 
 from agentplatform import backup, consortium, rotation
 from agentplatform.console import catalogue, processes
+from agentplatform.endpoint import door
 from agentplatform.frontdoor.client import Host, connect, homes
 from agentplatform.logbook import STAMP
 from agentplatform.settings import Home, private_folder
@@ -44,6 +45,16 @@ def status(args: Namespace) -> list[Plain]:
         except Unavailable:
             daemon = processes.running(homes(args.root)[name])  # that of one that hangs is there
             rows.append({"running": False, "host": name, "pid": None if daemon is None else daemon.pid})
+    return rows
+
+
+def token(args: Namespace) -> list[Plain]:
+    """Of the endpoints for requests, whether their hosts run or not."""
+    known = homes(args.root)
+    rows = []
+    for name in _named(args) or _known(args):
+        listen = known[name].settings().http.listen
+        rows.append({"host": name, "endpoint": listen or None, "token": door.load_or_create(known[name].http_token)})
     return rows
 
 

@@ -69,12 +69,19 @@ def status(console: Console, rows: list[Row]) -> None:
     for row in rows:
         if row.get("closed"):
             say(console, f"{row['host']} is {row['closed']}" + (": safe to stop" if row["closed"] == "drained" else ""))
+        if row.get("endpoint"):
+            say(console, f"{row['host']} takes requests on http://{row['endpoint']}")
         if row.get("disk_full"):
             say(console, f"{row['host']}: {row['disk_full']}")
         if row["running"] and row["ledger"].get("outdated"):
             say(console, f"{row['host']} moves nothing: {row['ledger']['outdated']}")
         for wait in row.get("blocked", ()):
             blocked(console, wait)
+
+
+def tokens(console: Console, rows: list[Row]) -> None:
+    cells = ((row["host"], row["endpoint"] or "none", row["token"]) for row in rows)
+    show(console, table("", ("host", "endpoint", "token"), cells))
 
 
 def _status_row(row: Row) -> Iterable[object]:

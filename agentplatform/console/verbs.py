@@ -303,6 +303,7 @@ VERBS: dict[str, Verb] = {
     "start": Verb("start hosts", actions.start, render.started, _start),
     "stop": Verb("stop hosts", actions.stop, render.stopped, _some_hosts),
     "status": Verb("how the hosts of this machine are", actions.status, render.status),
+    "token": Verb("what requests over HTTP show to ask any agent", actions.token, render.tokens, _some_hosts),
     "create": Verb("start an agent", actions.create, render.created, _create),
     "message": Verb("ask an agent something", actions.message, render.answer, _message),
     "dispatch": Verb("move an agent to a host", actions.dispatch, render.hop, _dispatch),

@@ -259,7 +259,7 @@ class Handoff(Custody):
             case Phase.EXAMINING, str(reason):
                 self.forget(transfer)
                 return [Send(held.peer, Refuse(transfer, reason))]
-            case (Phase.ADMITTED | Phase.WRITTEN), str(reason):
+            case ((Phase.ADMITTED | Phase.WRITTEN), str(reason)):
                 return [self._write(Discarded(transfer)), Send(held.peer, Refuse(transfer, reason))]
             case Phase.ADMITTED, _:
                 self.arriving[transfer] = replace(held, phase=Phase.RECEIVING)

@@ -248,7 +248,6 @@ class Kept:
         """Agents that ended here, and when: milliseconds since 1970."""
         return dict(await self._database.read("SELECT agent, at FROM ends"))
 
-
     def _read_seen(self, agent: str, sender: str, sequence: int, epoch: int, sealed: bytes | None) -> Seen:
         reply = None if sealed is None else self._database.open(agent, _of_reply(agent, sender, sequence), sealed)
         return Seen(sender, sequence, epoch, None if reply is None else codec.decode(reply, Reply, _OWN))

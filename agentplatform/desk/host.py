@@ -35,6 +35,7 @@ class HostDesk:
         return await self.hello() | {
             "uptime_s": round(time.time() - here.started_at, 1),
             "jail": here.runner.jail,
+            "endpoint": here.settings.http.listen or None,
             "disk_full": None if here.disk.room.full is None else str(here.disk.room.full),
             "ledger": {
                 "height": here.replica.height,

@@ -63,6 +63,7 @@ class Mailroom:
         self._deliver, self._answer, self._wake = deliver, answer, wake
         self._note, self._clock = note, clock
         self._on_hold = False
+        self.settled: Callable[[str], None] = lambda agent: None  # told when an agent goes on here, or is gone
         self._tickets = itertools.count(1)
         self._given: dict[str, deque[int]] = {}  # tickets of the letters that are with the agent, in their order
         self._leaving = Leaving(release, self.route, outbox, broken)
@@ -127,6 +128,7 @@ class Mailroom:
     def reopen(self, agent: str) -> None:
         self.boxes[agent].open = True
         self._pump(agent)
+        self.settled(agent)
 
     def waiting(self, agent: str) -> list[Letter]:
         """What may go with it to another host: not what is not written here yet."""
@@ -138,6 +140,7 @@ class Mailroom:
         for table in tables:
             table.pop(agent, None)
         self._leaving.transacting.discard(agent)
+        self.settled(agent)
 
     # What residents belong to, and need
 

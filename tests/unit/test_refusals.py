@@ -125,22 +125,29 @@ def test_a_flood_of_refusals_is_one_line_each_in_the_log(inline: Inline) -> None
 
 def test_an_error_of_before_is_a_text_still() -> None:
     """Journals have such answers in them."""
-    assert error_body(Misuse("no")) == error_body("no") == codec.encode("no")
+    assert error_body(PeerFault("x", "no")) == codec.encode("x: no") and error_body("no") == codec.encode("no")
     said = error_in(codec.encode("no"), "full")
     assert isinstance(said, PeerFault) and str(said) == "full: no"
     asked = error_in(codec.encode("no"), "full", misuse)
     assert isinstance(asked, Misuse) and str(asked) == "full: no"
 
 
+def test_who_asks_for_people_can_tell_what_was_asked_wrongly_from_what_failed() -> None:
+    wrong, broken = error_body(Misuse("no number")), error_body("ZeroDivisionError: no")
+    assert isinstance(error_in(wrong, "sums"), PeerFault), "for an agent it is another agent's word"
+    assert isinstance(error_in(wrong, "sums", PeerFault, misuse), Misuse)
+    assert isinstance(error_in(broken, "sums", PeerFault, misuse), PeerFault)
+
+
 @pytest.mark.parametrize("seconds", [each for each in NO_TIMES if not isinstance(each, str | bool)], ids=str)
 def test_a_peer_that_lies_about_times_is_not_believed(seconds: Any) -> None:
-    said = error_in(codec.encode(["go away", seconds]), "liar")
+    said = error_in(codec.encode(["go away", True, seconds]), "liar")
     assert isinstance(said, Unavailable) and str(said) == "liar: go away" and said.retry_after is None
     told = as_error({"error": "Unavailable", "message": "go away", "retry_after": seconds})
     assert isinstance(told, Unavailable) and told.retry_after is None
 
 
-@pytest.mark.parametrize("body", [b"", b"\xc1", codec.encode(7), codec.encode(["a", 1.0, 2]), codec.encode(["a", "b"])])
+@pytest.mark.parametrize("body", [b"", b"\xc1", *map(codec.encode, (7, ["a", True, 1.0, 2], ["a", "b"], [b"a", True]))])
 def test_an_error_that_cannot_be_read_is_its_senders_fault(body: bytes) -> None:
     with pytest.raises(PeerFault, match=r"^liar: sent bytes"):
         error_in(body, "liar")
