@@ -4,7 +4,7 @@ import ipaddress
 import re
 
 _ADDRESS = re.compile(r"https?://(\[[0-9a-f:.]{2,45}\]|[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::([0-9]{1,5}))?")
-_WILDCARDS = ("", "0.0.0.0", "::")
+_WILDCARDS = ("0.0.0.0", "::")
 
 
 def check_address(address: str) -> str:
@@ -18,7 +18,7 @@ def check_address(address: str) -> str:
 def split(listen: str) -> tuple[str, int]:
     """ "127.0.0.1:8080" or "[::1]:8080" as host and port. Raises ValueError."""
     host, _, port = listen.rpartition(":")
-    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise ValueError(f"{listen!r:.80} is no address to listen on: 127.0.0.1:8080, or [::1]:8080")
     return host.strip("[]"), int(port)
 

@@ -69,7 +69,7 @@ class Endpoint:
         host, port = addresses.split(self._settings.listen)
         loop = asyncio.get_running_loop()
         try:
-            self._listening = await loop.create_server(self._connected, host or None, port, backlog=128)
+            self._listening = await loop.create_server(self._connected, host, port, backlog=128)
         except OSError as error:
             why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
             raise Misuse(f"port {port} on {host} {why}; give the endpoint another one: http.listen") from None

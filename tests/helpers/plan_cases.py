@@ -71,9 +71,7 @@ def random_case(seed: int, largest: int) -> tuple[Snapshot, Offers]:
         for agent, least in zip(agents, needs, strict=True)
     )
     snapshot = Snapshot(tuple(groups), NOON, tuple(hosts), (), residents)
-    scores = {
-        agent: {name: float(draw.randint(-2, 9)) for name in names if draw.random() < 0.95} for agent in agents
-    }
+    scores = {agent: {name: float(draw.randint(-2, 9)) for name in names if draw.random() < 0.95} for agent in agents}
     return snapshot, offers(snapshot, scores)
 
 
