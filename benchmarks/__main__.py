@@ -9,6 +9,7 @@ BENCHMARKS = {
     "migration": "a small agent to and fro between two daemons, beside its floor",
     "large-state": "a large agent between two daemons: time beside its floor, memory, pace of mail and ledger",
     "messages": "messages between agents on one host and across two, beside raw Pyro5 calls and a commit",
+    "requests": "requests over HTTP beside a proxy's calls, while the agent stays and while it moves, in each mode",
     "crowd": "many light agents on one host: memory of each while idle, disk of each when deactivated",
     "decide": "decisions: time of a plan, from event to PREPARE, cost against hindsight, a storm of events",
     "rehoming": "a host is wiped: how long its held agents do not answer, and that nothing is lost",
