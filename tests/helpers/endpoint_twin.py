@@ -91,6 +91,14 @@ class Answer:
         self.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
+async def said(reader: asyncio.StreamReader) -> Answer:
+    """All that comes until the other side hangs up; it may do so while we write."""
+    try:
+        return Answer(await asyncio.wait_for(reader.read(), 20))
+    except ConnectionError:
+        return Answer(b"")
+
+
 class Scene:
     def __init__(self, host: HostTwin, endpoint: Endpoint, port: int) -> None:
         self.host, self.endpoint, self.port = host, endpoint, port
@@ -103,9 +111,7 @@ class Scene:
         reader, writer = await self.connect()
         writer.write(raw)
         try:
-            return Answer(await asyncio.wait_for(reader.read(), 20))
-        except ConnectionError:
-            return Answer(b"")
+            return await said(reader)
         finally:
             writer.close()
 
@@ -118,11 +124,11 @@ class Scene:
         token: str | None = TOKEN,
         **headers: str,
     ) -> Answer:
-        said = {"Host": f"127.0.0.1:{self.port}", "Content-Type": "application/json", "Connection": "close"}
-        said |= {"Content-Length": str(len(body))} | {name.replace("_", "-"): each for name, each in headers.items()}
+        head = {"Host": f"127.0.0.1:{self.port}", "Content-Type": "application/json", "Connection": "close"}
+        head |= {"Content-Length": str(len(body))} | {name.replace("_", "-"): each for name, each in headers.items()}
         if token is not None:
-            said.setdefault("Authorization", f"Bearer {token}")
-        lines = "".join(f"{name}: {value}\r\n" for name, value in said.items())
+            head.setdefault("Authorization", f"Bearer {token}")
+        lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
         return await self.say(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body)
 
 

@@ -172,7 +172,8 @@ async def test_forward_waits_for_the_end_of_the_move_and_goes_after_it(tmp_path:
         has_left(scene)
         answer = await asked
         assert answer.status == 307 and not scene.host.asked
-        assert answer.headers["location"].startswith(f"http://10.0.0.2:8080{LOOK}?timeout=2")
+        to, _, query = answer.headers["location"].partition("?timeout=")
+        assert to == f"http://10.0.0.2:8080{LOOK}" and 0 < float(query.removesuffix("&moving=forward")) <= 30
 
 
 async def test_forward_is_answered_here_when_the_agent_stays_or_its_host_has_no_endpoint(tmp_path: Path) -> None:
