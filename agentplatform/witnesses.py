@@ -23,7 +23,7 @@ from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.clients import Clients
 from agentplatform.mailroom.roads import Roads
 from agentplatform.mailroom.room import Mailroom
-from agentplatform.messages import Answer, Later
+from agentplatform.messages import Answer, Checkpoint, Later
 from agentplatform.parcel.manifest import AGENT_ID
 from agentplatform.upcalls import HostUpcalls
 
@@ -181,13 +181,23 @@ class WitnessedMailroom(_Witness, Mailroom):
         super().admit(agent, epoch, luggage, *more)
 
     def answered(self, agent: str, ticket: int, answer: Answer) -> None:
-        """Of an agent whose class wants no checkpoint of each message: it may be handled again after a crash."""
-        box, given = self.boxes.get(agent), self._given.get(agent)
-        if box is not None and box.in_hand and given and given[0] == ticket:
-            letter = box.in_hand[0]
-            self.history.answered.add((letter.sender, agent, letter.sequence))
-            self.history.write("handled", sender=letter.sender, sequence=letter.sequence, receiver=agent)
+        self._handled_alone(agent, ticket)
         super().answered(agent, ticket, answer)
+
+    def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
+        if checkpoint.answers_alone:
+            self._handled_alone(agent, *(ticket for ticket, _ in checkpoint.answers))
+        super().checkpointed(agent, checkpoint)
+
+    def _handled_alone(self, agent: str, *tickets: int) -> None:
+        """By an agent whose class wants no checkpoint of each message: it may be handled again after a crash."""
+        box, given = self.boxes.get(agent), self._given.get(agent)
+        if box is None or not given:
+            return
+        for ticket, expected, letter in zip(tickets, given, box.in_hand, strict=False):
+            if ticket == expected:
+                self.history.answered.add((letter.sender, agent, letter.sequence))
+                self.history.write("handled", sender=letter.sender, sequence=letter.sequence, receiver=agent)
 
     def _late(self, agent: str, box: Mailbox, later: Later, answer: Answer) -> Reply | None:
         """The message was handled before, perhaps on another host."""
