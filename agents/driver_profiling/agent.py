@@ -51,7 +51,7 @@ class DriverProfiling(ModelService):
     @handles("profile")
     def profile(self, body: Profile, message: Message) -> Later:
         windows = body.checked()
-        return self.submit(message, (windows, body.window is not None), size=len(windows))
+        return self.submit(message, (windows, body.window is not None), size=len(windows), space=windows.nbytes)
 
     @handles("drivers")
     def known(self) -> list[str]:

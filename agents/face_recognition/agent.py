@@ -27,9 +27,7 @@ from agents.face_recognition.stream import Stream
 from agents.face_recognition.weights import Weights, read
 from agents.serving.histogram import Histogram
 from agents.serving.service import BatchService
-from ledger.errors import Misuse, PlatformError, Unavailable
-
-MAX_WAITING_BYTES = 64 << 20  # of pictures that wait: they travel with the agent
+from ledger.errors import Misuse, PlatformError
 
 
 class Portrait(NamedTuple):
@@ -121,14 +119,7 @@ class FaceRecognition(BatchService):
 
     def _queue(self, message: Message, picture: bytes) -> Later:
         self._open()
-        waiting = sum(len(request.work) for request in self.waiting)
-        if waiting and waiting + len(picture) > MAX_WAITING_BYTES:
-            self.refused += 1
-            raise Unavailable(
-                f"{self.name} has {waiting} bytes of pictures waiting, and takes {MAX_WAITING_BYTES}: ask again later",
-                retry_after=1.0,
-            )
-        return self.submit(message, picture)
+        return self.submit(message, picture, space=len(picture))
 
     def _watch(self, packet: bytes) -> dict[str, Any]:
         engines, gallery = self._open()

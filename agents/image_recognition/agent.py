@@ -75,7 +75,7 @@ class ImageRecognition(ModelService):
 
     @handles("classify")
     def classify(self, body: Classify, message: Message) -> Later:
-        return self.submit(message, body, size=body.size)
+        return self.submit(message, body, size=body.size, space=body.space)
 
     def compute(self, works: list[Classify]) -> list[Any]:
         opened = [_opened(work) for work in works]

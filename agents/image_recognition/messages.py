@@ -25,11 +25,17 @@ class Classify(msgspec.Struct, forbid_unknown_fields=True):
             raise ValueError("give a picture, pictures, or pixels, one of the three")
 
     @property
+    def files(self) -> list[bytes]:
+        return self.pictures or self.pixels or [self.picture or b""]
+
+    @property
     def size(self) -> int:
-        return len(self.pictures or self.pixels or [self.picture])
+        return len(self.files)
+
+    @property
+    def space(self) -> int:
+        return sum(map(len, self.files))
 
     def opened(self) -> NDArray[np.uint8]:
         """Pictures x 224 x 224 x 3. Raises Misuse for the first that cannot be opened."""
-        if self.pixels is not None:
-            return np.stack([given(raw) for raw in self.pixels])
-        return np.stack([pixels_of(raw) for raw in self.pictures or [self.picture or b""]])
+        return np.stack([(pixels_of if self.pixels is None else given)(raw) for raw in self.files])

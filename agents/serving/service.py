@@ -34,8 +34,8 @@ from ledger.errors import PeerFault, PlatformError, Unavailable
 class Request:
     """One request in the queue."""
 
-    def __init__(self, kind: str, later: Later, work: Any, until: float | None, size: int) -> None:
-        self.kind, self.later, self.work, self.size = kind, later, work, size
+    def __init__(self, kind: str, later: Later, work: Any, until: float | None, size: int, space: int) -> None:
+        self.kind, self.later, self.work, self.size, self.space = kind, later, work, size, space
         self.since: float | None = monotonic()  # None: it came on another host, whose clock says nothing here
         self.until = until
 
@@ -65,23 +65,28 @@ class BatchService(ServiceAgent):
     max_waiting: ClassVar[int] = 64
     """Requests without an answer; one more is refused with a time to come again."""
 
+    max_waiting_bytes: ClassVar[int] = 64 << 20
+    """What they take, all in all: they travel with the agent."""
+
     def on_creation(self, init: Any) -> None:
         self.waiting: deque[Request] = deque()
         self.refused = 0
         self.latencies: dict[str, Histogram] = {}  # by kind of message: from its coming to its answer, on one host
         self.computing = Histogram()  # of whole batches
 
-    def submit(self, message: Message, work: Any, size: int = 1) -> Later:
-        """Queues the work of a request; a handler returns what this returns. Raises Unavailable when the queue is
-        full."""
-        if len(self.waiting) >= self.max_waiting:
+    def submit(self, message: Message, work: Any, size: int = 1, space: int = 0) -> Later:
+        """Queues the work of a request, which takes `space` bytes; a handler returns what this returns. Raises
+        Unavailable when the queue is full."""
+        taken = sum(request.space for request in self.waiting)
+        if len(self.waiting) >= self.max_waiting or (self.waiting and taken + space > self.max_waiting_bytes):
             self.refused += 1
             raise Unavailable(
-                f"{self.name} has {len(self.waiting)} requests waiting, which is all that it takes: ask again later",
+                f"{self.name} has {len(self.waiting)} requests waiting ({taken} bytes), and takes {self.max_waiting} "
+                f"({self.max_waiting_bytes} bytes): ask again later",
                 retry_after=self._patience(),
             )
         assert message.later is not None
-        self.waiting.append(Request(message.kind, message.later, work, message.until, size))
+        self.waiting.append(Request(message.kind, message.later, work, message.until, size, space))
         if self._wake is not None:
             self._wake.set()
         return message.later

@@ -29,7 +29,7 @@ class Squares(BatchService):
 
     @handles("squares")
     def squares(self, values: list[int], message: Message) -> Later:
-        return self.submit(message, values, size=len(values))
+        return self.submit(message, values, size=len(values), space=100 * len(values))
 
     def compute(self, works: list[Any]) -> list[Any]:
         type(self).batches.append(list(works))
@@ -129,6 +129,17 @@ def test_a_full_queue_refuses_and_says_so(inline: Inline) -> None:
     assert "6 requests waiting" in str(refused) and isinstance(refused, Unavailable)
     assert refused.retry_after is not None and refused.retry_after > 0
     assert agent.call("metrics")["refused"] == 1
+
+
+def test_a_queue_is_bounded_in_bytes_and_one_request_always_fits(
+    inline: Inline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Squares, "max_waiting_bytes", 300)
+    agent = inline.create(Squares)
+    threads = asked(inline, agent, [[1, 2, 3, 4], [5]], "squares")
+    assert "1 requests waiting (400 bytes), and takes 6 (300 bytes)" in str(answers(threads[1:])[0])
+    Squares.gate.set()
+    assert answers(threads)[0] == [1, 4, 9, 16]
 
 
 def test_one_bad_request_fails_alone_and_a_broken_batch_as_a_whole(inline: Inline) -> None:
