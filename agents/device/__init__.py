@@ -3,8 +3,10 @@
     def on_creation(self, init):
         self.model = OnDevice(make_model(), pick(init))        # init: "cpu", "cuda:0", or None for the best there is
 
-    def on_arrival(self, arrival):
+    def on_arrival(self, arrival=None):
         print("computes on", self.model.to(pick(None)))        # until then the model is in the host's memory
+
+    on_activation = on_clone = on_arrival                      # wherever its state was opened
 
     def compute(self, pictures):
         return self.model.value(self.model.device.put(pictures))

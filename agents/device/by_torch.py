@@ -15,8 +15,8 @@ from agents.device.port import Block, Bytes
 from ledger.errors import Misuse, Unavailable
 
 ALIGNED = 64  # bytes: where a block may begin, in page-locked memory
-LANES = 4  # copies to a GPU at a time, by a thread each: reading a mapped file is slower than the bus
-LANE_BYTES = 32 << 20  # of page-locked memory, for each
+LANES = 8  # copies to a GPU at a time, by a thread each: reading a mapped file is slower than the bus
+LANE_BYTES = 16 << 20  # of page-locked memory, for each
 
 
 class TorchDevice:

@@ -35,7 +35,7 @@ class OnDevice(Generic[T]):
     def device(self) -> Device:
         """Raises Misuse before `to`."""
         if self._device is None:
-            raise Misuse("it has arrived, and lies in the host's memory: bring it to a device by `to`, in on_arrival")
+            raise Misuse("it has arrived, and lies in the host's memory: bring it to a device by `to`: see docs/gpu.md")
         return self._device
 
     @property

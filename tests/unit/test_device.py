@@ -81,7 +81,7 @@ def test_what_passes_through_a_host_is_not_copied_there() -> None:
     came, _ = travelled(kept)
     HERE.out.clear()
     for ask in (lambda: came.value, lambda: came.device):
-        with pytest.raises(Misuse, match="bring it to a device by `to`, in on_arrival"):
+        with pytest.raises(Misuse, match="bring it to a device by `to`"):
             ask()
     further, beside = travelled(came)
     assert beside == 4993 * 4 and not HERE.out
@@ -116,8 +116,10 @@ class Thinker(Agent):
     def on_creation(self, init: Any) -> None:
         self.weights = OnDevice({"w": HOSTS[self.host].tensor(range(3000))}, HOSTS[self.host])
 
-    def on_arrival(self, arrival: Any) -> None:
+    def on_arrival(self, arrival: Any = None) -> None:
         print("computes on", self.weights.to(HOSTS[self.host]))
+
+    on_activation = on_clone = on_arrival
 
     def handle_message(self, message: Message) -> Any:
         if message.kind == "add":
@@ -139,7 +141,10 @@ def test_an_agent_goes_on_with_its_weights_where_it_arrives_and_where_it_stays(
         assert agent.call("add", 1) == ["cuda:0", total + 7]
         agent.hop("desk")
         assert agent.call("look") == ["cpu", total + 7]
-    assert capsys.readouterr().out == "computes on cuda:0\ncomputes on cpu\n"
+        agent.deactivate()
+        assert agent.call("add", 1) == ["cpu", total + 8]
+        assert agent.clone().call("add", 1) == ["cpu", total + 9] and agent.call("look") == ["cpu", total + 8]
+    assert capsys.readouterr().out == "computes on cuda:0\n" + "computes on cpu\n" * 3
 
 
 class Careless(Agent):
