@@ -15,6 +15,7 @@ from ledger.errors import Misuse, Unavailable
 KEPT = 120.0  # seconds
 MAX_KEPT = 50_000  # answers
 MAX_BYTES = 64 << 20  # of their bodies
+MAX_WAITING = 64  # requests that wait for the outcome of another one
 ENTRY_BYTES = 300  # that an entry takes beside the body
 
 
@@ -29,17 +30,18 @@ class Repeats:
         self._open: dict[bytes, _Kept] = {}
         self._done: OrderedDict[bytes, tuple[float, _Kept, int]] = OrderedDict()  # the oldest first
         self._bytes = 0
+        self._waiting = 0
 
     async def once(self, key: bytes, asked: bytes, do: Callable[[], Awaitable[Outcome]]) -> tuple[Outcome, bool]:
         """What `do` gives, or gave when `key` came first, and whether that is so. An outcome that says that nothing was
         done (not `final`) is not kept. Raises Misuse when the key came with something else, Unavailable when no more
-        can be kept."""
+        can be kept, or wait."""
         self._forget()
         known = self._open.get(key) or (self._done[key][1] if key in self._done else None)
         if known is not None:
             if known.asked != asked:
                 raise Misuse("this Idempotency-Key came with another request; each request has a key of its own")
-            return await asyncio.shield(known.outcome), True
+            return await self._outcome(known.outcome), True
         if len(self._done) + len(self._open) >= self._most or self._bytes >= self._room:
             raise Unavailable("too many answers are kept for their Idempotency-Keys; come again", retry_after=1.0)
         kept = self._open[key] = _Kept(asked, asyncio.get_running_loop().create_future())
@@ -56,6 +58,17 @@ class Repeats:
             self._done[key] = self._clock() + KEPT, kept, size
             self._bytes += size
         return outcome, False
+
+    async def _outcome(self, outcome: "asyncio.Future[Outcome]") -> Outcome:
+        if outcome.done():
+            return outcome.result()
+        if self._waiting >= MAX_WAITING:
+            raise Unavailable("too many wait for requests that came before, with the same keys", retry_after=1.0)
+        self._waiting += 1
+        try:
+            return await asyncio.shield(outcome)
+        finally:
+            self._waiting -= 1
 
     def _forget(self) -> None:
         now = self._clock()

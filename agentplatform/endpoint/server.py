@@ -61,7 +61,7 @@ class Endpoint:
             access_log=None,
             logger=quiet,
         )
-        self._busy: set[object] = set()  # connections whose request is here whole
+        self._busy: set[object] = set()  # connections whose request an agent has: no more than there is room for
         self._listening: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -86,14 +86,14 @@ class Endpoint:
             await self._server.shutdown(STOP_SECONDS)
 
     def _connected(self) -> asyncio.Protocol:
-        """For a new connection. When there are too many, the one that has asked nothing for longest makes room."""
-        connections = self._server.connections
-        if len(connections) >= self._settings.connections:
-            idle = next((each for each in connections if each not in self._busy), None)
-            if idle is None:
-                return _TurnedAway()
-            idle.force_close()
-        return self._server()
+        """For a new connection. When there are too many, those that have asked nothing for longest make room: some may
+        have come at once with the last one."""
+        connections = [each for each in self._server.connections if each.transport is not None]  # not closed already
+        surplus = len(connections) + 1 - self._settings.connections
+        idle = [each for each in connections if each not in self._busy][: max(0, surplus)]
+        for each in idle:
+            each.force_close()
+        return self._server() if len(idle) >= surplus else _TurnedAway()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -117,6 +117,8 @@ class Endpoint:
         except TimeoutError:
             if request.transport is not None:
                 request.transport.abort()
+        except ConnectionError:
+            pass  # it is gone, and so is the answer: with an Idempotency-Key it is given again
         return response
 
     async def _outcome(self, request: web.BaseRequest) -> Outcome:
@@ -159,18 +161,17 @@ class Endpoint:
             kind = request.headers.get("Content-Type", "")
             body = bodies.taken(kind, raw)
             accept = request.headers.get("Accept", "")
-            self._busy.add(request.protocol)
-            try:
-                return await self._once(
-                    asked, trusted, (kind, accept, body), lambda: self._ask(asked, trusted, body, accept)
-                )
-            finally:
-                self._busy.discard(request.protocol)
+            ask = lambda: self._ask(request.protocol, asked, trusted, body, accept)  # noqa: E731
+            return await self._once(asked, trusted, (kind, accept, body), ask)
 
-    async def _ask(self, asked: Asked, trusted: bool, body: bytes, accept: str) -> Outcome:
+    async def _ask(self, connection: object, asked: Asked, trusted: bool, body: bytes, accept: str) -> Outcome:
         try:
             with self._desk.place(asked, trusted) as agent:
-                return await self._desk.ask(asked, agent, body, accept)
+                self._busy.add(connection)
+                try:
+                    return await self._desk.ask(asked, agent, body, accept)
+                finally:
+                    self._busy.discard(connection)
         except PlatformError as error:
             return outcome.of_endpoint(error)
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from agentplatform.bulletins import Endpoint as Told
-from agentplatform.endpoint import bodies, door, server
+from agentplatform.endpoint import bodies, door, repeats, server
 from agentplatform.endpoint.door import Door
 from agentplatform.endpoint.metrics import MAX_PAIRS
 from agentplatform.endpoint.outcome import Outcome
@@ -299,6 +299,42 @@ async def test_idle_connections_make_room_for_who_asks(tmp_path: Path) -> None:
             writer.close()
 
 
+async def test_those_that_wait_for_one_key_make_room_too(tmp_path: Path) -> None:
+    """However many they are, they are one request."""
+    gate = asyncio.Event()
+
+    async def slow(kind: str, body: Any) -> Any:
+        if kind == "slow":
+            await gate.wait()
+        return [kind, body]
+
+    async with endpoint(tmp_path, slow, connections=5, public=(SERVICE,)) as scene:
+        path = f"/agents/{AGENT}/slow"
+        first = asyncio.ensure_future(scene.ask(path, token=None, Idempotency_Key="k"))
+        await until(lambda: scene.host.asked)
+        others = [asyncio.ensure_future(scene.ask(path, token=None, Idempotency_Key="k")) for _ in range(10)]
+        await until(lambda: len(scene.endpoint._server.connections) >= 5)
+        await honest(scene)
+        await until(lambda: sum(each.done() for each in others) >= 6)  # the others are all there is room for
+        gate.set()
+        assert (await first).status == 200 and {(await each).status for each in others} <= {0, 200}
+
+
+async def test_there_is_an_end_to_those_that_wait_for_one_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "MAX_WAITING", 2)
+    gate = asyncio.Event()
+
+    async def slow(kind: str, body: Any) -> Any:
+        await gate.wait()
+
+    async with endpoint(tmp_path, slow) as scene:
+        asked = [asyncio.ensure_future(scene.ask(Idempotency_Key="k")) for _ in range(5)]
+        await until(lambda: sum(each.done() for each in asked) == 2)
+        gate.set()
+        assert sorted([(await each).status for each in asked]) == [200, 200, 200, 503, 503]
+        assert len(scene.host.asked) == 1
+
+
 async def hung_up(reader: asyncio.StreamReader) -> bool:
     try:
         return await asyncio.wait_for(reader.read(1), 0.05) == b""
@@ -347,21 +383,21 @@ async def test_invented_names_do_not_grow_the_metrics(tmp_path: Path) -> None:
 
 def test_a_kept_answer_is_not_forgotten_for_want_of_room_but_new_keys_are_refused() -> None:
     now = [0.0]
-    repeats = Repeats(lambda: now[0], most=2, room=10_000)
+    kept = Repeats(lambda: now[0], most=2, room=10_000)
 
     async def do() -> Outcome:
         return Outcome(200, "answered", b"x")
 
     async def scene() -> None:
         for key in (b"a", b"b"):
-            assert not (await repeats.once(key, b"q", do))[1]
+            assert not (await kept.once(key, b"q", do))[1]
         with pytest.raises(Unavailable, match="too many answers"):
-            await repeats.once(b"c", b"q", do)
-        assert (await repeats.once(b"a", b"q", do))[1]
+            await kept.once(b"c", b"q", do)
+        assert (await kept.once(b"a", b"q", do))[1]
         with pytest.raises(Misuse, match="another request"):
-            await repeats.once(b"a", b"other", do)
+            await kept.once(b"a", b"other", do)
         now[0] = 121.0
-        assert not (await repeats.once(b"c", b"q", do))[1] and not (await repeats.once(b"a", b"q", do))[1]
+        assert not (await kept.once(b"c", b"q", do))[1] and not (await kept.once(b"a", b"q", do))[1]
 
     asyncio.run(scene())
 

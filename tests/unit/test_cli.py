@@ -502,6 +502,24 @@ def test_a_narrow_screen_leaves_nothing_out(
                 assert [word for word in shown if word not in out] == [], (columns, out)
 
 
+def test_the_token_of_an_endpoint_is_shown_and_status_says_where_it_is(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    north = homes(root)["north"]
+    north.settings_file.write_text(north.settings_file.read_text() + '\n[http]\nlisten = "127.0.0.1:8080"\n')
+    code, out, _ = run(capsys, "--root", root, "--json", "token", "north")
+    assert code == 0
+    assert json.loads(out) == [{"host": "north", "endpoint": "127.0.0.1:8080", "token": north.http_token.read_text()}]
+    assert north.http_token.stat().st_mode & 0o777 == 0o600
+    _, out, _ = run(capsys, "--root", root, "token")
+    assert north.http_token.read_text() in out and "none" in out  # south takes no requests
+    assert "there is no host 'mars'" in refused(capsys, "--root", root, "token", "mars")[1]
+    says = {"status": STATUS | {"endpoint": "127.0.0.1:8080"}}
+    with answering(root, DeskTwin("north", SAYS | says), DeskTwin("south", SAYS)):
+        _, out, _ = run(capsys, "--root", root, "status")
+        assert out.count("north takes requests on http://127.0.0.1:8080") == 1
+
+
 def test_status_tells_a_host_that_hangs_from_one_that_does_not_run(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,15 @@ async def test_bytes_come_as_such_where_they_are_wanted_and_what_is_large_as_mes
         assert (said.headers["content-type"], said.body) == ("application/msgpack", large)
 
 
+async def test_who_asks_first_whether_its_body_is_wanted_hears_so(tmp_path: Path) -> None:
+    async with endpoint(tmp_path) as scene:
+        head = await scene.ask(body=b"7", Expect="100-continue")
+        assert head.status == 100 and head.body.startswith(b"HTTP/1.1 200 OK") and head.body.endswith(b'["look",7]')
+        refused = await scene.ask(token=None, body=b"7", Expect="100-continue")
+        assert refused.status == 401, "before the body is sent"
+        assert (await scene.ask(Expect="more")).status == 417
+
+
 # Twice
 
 
