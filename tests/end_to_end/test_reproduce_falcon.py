@@ -14,7 +14,7 @@ from tests.helpers.local import until
 
 pytest.importorskip("matplotlib")
 
-from examples.papers.falcon import fig10, fig12, fig13, fig13_narrow
+from examples.papers.falcon import fig7, fig10, fig12, fig13, fig13_narrow
 from examples.papers.result import Result, Scale
 from examples.papers.write import write
 
@@ -28,6 +28,16 @@ def quiet(what: str) -> None:
 
 def written(result: Result, folder: Path) -> str:
     return write("x", result, folder)[1].read_text()
+
+
+def test_figure_7_decodes_every_frame_of_every_file() -> None:
+    result = fig7.measure(Scale.TINY, quiet)
+    assert [(row[0], row[3]) for row in result.rows] == [
+        (quality, frames) for quality in ("high", "medium", "low") for frames in (25, 50)
+    ]
+    sizes = [row[4] for row in result.rows]
+    assert sizes[0] < sizes[1] and sizes[1] > sizes[3] > sizes[5], "longer and finer videos are larger files"
+    assert all(row[5] > 0 for row in result.rows)
 
 
 def test_figure_10_knows_the_face_at_the_destination_as_before(tmp_path: Path) -> None:
@@ -67,7 +77,7 @@ def of(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("figure", "processes"), [("fig10", 5), ("fig12", 9)])
+@pytest.mark.parametrize(("figure", "processes"), [("fig7", 2), ("fig10", 5), ("fig12", 9)])
 def test_who_interrupts_it_finds_nothing_left(
     tmp_path: Path, figure: str, processes: int, ending: signal.Signals
 ) -> None:

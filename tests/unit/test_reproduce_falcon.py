@@ -28,16 +28,6 @@ def test_table_2_is_the_plan_that_production_makes() -> None:
     assert "ANOTHER" in table2._agree(swapped)
 
 
-def test_figure_7_decodes_every_frame_of_every_file() -> None:
-    result = fig7.measure(Scale.TINY, quiet)
-    assert [(row[0], row[3]) for row in result.rows] == [
-        (quality, frames) for quality in ("high", "medium", "low") for frames in (25, 50)
-    ]
-    sizes = [row[4] for row in result.rows]
-    assert sizes[0] < sizes[1] and sizes[1] > sizes[3] > sizes[5], "longer and finer videos are larger files"
-    assert all(row[5] > 0 for row in result.rows)
-
-
 def videos(*times: float) -> list[Row]:
     names = [(quality, length) for quality in ("high", "medium", "low") for length in (1, 2)]
     return [(name, "", length, 0, 1.0 * length, taken) for (name, length), taken in zip(names, times, strict=True)]
