@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from benchmarks.shaped import Link, send
 from ledger.errors import Misuse, Unavailable
 
 READY_DEADLINE, CRIU_DEADLINE = 60.0, 300.0  # seconds
+LIFE = 1200.0  # of the process, should nobody be there to end it
 LOOK_EVERY = 0.01
 
 
@@ -38,12 +41,13 @@ class Taken:
 
 def named() -> Path | None:
     """The program that the environment names, CRIU=/usr/sbin/criu; None if it names none. Raises Misuse when that is
-    no program."""
+    no program, Unavailable with its words when it says that it cannot work here."""
     text = os.environ.get("CRIU")
     if not text:
         return None
     if not os.access(text, os.X_OK) or Path(text).is_dir():
         raise Misuse(f"CRIU={text} is no program that can be run: name the file, for example CRIU=/usr/sbin/criu")
+    _run((text, "check"))
     return Path(text)
 
 
@@ -55,36 +59,59 @@ def move(criu: Path, link: Link, gallery: int) -> Taken:
     with tempfile.TemporaryDirectory() as folder:
         images, pid_file = Path(folder) / "images", Path(folder) / "pid"
         images.mkdir()
-        process = _start(gallery, Path(folder) / "ready")
-        try:
-            dump = _run(criu, "dump", "--tree", str(process.pid), "--images-dir", str(images))
-        finally:
-            process.kill()  # CRIU has ended it already
-            process.wait()
+        with running(gallery) as process:
+            dump = _run(dump_command(criu, process, images))
         size = bytes_of(images.rglob("*"))
         sent = send(link, size)
-        where = ("--images-dir", str(images), "--restore-detached", "--pidfile", str(pid_file))
-        try:
-            restore = _run(criu, "restore", *where)
-        finally:
-            _end(pid_file)
+        with put_down(pid_file):
+            restore = _run(restore_command(criu, images, pid_file))
         return Taken(dump, size, sent, restore)
+
+
+def dump_command(criu: Path, process: int, images: Path) -> tuple[str, ...]:
+    return (str(criu), "dump", "--tree", str(process), "--images-dir", str(images))
+
+
+def restore_command(criu: Path, images: Path, pid_file: Path) -> tuple[str, ...]:
+    return (str(criu), "restore", "--images-dir", str(images), "--restore-detached", "--pidfile", str(pid_file))
+
+
+@contextmanager
+def running(gallery: int, enter: tuple[str, ...] = ()) -> Iterator[int]:
+    """Such a process, which has all in memory; it ends with the block, if CRIU has not ended it. `enter`: words before
+    its command. CRIU itself must be in the same network namespace, or it would take that along."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = _start(gallery, Path(folder) / "ready", enter)
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def put_down(pid_file: Path) -> Iterator[None]:
+    """The process that is restored in the block is ended with it. Raises Unavailable when there is none."""
+    try:
+        yield
+        if not _pid(pid_file):
+            raise Unavailable(f"CRIU restored nothing: it wrote no process into {pid_file.name}")
+    finally:
+        if process := _pid(pid_file):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
 
 def start_time(gallery: int) -> float:
     """Seconds that such a process takes until it has all in memory: what a container that is started anew pays."""
-    with tempfile.TemporaryDirectory() as folder:
-        begin = time.monotonic()
-        process = _start(gallery, Path(folder) / "ready")
-        seconds = time.monotonic() - begin
-        process.kill()
-        process.wait()
-    return seconds
+    begin = time.monotonic()
+    with running(gallery):
+        return time.monotonic() - begin
 
 
-def _start(gallery: int, ready: Path) -> "subprocess.Popen[bytes]":
+def _start(gallery: int, ready: Path, enter: tuple[str, ...]) -> "subprocess.Popen[bytes]":
     """In a session of its own and without pipes, which CRIU would have to find again."""
-    words = (sys.executable, "-m", "benchmarks.criu", str(gallery), str(ready))
+    words = (*enter, sys.executable, "-m", "benchmarks.criu", str(gallery), str(ready))
     nothing = subprocess.DEVNULL
     process = subprocess.Popen(words, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
     deadline = time.monotonic() + READY_DEADLINE
@@ -97,24 +124,24 @@ def _start(gallery: int, ready: Path) -> "subprocess.Popen[bytes]":
     return process
 
 
-def _run(criu: Path, *words: str) -> float:
+def _run(command: tuple[str, ...]) -> float:
     """Seconds."""
     begin = time.monotonic()
+    what = " ".join(command[:2])
     try:
-        done = subprocess.run([criu, *words], capture_output=True, text=True, timeout=CRIU_DEADLINE)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CRIU_DEADLINE)
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"{criu} {words[0]} did not end in {CRIU_DEADLINE:g} s") from None
+        raise Unavailable(f"{what} did not end in {CRIU_DEADLINE:g} s") from None
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
-        raise Unavailable(f"{criu} {words[0]} failed: {said}; try: {criu} check")
+        raise Unavailable(f"{what} failed: {said}; leave CRIU out, or take one that is made for this kernel")
     return time.monotonic() - begin
 
 
-def _end(pid_file: Path) -> None:
-    """The process that was put down."""
-    if pid_file.exists() and (text := pid_file.read_text().strip()).isdecimal():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(text), signal.SIGKILL)
+def _pid(pid_file: Path) -> int:
+    """0 when there is none."""
+    text = pid_file.read_text().strip() if pid_file.exists() else ""
+    return int(text) if text.isdecimal() else 0
 
 
 def _be(gallery: int, ready: Path) -> None:
@@ -124,7 +151,8 @@ def _be(gallery: int, ready: Path) -> None:
     cv2.setNumThreads(1)
     held = numpy.random.default_rng(0).bytes(gallery)
     ready.touch()
-    while held:
+    until = time.monotonic() + LIFE
+    while held and time.monotonic() < until:
         time.sleep(1.0)
 
 

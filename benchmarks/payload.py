@@ -1,19 +1,19 @@
-"""What stands in for moving a container: one process reads an archive of files and sends it, another unpacks it.
+"""What stands in for moving a container: one process reads the files of its layers and sends them, another writes them.
 
-    python -m benchmarks.payload send FILE HOST PORT         says "connected", and waits for a line
-    python -m benchmarks.payload take FOLDER HOST PORT       says "listening", and "done" when the files are written
+    python -m benchmarks.payload send FOLDER HOST PORT [COMMAND ..]    says "connected", and waits for a line
+    python -m benchmarks.payload take FOLDER HOST PORT [COMMAND ..]    says "listening", and "done" in the end
 
-No compression, no checks, no registry, nothing is started afterwards: less than any container's move.
+A command is run by the sender before it sends, by the taker when all is written: CRIU's dump and restore. Without them
+there is no checkpoint and no start; there is no compression and no registry: less than any container's move.
 """
 
-import io
 import os
 import socket
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +22,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # its processes stay small
     from benchmarks.shaped import Link
 
-FILE_BYTES = 4 << 20  # of each file in the archive
-PIECE = 256 * 1024
+FILE_BYTES = 4 << 20  # of each file of a layer
+Popen = subprocess.Popen[bytes]
+PATIENCE = 60.0  # seconds until the other end is there
 
 
 @dataclass
 class Pair:
-    sender: "subprocess.Popen[bytes]"
-    taker: "subprocess.Popen[bytes]"
+    sender: Popen
+    taker: Popen
 
     def go(self) -> tuple[float, float]:
-        """When it began, and when all is written. CLOCK_MONOTONIC, seconds. Raises OSError when one of them failed."""
+        """When it began, and when all is done. CLOCK_MONOTONIC, seconds. Raises OSError when one of them failed."""
         assert self.sender.stdin is not None
         begin = time.monotonic()
         self.sender.stdin.write(b"go\n")
@@ -42,64 +43,72 @@ class Pair:
 
 
 @contextmanager
-def ready(link: "Link", folder: Path, size: int) -> Iterator[Pair]:
-    """Both processes stand at the ends of the link, the archive is written. They end with the block."""
-    archive = folder / "payload.tar"
-    _write(archive, size)
+def ready(
+    link: "Link", folder: Path, size: int, before: Sequence[str] = (), after: Sequence[str] = ()
+) -> Iterator[Pair]:
+    """Both processes stand at the ends of the link; they end with the block. `size`: bytes of the layers. What is in
+    folder/"sent" goes to folder/"unpacked"; `before` and `after` are the commands of sender and taker."""
+    _write_layers(folder / "sent", size)
     listen, reached = link.place(1)
-    (folder / "unpacked").mkdir()
-    here = (sys.executable, "-m", "benchmarks.payload")
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with ExitStack() as ends:
-        words = ("take", str(folder / "unpacked"), *listen.rsplit(":", 1))
-        taker = subprocess.Popen((*link.command(1), *here, *words), **pipes)
-        ends.callback(_end, taker)
-        _await(taker, b"listening\n")
-        words = ("send", str(archive), *reached.rsplit(":", 1))
-        sender = subprocess.Popen((*link.command(0), *here, *words), **pipes)
-        ends.callback(_end, sender)
-        _await(sender, b"connected\n")
-        yield Pair(sender, taker)
+
+        def begin(end: int, word: bytes, act: str, files: str, address: str, command: Sequence[str]) -> Popen:
+            here = (sys.executable, "-m", "benchmarks.payload", act, str(folder / files), *address.rsplit(":", 1))
+            words = (*link.command(end), *here, *command)
+            process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            ends.callback(_end, process)
+            _await(process, word)
+            return process
+
+        taker = begin(1, b"listening\n", "take", "unpacked", listen, after)
+        yield Pair(begin(0, b"connected\n", "send", "sent", reached, before), taker)
 
 
-def _await(process: "subprocess.Popen[bytes]", word: bytes) -> None:
+def _await(process: Popen, word: bytes) -> None:
     assert process.stdout is not None
     if process.stdout.readline() != word:
         raise OSError(f"the payload's process ended before it was {word.decode().strip()}")
 
 
-def _write(archive: Path, size: int) -> None:
-    with tarfile.open(archive, "w") as tar:
-        for number, at in enumerate(range(0, size, FILE_BYTES)):
-            facts = tarfile.TarInfo(f"layer/{number:04}")
-            facts.size = min(FILE_BYTES, size - at)
-            tar.addfile(facts, io.BytesIO(os.urandom(facts.size)))
+def _write_layers(folder: Path, size: int) -> None:
+    (folder / "layers").mkdir(parents=True, exist_ok=True)
+    for number, at in enumerate(range(0, size, FILE_BYTES)):
+        (folder / "layers" / f"{number:04}").write_bytes(os.urandom(min(FILE_BYTES, size - at)))
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _end(process: Popen) -> None:
     process.kill()
     process.communicate()
 
 
-def _send(archive: Path, address: tuple[str, int]) -> None:
-    with socket.create_connection(address) as connection, archive.open("rb") as file:
+def _send(folder: Path, address: tuple[str, int], command: list[str]) -> None:
+    with socket.create_connection(address, PATIENCE) as connection:
+        connection.settimeout(None)
         print("connected", flush=True)
         sys.stdin.readline()
-        while piece := file.read(PIECE):
-            connection.sendall(piece)
-        connection.shutdown(socket.SHUT_WR)
-        sys.stdin.readline()  # it stays, idle, until it is ended
+        _run(command)
+        with connection.makefile("wb") as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
+            tar.add(folder, arcname=".")
+    sys.stdin.readline()  # it stays, idle, until it is ended
 
 
-def _take(folder: Path, address: tuple[str, int]) -> None:
+def _take(folder: Path, address: tuple[str, int], command: list[str]) -> None:
     with socket.create_server(address) as listening:
+        listening.settimeout(PATIENCE)
         print("listening", flush=True)
         connection, _ = listening.accept()
+        connection.settimeout(None)
     with connection, connection.makefile("rb") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
         tar.extractall(folder, filter="data")
+    _run(command)
     print("done", flush=True)
     sys.stdin.readline()
 
 
+def _run(command: list[str]) -> None:
+    if command:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
 if __name__ == "__main__":
-    {"send": _send, "take": _take}[sys.argv[1]](Path(sys.argv[2]), (sys.argv[3], int(sys.argv[4])))
+    {"send": _send, "take": _take}[sys.argv[1]](Path(sys.argv[2]), (sys.argv[3], int(sys.argv[4])), sys.argv[5:])

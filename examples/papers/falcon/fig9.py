@@ -4,12 +4,13 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentplatform.console import processes
-from benchmarks import payload
+from benchmarks import criu, payload
 from benchmarks.container import MB
 from benchmarks.sampler import EVERY, Sample, Seen, sampled
 from benchmarks.shaped import Link, hosts, measured, shaped
@@ -68,15 +69,16 @@ COLUMNS = (
 
 
 def measure(scale: Scale, say: Say) -> Result:
-    plan = PLANS[scale]
+    plan, program = PLANS[scale], criu.named()
     with tempfile.TemporaryDirectory() as name, shaped(MBIT) as link:
         folder = Path(name)
         rate = measured(link, MBIT)
         agent, size = _agent(link, folder, plan.people, say)
-        container = _container(link, folder, size + plan.image, say)
+        container = _container(link, folder, size, plan.image, program, say)
         emulated = (
             f"bandwidth: {link.name}, {rate:.1f} Mbit/s measured; both hosts are on one machine",
-            "the container: bare processes that send and unpack files, no checkpoint, no registry",
+            "the container: bare processes that send and unpack its image's files"
+            + (", no checkpoint" if program is None else ", CRIU before and after"),
         )
     return result({AGENT: agent, CONTAINER: container}, size, plan.image, emulated)
 
@@ -96,7 +98,7 @@ def result(moves: Mapping[str, Move], size: int, image: int, emulated: tuple[str
         measured=_sentence(rows, size, image, moves),
         differs="Energy is not measured, here or there. A host here is its daemon, fork server and workers, with "
         "their journal, signatures and TLS; the service is in them, so that its memory leaves the source and comes to "
-        "the destination. The container's side is two bare processes, a stand-in without a service. Memory is RSS, "
+        "the destination. The container's side is two bare processes without a service. Memory is RSS, "
         f"which counts shared pages once for each process (PSS of the agent's hosts before and after: {grown}); what "
         f"the kernel keeps of files is in neither. Looking every {EVERY * 1000:g} ms took {own * 100:.0f} % of a core.",
         draw=lambda figure, drawn: _draw(figure, drawn, moves[AGENT].phases),
@@ -137,17 +139,26 @@ def _phases(lines: Sequence[Mapping[str, Any]], agent: str, begin: float) -> dic
     return {phase: when(event) - begin for phase, event in ends.items()}
 
 
-def _container(link: Link, folder: Path, size: int, say: Say) -> Move:
-    say(f"{size / MB:.0f} MB are sent and unpacked")
+def _container(link: Link, folder: Path, state: int, image: int, program: Path | None, say: Say) -> Move:
+    """By CRIU, when a program is given; else the state goes as it is, with the image's files."""
+    say(f"{(state + image) / MB:.0f} MB are sent and unpacked")
     place = folder / "container"
-    place.mkdir()
-    with (
-        payload.ready(link, place, size) as pair,
-        sampled({SOURCE: pair.sender.pid, DESTINATION: pair.taker.pid}) as seen,
-    ):
-        time.sleep(AROUND)
-        begin, end = pair.go()
-        time.sleep(AROUND)
+    images = place / "sent" / "images"
+    images.mkdir(parents=True)
+    with ExitStack() as ends:
+        before: tuple[str, ...] = ()
+        after: tuple[str, ...] = ()
+        if program is not None:
+            process = ends.enter_context(criu.running(state, link.command(0)))
+            before = criu.dump_command(program, process, images)
+            after = criu.restore_command(program, place / "unpacked" / "images", place / "pid")
+            ends.enter_context(criu.put_down(place / "pid"))
+        size = image + (state if program is None else 0)
+        pair = ends.enter_context(payload.ready(link, place, size, before, after))
+        with sampled({SOURCE: pair.sender.pid, DESTINATION: pair.taker.pid}) as seen:
+            time.sleep(AROUND)
+            begin, end = pair.go()
+            time.sleep(AROUND)
     return Move(begin, end, seen, {})
 
 
