@@ -11,6 +11,7 @@ BENCHMARKS = {
     "messages": "messages between agents on one host and across two, beside raw Pyro5 calls and a commit",
     "requests": "requests over HTTP beside a proxy's calls, while the agent stays and while it moves, in each mode",
     "crowd": "many light agents on one host: memory of each while idle, disk of each when deactivated",
+    "video": "video decoding by an agent beside PyAV alone; frames lost and time without one at a hop",
     "decide": "decisions: time of a plan, from event to PREPARE, cost against hindsight, a storm of events",
     "rehoming": "a host is wiped: how long its held agents do not answer, and that nothing is lost",
     "ledger": "transactions a second and time to finality, improved beside the baseline",

@@ -118,8 +118,10 @@ class Decoder:
             sieve, again = Sieve(self.position, self.rendition, attempt), 0
             if medium.reach is Reach.NOTHING:
                 sieve.found = True
+            seen = False
             for frame in medium.frames():
                 self._check()
+                seen = True
                 verdict = self._judge(sieve, medium, frame)
                 if verdict is Verdict.INEXACT:
                     break
@@ -134,6 +136,8 @@ class Decoder:
                 yield frame, medium
             else:
                 self._note(medium, None, again, number)
+                if attempt.last and not seen and medium.damaged:
+                    raise Misuse(f"{medium.name}: nothing of it can be decoded ({medium.damaged} packets are damaged)")
                 if sieve.found or attempt.last:
                     return
 

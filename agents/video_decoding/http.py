@@ -8,6 +8,7 @@ read under way can be given up.
 import hashlib
 import http.client
 import io
+import socket
 from contextlib import suppress
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -38,6 +39,9 @@ class HttpSource:
                 )
             reach = Reach.ALL if file.seekable() else Reach.NOTHING
             return Container(file, self.name, reach=reach, identity=identity, accelerator=here.accelerator)
+        except OSError as error:
+            file.close()
+            raise Unavailable(f"{self.name} does not go on ({error!r:.100}): ask again", retry_after=1.0) from None
         except BaseException:
             file.close()
             raise
@@ -50,6 +54,7 @@ class RangeFile:
         self._url: SplitResult = urlsplit(url)
         self._name, self._at, self._read_to = url, 0, 0
         self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
         self._response: http.client.HTTPResponse | None = None
         self._given_up = False
         self._seekable, self._size, self._tag = False, -1, ""
@@ -91,10 +96,9 @@ class RangeFile:
 
     def give_up(self) -> None:
         self._given_up = True
-        connection = self._connection
-        if connection is not None and connection.sock is not None:
+        if self._socket is not None:
             with suppress(OSError):
-                connection.sock.shutdown(2)
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -123,13 +127,14 @@ class RangeFile:
             host = self._url.hostname or ""
             self._connection = kind(host, self._url.port, timeout=OPEN_SECONDS)
             self._connection.connect()
+            self._socket = self._connection.sock
+            self._socket.settimeout(READ_SECONDS)
             if self._given_up:
                 raise ConnectionError("given up")
             path = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
             self._connection.request("GET", path, headers={"Range": f"bytes={place}-", "Accept-Encoding": "identity"})
             self._response = self._connection.getresponse()
-            self._connection.sock.settimeout(READ_SECONDS)
-        except (OSError, http.client.HTTPException, AttributeError) as error:
+        except (OSError, http.client.HTTPException) as error:
             raise Unavailable(f"{self._name} does not answer ({error!r:.100}): ask again", retry_after=1.0) from None
         self._judge(self._response, place)
         self._read_to = place

@@ -103,7 +103,8 @@ class Container:
         self.codec = self._stream.codec_context
         set_limits(self.codec)
         self.time_base: Fraction = self._stream.time_base or Fraction(1, MICROSECONDS)
-        self.start: int = self._stream.start_time or 0
+        # A live stream is entered in its midst: its own clock says how much is missing after a gap.
+        self.start: int = 0 if reach is Reach.NOTHING else self._stream.start_time or 0
 
     def _video(self) -> Any:
         streams = [
@@ -124,10 +125,14 @@ class Container:
         yield from decoded(self, self._packets())
 
     def _packets(self) -> Iterator[Any]:
-        try:
-            yield from self._container.demux(self._stream)
-        except (av.FFmpegError, OSError) as error:
-            raise _failure(self.name, "cannot be read further", error) from None
+        while True:
+            try:
+                yield from self._container.demux(self._stream)
+                return
+            except IndexError:  # PyAV knows the streams that were there at the beginning, and another one has come
+                self.damaged += 1
+            except (av.FFmpegError, OSError) as error:
+                raise _failure(self.name, "cannot be read further", error) from None
 
     def seek(self, seconds: float) -> None:
         with suppress(av.FFmpegError, OSError):  # what comes then is judged like what comes after any seek
