@@ -98,11 +98,12 @@ class _Outbox(_Witness):
 
     def checkpoint(self, agent: str, change: Change) -> "asyncio.Future[None]":
         durable: asyncio.Future[None] = super().checkpoint(agent, change)  # type: ignore[misc]
+        # By what was told until now: an answer that comes later may be given before this is durable.
+        fresh = [seen for seen in change.seen if (seen.sender, agent, seen.sequence) not in self.history.answered]
 
         def tell(leaves: bool) -> None:
-            for seen in change.seen:
-                told = (seen.sender, agent, seen.sequence) in self.history.answered
-                if not told and not (leaves and AGENT_ID.fullmatch(seen.sender)):
+            for seen in fresh:
+                if not (leaves and AGENT_ID.fullmatch(seen.sender)):
                     self.history.write("handled", sender=seen.sender, sequence=seen.sequence, receiver=agent)
             self._sent(*change.letters)
 
