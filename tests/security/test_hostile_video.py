@@ -145,7 +145,7 @@ def test_a_cut_off_video_gives_what_is_there_or_says_why_not(name: str, tmp_path
 def test_damage_in_the_midst_is_left_out_and_a_hop_changes_nothing(tmp_path: Path, inline: Inline) -> None:
     path = film(tmp_path / "video.ts", frames=60)
     content = bytearray(path.read_bytes())
-    for seed in range(8):
+    for seed in range(2):
         dice = random.Random(seed)  # noqa: S311 - a test
         spoilt = bytearray(content)
         for _ in range(40):
