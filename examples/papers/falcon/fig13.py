@@ -10,7 +10,7 @@ def measure(scale: Scale, say: Say) -> Result:
     say("both engines in turns, transfers and creations of accounts")
     comparison = throughput.on_loopback(scale)
     return Result(
-        title="Improved PBFT beside unimproved, on loopback: throughput, and the time for all",
+        title="Improved PBFT beside unimproved, on loopback: throughput and time",
         columns=engines.COLUMNS,
         rows=engines.rows(comparison),
         paper=PAPER,
