@@ -1,4 +1,4 @@
-"""`agentplatform reproduce`: published experiments, which stand beside the package where there are sources.
+"""`agentplatform reproduce`: published experiments, found in the sources: beside the package, or in this folder.
 
 They are looked up by name: the platform imports no examples.
 """
@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ledger.errors import Misuse
 
-SOURCES = Path(__file__).parents[2]
+BESIDE = Path(__file__).parents[2]
 PLACE = "examples/papers"
 
 
@@ -52,12 +52,12 @@ def show(console: Console, reports: list[dict[str, Any]]) -> None:
 
 
 def _papers() -> Any:
-    if not (SOURCES / PLACE / "run.py").is_file():
+    sources = next((place for place in (BESIDE, Path.cwd()) if (place / PLACE / "run.py").is_file()), None)
+    if sources is None:
         raise Misuse(
-            f"the papers' experiments are no part of the installed package (there is no {PLACE} in {SOURCES}): "
-            "get the sources, and say in their folder: pip install '.[demo,benchmarks]', then: "
-            "python -m agentplatform.console.cli reproduce ..."
+            f"the papers' experiments are no part of the installed package (no {PLACE} in {BESIDE}, nor here): "
+            "get the sources, and say it again in their folder, after: pip install '.[demo,benchmarks]'"
         )
-    if str(SOURCES) not in sys.path:
-        sys.path.insert(0, str(SOURCES))
+    if sys.path[0] != str(sources):
+        sys.path.insert(0, str(sources))
     return importlib.import_module("examples.papers.run")

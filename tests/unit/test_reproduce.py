@@ -176,9 +176,14 @@ def test_the_verb_lists_writes_and_refuses(tmp_path: Path, capsys: pytest.Captur
 def test_without_the_sources_it_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(reproduce, "SOURCES", tmp_path)
+    """Installed elsewhere, they are found in the folder where one is."""
+    sources = reproduce.BESIDE
+    monkeypatch.setattr(reproduce, "BESIDE", tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert main(["reproduce", "falcon"]) == 2
     assert "no part of the installed package" in capsys.readouterr().err
+    monkeypatch.chdir(sources)
+    assert main(["reproduce", "falcon", "--list"]) == 0
 
 
 @pytest.mark.parametrize("paper", PAPERS)
