@@ -37,11 +37,12 @@ HOPS = 20
 READ_BETWEEN = 12  # frames, and one of them is asked for at once after the hop
 
 Work = Callable[[Any], Any]
-WORKS: dict[str, tuple[dict[str, Any], Work]] = {
-    "decode": ({"hash": False}, lambda frame: None),
-    "hash": ({"hash": True}, digest),
-    "grey": ({"hash": False, "pixels": "grey"}, lambda frame: pixels_of(frame, "grey")),
-    "jpeg": ({"hash": False, "pixels": "jpeg"}, lambda frame: pixels_of(frame, "jpeg")),
+# What is asked, the same by PyAV alone, and of which rendition.
+WORKS: dict[str, tuple[dict[str, Any], Work, str]] = {
+    "decode": ({"hash": False}, lambda frame: None, "high"),
+    "hash": ({"hash": True}, digest, "high"),
+    "grey": ({"hash": False, "pixels": "grey"}, lambda frame: pixels_of(frame, "grey"), "medium"),
+    "jpeg": ({"hash": False, "pixels": "jpeg"}, lambda frame: pixels_of(frame, "jpeg"), "medium"),
 }
 
 
@@ -87,9 +88,10 @@ def through(agent: AgentProxy, path: Path, asked: dict[str, Any]) -> tuple[float
             return time.monotonic() - begin, frames
 
 
-def beside(agent: AgentProxy, path: Path, name: str) -> dict[str, float]:
+def beside(agent: AgentProxy, paths: dict[str, Path], name: str) -> dict[str, float]:
     """Frames a second of both, in turns, and the median of the turns' ratios."""
-    asked, work = WORKS[name]
+    asked, work, rendition = WORKS[name]
+    path = paths[rendition]
     ours: list[float] = []
     theirs: list[float] = []
     for turn in range(TURNS + 1):
@@ -163,7 +165,7 @@ def measure(folder: Path, frames: int) -> dict[str, Any]:
     with hosts(folder / "pair", videos):
         agent = connect(PAIR[0], root=folder / "pair").create(VideoDecoding, patience=120.0)
         for name in WORKS:
-            figures |= beside(agent, paths["high"], name)
+            figures |= beside(agent, paths, name)
         figures |= by_quality(agent, paths)
         figures |= hops(agent, paths["high"])
     return figures

@@ -57,6 +57,8 @@ class Decoder:
         self.ended = False
         self.failure: PlatformError | None = None
         self.damaged = self.taken = 0
+        self.wake_at = 1  # `tell` is called when so many frames are ready
+        self.full = False
         self.position, self.rendition = position, rendition
         self._open, self._device, self._tell = open_, device, tell
         self._room = threading.Condition()
@@ -167,11 +169,15 @@ class Decoder:
     def _put(self, frame: Any, medium: Medium, took: float) -> None:
         with self._room:
             while not self._stopped and (len(self.ready) >= AHEAD_FRAMES or self._bytes >= AHEAD_BYTES):
+                self.full = True
+                self._tell()
                 self._room.wait()
+            self.full = False
             self._bytes += frame_bytes(frame)
             self.ready.append(Decoded(frame, frame.pts, _seconds(frame, medium), took))
         self._check()
-        self._tell()
+        if len(self.ready) >= self.wake_at:
+            self._tell()
 
     def _check(self) -> None:
         if self._stopped:

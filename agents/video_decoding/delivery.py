@@ -28,6 +28,7 @@ class Made:
     position: Position
     took: list[float]  # seconds of decoding of each
     room: int  # bytes that are left of an answer
+    last: Decoded | None = None  # the anchor, of which the digest is not in the position yet
 
 
 def deliver(
@@ -62,6 +63,13 @@ def deliver(
             room -= len(told["pixels"])
         frames.append(told)
         at, shown = at.after(rendition, each.pts, each.seconds), each
-    if shown is not None:
-        at = replace(at, digest=proof or digest(shown.frame))  # of the last alone: it is the anchor
-    return Made(frames, at, [each.took for each in some[: len(frames)]], room)
+    if proof:
+        at, shown = replace(at, digest=proof), None
+    return Made(frames, at, [each.took for each in some[: len(frames)]], room, shown)
+
+
+def proven(made: Made) -> Made:
+    """With the digest of the anchor, where no frame's own was wanted."""
+    if made.last is None:
+        return made
+    return replace(made, position=replace(made.position, digest=digest(made.last.frame)), last=None)

@@ -6,6 +6,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from time import monotonic, time
 from typing import Any, ClassVar
@@ -17,14 +18,15 @@ from agents.serving.histogram import Histogram
 from agents.video_decoding import limits
 from agents.video_decoding.asked import Player, Request
 from agents.video_decoding.decoder import Decoder
-from agents.video_decoding.delivery import Made, Wanted, deliver
+from agents.video_decoding.delivery import Made, Wanted, deliver, proven
 from agents.video_decoding.device import accelerator_of
 from agents.video_decoding.quality import Quality, Wish, quality_for
 from agents.video_decoding.source import Here
 from agents.video_decoding.video import Video
 from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 
-CHUNK = 8  # frames that are made ready for an answer at a time, while more are decoded
+CHUNK = 16  # frames that are made ready for an answer at a time, while more are decoded
+GATHER = 0.02  # seconds that are waited for so many, when there is one
 WAIT = 5.0  # seconds
 
 
@@ -140,37 +142,42 @@ class Worker(ServiceAgent):
         while len(made.frames) < count:
             if self._decoder is not decoder:
                 return None
+            portion = min(count - len(made.frames), CHUNK)
             if not decoder.ready:
                 if decoder.failure is not None and not made.frames:
                     raise decoder.failure
-                if decoder.ended or decoder.failure is not None or not await self._something_new(until):
+                if decoder.over or not await self._ready(decoder, 1, until):
                     break
                 continue
+            await self._ready(decoder, portion, monotonic() + GATHER)
             if not decoder.taken and decoder.opened is not None:
                 self.video.opened(rendition, decoder.opened)
                 if decoder.opened.live:
                     self.video.reopened(decoder.ready[0], time())
-            some = list(islice(decoder.ready, min(count - len(made.frames), CHUNK)))
-            more = await asyncio.to_thread(_deliver, some, made.position, rendition, quality, scaled, wanted, made.room)
+            some = list(islice(decoder.ready, portion))
+            more = await _in_thread(deliver, some, made.position, rendition, quality, scaled, wanted, made.room)
             if self._decoder is not decoder:
                 return None
             decoder.drop(len(more.frames))
-            made = Made(made.frames + more.frames, more.position, made.took + more.took, more.room)
+            made = replace(more, frames=made.frames + more.frames, took=made.took + more.took)
             if len(more.frames) < len(some):
                 break
+        made = await _in_thread(proven, made)
         return made if self._decoder is decoder else None
 
-    async def _something_new(self, until: float) -> bool:
-        """Waits for it, until that time."""
+    async def _ready(self, decoder: Decoder, count: int, until: float) -> bool:
+        """Waits for so many frames, or as many as there will be, until that time. False when that has passed."""
         assert self._wake is not None
-        self._wake.clear()
-        if self._decoder is None or self._decoder.ready or self._decoder.over:
-            return True
-        try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + until - monotonic()):
-                await self._wake.wait()
-        except TimeoutError:
-            return False
+        decoder.wake_at = count
+        while self._decoder is decoder and len(decoder.ready) < count and not (decoder.over or decoder.full):
+            self._wake.clear()
+            if len(decoder.ready) >= count or decoder.over or decoder.full:
+                break
+            try:
+                async with asyncio.timeout_at(asyncio.get_running_loop().time() + until - monotonic()):
+                    await self._wake.wait()
+            except TimeoutError:
+                return False
         return True
 
     def _at_work(self, rendition: str) -> Decoder:
@@ -226,10 +233,10 @@ class Worker(ServiceAgent):
         return {name: value for name, value in super().__getstate__().items() if name not in self._here}
 
 
-def _deliver(*asked: Any) -> Made:
-    """As `deliver`, and whatever it stumbles over is an answer."""
+async def _in_thread(work: Callable[..., Made], *given: Any) -> Made:
+    """Whatever it stumbles over is an answer."""
     try:
-        return deliver(*asked)
+        return await asyncio.to_thread(work, *given)
     except PlatformError:
         raise
     except Exception as error:
