@@ -7,6 +7,7 @@ from benchmarks.hosts import end_in_order
 
 BENCHMARKS = {
     "migration": "a small agent to and fro between two daemons, beside its floor",
+    "inference": "models through agents, beside the bare models: latency, throughput, and a hop with weights",
     "large-state": "a large agent between two daemons: time beside its floor, memory, pace of mail and ledger",
     "messages": "messages between agents on one host and across two, beside raw Pyro5 calls and a commit",
     "requests": "requests over HTTP beside a proxy's calls, while the agent stays and while it moves, in each mode",

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,8 @@ LINES = {  # of what each prints, as patterns
         "last sold: apples",
         "as in the morning: {'apples': 2, 'pears': 5}",
     ],
+    "10_driver_profiling.py": [r"on north: driver [A-J], \d+% sure, by random weights", "on south: the same"]
+    if find_spec("torch") else [r"this example needs PyTorch: .* pip install '\.\[torch\]'"],
 }  # fmt: skip
 QUICK = ("02_sequence.py", "08_table2.py")
 
