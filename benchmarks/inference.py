@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -123,15 +124,21 @@ def figures_of(name: str, case: Case, caller: AgentProxy, count: int) -> dict[st
 
 
 def seconds(work: Callable[[], Any], count: int, rest: float = 0.0) -> list[float]:
-    """Of each time; before it the processor has nothing to do for `rest` seconds."""
-    taken = []
-    for _ in range(count):
-        if rest:
-            time.sleep(rest)
-        begin = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - begin)
-    return taken
+    """Of each time; before it the processor has nothing to do for `rest` seconds. In a thread, as services compute: the
+    memory of large batches is given back and taken again all the time in a process's first one."""
+
+    def repeat() -> list[float]:
+        taken = []
+        for _ in range(count):
+            if rest:
+                time.sleep(rest)
+            begin = time.perf_counter()
+            work()
+            taken.append(time.perf_counter() - begin)
+        return taken
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(repeat).result()
 
 
 def hops(agent: AgentProxy, kind: str, body: Any) -> dict[str, Any]:
