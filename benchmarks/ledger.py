@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ganache, ledger_floor, ledger_link, ledger_model, ledger_runs
+from benchmarks import ganache, ledger_floor, ledger_model, ledger_runs
 from benchmarks.ledger_link import LOOPBACK
 from benchmarks.ledger_runs import BASELINE, ENGINES, IMPROVED, KINDS, Comparison
+from benchmarks.shaped import shaped
 from ledger.chain import MAX_BLOCK_TRANSACTIONS
 from ledger.consensus.settings import Settings
 
@@ -34,7 +35,7 @@ def measure(
     rates = [ledger_floor.verifications_per_core()]
     loopback = ledger_runs.compare(N, steps, rounds, folder, LOOPBACK)
     show(loopback, rounds, say)
-    with ledger_link.shaped(mbits) as link:
+    with shaped(mbits) as link:
         narrow = ledger_runs.compare(N, steps, rounds, folder, link)
     show(narrow, rounds, say)
     rates.append(ledger_floor.verifications_per_core())

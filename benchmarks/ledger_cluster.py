@@ -4,7 +4,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import socket
 import tempfile
 import time
 from collections import Counter
@@ -14,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.ledger_link import LOOPBACK, Link
+from benchmarks.ledger_link import LOOPBACK, Address, Link
 from benchmarks.ledger_node import NodePlan, genesis, serve
 
 CONSENSUS = ("short", "want", "bodies", "propose", "vote", "view-change", "new-view", "status", "fetch", "blocks")
@@ -61,22 +60,22 @@ class Cluster:
     ) -> None:
         """`link` is the primary's. `block_transactions`: at most so many in a block; None: as in production."""
         home = Path(tempfile.mkdtemp(prefix=engine, dir=folder))
-        ports = _free_ports(n)
-        founding = genesis([link.address_of(place, port) for place, port in enumerate(ports)])
+        addresses = [Address(link, place) for place in range(n)]
+        founding = genesis([address.dialled for address in addresses])
         context = multiprocessing.get_context("spawn")
         self.engine = engine
         self.pipes: list[Connection] = []
         self.processes = []
         try:
-            for place, port in enumerate(ports):
+            for place, address in enumerate(addresses):
                 ours, theirs = context.Pipe()
                 plan = NodePlan(
                     place,
                     engine,
                     founding,
                     home / str(place),
-                    link.listen_on(place, port),
-                    link.namespace_of(place),
+                    address.listen,
+                    address.namespace,
                     block_transactions,
                 )
                 process = context.Process(target=serve, args=(plan, theirs), daemon=True)
@@ -141,11 +140,3 @@ def _interrupts_are_ours() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import uvloop
 
-from benchmarks import ledger_link
+from benchmarks import namespaces
 from ledger import chain, codec, transaction
 from ledger.contracts import accounts
 from ledger.disk import FileDisk
@@ -48,7 +48,7 @@ class NodePlan(NamedTuple):
     genesis: Genesis
     folder: Path
     listen: str
-    namespace: str | None  # of the network; None: the machine's own
+    namespace: str | None  # of the network, as a path; None: the machine's own
     block_transactions: int | None  # at most so many in a block; None: as in production
 
 
@@ -214,7 +214,7 @@ def serve(plan: NodePlan, pipe: Connection) -> None:
     """The process: does what comes through `pipe`, (name of a method, arguments), and sends back what it returns."""
     logging.basicConfig(level=logging.ERROR)
     if plan.namespace is not None:
-        ledger_link.enter(plan.namespace)
+        namespaces.enter(plan.namespace)
     if plan.block_transactions is not None:
         chain.MAX_BLOCK_TRANSACTIONS = plan.block_transactions
 

@@ -90,8 +90,11 @@ class Namespaces:
         address = f"{self._address(end)}:{next(self._ports)}"
         return address, address
 
+    def namespace(self, end: int) -> str:
+        return f"/proc/{self._holders[end]}/ns/net"
+
     def command(self, end: int) -> tuple[str, ...]:
-        return ("nsenter", f"--net={self._path(end)}")
+        return ("nsenter", f"--net={self.namespace(end)}")
 
     def at(self, end: int, call: Callable[[], T]) -> T:
         """In a thread of its own: what a thread enters is its own too, and sockets stay where they were made."""
@@ -99,7 +102,7 @@ class Namespaces:
 
         def work() -> None:
             try:
-                enter(self._path(end))
+                enter(self.namespace(end))
                 results.append(call())
             except BaseException as error:
                 results.append(error)
@@ -113,9 +116,6 @@ class Namespaces:
 
     def _address(self, end: int) -> str:
         return f"10.78.0.{end + 1}"
-
-    def _path(self, end: int) -> str:
-        return f"/proc/{self._holders[end]}/ns/net"
 
     def _run(self, end: int, *words: str) -> None:
         subprocess.run((*self.command(end), *words), check=True, capture_output=True)

@@ -42,6 +42,9 @@ class Link(Protocol):
     def place(self, end: int) -> tuple[str, str]:
         """An address to listen on at that end, and the one by which the other end reaches it; each time another."""
 
+    def namespace(self, end: int) -> str | None:
+        """The network namespace of that end, as a path for `namespaces.enter`; None: that of this process."""
+
     def command(self, end: int) -> tuple[str, ...]:
         """Words before a command that has it run at that end."""
 
@@ -73,6 +76,9 @@ class Relayed:
         relay = SlowLink(0, back, self._delay, (self._lines[end], self._lines[1 - end]))
         self._ends.callback(relay.close)
         return f"127.0.0.1:{back}", f"127.0.0.1:{relay.port}"
+
+    def namespace(self, end: int) -> None:
+        return None
 
     def command(self, end: int) -> tuple[str, ...]:
         return ()

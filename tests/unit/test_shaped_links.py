@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agentplatform.consortium import found
-from benchmarks import shaped
+from benchmarks import ledger_link, shaped
 from benchmarks.token_bucket import TokenBucket
 from benchmarks.tun_relay import relay
 
@@ -151,3 +151,12 @@ def test_a_relay_ends_with_who_has_started_it(tmp_path: Path) -> None:
 def test_hosts_are_founded_at_the_addresses_that_are_given(tmp_path: Path) -> None:
     homes = found(tmp_path / "root", ("north", "east"), addresses=("10.78.0.1:7000", "10.78.0.2:7001"))
     assert [home.settings().listen for home in homes] == ["10.78.0.1:7000", "10.78.0.2:7001"]
+
+
+def test_replicas_cross_the_link_to_the_primary_and_nowhere_else() -> None:
+    with shaped.shaped(None, relay=True) as link:
+        primary, *others = (ledger_link.Address(link, place) for place in range(4))
+        assert primary.dialled != primary.listen
+        assert all(other.dialled == other.listen and other.namespace is None for other in others)
+    alone = [ledger_link.Address(ledger_link.LOOPBACK, place) for place in range(4)]
+    assert all(address.dialled == address.listen for address in alone)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from benchmarks import ledger_link, ledger_runs
 from benchmarks.ledger_runs import Comparison
+from benchmarks.shaped import shaped
 from examples.papers.result import Scale
 
 N = 4  # members
@@ -34,7 +35,7 @@ def on_loopback(scale: Scale) -> Comparison:
 @cache
 def on_narrow_link(scale: Scale, mbits: float) -> Comparison:
     """The same; the primary's link carries `mbits` Mbit/s each way."""
-    with ledger_link.shaped(mbits) as link:
+    with shaped(mbits) as link:
         return _compared(scale, link)
 
 
