@@ -11,7 +11,6 @@ from itertools import islice
 from time import monotonic, time
 from typing import Any, ClassVar
 
-from agentplatform.messages import Arrival
 from agentplatform.replies import FutureReply
 from agentplatform.service_agent import ServiceAgent
 from agents.serving.histogram import Histogram
@@ -50,8 +49,10 @@ class Worker(ServiceAgent):
         self.decoding: dict[str, Histogram] = {}  # by quality: of one frame
         self._since = monotonic()
 
-    def on_arrival(self, arrival: Arrival) -> None:
-        self._since = monotonic()  # of a host that was started again, too: nobody knows how long it was down
+    def on_clone(self) -> None:
+        """Who waits for frames waits for the original's."""
+        self.waiting.clear()
+        self.player = None
 
     def expected_stay(self) -> float | None:
         """How long the user will be served from this host, in seconds; None: nobody knows. To be overridden by who
@@ -231,6 +232,10 @@ class Worker(ServiceAgent):
 
     def __getstate__(self) -> Any:
         return {name: value for name, value in super().__getstate__().items() if name not in self._here}
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        self._since = monotonic()  # where a host was started again, too: nobody knows how long it was down
 
 
 async def _in_thread(work: Callable[..., Made], *given: Any) -> Made:

@@ -66,13 +66,15 @@ PLAYLISTS = {
 
 
 @pytest.mark.parametrize("name", PLAYLISTS)
-@pytest.mark.parametrize("target", ["http://127.0.0.1:{port}/x.ts", "video.ts", "file:///etc/passwd"])
-def test_a_playlist_opens_nothing(name: str, target: str, tmp_path: Path, inline: Inline) -> None:
+def test_a_playlist_opens_nothing(name: str, tmp_path: Path, inline: Inline) -> None:
     film(tmp_path / "video.ts")
+    agent = inline.create(VideoDecoding)
     with listening() as there:
-        wanted = target.format(port=there.getsockname()[1])
-        (tmp_path / name).write_text(PLAYLISTS[name].format(target=wanted))
-        refused(inline, tmp_path / name)
+        for target in (f"http://127.0.0.1:{there.getsockname()[1]}/x.ts", "video.ts", "file:///etc/passwd"):
+            (tmp_path / name).write_text(PLAYLISTS[name].format(target=target))
+            agent.call("open", str(tmp_path / name))
+            with pytest.raises(PeerFault, match=REFUSED):
+                agent.call("next", {})
         assert nobody_came(there)
 
 

@@ -40,7 +40,10 @@ def inline() -> Iterator[Inline]:
         yield inline
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = [*CASES][:2] + [name for name in CASES if name.endswith((".ts", ".h264"))]
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in CASES])
 def test_hops_lose_no_frame_and_show_none_twice(name: str, tmp_path: Path, inline: Inline) -> None:
     path = film(tmp_path / name.replace(" ", "-"), **CASES[name])
     agent = inline.create(VideoDecoding, {"source": str(path)})
@@ -247,6 +250,17 @@ def test_a_file_that_is_another_one_elsewhere_is_refused_and_the_place_is_kept(t
         (here / "video.mp4").write_bytes(original)
         found += all_of(agent)
         assert [frame["hash"] for frame in found] == hashes(here / "video.mp4")
+
+
+def test_clones_and_sleepers_go_on_at_the_same_frame(tmp_path: Path, inline: Inline) -> None:
+    path = film(tmp_path / "video.mp4", b_frames=2)
+    agent = inline.create(VideoDecoding, {"source": str(path), "stay": 600.0})
+    found = agent.call("next", {"frames": 15})["frames"]
+    clone = agent.clone()
+    agent.deactivate()
+    agent.activate()
+    for each in (agent, clone):
+        assert [frame["hash"] for frame in found + all_of(each)] == hashes(path)
 
 
 def test_what_is_asked_wrongly_is_said(inline: Inline) -> None:

@@ -124,7 +124,7 @@ def test_a_server_that_stalls_keeps_the_agent_from_nothing(ranges: bool, tmp_pat
     with served(path.read_bytes()) as (url, web):
         web.ranges, web.stalls_at = ranges, path.stat().st_size // 2
         agent = inline.create(VideoDecoding, {"source": url})
-        answer = agent.call("next", {"frames": 200, "wait": 0.3})
+        answer = agent.call("next", {"frames": 200, "wait": 0.05})
         assert answer["frames"] == [] or len(answer["frames"]) < 80
         agent.send("next", {"frames": 200, "wait": 60.0})
         assert agent.call("status")["host"] == "here"

@@ -31,9 +31,15 @@ def inline() -> Iterator[Inline]:
     [
         ("h264.mp4", {"b_frames": 2, "x264-params": "open-gop=1"}),
         ("h264.ts", {"b_frames": 2}),
-        ("hevc.mp4", {"codec": "libx265", "x265-params": "log-level=none:open-gop=1:keyint=12"}),
-        ("vp9.webm", {"codec": "libvpx-vp9", "deadline": "realtime", "cpu-used": "8"}),
-        ("av1.mp4", {"codec": "libsvtav1", "preset": "12"}),
+        pytest.param(
+            "hevc.mp4",
+            {"codec": "libx265", "x265-params": "log-level=none:open-gop=1:keyint=12"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "vp9.webm", {"codec": "libvpx-vp9", "deadline": "realtime", "cpu-used": "8"}, marks=pytest.mark.slow
+        ),
+        pytest.param("av1.mp4", {"codec": "libsvtav1", "preset": "12"}, marks=pytest.mark.slow),
     ],
 )
 def test_hops_lose_no_frame_of_what_is_pushed(
