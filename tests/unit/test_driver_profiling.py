@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agentplatform import Needs
 from agentplatform.runners.inline import Inline
 from agents import weights
 from agents.driver_profiling import generate, trained
@@ -18,9 +19,18 @@ torch = pytest.importorskip("torch")
 from agents.device import pick  # noqa: E402
 from agents.driver_profiling import model, train  # noqa: E402
 from agents.driver_profiling.agent import DriverProfiling  # noqa: E402
+from agents.serving import model_service  # noqa: E402
 
 WINDOWS = cut(generate.drives(3, "A", 1, 200)[0].samples)
 RANDOM = {"weights": "random", "seed": 1, "device": "cpu"}
+
+
+class Saying(DriverProfiling):
+    """Remembers what it says that it needs."""
+
+    def require(self, needs: Needs, task_weight: float | None = None) -> None:
+        self.said = needs.has
+        super().require(needs, task_weight)
 
 
 @pytest.fixture
@@ -126,6 +136,15 @@ def test_what_it_cannot_begin_with_is_said(inline: Inline, tmp_path: Path) -> No
     ):
         with pytest.raises(Misuse, match=words):
             inline.create(DriverProfiling, init)
+
+
+@pytest.mark.parametrize(("device", "needed"), [("cpu", ("torch",)), (None, ("torch",)), ("cuda", ("torch", "gpu"))])
+def test_hosts_without_its_library_or_the_gpu_it_wishes_for_do_not_take_it(
+    inline: Inline, monkeypatch: pytest.MonkeyPatch, device: str | None, needed: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(model_service, "pick", lambda wish: pick("cpu"))
+    agent = inline.create(Saying, {"weights": "random", "device": device})
+    assert agent.agent.said == needed  # type: ignore[attr-defined]
 
 
 def test_the_last_drive_of_each_driver_is_held_out() -> None:

@@ -201,6 +201,12 @@ def test_one_bad_picture_spoils_no_other_request_of_its_batch(service: Any) -> N
     assert isinstance(alone, Misuse)
 
 
+def test_hosts_without_the_library_of_its_model_do_not_take_it(service: Any) -> None:
+    assert service.agent.libraries() == ("cv2", "onnxruntime")
+    service.agent.weights = {}
+    assert service.agent.libraries() == ("cv2", "torch")
+
+
 def test_what_it_cannot_begin_with_is_said(inline: Inline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_onnx(tmp_path / "tiny.onnx", WEIGHTS)
     (tmp_path / "few.txt").write_text("red\ngreen\n")
