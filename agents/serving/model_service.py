@@ -14,7 +14,7 @@ for or the best there is (agents.device), and is no state.
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -30,7 +30,7 @@ class Start(msgspec.Struct, forbid_unknown_fields=True):
     """What a service is created with."""
 
     weights: str | None = None  # a file (Agent.shared_file), or "random"; None: the service's own default
-    seed: int = 0  # of random weights
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)] = 0  # of random weights
     device: str | None = None  # agents.device.pick: "cpu", "cuda", "cuda:1"; None: the best there is, wherever it is
 
 

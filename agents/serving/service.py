@@ -28,7 +28,7 @@ from agentplatform.handlers import handles
 from agentplatform.messages import Later
 from agentplatform.service_agent import ServiceAgent
 from agents.serving.histogram import Histogram, told
-from ledger.errors import PeerFault, PlatformError, Unavailable
+from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 
 
 class Request:
@@ -160,12 +160,19 @@ class BatchService(ServiceAgent):
             if isinstance(answer, PlatformError):
                 self.fail(request.later, answer)
             else:
-                self.reply(request.later, self.timed(answer, execution, seconds))
+                self._reply_or_fail(request.later, self.timed(answer, execution, seconds))
             if seconds is not None:
                 self.latencies.setdefault(request.kind, Histogram()).observe(seconds)
         self.computing.observe(execution)
         for _ in batch.requests:
             self.waiting.popleft()
+
+    def _reply_or_fail(self, later: Later, answer: Any) -> None:
+        """One answer that is no plain data keeps nobody else waiting."""
+        try:
+            self.reply(later, answer)
+        except Misuse as error:
+            self.fail(later, error)
 
     def _computed(self, works: list[Any]) -> tuple[list[Any], float]:
         begin = monotonic()

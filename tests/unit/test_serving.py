@@ -37,6 +37,8 @@ class Squares(BatchService):
         assert self.gate.wait(10)
         if "all fail" in works:
             raise ZeroDivisionError("on purpose")
+        if works == ["odd"]:
+            return [object()]
         return [Misuse("no number") if isinstance(work, str) else squared(work) for work in works]
 
 
@@ -147,6 +149,7 @@ def test_one_bad_request_fails_alone_and_a_broken_batch_as_a_whole(inline: Inlin
     Squares.gate.set()
     assert "no number" in str(answers(asked(inline, agent, ["two"]))[0])
     assert "ZeroDivisionError('on purpose')" in str(answers(asked(inline, agent, ["all fail"]))[0])
+    assert "plain data" in str(answers(asked(inline, agent, ["odd"]))[0])
     assert agent.call("square", 3) == 9  # it lives
 
 
