@@ -95,12 +95,13 @@ class Worker(ServiceAgent):
             made = await self._make(request.frames, request.wait, request.wanted)
             if made is None or not self.waiting or self.waiting[0] is not request:
                 return  # something else is wanted by now
-        except PlatformError as error:
-            self._close()
-            self.fail(request.later, error)
-        else:
             self.reply(request.later, self._told(made))
             self._went_on(made)
+        except PlatformError as error:
+            self._close()
+            if not self.waiting or self.waiting[0] is not request:
+                return
+            self.fail(request.later, error)
         self.waiting.popleft()
         if request.since is not None:
             self.latencies.setdefault(request.kind, Histogram()).observe(monotonic() - request.since)
