@@ -14,6 +14,7 @@ BENCHMARKS = {
     "crowd": "many light agents on one host: memory of each while idle, disk of each when deactivated",
     "video": "video decoding by an agent beside PyAV alone; frames lost and time without one at a hop",
     "decide": "decisions: time of a plan, from event to PREPARE, cost against hindsight, a storm of events",
+    "face": "the face-recognition service: how long nobody answers while it moves, on loopback and at 5 Mbit/s",
     "rehoming": "a host is wiped: how long its held agents do not answer, and that nothing is lost",
     "ledger": "transactions a second and time to finality, improved beside the baseline",
     "links": "throughput and round trip of a link between two hosts",

@@ -110,6 +110,10 @@ class FaceRecognition(BatchService):
             self._open()
         await super().run()
 
+    def prepare(self) -> None:
+        if self._gallery is not None and self._gallery.labels:
+            assert self._gallery.vectors.size  # unpacked, before somebody waits for it
+
     def compute(self, works: list[bytes]) -> list[Any]:
         """In a thread: it reads what is open, each once."""
         engines, gallery = self._engines, self._gallery

@@ -1,12 +1,13 @@
 """Where the faces are: OpenCV's Haar cascade (Viola and Jones, CVPR 2001). It needs no weights of one's own."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import cv2
-import msgspec
 import numpy as np
 from cv2.data import haarcascades
 
+from agents.face_recognition.choice import CascadeOptions
 from agents.face_recognition.port import Box, Face, grey, largest_first, shrunk
 from agents.face_recognition.weights import Read
 from agents.pictures import Picture
@@ -17,24 +18,22 @@ _SHRINK = 1.1  # ratio between two sizes that are looked for
 _NEIGHBOURS = 5  # hits that must overlap: fewer find more, and more that are no faces
 
 
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="cascade"):
-    """There are none."""
-
-
 class Cascade:
     """One that is used by one thread at a time."""
 
     colour = False
 
-    def __init__(self, options: Options | None = None, read: Read | None = None) -> None:
-        self._classifier = cv2.CascadeClassifier(haarcascades + _CASCADE)
+    def __init__(self, options: CascadeOptions | None = None, read: Read | None = None) -> None:
+        loader = ThreadPoolExecutor(1)  # some 6 ms, which an agent that arrives has other things to do in
+        self._classifier = loader.submit(cv2.CascadeClassifier, haarcascades + _CASCADE)
+        loader.shutdown(wait=False)
 
     def find(self, picture: Picture) -> list[Face]:
         """The faces that look at the camera."""
         small, scale = shrunk(picture)
         if min(small.shape[:2]) < SMALLEST_FACE:
             return []
-        found = self._classifier.detectMultiScale(
+        found = self._classifier.result().detectMultiScale(
             grey(small), scaleFactor=_SHRINK, minNeighbors=_NEIGHBOURS, minSize=(SMALLEST_FACE, SMALLEST_FACE)
         )
         boxes = [[round(edge / scale) for edge in box] for box in np.asarray(found).reshape(-1, 4)]

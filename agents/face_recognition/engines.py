@@ -5,9 +5,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import cv2
-import msgspec
 
-from agents.face_recognition import cascade, lbph, onnx_model, sface, yunet
+from agents.face_recognition.cascade import Cascade
+from agents.face_recognition.choice import (
+    AttributesOptions,
+    CascadeOptions,
+    Choice,
+    EmbeddingOptions,
+    LbphOptions,
+    SFaceOptions,
+    YuNetOptions,
+)
+from agents.face_recognition.lbph import Lbph
 from agents.face_recognition.port import Attributes, Detector, Face, Recogniser, Vector, words
 from agents.face_recognition.weights import Read
 from agents.pictures import Picture, open_picture
@@ -16,24 +25,40 @@ from ledger.errors import Misuse
 Engine = TypeVar("Engine")
 Table = Mapping[type[Any], Callable[[Any, Read], Engine]]
 
-# What is asked for, by the class of its options (whose tag is its kind), and what does it.
-DETECTORS: Table[Detector] = {cascade.Options: cascade.Cascade, yunet.Options: yunet.YuNet}
-RECOGNISERS: Table[Recogniser] = {
-    lbph.Options: lbph.Lbph,
-    sface.Options: sface.SFace,
-    onnx_model.EmbeddingOptions: onnx_model.Embedding,
-}
-ATTRIBUTES: Table[Attributes] = {onnx_model.AttributesOptions: onnx_model.OnnxAttributes}
+
+# Each is imported where it is chosen: an agent that moves has its code opened, while nobody answers.
+
+
+def _yunet(options: YuNetOptions, read: Read) -> Detector:
+    from agents.face_recognition.yunet import YuNet
+
+    return YuNet(options, read)
+
+
+def _sface(options: SFaceOptions, read: Read) -> Recogniser:
+    from agents.face_recognition.sface import SFace
+
+    return SFace(options, read)
+
+
+def _embedding(options: EmbeddingOptions, read: Read) -> Recogniser:
+    from agents.face_recognition.onnx_model import Embedding
+
+    return Embedding(options, read)
+
+
+def _attributes(options: AttributesOptions, read: Read) -> Attributes:
+    from agents.face_recognition.onnx_model import OnnxAttributes
+
+    return OnnxAttributes(options, read)
+
+
+# What is asked for, by the class of its options, and what does it.
+DETECTORS: Table[Detector] = {CascadeOptions: Cascade, YuNetOptions: _yunet}
+RECOGNISERS: Table[Recogniser] = {LbphOptions: Lbph, SFaceOptions: _sface, EmbeddingOptions: _embedding}
+ATTRIBUTES: Table[Attributes] = {AttributesOptions: _attributes}
 
 MAX_FACES = 100  # of one picture that are described: the largest ones
-
-
-class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which engines an agent uses, for all of its life."""
-
-    detector: cascade.Options | yunet.Options = cascade.Options()
-    recogniser: lbph.Options | sface.Options | onnx_model.EmbeddingOptions = lbph.Options()
-    attributes: onnx_model.AttributesOptions | None = None
 
 
 class Seen(NamedTuple):

@@ -5,13 +5,15 @@ of the face for the people who look after the gallery. All of that is personal d
 """
 
 import zlib
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from agentplatform.data import Data
+from agentplatform.data import LARGE_BYTES, Data
 from agents.face_recognition.port import Box, Recogniser, Vector, crop
 from agents.pictures import Picture
 from ledger.errors import Misuse
@@ -23,13 +25,36 @@ PREFIX = "face/"
 _QUALITY = 80  # of its JPEG, of 100
 
 
-class Gallery(NamedTuple):
-    """What is known at one moment; never changed, so a thread may read it while another one is made. Row i of `vectors`
-    belongs to `labels[i]`."""
+class Row:
+    """The vector of one known face, unpacked when it is wanted: an agent that has just arrived answers before."""
+
+    def __init__(self, key: str, packed: bytes, kind: "np.dtype[Any]") -> None:
+        self._key, self._packed, self._kind = key, packed, kind
+
+    @cached_property
+    def vector(self) -> Vector:
+        try:
+            raw = zlib.decompressobj().decompress(self._packed, MAX_VECTOR_BYTES)
+            return np.frombuffer(raw, self._kind)
+        except (zlib.error, ValueError) as error:
+            raise Misuse(f"{self._key} has a vector that cannot be read: {error}") from None
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What is known at one moment; never changed, so a thread may read it while another one is made."""
 
     keys: tuple[str, ...]
     labels: tuple[str, ...]
-    vectors: NDArray[Any]
+    rows: tuple[Row, ...]
+
+    @cached_property
+    def vectors(self) -> NDArray[Any]:
+        """Row i belongs to `labels[i]`. Raises Misuse."""
+        try:
+            return np.stack([row.vector for row in self.rows])
+        except ValueError:
+            raise Misuse("the gallery has vectors of different lengths: forget all, and enrol again") from None
 
     def people(self) -> dict[str, int]:
         """Label -> number of faces."""
@@ -50,28 +75,18 @@ def open_gallery(data: Data, recogniser: Recogniser, before: Gallery | None = No
     keys = tuple(data.list(PREFIX))
     if before is not None and keys == before.keys:
         return before
-    known = {} if before is None else {key: number for number, key in enumerate(before.keys)}
-    labels, rows = [], []
-    for key in keys:
-        if before is not None and key in known:
-            labels.append(before.labels[known[key]])
-            rows.append(before.vectors[known[key]])
-        else:
-            label, row = _read(key, data.get(key), recogniser)
-            labels.append(label)
-            rows.append(row)
-    try:
-        vectors = np.stack(rows) if rows else np.empty((0, 0), recogniser.kind)
-    except ValueError:
-        raise Misuse("the gallery has vectors of different lengths: forget all, and enrol again") from None
-    return Gallery(keys, tuple(labels), vectors)
+    known = {} if before is None else dict(zip(before.keys, zip(before.labels, before.rows, strict=True), strict=True))
+    found = [known[key] if key in known else _read(key, data.get(key), recogniser) for key in keys]
+    return Gallery(keys, tuple(label for label, _ in found), tuple(row for _, row in found))
 
 
 def enrol(data: Data, number: int, label: str, recogniser: Recogniser, vector: Vector, thumbnail: bytes) -> None:
     """Adds one face, under a `number` that no other one ever had."""
     if len(data.list(PREFIX)) >= MAX_FACES:
         raise Misuse(f"the gallery is full with {MAX_FACES} faces: forget some before you enrol {label!r}")
-    value = {"label": label, "by": recogniser.name, "vector": zlib.compress(vector.tobytes()), "thumbnail": thumbnail}
+    packed = zlib.compress(vector.tobytes())
+    value: dict[str, Any] = {"label": label, "by": recogniser.name, "vector": packed, "thumbnail": thumbnail}
+    value["rest"] = bytes(max(0, LARGE_BYTES - len(packed) - len(thumbnail)))  # so that it is a piece by itself
     data.put(f"{PREFIX}{number:08}", value)
 
 
@@ -105,7 +120,7 @@ def thumbnail(picture: Picture, box: Box) -> bytes:
     return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
 
 
-def _read(key: str, value: Any, recogniser: Recogniser) -> tuple[str, Vector]:
+def _read(key: str, value: Any, recogniser: Recogniser) -> tuple[str, Row]:
     """The state may come from another host: what is wrong with it must not cost more than an error."""
     match value:
         case {"label": str(label), "by": str(by), "vector": bytes(packed)}:
@@ -117,8 +132,4 @@ def _read(key: str, value: Any, recogniser: Recogniser) -> tuple[str, Vector]:
             f"the gallery was made by the recogniser {by[:24]!r}, and this is {recogniser.name[:24]!r}, which cannot "
             "compare what that one described: create an agent with the same weights, or enrol all again in a new one"
         )
-    try:
-        raw = zlib.decompressobj().decompress(packed, MAX_VECTOR_BYTES)
-        return label, np.frombuffer(raw, recogniser.kind)
-    except (zlib.error, ValueError) as error:
-        raise Misuse(f"{key} has a vector that cannot be read: {error}") from None
+    return label, Row(key, packed, recogniser.kind)

@@ -6,10 +6,10 @@ a cell has 15 x 15 pixels, so one byte holds each, exactly.
 """
 
 import cv2
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.face_recognition.choice import LbphOptions
 from agents.face_recognition.port import Face, crop, grey
 from agents.face_recognition.weights import Read
 from agents.pictures import Picture
@@ -25,15 +25,11 @@ STRANGER = 60.0
 Counts = NDArray[np.uint8]
 
 
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="lbph"):
-    stranger: float = STRANGER
-
-
 class Lbph:
     name, colour, kind = "lbph", False, np.dtype(np.uint8)
 
-    def __init__(self, options: Options | None = None, read: Read | None = None) -> None:
-        self.stranger = STRANGER if options is None else options.stranger
+    def __init__(self, options: LbphOptions | None = None, read: Read | None = None) -> None:
+        self.stranger = STRANGER if options is None or options.stranger is None else options.stranger
 
     def describe(self, picture: Picture, face: Face) -> Counts:
         return histogram(grey(crop(picture, face.box)))

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from agents.face_recognition.engines import Choice
+from agents.face_recognition.choice import Choice
 from ledger.errors import Misuse
 
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]

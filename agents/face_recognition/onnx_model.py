@@ -6,43 +6,21 @@ values are (pixel - mean) * scale, its colours in the order that `order` says. A
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.face_recognition.aligned import aligned
+from agents.face_recognition.choice import MAX_NUMBERS, AttributesOptions, EmbeddingOptions, Inputs
 from agents.face_recognition.port import Face, Vector, cosine_distances, words
-from agents.face_recognition.sface import MAX_NUMBERS, check_length, of_length_1
+from agents.face_recognition.sface import check_length, of_length_1
 from agents.face_recognition.weights import Read
 from agents.pictures import Picture
 from ledger.errors import Misuse
 
 MAX_SIDE = 1024  # pixels of the input
 STRANGER = 0.6  # cosine distance; each model has its own best one
-Meanings = Annotated[list[str], msgspec.Meta(min_length=2, max_length=MAX_NUMBERS)]
-
-
-class Inputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a model's input is made by; ArcFace's, unless something else is said."""
-
-    mean: float = 127.5
-    scale: float = 1 / 127.5
-    order: Literal["rgb", "bgr"] = "rgb"
-
-
-class EmbeddingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="onnx"):
-    weights: str
-    stranger: float = STRANGER
-    inputs: Inputs = Inputs()
-
-
-class AttributesOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="onnx"):
-    weights: str
-    outputs: dict[str, Meanings | None]
-    """Name of an output -> what its numbers stand for, of which the largest is told; None: the number is told."""
-    inputs: Inputs = Inputs()
 
 
 class Embedding:
@@ -51,7 +29,8 @@ class Embedding:
     def __init__(self, options: EmbeddingOptions, read: Read) -> None:
         self._model = _Model(options.weights, options.inputs, read)
         check_length(next(iter(self._model.outputs.values()), 0), self._model.file)
-        self.name, self.stranger = f"onnx {self._model.digest}", options.stranger
+        self.name = f"onnx {self._model.digest}"
+        self.stranger = STRANGER if options.stranger is None else options.stranger
 
     def describe(self, picture: Picture, face: Face) -> Vector:
         numbers = next(iter(self._model.run(picture, face).values()))  # the first output

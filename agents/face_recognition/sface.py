@@ -4,24 +4,18 @@ The weights are OpenCV's face_recognition_sface_2021dec.onnx, or any model with 
 """
 
 import cv2
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.face_recognition.aligned import SIDE, aligned
+from agents.face_recognition.choice import MAX_NUMBERS, SFaceOptions
 from agents.face_recognition.port import Face, Vector, cosine_distances, words
 from agents.face_recognition.weights import Read
 from agents.pictures import Picture
 from ledger.errors import Misuse
 
-MAX_NUMBERS = 4096  # that describe a face
 STRANGER = 1 - 0.363  # OpenCV's own threshold for the cosine, found on Labeled Faces in the Wild
 _NOTHING = np.empty(0, np.uint8)  # in place of a second file
-
-
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="sface"):
-    weights: str
-    stranger: float = STRANGER
 
 
 class SFace:
@@ -29,9 +23,10 @@ class SFace:
 
     colour, kind = True, np.dtype(np.float32)
 
-    def __init__(self, options: Options, read: Read) -> None:
+    def __init__(self, options: SFaceOptions, read: Read) -> None:
         weights = read(options.weights)
-        self.name, self.stranger = f"sface {weights.digest}", options.stranger
+        self.name = f"sface {weights.digest}"
+        self.stranger = STRANGER if options.stranger is None else options.stranger
         self._file = weights.name
         try:
             self._net = cv2.FaceRecognizerSF.create("onnx", np.frombuffer(weights.raw, np.uint8), _NOTHING)

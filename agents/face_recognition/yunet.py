@@ -3,12 +3,10 @@
 The weights are OpenCV's face_detection_yunet_2023mar.onnx, or any model with the same outputs.
 """
 
-from typing import Annotated
-
 import cv2
-import msgspec
 import numpy as np
 
+from agents.face_recognition.choice import YuNetOptions
 from agents.face_recognition.port import Face, largest_first, shrunk, words
 from agents.face_recognition.weights import Read
 from agents.pictures import Picture
@@ -20,17 +18,12 @@ _NOTHING = np.empty(0, np.uint8)  # in place of a second file
 _BLANK = (160, 160, 3)  # shape of a picture that a model is tried with
 
 
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="yunet"):
-    weights: str
-    score: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9  # hits that the model is less sure of are no faces
-
-
 class YuNet:
     """One that is used by one thread at a time."""
 
     colour = True
 
-    def __init__(self, options: Options, read: Read) -> None:
+    def __init__(self, options: YuNetOptions, read: Read) -> None:
         weights = read(options.weights)
         self._file = weights.name
         raw = np.frombuffer(weights.raw, np.uint8)

@@ -242,6 +242,59 @@ async def test_light_agents_of_one_owner_and_code_share_and_strangers_do_not(her
     assert here.pid(third.agent) == shared  # it lingered
 
 
+async def prepared(station: Station) -> int:
+    """The process that waits for an agent that may be back."""
+    async with asyncio.timeout(SECONDS):
+        while not (waiting := station.runner._pool._prepared):  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.01)
+    (handle,) = waiting.values()
+    return handle.pid
+
+
+async def test_who_comes_back_finds_its_code_opened_and_strangers_do_not(here: Station) -> None:
+    birth, code = await here.create(Counter)
+    await here.call(birth.agent, "add", 5)
+    at_first = here.pid(birth.agent)
+    state = await here.runner.capture(birth.agent, THERE)
+    here.runner.discard(birth.agent)
+    waits = await prepared(here)
+    assert waits != at_first  # nothing of the agent itself is left in it
+    stranger, _ = await here.create(Counter, owner=Identity(bytes([1]) * 32))
+    other, _ = await here.create(Painter, 5)  # of another module, and so of other code
+    assert waits not in (here.pid(stranger.agent), here.pid(other.agent))
+    await here.runner.open(birth, code, state)
+    here.runner.activate(birth.agent, Arrival("here", 3, "there"))
+    assert here.pid(birth.agent) == waits
+    assert await here.call(birth.agent, "add", 1) == 6
+
+
+async def test_code_that_fails_while_it_is_prepared_is_told_to_who_comes(here: Station) -> None:
+    birth, code = await here.create(Counter)
+    state = await here.runner.capture(birth.agent, THERE)
+    broken = codec.encode(Contents((), (), b"no class", None))
+    held = here.runner._homes[birth.agent].agents[birth.agent]
+    assert held.came is not None
+    held.came = held.came._replace(code=broken)
+    here.runner.discard(birth.agent)
+    waits = await prepared(here)
+    with pytest.raises(Misuse, match="cannot be imported"):
+        await here.runner.open(birth, code, state)
+    await until_gone(waits)
+    await here.runner.open(birth, code, state)  # in another worker
+    here.runner.activate(birth.agent, Arrival("here", 3, "there"))
+    assert await here.call(birth.agent, "add", 1) == 1
+
+
+async def test_a_prepared_worker_does_not_wait_for_ever() -> None:
+    async with Station("here", WorkerSettings(warm=1, linger=0.05)) as here:
+        birth, _ = await here.create(Counter)
+        await here.runner.capture(birth.agent, THERE)
+        here.runner.discard(birth.agent)
+        waits = await prepared(here)
+        await until_gone(waits)
+        assert not here.runner._pool._prepared
+
+
 async def test_who_hears_of_one_death_may_write_to_another_agent_of_the_worker() -> None:
     class Mourner(Recorder):
         def _hear(self, name: str, arguments: tuple[Any, ...]) -> None:

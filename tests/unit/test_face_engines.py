@@ -14,7 +14,8 @@ from agentplatform.runners.inline import Inline, InlineAgent
 from agents.face_recognition import engines as engines_module
 from agents.face_recognition.agent import FaceRecognition
 from agents.face_recognition.aligned import SIDE, aligned
-from agents.face_recognition.engines import ATTRIBUTES, DETECTORS, RECOGNISERS, Choice, Engines
+from agents.face_recognition.choice import Choice
+from agents.face_recognition.engines import ATTRIBUTES, DETECTORS, RECOGNISERS, Engines
 from agents.face_recognition.port import Face
 from agents.face_recognition.weights import Weights, read
 from agents.pictures import Picture

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from agents.face_recognition.engines import Choice, Engines
+from agents.face_recognition.choice import Choice
+from agents.face_recognition.engines import Engines
 from agents.pictures import MAX_PIXELS, MAX_SCANNED, open_picture
 from ledger.errors import Misuse
 
@@ -108,7 +109,8 @@ def test_pictures_without_room_for_a_face_have_none(shape: tuple[int, int]) -> N
 MEMORY = """
 import sys
 from pathlib import Path
-from agents.face_recognition.engines import Choice, Engines
+from agents.face_recognition.choice import Choice
+from agents.face_recognition.engines import Engines
 from agents.pictures import open_picture
 from ledger.errors import Misuse
 

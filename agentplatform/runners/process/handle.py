@@ -25,6 +25,14 @@ GOES_ON: Step = (State.RUNNING, State.RUNNING)
 ENDED: Step = (State.RUNNING, State.ENDED)
 
 
+class Came(NamedTuple):
+    """The code that an agent came with."""
+
+    key: tuple[bytes, bytes, str]  # (owner, code, custody)
+    class_name: str
+    code: bytes
+
+
 class Held:
     """One agent of a worker, as the daemon knows it."""
 
@@ -35,6 +43,7 @@ class Held:
         self.early_bytes = 0
         self.wish: wire.WantsToGo | wire.WantsToSleep | None = None  # it said so while a question about it was open
         self.file: str | None = None  # in the spool: lent for its state, which was not told of yet
+        self.came: Came | None = None  # with what, if it has a worker of its own
         self.lent = 0  # bytes of that, or of one that is being made
 
     def enter(self, state: State) -> None:

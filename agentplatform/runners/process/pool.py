@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from agentplatform.runners.process import jail, wire
 from agentplatform.runners.process.footprint import Hidden, footprint
 from agentplatform.runners.process.forkserver import ForkServer
-from agentplatform.runners.process.handle import Handle, Held
+from agentplatform.runners.process.handle import Came, Handle, Held
 from agentplatform.runners.process.installed import Installed
 from agentplatform.runners.process.settings import WorkerSettings
 from ledger.errors import Unavailable
 
 STOPPING = "the host is stopping"
 LOOK_SECONDS = 5.0  # between two looks at what workers have on the disk
+RETURN_SECONDS = 0.1  # after which a worker is prepared for an agent that left: it has arrived elsewhere by then
+MAX_PREPARED = 4
 QUIET_SECONDS = 0.02  # forks and kills take the processor from an agent that has just arrived; they can wait that long
 Key = tuple[bytes, bytes, str]
 """(owner, code, custody): light agents that have these in common share a worker."""
@@ -40,6 +42,8 @@ class Pool:
         self._forking = 0  # workers that were asked for and have no process id yet
         self._spares: deque[Handle] = deque()
         self._shared: dict[Key, Handle] = {}
+        self._prepared: dict[Key, Handle] = {}  # has opened the code of an agent that left, and nobody is in it
+        self._preparing: set[asyncio.Task[None]] = set()
         self._taking = asyncio.Lock()
         self._refill: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -71,16 +75,18 @@ class Pool:
         self.stopping = True
         if self._watch is not None:
             self._watch.cancel()
-        if self._refill is not None:
-            self._refill.cancel()
+        for task in (self._refill, *self._preparing):
+            if task is not None:
+                task.cancel()
         for handle in self._workers.values():
             handle.agents.clear()
             handle.fail(STOPPING)
         await self._server.stop()  # its first step fails the forks that are asked for
         if self._refill is not None:
-            await asyncio.wait([self._refill])
+            await asyncio.wait([self._refill, *self._preparing])
         self._workers.clear()
         self._shared.clear()
+        self._prepared.clear()
         self._spares.clear()
 
     def __iter__(self) -> Iterator[Handle]:
@@ -94,10 +100,12 @@ class Pool:
 
     # Taking a worker, and leaving it
 
-    async def take(self, key: Key | None) -> Handle:
-        """The worker of such light agents, or one for an agent alone (None). Raises Unavailable."""
+    async def take(self, key: Key | None, own: Key | None = None) -> Handle:
+        """The worker of such light agents, or one for an agent alone (None), if there is one that has opened its `own`
+        code. Raises Unavailable."""
         self.installed.check()
-        handle = self._at_hand(key)
+        handle = self._prepared.pop(own, None) if own is not None else None
+        handle = handle or self._at_hand(key)
         if handle is None:
             async with self._taking:  # so that two light agents at once do not get a worker each
                 handle = self._at_hand(key)
@@ -126,11 +134,38 @@ class Pool:
         elif not handle.agents:
             handle.idle = asyncio.get_running_loop().call_later(self._settings.linger, self._drop, handle)
 
+    def expect(self, came: Came) -> None:
+        """An agent that had a worker of its own has left, and may be back soon, as one that goes to and fro: another
+        worker opens its code, which takes most of the time of an arrival, and waits for it as a shared one lingers."""
+        if not self.stopping:
+            task = asyncio.get_running_loop().create_task(self._prepare(came))
+            self._preparing.add(task)
+            task.add_done_callback(self._preparing.discard)
+
+    async def _prepare(self, came: Came) -> None:
+        await asyncio.sleep(RETURN_SECONDS)
+        async with self._taking:
+            if came.key in self._prepared or len(self._prepared) >= MAX_PREPARED:
+                return
+            try:
+                handle = self._spares.popleft() if len(self._spares) > 1 else await self._fork()
+            except Unavailable:
+                return
+            handle.has_code = True
+            handle.tell(wire.Prepare("", came.class_name, came.code))
+            self._prepared[came.key] = handle
+            handle.idle = asyncio.get_running_loop().call_later(self._settings.linger, self._drop, handle)
+        self.top_up()
+
     def _drop(self, handle: Handle) -> None:
         """No agent of this worker is of interest any more."""
+        self._forget_prepared(handle)
         if handle.key is not None and self._shared.get(handle.key) is handle:
             del self._shared[handle.key]
         asyncio.get_running_loop().call_later(QUIET_SECONDS, self._server.kill, handle.pid)
+
+    def _forget_prepared(self, handle: Handle) -> None:
+        self._prepared = {key: each for key, each in self._prepared.items() if each is not handle}
 
     def wake(self, handle: Handle) -> None:
         """A worker that stopped itself (leased.py) goes on. For one that runs it does nothing."""
@@ -194,7 +229,7 @@ class Pool:
     async def _watch_disk(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            for handle in [handle for handle in self if handle.agents]:
+            for handle in [handle for handle in self if handle.has_code]:
                 most = self._settings.scratch + handle.lent
                 try:
                     has = await asyncio.to_thread(footprint, handle.pid, self._server.scratch(handle.pid), most)
@@ -219,6 +254,7 @@ class Pool:
             return
         with contextlib.suppress(ValueError):
             self._spares.remove(handle)
+        self._forget_prepared(handle)
         if handle.key is not None and self._shared.get(handle.key) is handle:
             del self._shared[handle.key]
         self._told_of_end(handle, handle.blame or reason)

@@ -11,7 +11,7 @@ from agentplatform.parcel.manifest import Birth
 from agentplatform.parcel.spool import Spool
 from agentplatform.runners.base import Upcalls
 from agentplatform.runners.process import leased, wire
-from agentplatform.runners.process.handle import CREATED, ENDED, FROZEN, GOES_ON, OPENED, Handle, Held, Step
+from agentplatform.runners.process.handle import CREATED, ENDED, FROZEN, GOES_ON, OPENED, Came, Handle, Held, Step
 from agentplatform.runners.process.lender import Lender
 from agentplatform.runners.process.listener import Listener
 from agentplatform.runners.process.pool import Pool
@@ -48,7 +48,7 @@ class ProcessRunner:
 
     async def create(self, birth: Birth, code: bytes, init: bytes, arrival: Arrival) -> None:
         """What the agent does at once is told when the caller gives way to the loop for the first time after this."""
-        handle = await self._admit(birth)
+        handle = await self._admit(birth, code)
         if handle.leased and not self._is_leased():
             handle.tell(wire.Leased(0.0))  # it was over before there was a worker: that one stops first
         held = handle.agents[birth.agent]
@@ -62,7 +62,7 @@ class ProcessRunner:
         asyncio.get_running_loop().call_soon(handle.say_early, birth.agent, held)
 
     async def open(self, birth: Birth, code: bytes, state: Stowed) -> None:
-        handle = await self._admit(birth)
+        handle = await self._admit(birth, code)
 
         def frame(ask: int) -> wire.Open:
             key = self._files.lend_state(handle, state)
@@ -127,6 +127,8 @@ class ProcessRunner:
         lives = (held.state is State.RUNNING or held.early is not None) and not handle.parked(agent)
         self._tell(agent, wire.Discard(agent))
         self._release(agent)
+        if held.state is State.FROZEN and held.came is not None:
+            self._pool.expect(held.came)
         if lives and handle.leased and not self._is_leased():
             self._pool.broken(handle, f"{agent} was taken away while its worker had no lease: it would go on first")
 
@@ -172,12 +174,15 @@ class ProcessRunner:
 
     # Entering and leaving a worker
 
-    async def _admit(self, birth: Birth) -> Handle:
+    async def _admit(self, birth: Birth, code: bytes) -> Handle:
         """A worker that now holds the agent."""
         if birth.agent in self._homes:
             raise Misuse(f"{birth.agent} runs here already")
-        handle = await self._pool.take((birth.owner, birth.code, birth.custody) if birth.light else None)
-        handle.agents[birth.agent] = Held(State.CREATING)
+        key = birth.owner, birth.code, birth.custody
+        handle = await self._pool.take(key) if birth.light else await self._pool.take(None, key)
+        held = handle.agents[birth.agent] = Held(State.CREATING)
+        if not birth.light and birth.custody == "local":  # code runs under a lease as its agents do
+            held.came = Came(key, birth.class_name, code)
         self._homes[birth.agent] = handle
         if birth.custody == "held":
             handle.leased = True

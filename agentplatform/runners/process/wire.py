@@ -77,6 +77,14 @@ class Open(_Frame, frozen=True):
     key: bytes = b""  # that the file is sealed with; empty: it is not
 
 
+class Prepare(_Frame, frozen=True):
+    """An agent of this code may come: it is opened now, and whether that failed is said when one has come."""
+
+    agent: str  # "": nobody is here yet
+    class_name: str
+    code: bytes
+
+
 class Activate(_Frame, frozen=True):
     agent: str
     arrival: Arrival
@@ -159,7 +167,7 @@ class Leased(_Frame, frozen=True):
 
 
 _Asked = Create | Open | Capture | Deactivate | Clone | Snapshot | Data | Dispose
-Down = _Asked | Activate | Thaw | Discard | Deliver | Answered | Told | Lent | Leased
+Down = _Asked | Activate | Thaw | Discard | Deliver | Answered | Told | Lent | Leased | Prepare
 
 # Up: worker to daemon.
 

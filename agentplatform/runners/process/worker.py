@@ -1,6 +1,7 @@
 """What runs in a worker process: an event loop that keeps one agent, or the light agents of one owner and one code."""
 
 import asyncio
+import contextlib
 import io
 import socket
 import sys
@@ -80,6 +81,8 @@ class Worker(asyncio.Protocol):
                 except Exception as error:
                     self._forget(frame.agent)
                     self._refuse(frame.ask, error)
+            case wire.Prepare():
+                self._prepare(frame)
             case wire.Leased(until):
                 self._lease.extend(until)
             case wire.Lent():
@@ -154,6 +157,13 @@ class Worker(asyncio.Protocol):
         resident = Resident(*rest) if self._history is None else WitnessedResident(self._history, *rest)
         self._residents[frame.agent] = resident
         return resident
+
+    def _prepare(self, frame: wire.Prepare) -> None:
+        """Nobody is here yet whom an error, or what the code prints, could be told."""
+        self._bundle = frame.code
+        with contextlib.suppress(BaseException):
+            self._code = Code(frame.code)
+            self._code.load(frame.class_name)
 
     def _load(self, frame: wire.Create | wire.Open) -> type[Agent]:
         self._bundle = frame.code or self._bundle
