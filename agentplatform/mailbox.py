@@ -31,7 +31,9 @@ class Mailbox:
         self._waiting_bytes = 0
         self._ends: dict[tuple[str, int], float] = {}  # (sender, sequence) -> when a letter's life is over
         self._saved: dict[str, int] = {}  # sender -> handled up to here at the last checkpoint; of those heard since
-        self._late: list[Reply] = []  # given since the last checkpoint
+        # (sender, sequence) -> a late reply, given since the last checkpoint and not settled yet: a looser agent may go
+        # on for years without one.
+        self._late: dict[tuple[str, int], Reply] = {}
         self._written = set(luggage.senders)  # senders of whom a checkpoint may have something
         self._forgotten: dict[str, int] = {}  # sender -> replies up to here need not be kept any more
         self._memory_bytes = sum(map(size, (reply for memory in luggage.senders.values() for reply in memory.replies)))
@@ -64,7 +66,9 @@ class Mailbox:
         """Forgets the replies that `sender` will not ask for again."""
         memory = self.luggage.senders.get(sender)
         while memory is not None and memory.replies and memory.replies[0].sequence <= upto:
-            self._memory_bytes -= size(memory.replies.pop(0))
+            settled = memory.replies.pop(0)
+            self._memory_bytes -= size(settled)
+            self._late.pop((sender, settled.sequence), None)
             if sender in self._written:
                 self._forgotten[sender] = upto
 
@@ -145,7 +149,7 @@ class Mailbox:
         memory = self.luggage.senders.get(reply.receiver)
         if memory is None or reply.sequence > memory.handled or not memory.keep(reply):
             return False
-        self._late.append(reply)
+        self._late[reply.receiver, reply.sequence] = reply
         self._memory_bytes += size(reply)
         self._forget_the_silent()
         return True
@@ -164,7 +168,7 @@ class Mailbox:
             seen += [Seen(sender, reply.sequence, memory.epoch, reply) for reply in fresh]
             if not fresh or fresh[-1].sequence != memory.handled:
                 seen.append(Seen(sender, memory.handled, memory.epoch, None))
-        for reply in self._late:
+        for reply in self._late.values():
             memory = senders.get(reply.receiver)
             if memory is not None and reply in memory.replies and not self.is_new(reply):
                 seen.append(Seen(reply.receiver, reply.sequence, memory.epoch, reply))
@@ -174,7 +178,7 @@ class Mailbox:
         ]
         self._written.update(sender for sender in self._saved if sender in senders)
         self._written.difference_update(sender for sender in self._forgotten if sender not in senders)
-        self._saved, self._forgotten, self._late = {}, {}, []
+        self._saved, self._forgotten, self._late = {}, {}, {}
         return seen, forgotten
 
     def close(self) -> None:

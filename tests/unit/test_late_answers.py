@@ -60,6 +60,18 @@ def test_what_was_never_had_is_not_answered() -> None:
     assert late(box, 2) is None and late(box, 1) is not None
 
 
+def test_late_answers_that_no_checkpoint_ever_takes_are_forgotten_when_they_are_settled() -> None:
+    """An agent with a looser checkpoint may answer for years without one."""
+    box = open_box()
+    for sequence in range(1, 1001):
+        box.take(letter(sequence, settled=sequence - 1))
+        box.next()
+        box.handled(None)
+        assert late(box, sequence) is not None
+    assert len(box._late) == 1 and len(box.luggage.senders[OTHER].replies) == 1
+    assert [each.sequence for each in box.changes()[0]] == [1000]
+
+
 def test_checkpoints_remember_that_an_answer_is_owed_and_then_the_answer() -> None:
     box = open_box(letter(1), letter(2))
     box.handled(None)
