@@ -41,14 +41,11 @@ class Moves:
         host = self._whereabouts.host_of(agent)
         if host is None:
             return None
-        machine = self._carrier.machine
-        if agent in machine.arriving_by:
-            return Place(host, True)
-        if host != self._host:
-            return Place(host, False)
+        # Whether its mailbox is open says it, and not the machine: after a hop there and back the first one may still
+        # wait for its acknowledgement.
         box = self._mailroom.boxes.get(agent)
-        frozen = box is not None and not box.open
-        return Place(host, frozen or agent in machine.leaving_by or self._carrier.departures.moving(agent))
+        frozen = host == self._host and box is not None and not box.open
+        return Place(host, frozen or agent in self._carrier.machine.arriving_by)
 
     async def settled(self, agent: str, until: float) -> Place | None:
         """Where it is when it does not move any more, or at the time `until`, by the loop's clock."""

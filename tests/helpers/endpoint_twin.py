@@ -48,13 +48,10 @@ class HostTwin:
         self.exchange = SimpleNamespace(endpoints={}, directory=directory)
         self.trusted = {"north", "south"}
         self.tms = SimpleNamespace(verdict=lambda host: SimpleNamespace(trusted=host in self.trusted))
-        self.machine = SimpleNamespace(arriving_by={}, leaving_by={})
-        self.carrier = SimpleNamespace(
-            machine=self.machine,
-            departures=SimpleNamespace(moving=lambda agent: False),
-            residents=SimpleNamespace(known={AGENT: None}),
-        )
-        self.mailroom = SimpleNamespace(boxes={}, clients=self, settled=None)
+        self.machine = SimpleNamespace(arriving_by={})
+        self.carrier = SimpleNamespace(machine=self.machine, residents=SimpleNamespace(known={AGENT: None}))
+        self.box = SimpleNamespace(open=True)
+        self.mailroom = SimpleNamespace(boxes={AGENT: self.box}, clients=self, settled=None)
         self.hops = HopBook(None, None)  # type: ignore[arg-type]  # none is written
         self.asked: deque[tuple[str, str, Any]] = deque(maxlen=10_000)
         self.clients: set[str] = set()

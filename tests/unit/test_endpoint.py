@@ -162,11 +162,15 @@ async def test_another_life_of_the_endpoint_is_told_apart(tmp_path: Path) -> Non
 
 
 def leaves(scene: Scene) -> None:
-    scene.host.machine.leaving_by[AGENT] = b"transfer"
+    scene.host.box.open = False
+
+
+def stays(scene: Scene) -> None:
+    scene.host.box.open = True
 
 
 def has_left(scene: Scene) -> None:
-    del scene.host.machine.leaving_by[AGENT]
+    scene.host.mailroom.boxes.clear()
     scene.host.whereabouts.learn(Located(AGENT, 2, "south"))
     scene.host.mailroom.settled(AGENT)
 
@@ -190,7 +194,7 @@ async def test_forward_is_answered_here_when_the_agent_stays_or_its_host_has_no_
         leaves(scene)
         asked = asyncio.ensure_future(scene.ask())
         await until(lambda: scene.endpoint._desk.moves._waiting)
-        scene.host.machine.leaving_by.clear()
+        stays(scene)
         assert (await asked).status == 200  # nothing rang, and it was looked at
         leaves(scene)
         has_left(scene)
@@ -208,7 +212,7 @@ async def test_refuse_says_when_to_come_again_by_the_moves_of_late(tmp_path: Pat
             scene.host.hops.add(hop)
         answer = await scene.ask()
         assert answer.headers["retry-after"] == "3" and msgspec.json.decode(answer.body)["retry_after"] == 2.4
-        scene.host.machine.leaving_by.clear()
+        stays(scene)
         scene.host.machine.arriving_by[AGENT] = b"transfer"
         assert (await scene.ask()).status == 503
         scene.host.machine.arriving_by.clear()
