@@ -97,6 +97,7 @@ def test_the_body_is_converted_to_the_parameters_of_the_handler(inline: Inline) 
         ("point", {"x": 1, "y": "2"}, r"Expected `int`, got `str` - at `\$.y`"),
         ("move", {"dx": -1}, r"Expected `int` >= 0 - at `\$.dx`"),
         ("move", {"dx": 1, "dz": 1}, "unknown field `dz`"),
+        ("move", None, "missing required field `dx`"),
         ("move", [1, 2], "Expected `object`, got `array`"),
         ("total", 1, "'total' takes no body"),
         ("subtract", 1, "Sums does not know 'subtract'; it answers add, give up, go, hold, let go, move, point, total"),
