@@ -77,7 +77,7 @@ def of(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("figure", "processes"), [("fig7", 2), ("fig10", 5), ("fig12", 9)])
+@pytest.mark.parametrize(("figure", "processes"), [("fig7", 2), ("fig8", 4), ("fig9", 4), ("fig10", 5), ("fig12", 9)])
 def test_who_interrupts_it_finds_nothing_left(
     tmp_path: Path, figure: str, processes: int, ending: signal.Signals
 ) -> None:
