@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agentplatform import passes
-from agentplatform.bulletins import Bulletin, Heard, Residents, Seek, Services, Topics
+from agentplatform.bulletins import Bulletin, Endpoint, Heard, Residents, Seek, Services, Topics
 from agentplatform.directory import MAX_CERTIFICATE
 from agentplatform.exchange import MAX_FAULTS, MAX_MESSAGE, SERVICES_AT_ONCE, Exchange
 from agentplatform.kinds import Service
@@ -81,6 +81,19 @@ class Host:
 @pytest.fixture
 def host() -> Host:
     return Host()
+
+
+def test_an_endpoint_is_its_own_hosts_word_and_ends_with_the_link(host: Host) -> None:
+    host.links.change("east", True)
+    assert not [raw for _, raw in host.links.sent if b"endpoint" in raw], "this one has none"
+    host.hears("east", Endpoint("http://10.0.0.2:8080"))
+    host.hears("south", Endpoint("https://south.example"))
+    assert host.exchange.endpoints == {"east": "http://10.0.0.2:8080", "south": "https://south.example"}
+    host.links.change("east", False)
+    assert host.exchange.endpoints == {"south": "https://south.example"}
+    host.exchange.endpoint = "http://10.0.0.1:8080"
+    host.links.change("east", True)
+    assert ("east", codec.encode(Endpoint("http://10.0.0.1:8080"))) in host.links.sent
 
 
 def test_of_what_lives_here_nobody_else_speaks(host: Host) -> None:
