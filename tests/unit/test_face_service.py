@@ -19,7 +19,7 @@ from agents.face_recognition.engines import Engines
 from agents.face_recognition.gallery import THUMBNAIL_SIDE
 from ledger.errors import PeerFault, PlatformError
 
-PEOPLE = 12
+PEOPLE = 6
 
 
 @cache
