@@ -41,11 +41,12 @@ class Moves:
         host = self._whereabouts.host_of(agent)
         if host is None:
             return None
-        # Whether its mailbox is open says it, and not the machine: after a hop there and back the first one may still
-        # wait for its acknowledgement.
+        # Who has a mailbox here is here, and goes when that is closed. The machine knows of a move for longer: until it
+        # is durable, or acknowledged.
         box = self._mailroom.boxes.get(agent)
-        frozen = host == self._host and box is not None and not box.open
-        return Place(host, frozen or agent in self._carrier.machine.arriving_by)
+        if box is not None:
+            return Place(self._host, not box.open)
+        return Place(host, agent in self._carrier.machine.arriving_by)
 
     async def settled(self, agent: str, until: float) -> Place | None:
         """Where it is when it does not move any more, or at the time `until`, by the loop's clock."""

@@ -428,6 +428,7 @@ def test_a_host_cannot_tell_what_is_no_address(address: str) -> None:
 async def test_requests_are_sent_on_to_trusted_hosts_alone(tmp_path: Path) -> None:
     async with endpoint(tmp_path, moving="forward") as scene:
         host = scene.host
+        host.mailroom.boxes.clear()
         host.exchange.endpoints |= {"south": "http://10.0.0.2:80", "west": "http://10.0.0.3:80"}
         host.whereabouts.learn(Located(AGENT, 2, "south"))
         sent_on = await scene.ask(f"/agents/{AGENT}/a%0Ab")
