@@ -1,5 +1,6 @@
 """What the code of an agent may not do to the daemon that runs it, although both have one user id."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -208,6 +209,33 @@ async def test_a_data_folder_where_agents_may_look_is_refused() -> None:
     runner = ProcessRunner(Recorder(), MemorySpool(), WorkerSettings(private=(Path("/usr/share/host"),)))
     with pytest.raises(Misuse, match="lies in /usr, which agents may read"):
         await runner.start()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has the kernel forget its caches")
+@pytest.mark.parametrize("held", [True, False])
+def test_what_may_be_read_in_proc_still_may_when_the_kernel_was_short_of_memory(tmp_path: Path, held: bool) -> None:
+    (said, say), (heard, hear) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        strength = jail.close_in(tmp_path)
+        if not held:  # the twin
+            for file in set(map(int, os.listdir("/proc/self/fd"))) - {0, 1, 2, say, heard}:
+                with contextlib.suppress(OSError):
+                    os.close(file)
+        os.write(say, strength.encode())
+        os.read(heard, 1)
+        reader = Burglar()
+        os.write(say, reader.handle_message(Message("read", "/proc/self/status", "")).encode())
+        os._exit(0)
+    strength = os.read(said, 100)
+    Path("/proc/sys/vm/drop_caches").write_text("2")
+    os.write(hear, b"x")
+    read = os.read(said, 100)
+    os.waitpid(child, 0)
+    if b"landlock" not in strength:
+        pytest.skip("this kernel has no landlock")
+    assert read.startswith(b"b'Name:" if held else b"PermissionError")
 
 
 class Reader(Agent):

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,6 +120,30 @@ def test_the_machine_is_read_as_the_driver_must_and_written_nowhere(tmp_path: Pa
     assert told == {"read": "open", "devices": "open", "write": "EACCES", "parent": "EACCES", "shm": "EACCES"}
     shut = in_jail(tmp_path / "scratch", look, open_gpus=False)
     assert shut["read"] == shut["devices"] == "EACCES"
+
+
+def test_threads_are_given_names_as_cuda_does_at_its_start(tmp_path: Path) -> None:
+    def name() -> dict[str, str]:
+        end = threading.Event()
+        thread = threading.Thread(target=end.wait)
+        thread.start()
+        found = {}
+        for whose, task in (
+            ("own", f"self/task/{thread.native_id}"),
+            ("parents", f"{os.getppid()}/task/{os.getppid()}"),
+        ):
+            try:
+                with open(f"/proc/{task}/comm", "w") as file:
+                    file.write("cuda")
+                found[whose] = Path(f"/proc/{task}/comm").read_text().strip()
+            except OSError as error:
+                found[whose] = errno.errorcode[error.errno or 0]
+        end.set()
+        return found
+
+    told = in_jail(tmp_path / "scratch", name, open_gpus=True)
+    assert (told["own"], told["parents"]) == ("cuda", "EACCES")
+    assert in_jail(tmp_path / "scratch", name, open_gpus=False)["own"] == "EACCES"
 
 
 async def test_workers_hear_where_the_driver_is_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,17 @@ DEV = Path("/dev")
 NODES = re.compile(r"nvidia(ctl|-uvm|-uvm-tools|-modeset|[0-9]+|-caps/nvidia-cap[0-9]+)")
 # What the driver's library reads of the machine: which GPUs there are, where they are, what the kernel allows.
 FILES = (
-    *("/proc/driver/nvidia", "/proc/devices", "/proc/modules", "/proc/version", "/proc/sys/vm"),
+    *(
+        "/proc/driver/nvidia",
+        "/proc/driver/nvidia-uvm",
+        "/proc/devices",
+        "/proc/modules",
+        "/proc/version",
+        "/proc/sys/vm",
+    ),
     *("/sys/bus/pci", "/sys/devices", "/sys/class/drm", "/sys/module/nvidia", "/sys/module/nvidia_uvm"),
 )
+WRITTEN = (Path("/proc/self/task"),)  # CUDA gives its threads names there, and does not start where it cannot
 # Said by whoever installed the driver, or by the operator; all else of the daemon's environment stays with it.
 ENVIRONMENT = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES")
 

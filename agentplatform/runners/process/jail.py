@@ -138,6 +138,8 @@ def _landlock(abi: int, scratch: Path, shared: Sequence[Path], gpu: bool) -> Non
             _allow(ruleset, path, READ_DATA & handled)
         for path in nvidia.nodes():
             _allow(ruleset, path, (FS_READ_FILE | FS_WRITE_FILE | FS_IOCTL_DEV) & handled)
+        for path in nvidia.WRITTEN:
+            _allow(ruleset, path, (FS_READ_FILE | FS_WRITE_FILE | FS_TRUNCATE) & handled)
     _allow(ruleset, Path("/dev/null"), (FS_READ_FILE | FS_WRITE_FILE | FS_TRUNCATE) & handled)
     _allow(ruleset, scratch, handled & ~(FS_MAKE_CHAR | FS_MAKE_BLOCK | FS_IOCTL_DEV))
     _checked(_libc.syscall(SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
@@ -150,7 +152,8 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
         rights &= FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE | FS_IOCTL_DEV
     rule = struct.pack("=Qi", rights, beneath)
     result = _libc.syscall(SYS_LANDLOCK_ADD_RULE, ruleset, LANDLOCK_RULE_PATH_BENEATH, rule, 0)
-    os.close(beneath)
+    if not path.is_relative_to("/proc"):  # whose inodes, and their rules, are forgotten when nobody has them open
+        os.close(beneath)
     _checked(result, f"landlock_add_rule for {path}")
 
 
