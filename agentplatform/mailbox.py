@@ -134,7 +134,7 @@ class Mailbox:
             del self._queued[letter.sender]
         senders = self.luggage.senders
         memory = senders[letter.sender] = senders.pop(letter.sender, Memory())  # to the end: heard just now
-        self._saved.setdefault(letter.sender, memory.handled)
+        self._saved.setdefault(letter.sender, max(memory.handled, letter.settled))
         memory.handled = letter.sequence
         reply = None
         if answer is not None:
@@ -157,6 +157,15 @@ class Mailbox:
     def is_new(self, reply: Reply) -> bool:
         """Whether it answers a letter that was handled since the last checkpoint."""
         return reply.receiver in self._saved and reply.sequence > self._saved[reply.receiver]
+
+    def alone(self, late: Reply) -> Seen | None:
+        """What `expired` gave, for a checkpoint of its own. None while no checkpoint has letters that its sender sent
+        before, as with looser ones: after a crash those would not come again."""
+        if self._saved[late.receiver] < late.sequence - 1:
+            return None
+        del self._saved[late.receiver]
+        self._written.add(late.receiver)
+        return Seen(late.receiver, late.sequence, self.luggage.senders[late.receiver].epoch, late)
 
     def changes(self) -> tuple[list[Seen], list[tuple[str, int]]]:
         """For a checkpoint: what was handled since the last one, and up to where the replies of a sender may go."""

@@ -117,7 +117,12 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     loose: bool = False  # its class has chosen that answers wait for nothing that is written
 
     @property
+    def answers_at_once(self) -> bool:
+        """Whether its answers wait for nothing. That their messages were handled is written with the next state: one
+        that is older knows no ticket of them, and after a crash they must come again."""
+        return self.loose and self.state is None
+
+    @property
     def answers_alone(self) -> bool:
-        """Whether answers that wait for nothing are all that is in it."""
-        rest = self.state, self.letters, self.heard, self.topics, self.requires
-        return self.loose and not any(rest)
+        """Whether such answers are all that is in it."""
+        return self.answers_at_once and not any((self.letters, self.heard, self.topics, self.requires))

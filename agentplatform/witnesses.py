@@ -186,7 +186,7 @@ class WitnessedMailroom(_Witness, Mailroom):
         super().answered(agent, ticket, answer)
 
     def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
-        if checkpoint.answers_alone:
+        if checkpoint.answers_at_once:
             self._handled_alone(agent, *(ticket for ticket, _ in checkpoint.answers))
         super().checkpointed(agent, checkpoint)
 

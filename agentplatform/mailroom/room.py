@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from agentplatform.faults import error_body
-from agentplatform.mail import MAX_NUMBER, Change, Letter, Luggage, Post, Reply, Seen, Settled, check
+from agentplatform.mail import MAX_NUMBER, Change, Letter, Luggage, Post, Reply, Settled, check
 from agentplatform.mailbox import Mailbox
 from agentplatform.mailroom.addressing import Addressing
 from agentplatform.mailroom.clients import Clients
@@ -178,7 +178,9 @@ class Mailroom:
         box = self.boxes.get(agent)
         if box is None:
             return  # a late frame of an agent that left
-        if any(answer is not None for _, answer in checkpoint.answers):
+        if checkpoint.loose:
+            self._leaving.transacting.discard(agent)
+        elif any(answer is not None for _, answer in checkpoint.answers):
             self._leaving.transacting.add(agent)
         sender, letters, loose = self._senders[agent], [], []
         if checkpoint.topics:
@@ -194,13 +196,15 @@ class Mailroom:
                     loose.append(sender.loose(letter, outgoing, _cause(box, outgoing)))
         replies = [self._reply(agent, box, *each) for each in checkpoint.answers]
         replies += [self._late(agent, box, *each) for each in checkpoint.late]
-        if checkpoint.answers_alone:  # as `answered`: they are written with what comes to be written next
+        if checkpoint.answers_at_once:
             for reply in filter(None, replies):
                 self._leaving.now(reply)
+            replies = []
+        if checkpoint.answers_alone:
             self._pump(agent)
             return
         posts: list[Letter | Reply] = [post for post in (*replies, *letters) if post is not None]
-        seen, forgotten = box.changes()
+        seen, forgotten = ([], []) if checkpoint.answers_at_once else box.changes()
         change = Change(
             checkpoint.state,
             seen,
@@ -394,8 +398,10 @@ class Mailroom:
 
     def _refuse(self, agent: str, box: Mailbox, late: Reply) -> None:
         """It says that a letter was not handled: after a crash, a copy that comes late must not be handled either."""
-        seen = Seen(late.receiver, late.sequence, box.luggage.senders[late.receiver].epoch, late)
-        self._leaving.when(self._outbox.checkpoint(agent, Change(None, [seen])), [late])
+        if (seen := box.alone(late)) is None:
+            self._leaving.now(late)
+        else:
+            self._leaving.when(self._outbox.checkpoint(agent, Change(None, [seen])), [late])
 
 
 def _cause(box: Mailbox, outgoing: Outgoing) -> Key | None:

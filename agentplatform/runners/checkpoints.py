@@ -229,7 +229,8 @@ class Checkpoints:
 
     async def take(self, agent: Agent, calling: Callable[[], tuple[int, ...]] = tuple) -> None:
         """A checkpoint, if one is due; `calling` says which calls the agent waits for. Raises Misuse when the state
-        cannot be captured: then the messages that were handled are answered with that, and nothing else leaves.
+        cannot be captured: then the messages that were handled are answered with that, and nothing else leaves; with
+        looser checkpoints it all leaves, without the state.
 
         Who waits for a file goes on meanwhile, as `run` does; what it did by then is in the checkpoint.
         """
@@ -257,15 +258,17 @@ class Checkpoints:
         self._upcalls.checkpointed(self._agent, told)
 
     def _refuse(self, calling: tuple[int, ...], reason: str) -> NoReturn:
-        answers, letters, late, _, topics, needed = self._take_all()
+        answers, letters, late, heard, topics, needed = self._take_all()
         refusal = Answer(False, codec.encode(reason))
         for letter in letters:
             if letter.call is not None:
                 self._answer(letter.call, refusal)
-        if answers or late or topics or needed:
-            refused = tuple((ticket, refusal) for ticket, _ in answers)
-            belated = tuple((later, refusal) for later, _ in late)
-            told = Checkpoint(None, refused, (), calling, belated, (), topics, _last(needed))
+        if not self._loose:  # else they wait for no state
+            answers = tuple((ticket, refusal) for ticket, _ in answers)
+            late = tuple((later, refusal) for later, _ in late)
+            heard = ()
+        if answers or late or heard or topics or needed:
+            told = Checkpoint(None, answers, (), calling, late, heard, topics, _last(needed), self._loose)
             self._upcalls.checkpointed(self._agent, told)
         raise Misuse(reason)
 

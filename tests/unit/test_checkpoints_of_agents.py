@@ -414,6 +414,18 @@ async def test_what_cannot_be_kept_is_no_late_answer_either(desk: Desk) -> None:
     assert not answer.ok and late == answer and "Inquirer.lock" in codec.decode(late.body, str)
 
 
+async def test_by_hop_answers_leave_also_when_a_state_that_was_asked_for_cannot_be_kept(desk: Desk) -> None:
+    resident = await desk.create(InquirerByHop)
+    desk.told.take()
+    resident.instance.lock = threading.Lock()  # type: ignore[union-attr]
+    later = Later("client", 1, "")
+    resident.instance.reply(later, "belated")  # type: ignore[union-attr]
+    resident.instance.snapshot()  # type: ignore[union-attr]
+    await desk.rest()
+    checkpoint = next(each for each in desk.told.take() if isinstance(each, Checkpoint))
+    assert checkpoint.answers_alone and checkpoint.late == ((later, Answer(True, codec.encode("belated"))),)
+
+
 async def test_by_hop_tickets_and_questions_come_without_a_state(desk: Desk) -> None:
     resident = await desk.create(InquirerByHop)
     desk.told.take()
