@@ -17,6 +17,7 @@ from ledger.errors import Misuse, Unavailable
 ALIGNED = 64  # bytes: where a block may begin, in page-locked memory
 LANES = 8  # copies to a GPU at a time, by a thread each: reading a mapped file is slower than the bus
 LANE_BYTES = 16 << 20  # of page-locked memory, for each
+FULL = ("out of memory", "allocate memory", "enough memory")  # as PyTorch says it
 
 
 class TorchDevice:
@@ -46,8 +47,8 @@ class TorchDevice:
         torch = _torch()
         if isinstance(part, torch.storage.TypedStorage):
             storage, kind = part._untyped_storage, str(part.dtype).removeprefix("torch.")
-        elif isinstance(part, torch.UntypedStorage):
-            storage, kind = part, None
+        elif isinstance(part, torch.UntypedStorage):  # of the newer types: their tensors say which
+            storage, kind = part, "uint8"
         else:
             return None
         return Block(storage._cdata, storage.nbytes(), storage.device == torch.device(self.name), kind)
@@ -96,8 +97,6 @@ class TorchDevice:
 
     def part(self, block: Any, view: Any) -> Any:
         torch = _torch()
-        if view is None:
-            return block
         return torch.storage.TypedStorage(wrap_storage=block, dtype=getattr(torch, view), _internal=True)
 
     @contextlib.contextmanager
@@ -105,7 +104,7 @@ class TorchDevice:
         try:
             yield
         except RuntimeError as error:  # torch.OutOfMemoryError is one; that of the processor has no class
-            if "memory" not in str(error):
+            if not any(words in str(error) for words in FULL):
                 raise
             raise Unavailable(f"{self.name} has not enough memory free: {str(error).splitlines()[0]:.200}") from error
 
@@ -157,7 +156,11 @@ def _usable(piece: Bytes) -> Bytes:
 def _lock(torch: Any, memory: Bytes) -> bool:
     """Page-locks it for as long as the array lives. Not by PyTorch's own allocator, which takes powers of two."""
     cudart, at = torch.cuda.cudart(), memory.ctypes.data
-    if not len(memory) or cudart.cudaHostRegister(at, len(memory), 0) != cudart.cudaError.success:
-        return not len(memory)
+    if not len(memory):
+        return True
+    if cudart.cudaHostRegister(at, len(memory), 0) != cudart.cudaError.success:
+        with contextlib.suppress(RuntimeError):
+            torch.ones(1, device="cuda")  # CUDA keeps the error for the next kernel: this one, and not the agent's
+        return False
     weakref.finalize(memory, cudart.cudaHostUnregister, at).atexit = False  # CUDA ends before the process does
     return True
