@@ -32,7 +32,7 @@ def decoded(address: str, response: Response) -> Any:
 
             return msgspec.msgpack.decode(response.body)
         return json.loads(response.body, object_hook=_unmarked)
-    except (ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise PeerFault(address, f"sent an answer that cannot be read: {error}") from None
 
 
@@ -66,4 +66,4 @@ def _marked(value: Any) -> Any:
 
 
 def _unmarked(value: dict[str, Any]) -> Any:
-    return base64.b64decode(value[_MARK]) if value.keys() == {_MARK} else value
+    return base64.b64decode(value[_MARK], validate=True) if value.keys() == {_MARK} else value

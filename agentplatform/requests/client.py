@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from agentplatform.requests import bodies
 from agentplatform.requests.connections import Connections, NotSent, Response, origin
@@ -13,6 +13,7 @@ from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 
 MAX_FORWARDS = 20  # in a row, of one request
 MAX_SECONDS = 300.0  # of one request: what endpoints take, unless their operators have it otherwise
+KNOWN = 100.0  # seconds after the first try in which its key is surely known yet: endpoints keep it for 120
 PAUSE = 0.02  # seconds before another try, where nothing says how long to wait
 
 
@@ -119,12 +120,14 @@ class _Request:
         self._kind, self._body, self._until = kind, body, until
         self._keys: dict[str, str] = {}  # by address
         self._at, self._tried, self._forwards = client.turn(0), 0, 0
+        self._agent = ""  # its id, when an endpoint has said it
         self._incarnation = ""  # of the endpoint there
         self._unsure = ""  # why it may have been handled there, if it may
+        self._known = 0.0  # until when it may be repeated there then
         self._last = "nothing answered"
 
     def answer(self) -> Any:
-        while self._left() > 0:
+        while self._left() > 0 and not (self._unsure and time.monotonic() > self._known):
             try:
                 response = self._send()
             except NotSent as error:
@@ -146,6 +149,7 @@ class _Request:
     def _send(self) -> Response:
         if not self._unsure:
             self._incarnation = self._client.incarnation(self._at, self._until)
+            self._known = time.monotonic() + KNOWN
         said = self._query | {"timeout": f"{max(0.001, self._left()):.3f}"}
         if self._client.moving is not None:
             said["moving"] = self._client.moving
@@ -178,6 +182,7 @@ class _Request:
             self._wait(seconds)
         elif response.status == 409 and not self._unsure:
             self._last = "the endpoint was started again"  # nothing was asked, and now its incarnation is known
+            self._wait(PAUSE)
         else:
             raise self._error(response)
 
@@ -189,13 +194,23 @@ class _Request:
             raise PeerFault(self._at, f"sends requests on to {location!r:.80}, which is no address") from None
         if not self._client.may_follow(self._at, to):
             raise PeerFault(self._at, f"sends requests on to {to}, and neither was given to this client")
+        path = urlsplit(location).path
+        agent = self._same(path)
         self._forwards += 1
         if self._forwards > MAX_FORWARDS:
             raise Unavailable(f"the request was sent on {MAX_FORWARDS} times in a row", retry_after=1.0)
         if self._forwards > 2:  # hosts that send it to and fro wait for news of each other
             self._wait(PAUSE)
-        self._at, self._path, self._unsure, self._query = to, urlsplit(location).path, "", {}
+        self._at, self._path, self._agent, self._unsure, self._query = to, path, agent, "", {}
         self._last = "it was sent on"
+
+    def _same(self, path: str) -> str:
+        """The agent that a request is sent on to. Raises PeerFault where that makes it another request: one that was
+        only named would have things done by the token of one that was given."""
+        _, target, agent, kind = [unquote(part) for part in path.split("/")] if path.count("/") == 3 else ("",) * 4
+        if target != "agents" or kind != unquote(self._path.split("/")[3]) or agent != (self._agent or agent):
+            raise PeerFault(self._at, f"sends {self._path} on as {path!r:.80}, which is another request")
+        return agent
 
     def _error(self, response: Response) -> PlatformError:
         said = bodies.said(response)

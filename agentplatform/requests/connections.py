@@ -1,6 +1,7 @@
 """HTTP connections to endpoints, one for each thread and address, and what is read from them."""
 
 import http.client
+import re
 import threading
 import time
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from ledger.errors import Misuse
 
 MAX_ANSWER = 64 << 20  # bytes
 IDLE = 5.0  # seconds; endpoints close connections that are idle for twice as long
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
 GRACE = 1.0  # seconds more for the endpoint, which knows better what is late
 
 
@@ -66,7 +68,7 @@ class Connections:
         made = kind(parts.hostname or "", parts.port, timeout=seconds)
         try:
             made.connect()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # what is no host name, too
             raise NotSent(f"{address} cannot be reached: {error}", isinstance(error, ConnectionRefusedError)) from None
         return made
 
@@ -85,7 +87,7 @@ def origin(address: str, whole: bool = True) -> str:
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    plain = not (parts.username or parts.password or parts.fragment)
+    plain = _VISIBLE.fullmatch(address) and not (parts.username or parts.password or parts.fragment)
     if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
         raise Misuse(f"{address!r:.80} is no address of an endpoint: http://HOST:PORT, or https")
     if whole and (parts.path.strip("/") or parts.query):
@@ -96,10 +98,12 @@ def origin(address: str, whole: bool = True) -> str:
 
 def _content(answer: http.client.HTTPResponse, until: float) -> bytes:
     content = bytearray()
-    while part := answer.read(1 << 16):
+    while part := answer.read1(1 << 16):  # what is there: a part that is waited for may trickle
         content += part
         if len(content) > MAX_ANSWER:
             raise http.client.HTTPException(f"an answer of more than {MAX_ANSWER} bytes")
         if time.monotonic() > until + GRACE:
             raise TimeoutError("the answer trickles")
+    if answer.length:  # the library does not say so where an answer is read in parts
+        raise http.client.IncompleteRead(bytes(content), answer.length)
     return bytes(content)

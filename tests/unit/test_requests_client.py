@@ -68,10 +68,11 @@ class Server:
                 body = json.dumps(value).encode()
                 self.send_response(status)
                 said = {"Content-Type": "application/json", "Incarnation": server.incarnation, **headers}
-                for name, each in {**said, "Content-Length": str(len(body))}.items():
+                for name, each in {"Content-Length": str(len(body)), **said}.items():
                     self.send_header(name, each)
                 self.end_headers()
                 self.wfile.write(body)
+                self.close_connection = "Content-Length" in headers  # it has said more than there is
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -128,10 +129,8 @@ def test_each_given_address_gets_its_own_token() -> None:
     second = Server(ok(2))
     first = Server(sent_on(second))
     with servers(first, second):
-        assert (
-            Client([first.address, second.address], token={first.address: "one", second.address: "two"}).ask("a", "b")
-            == 2
-        )
+        tokens = {first.address: "one", second.address: "two"}
+        assert Client([first.address, second.address], token=tokens).ask("a", "look") == 2
         assert [first.heard[0]["Authorization"], second.heard[0]["Authorization"]] == ["Bearer one", "Bearer two"]
 
 
@@ -147,8 +146,24 @@ def test_who_was_only_named_sends_requests_to_given_addresses_alone() -> None:
         assert Client(first.address).ask("faces", "look") == "back"
 
 
+@pytest.mark.parametrize("path", ["/agents/vault-0123456789abcdef/look", "/agents/face-0123456789abcdef/forget", "/x"])
+def test_who_was_only_named_cannot_make_another_request_of_it(path: str) -> None:
+    """It would be made with the token of the one that was given."""
+    first, second = Server(ok(1)), Server(ok(1))
+    first.says = [sent_on(second), ok("done, by the token")]
+    second.says = [(307, None, {"Location": first.address + path})]
+    with servers(first, second):
+        with pytest.raises(PeerFault, match="another request"):
+            Client(first.address, token=TOKEN).ask("faces", "look")
+        assert len(first.heard) == 1
+
+
 @pytest.mark.parametrize(
-    "location", ["", "file:///etc/passwd", "/agents/x/y", "http://", "ftp://a/b", "http://u:p@a/b", "http://[::1/x"]
+    "location",
+    [
+        *("", "file:///etc/passwd", "/agents/x/y", "http://", "ftp://a/b", "http://u:p@a/b", "http://[::1/x"),
+        *("http://127.0.0.1:1/agents/x/\xe9", "http://127.0.0.1:1/agents/a b/look"),
+    ],
 )
 def test_what_is_no_address_is_not_followed(location: str) -> None:
     server = Server((307, None, {"Location": location}))
@@ -232,6 +247,22 @@ def test_a_client_that_goes_elsewhere_instead_is_found_out(monkeypatch: pytest.M
     assert answer == "handled again" and len(first.handled) + len(second.handled) == 2
 
 
+def test_an_answer_that_breaks_off_is_no_answer() -> None:
+    """By the length that it said; the repeat has all of it."""
+    server = Server((200, "half", {"Content-Length": "100"}), ok("whole"))
+    with servers(server):
+        assert Client(server.address).ask("faces", "look") == "whole" and len(server.heard) == 2
+
+
+def test_what_broke_off_is_not_repeated_when_its_key_may_be_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requesting, "KNOWN", 0.05)
+    server = Server(CUT, later(0.1), ok("handled again"))
+    with servers(server):
+        with pytest.raises(OutcomeUnknown, match="broke off"):
+            Client(server.address).ask("faces", "look")
+        assert len(server.heard) == 2
+
+
 def test_of_an_endpoint_that_was_started_again_nobody_can_know() -> None:
     first, second = Server(CUT, ok("handled again")), Server(ok("handled again"))
     with servers(first, second):
@@ -302,3 +333,16 @@ def test_a_host_that_lies_about_times_does_not_hold_a_client(seconds: Any) -> No
 def test_a_body_that_is_no_plain_data_is_not_sent(body: Any) -> None:
     with pytest.raises(Misuse, match="plain data"):
         Client(nobody()).ask("faces", "look", body)
+
+
+@pytest.mark.parametrize("value", [7, None, "no base64", []])
+def test_bytes_that_are_none_are_a_peers_fault(value: Any) -> None:
+    server = Server(ok({"$bytes": value}))
+    with servers(server), pytest.raises(PeerFault, match="cannot be read"):
+        Client(server.address).ask("faces", "look")
+
+
+def test_a_name_that_no_host_can_have_is_one_that_cannot_be_reached() -> None:
+    server = Server((307, None, {"Location": "http://a..b/agents/face-0123456789abcdef/look"}), ok("here"))
+    with servers(server):
+        assert Client(server.address).ask("faces", "look") == "here"
