@@ -50,11 +50,12 @@ class VideoDecoding(Worker):
     def open(self, message: Message) -> dict[str, Any]:
         """Another video, from its first frame: SOURCE, as in `init`. Who waits for frames of the old one hears so."""
         begin = opening({"source": message.body})
+        video = Video(begin.source or "")
         self._close()
         while self.waiting:
             self.fail(self.waiting.popleft().later, "another video was opened: ask for frames again")
-        self.video, self.player = Video(begin.source or ""), None
-        return {"source": self.video.names}
+        self.video, self.player = video, None
+        return {"source": video.names}
 
     @handles("next")
     def next(
@@ -92,7 +93,7 @@ class VideoDecoding(Worker):
     ) -> int:
         """Packets of the stream 'pipe:', the first of which is its packet `number`. Returns the number of the next."""
         video = self._opened_video()
-        taken = video.pipe.push(number, stream, packets, end, video.position)
+        taken = video.pipe.push(number, stream, packets, end)
         self._wake_up()
         return taken
 

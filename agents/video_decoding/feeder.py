@@ -26,9 +26,10 @@ PAUSE = 0.05  # seconds, when the agent has no room and does not say for how lon
 def feed(call: Callable[[str, Any], Any], source: Any) -> int:
     """Pushes all of `source`, a name or an open file, with `call`, as AgentProxy.call. Returns the number of packets.
 
-    Waits while the agent has no room, or is on its way. Raises Misuse for what is no video, and what the agent says."""
+    Waits while the agent has no room, or is on its way. Who feeds the same source once more goes on where a feeder
+    before it ended: the agent passes over what it has. Raises Misuse for what is no video, and what the agent says."""
     begun: dict[str, Any] | None
-    pushed = 0
+    number = 0
     with av.open(source) as container:
         if not container.streams.video:
             raise Misuse(f"{source} holds no video: name another")
@@ -40,9 +41,10 @@ def feed(call: Callable[[str, Any], Any], source: Any) -> int:
             "extradata": bytes(codec.extradata or b""),
         }
         for packets in _batches(container.demux(stream)):
-            pushed = _push(call, {"number": pushed, "packets": packets, "stream": begun})
-            begun = None
-    return _push(call, {"number": pushed, "packets": [], "stream": begun, "end": True})
+            _push(call, {"number": number, "packets": packets, "stream": begun})
+            number, begun = number + len(packets), None
+    _push(call, {"number": number, "packets": [], "stream": begun, "end": True})
+    return number
 
 
 def _batches(packets: Iterator[Any]) -> Iterator[list[dict[str, Any]]]:
@@ -62,10 +64,11 @@ def _batches(packets: Iterator[Any]) -> Iterator[list[dict[str, Any]]]:
         yield batch
 
 
-def _push(call: Callable[[str, Any], Any], body: dict[str, Any]) -> int:
+def _push(call: Callable[[str, Any], Any], body: dict[str, Any]) -> None:
     while True:
         try:
-            return int(call("push", body))  # a repeat, if the answer was lost: what came before is passed over
+            call("push", body)  # a repeat, if the answer was lost: what came before is passed over
+            return
         except Unavailable as error:
             time.sleep(error.retry_after or PAUSE)
 

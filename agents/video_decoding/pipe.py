@@ -4,11 +4,12 @@ A decoder cannot be pickled. What it needs to come back can: the packets since t
 all delivered. They are kept, and given to a new decoder again; what it shows once more is dropped (position.py).
 """
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from queue import SimpleQueue
-from typing import Any
+from typing import Annotated, Any
 
 import av
 import msgspec
@@ -22,6 +23,7 @@ from ledger.errors import Misuse, Unavailable
 
 MAX_EXTRADATA_BYTES = 64 << 10
 _GIVEN_UP = None
+Timestamp = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]  # FFmpeg adds to them, in 64 bits
 
 
 class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,8 +38,8 @@ class Packet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One packet as it lies in the stream."""
 
     data: bytes
-    pts: int
-    dts: int | None = None
+    pts: Timestamp
+    dts: Timestamp | None = None
     key: bool = False
 
 
@@ -56,6 +58,7 @@ class PipeSource:
         self.pushed = 0  # packets so far
         self.ended = False
         self._kept: list[Kept] = []
+        self._latest: int | None = None  # timestamp so far
         self._begin()
 
     def _begin(self) -> None:
@@ -69,13 +72,16 @@ class PipeSource:
         self.__dict__.update(state)
         self._begin()
 
-    def push(self, number: int, parameters: Parameters | None, packets: list[Packet], end: bool, at: Position) -> int:
+    def push(self, number: int, parameters: Parameters | None, packets: list[Packet], end: bool) -> int:
         """Takes packets, the first of which is the stream's `number`; those that came before are passed over. Returns
         the number of the next. Raises Misuse, and Unavailable when frames must be taken first; then none was taken."""
         if number > self.pushed or (self.parameters is None and parameters is None):
             raise Misuse(
                 f"packet {number} came, and {self.pushed} is next: begin there, with the stream's parameters at 0"
             )
+        identity = self.identity or (_identity(packets[0]) if packets else "")
+        if number == 0 and packets and identity != _identity(packets[0]):
+            raise Misuse("this stream begins otherwise than the one that is pushed here: 'open' another for it")
         fresh = packets[self.pushed - number :]
         if fresh and self.ended:
             raise Misuse("this stream has ended: 'open' another, and push it from packet 0")
@@ -85,11 +91,19 @@ class PipeSource:
         sizes = [len(packet.data) for packet in fresh]
         if sizes and not 0 < min(sizes) <= max(sizes) <= MAX_PACKET_BYTES:
             raise Misuse(f"a packet has 1 to {MAX_PACKET_BYTES} bytes; one has {max(sizes) if all(sizes) else 0}")
+        latest = self._latest
+        for packet in fresh:
+            if packet.key and latest is not None and packet.pts <= latest:
+                raise Misuse(
+                    f"a key frame at {packet.pts} came after a timestamp of {latest}: where the clock of a stream goes "
+                    "back, 'open' another one"
+                )
+            latest = packet.pts if latest is None else max(latest, packet.pts)
         held = sum(len(kept.data) for kept in self._kept)
         if len(self._kept) + len(fresh) > MAX_KEPT_PACKETS or held + sum(sizes) > MAX_KEPT_BYTES:
-            self._refuse(at)
+            self._refuse()
         with self._lock:
-            self.parameters = parameters
+            self.parameters, self.identity, self._latest = parameters, identity, latest
             for packet in fresh:
                 kept = Kept(packet)
                 self._kept.append(kept)
@@ -101,8 +115,8 @@ class PipeSource:
             self.ended = self.ended or end
         return self.pushed
 
-    def _refuse(self, at: Position) -> None:
-        if any(kept.key and (at.pts is None or kept.pts > at.pts) for kept in self._kept[1:]):
+    def _refuse(self) -> None:
+        if any(kept.key for kept in self._kept[1:]):
             raise Unavailable(
                 f"{len(self._kept)} packets wait: take frames ('next'), and push again then", retry_after=0.05
             )
@@ -112,7 +126,8 @@ class PipeSource:
         )
 
     def forget(self, at: Position) -> None:
-        """Drops what is needed no more when every frame up to `at` was delivered."""
+        """Drops what is needed no more when every frame up to `at` was delivered: what comes before a key frame is
+        shown before it, too."""
         if at.pts is None:
             return
         needed = max((n for n, kept in enumerate(self._kept) if kept.key and kept.pts <= at.pts), default=0)
@@ -173,11 +188,15 @@ class _Flow:
     def close(self) -> None: ...
 
 
+def _identity(first: Packet) -> str:
+    return f"{first.pts}:{hashlib.sha256(first.data).hexdigest()[:32]}"
+
+
 def _checked(parameters: Parameters | None) -> Parameters:
     assert parameters is not None
     if parameters.codec not in CODECS:
         raise Misuse(f"a stream of {parameters.codec:.40} is not decoded; what is, is {', '.join(CODECS)}")
-    if min(parameters.time_base) < 1 or max(parameters.time_base) > 1 << 31:
+    if min(parameters.time_base) < 1 or max(parameters.time_base) >= 1 << 31:
         raise Misuse(f"a time base of {parameters.time_base} is none: give numerator and denominator, as [1, 90000]")
     if len(parameters.extradata) > MAX_EXTRADATA_BYTES:
         raise Misuse(f"{len(parameters.extradata)} bytes of extradata are not taken, at most {MAX_EXTRADATA_BYTES}")

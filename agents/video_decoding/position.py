@@ -110,10 +110,10 @@ class Sieve:
             return Verdict.INEXACT
         if pts < self._position.pts:
             return Verdict.DROP
-        if pts == self._position.pts and (self._attempt.last or digest() == self._position.digest):
-            self.found = True
-            return Verdict.DROP
-        if pts > self._position.pts and self._attempt.last:
+        if pts == self._position.pts:
+            self.found = digest() == self._position.digest
+            return Verdict.DROP if self.found or self._attempt.last else Verdict.INEXACT
+        if self._attempt.last:
             self.found = True
             return Verdict.TAKE
         return Verdict.INEXACT

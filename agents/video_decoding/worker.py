@@ -86,19 +86,21 @@ class Worker(ServiceAgent):
     async def _answer(self, request: Request) -> None:
         """The request stays in the queue until it is answered: a move in the midst of it takes it along."""
         assert self.video is not None
-        made: Made | None = None
+        begun = False
         try:
             if request.until is not None and request.until <= monotonic():
                 raise Unavailable("nobody waits for these frames any more")
             if request.at is not None and self.video.back_to(request.at):
                 self._close()
+            begun = True
             made = await self._make(request.frames, request.wait, request.wanted)
             if made is None or not self.waiting or self.waiting[0] is not request:
                 return  # something else is wanted by now
             self.reply(request.later, self._told(made))
             self._went_on(made)
         except PlatformError as error:
-            self._close()
+            if begun:
+                self._close()
             if not self.waiting or self.waiting[0] is not request:
                 return
             self.fail(request.later, error)
@@ -109,7 +111,10 @@ class Worker(ServiceAgent):
     async def _play(self, player: Player) -> None:
         try:
             made = await self._make(player.batch, WAIT, player.wanted)
-            if made is None or self.player is not player or not (made.frames or self._ended()):
+            if made is None or self.player is not player:
+                return
+            if not (made.frames or self._ended()):
+                self._went_on(made)  # of a pushed stream, what was shown before is needed no more
                 return
             body = self._told(made)
         except PlatformError as error:

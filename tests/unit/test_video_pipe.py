@@ -15,7 +15,7 @@ from agents.video_decoding.feeder import feed
 from agents.video_decoding.pipe import Packet, Parameters, PipeSource
 from agents.video_decoding.position import Position
 from ledger.errors import Misuse, PeerFault, Unavailable
-from tests.helpers.videos import film, hashes
+from tests.helpers.videos import all_of, film, hashes
 
 H264 = Parameters("h264", (1, 25))
 
@@ -107,15 +107,15 @@ def packets(*numbers: int, key: bool = False) -> list[Packet]:
 def test_repeats_are_passed_over_and_gaps_refused() -> None:
     source = PipeSource("pipe:")
     with pytest.raises(Misuse, match="stream's parameters at 0"):
-        source.push(0, None, packets(0, key=True), False, Position())
-    assert source.push(0, H264, packets(0, key=True), False, Position()) == 1
-    assert source.push(0, H264, packets(0, key=True) + packets(1), False, Position()) == 2
+        source.push(0, None, packets(0, key=True), False)
+    assert source.push(0, H264, packets(0, key=True), False) == 1
+    assert source.push(0, H264, packets(0, key=True) + packets(1), False) == 2
     with pytest.raises(Misuse, match="packet 3 came, and 2 is next"):
-        source.push(3, None, packets(3), False, Position())
-    assert source.push(2, None, [], True, Position()) == 2
-    assert source.push(0, None, packets(0, 1), True, Position()) == 2  # again
+        source.push(3, None, packets(3), False)
+    assert source.push(2, None, [], True) == 2
+    assert source.push(0, None, packets(0, 1), True) == 2  # again
     with pytest.raises(Misuse, match="has ended"):
-        source.push(2, None, packets(2), False, Position())
+        source.push(2, None, packets(2), False)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +125,8 @@ def test_repeats_are_passed_over_and_gaps_refused() -> None:
         (Parameters("h264", (0, 25)), packets(0, key=True), "time base"),
         (Parameters("h264", (1, 25), bytes(1 << 20)), packets(0, key=True), "extradata"),
         (H264, packets(0), "begins with a key frame"),
+        (Parameters("h264", (1, 1 << 31)), packets(0, key=True), "time base"),
+        (H264, packets(5, key=True) + packets(9) + packets(9, key=True), "clock of a stream goes back"),
         (H264, [Packet(b"", 0, 0, True)], "has 0"),
         (H264, [Packet(bytes(limits.MAX_PACKET_BYTES + 1), 0, 0, True)], "a packet has 1 to"),
     ],
@@ -134,21 +136,21 @@ def test_bad_packets_are_refused_and_nothing_of_them_is_kept(
 ) -> None:
     source = PipeSource("pipe:")
     with pytest.raises(Misuse, match=words):
-        source.push(0, parameters, sent, False, Position())
+        source.push(0, parameters, sent, False)
     assert source.pushed == 0
-    assert source.push(0, H264, packets(0, key=True), False, Position()) == 1
+    assert source.push(0, H264, packets(0, key=True), False) == 1
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipe, "MAX_KEPT_PACKETS", 4)
     source = PipeSource("pipe:")
-    source.push(0, H264, packets(0, key=True) + packets(1) + packets(2, key=True) + packets(3), False, Position())
+    source.push(0, H264, packets(0, key=True) + packets(1) + packets(2, key=True) + packets(3), False)
     with pytest.raises(Unavailable, match="take frames"):
-        source.push(4, None, packets(4), False, Position())
+        source.push(4, None, packets(4), False)
     source.forget(Position(3, "all", pts=2, seconds=0.1))
-    assert source.push(4, None, packets(4, 5), False, Position()) == 6
+    assert source.push(4, None, packets(4, 5), False) == 6
     with pytest.raises(Misuse, match="more key frames"):
-        source.push(6, None, packets(6), False, Position(6, "all", pts=5, seconds=0.2))
+        source.push(6, None, packets(6), False)
 
 
 def test_packets_of_noise_are_an_error_and_the_agent_lives(inline: Inline) -> None:
@@ -159,3 +161,76 @@ def test_packets_of_noise_are_an_error_and_the_agent_lives(inline: Inline) -> No
     with pytest.raises(PeerFault, match="in a row cannot be decoded"):
         agent.call("next")
     assert agent.call("status")["index"] == 0
+
+
+def test_what_was_shown_makes_room_with_the_next_answer(
+    tmp_path: Path, inline: Inline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last answer may be asked for again, so a key frame that it brought frees nothing yet: that is no error."""
+    path = film(tmp_path / "video.mp4", frames=60, b_frames=0)
+    monkeypatch.setattr(pipe, "MAX_KEPT_PACKETS", 30)
+    agent = inline.create(VideoDecoding, {"source": "pipe:"})
+    answers = iter([20, 1, 10, 10, 10, 10])
+    found: list[Any] = []
+
+    def call(kind: str, body: Any) -> Any:
+        try:
+            return agent.call(kind, body)
+        except Unavailable:
+            found.extend(agent.call("next", {"frames": next(answers)})["frames"])
+            raise
+
+    feed(call, str(path))
+    found += all_of(agent)
+    assert [frame["hash"] for frame in found] == hashes(path)
+
+
+def test_a_feeder_that_died_is_followed_by_another(tmp_path: Path, inline: Inline) -> None:
+    path = film(tmp_path / "video.mp4", frames=60, b_frames=2)
+    agent = inline.create(VideoDecoding, {"source": "pipe:"})
+    pushed: list[Any] = []
+
+    def dying(kind: str, body: Any) -> Any:
+        if len(pushed) == 2:
+            raise KeyboardInterrupt
+        pushed.append(body)
+        return agent.call(kind, body)
+
+    with pytest.raises(KeyboardInterrupt):
+        feed(dying, str(path))
+    assert feed(agent.call, str(path)) == 60
+    assert [frame["hash"] for frame in all_of(agent)] == hashes(path)
+
+
+def test_another_stream_does_not_go_on_in_one_that_was_begun(tmp_path: Path, inline: Inline) -> None:
+    agent = inline.create(VideoDecoding, {"source": "pipe:"})
+    feed(agent.call, str(film(tmp_path / "video.mp4", frames=20)))
+    with pytest.raises(PeerFault, match="begins otherwise"):
+        feed(agent.call, str(film(tmp_path / "other.mp4", frames=40, size=(192, 128))))
+    assert len(all_of(agent)) == 20
+
+
+@pytest.mark.parametrize("pts", [-1 << 63, (1 << 63) - 1, (1 << 64) - 1])
+def test_timestamps_that_no_decoder_can_count_with_are_refused(pts: int, inline: Inline) -> None:
+    agent = inline.create(VideoDecoding, {"source": "pipe:"})
+    body = {"number": 0, "packets": [{"data": b"data", "pts": pts, "key": True}]}
+    with pytest.raises(PeerFault, match="does not fit"):
+        agent.call("push", body | {"stream": {"codec": "h264", "time_base": [1, 25]}})
+
+
+def test_frames_with_one_timestamp_are_each_shown_once(tmp_path: Path, inline: Inline) -> None:
+    path = film(tmp_path / "video.mp4", b_frames=0)
+    agent = inline.create(VideoDecoding, {"source": "pipe:"})
+
+    def call(kind: str, body: Any) -> Any:
+        # two have the same
+        sent = [{**packet, "pts": packet["pts"] // 1024, "dts": None} for packet in body["packets"]]
+        return agent.call(kind, {**body, "packets": sent})
+
+    feed(call, str(path))
+    found: list[Any] = []
+    while len(found) < 40:
+        found += agent.call("next", {"frames": 3})["frames"]
+        agent.hop("there" if agent.host == "here" else "here")
+    assert [frame["pts"] for frame in found[:4]] == [0, 0, 1, 1]
+    assert [frame["hash"] for frame in found] == hashes(path)
