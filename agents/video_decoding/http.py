@@ -26,7 +26,7 @@ class HttpSource:
     def __init__(self, name: str) -> None:
         self.name, self.identity = name, ""
         parts = urlsplit(name)
-        if not parts.hostname or parts.username:
+        if not parts.hostname or parts.username or parts.port == 0:
             raise Misuse(f"{name:.200} is no address of a file on a web server: write http://host[:port]/path")
 
     def open(self, here: Any) -> Medium:
@@ -90,6 +90,8 @@ class RangeFile:
             if data or not self._seekable:
                 break
             self._request(self._at)  # the server has closed the connection in midst of the file
+        if not data and (self._seekable or (self._response is not None and self._response.length)):
+            raise ConnectionError(f"{self._name}: the connection is closed before the end")
         self._at += len(data)
         self._read_to = self._at
         return data

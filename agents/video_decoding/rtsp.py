@@ -18,7 +18,8 @@ OPTIONS = {"rtsp_transport": "tcp", "format_whitelist": "rtsp,rtp", "protocol_wh
 class RtspSource:
     def __init__(self, name: str) -> None:
         self.name, self.identity = name, ""
-        if not urlsplit(name).hostname:
+        parts = urlsplit(name)
+        if not parts.hostname or parts.port == 0:
             raise Misuse(f"{name:.200} is no address of a camera: write rtsp://host[:port]/path")
 
     def open(self, here: Any) -> Medium:

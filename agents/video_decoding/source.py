@@ -45,7 +45,12 @@ def source_of(name: str) -> Source:
     """The source that has that name. Raises Misuse."""
     for beginning, kind in KINDS.items():
         if name.startswith(beginning):
-            return kind(name)
+            if not (name.isascii() and name.isprintable()) or " " in name:
+                raise Misuse(f"{name!r:.200} has characters that no address has: write each as %20 and the like")
+            try:
+                return kind(name)
+            except ValueError as error:
+                raise Misuse(f"{name:.200} is no address ({error}): write {beginning}..") from None
     if "://" in name:
         raise Misuse(f"{name:.200} is of no known kind: name a file, or begin with one of {', '.join(KINDS)}")
     return FileSource(name)

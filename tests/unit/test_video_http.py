@@ -13,8 +13,8 @@ import pytest
 from agentplatform.runners.inline import Inline
 from agents.video_decoding import http as http_module
 from agents.video_decoding.agent import VideoDecoding
-from agents.video_decoding.http import RangeFile
-from ledger.errors import PeerFault, Unavailable
+from agents.video_decoding.http import AGAIN, RangeFile
+from ledger.errors import Misuse, PeerFault, Unavailable
 from tests.helpers.videos import all_of, film, hashes
 
 
@@ -176,3 +176,64 @@ def test_a_range_file_reads_at_every_place() -> None:
         assert file.read(100) == b""
         file.close()
         assert web.asked < 9
+
+
+def test_a_server_that_closes_before_the_end_ends_nothing(tmp_path: Path, inline: Inline) -> None:
+    path = film(tmp_path / "video.ts", frames=300)
+    with served(path.read_bytes()) as (url, web):
+        agent = inline.create(VideoDecoding, {"source": url})
+        web.closes_at = 0
+        with pytest.raises(Unavailable, match="does not go on"):
+            agent.call("next")
+        assert web.asked <= 1 + AGAIN
+        web.closes_at = len(web.content) // 3
+        found = agent.call("next", {"frames": 2})["frames"]
+        web.closes_at = 0
+        with pytest.raises(Unavailable):
+            while True:
+                answer = agent.call("next", {"frames": 50})
+                found += answer["frames"]
+                assert not answer["end"]
+        web.closes_at = None
+        found += all_of(agent)
+        assert [frame["hash"] for frame in found] == hashes(path)
+
+
+def test_without_ranges_a_lost_connection_is_no_end(tmp_path: Path, inline: Inline) -> None:
+    path = film(tmp_path / "video.ts", frames=60)
+    with served(path.read_bytes()) as (url, web):
+        web.ranges, web.closes_at = False, path.stat().st_size // 2
+        agent = inline.create(VideoDecoding, {"source": url})
+        found: list[Any] = []
+        while len(found) < 60:
+            answer = agent.call("next", {"frames": 50})
+            found += answer["frames"]
+            assert not answer["end"]
+        assert agent.call("status")["missed"] is not None
+
+
+def test_a_wrong_question_does_not_part_a_live_stream(tmp_path: Path, inline: Inline) -> None:
+    path = film(tmp_path / "video.ts")
+    with served(path.read_bytes()) as (url, web):
+        web.ranges = False
+        agent = inline.create(VideoDecoding, {"source": url})
+        found = agent.call("next", {"frames": 5})["frames"]
+        with pytest.raises(PeerFault, match="not next"):
+            agent.call("next", {"at": 77})
+        found += agent.call("next", {"frames": 5})["frames"]
+        assert [frame["hash"] for frame in found] == hashes(path)[:10]
+        assert web.asked == 1
+
+
+@pytest.mark.parametrize("url", ["http://[::1/x", "http://a:99999/x", "http://a/my video.mp4", "rtsp://a/x\r\nSET a b"])
+def test_what_is_no_address_is_said_at_once_and_the_old_video_stays(url: str, tmp_path: Path, inline: Inline) -> None:
+    with pytest.raises(Misuse, match=r"is no address|no address has"):
+        inline.create(VideoDecoding, {"source": url})
+    with served(film(tmp_path / "video.mp4").read_bytes()) as (good, web):
+        web.stalls_at = 0
+        agent = inline.create(VideoDecoding, {"source": good})
+        agent.send("next", {"wait": 60.0})
+        with pytest.raises(PeerFault, match=r"is no address|no address has"):
+            agent.call("open", url)
+        assert agent.call("metrics")["waiting"] == 1
+        assert agent.call("status")["source"] == good
