@@ -14,7 +14,6 @@ DIGEST_BYTES = 16
 _BYTES_A_PIXEL = {"none": 0.0, "grey": 1.0, "rgb": 3.0, "jpeg": 3.0}  # while it is made; a JPEG is smaller then
 # What decoding on a GPU gives, and the format that holds the same numbers in the order of the processor's decoders.
 _FROM_DEVICE = {"nv12": "yuv420p", "p010le": "yuv420p10le"}
-_PLAIN_PLANES = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray")
 
 
 def frame_bytes(frame: Any) -> int:
@@ -30,21 +29,26 @@ def on_processor(frame: Any) -> Any:
 def digest(frame: Any) -> bytes:
     """SHA-256, cut to 16 bytes, of a frame's size, format and pixels: the planes in order, without padding."""
     frame = on_processor(frame)
-    named = frame.format.name
-    total = hashlib.sha256(f"{named.replace('yuvj', 'yuv')} {frame.width} {frame.height} ".encode())
-    if named in _PLAIN_PLANES:
-        for plane in frame.planes:
-            total.update(_visible(plane))
-    else:
-        total.update(frame.to_ndarray().tobytes())
+    named = frame.format.name.replace("yuvj", "yuv")
+    total = hashlib.sha256(f"{named} {frame.width} {frame.height} ".encode())
+    for number, plane in enumerate(frame.planes):
+        total.update(_visible(plane, _row_bytes(frame, number)))
     return total.digest()[:DIGEST_BYTES]
 
 
-def _visible(plane: Any) -> Any:
-    if plane.line_size == plane.width:
-        return memoryview(plane)[: plane.width * plane.height]
+def _row_bytes(frame: Any, number: int) -> int:
+    """Of what is seen of a plane's row."""
+    if len(frame.planes) == 1:
+        return int(frame.width * frame.format.padded_bits_per_pixel + 7) // 8
+    parts = [part for part in frame.format.components if part.plane == number]
+    return sum(part.width * ((part.bits + 7) // 8) for part in parts)
+
+
+def _visible(plane: Any, row: int) -> Any:
+    if plane.line_size == row:
+        return memoryview(plane)[: row * plane.height]
     lines = np.frombuffer(plane, np.uint8)[: plane.line_size * plane.height].reshape(plane.height, plane.line_size)
-    return np.ascontiguousarray(lines[:, : plane.width])
+    return np.ascontiguousarray(lines[:, :row])
 
 
 def in_quality(frame: Any, quality: Quality) -> Any:

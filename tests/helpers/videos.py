@@ -34,13 +34,14 @@ def film(
     key_every: int = 12,
     b_frames: int | None = None,
     times: Iterable[int] | None = None,
+    pixels: str = "yuv420p",
     **options: str,
 ) -> Path:
     """`times`: the frames' timestamps, in 1/25 s."""
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=RATE, options=options)
         stream.width, stream.height = size
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else pixels
         stream.codec_context.gop_size, stream.codec_context.thread_count = key_every, 1
         if b_frames is not None:
             stream.codec_context.max_b_frames = b_frames

@@ -63,6 +63,18 @@ def test_hops_lose_no_frame_and_show_none_twice(name: str, tmp_path: Path, inlin
     assert [frame["index"] for frame in found] == list(range(40))
 
 
+@pytest.mark.parametrize("pixels", ["yuv411p", "yuv440p", "yuv444p10le", "yuva420p", "bgr0", "gray16le"])
+def test_pictures_of_every_kind_go_on_after_a_hop(pixels: str, tmp_path: Path, inline: Inline) -> None:
+    path = film(tmp_path / "video.mkv", codec="ffv1", frames=5, pixels=pixels)
+    agent = inline.create(VideoDecoding, {"source": str(path)})
+    found = agent.call("next", {"frames": 2})["frames"]
+    agent.hop("elsewhere")
+    found += all_of(agent, pixels="rgb")
+    assert [frame["hash"] for frame in found] == hashes(path)
+    assert len({frame["hash"] for frame in found}) == 5
+    assert len(found[4]["pixels"]) == 3 * 96 * 64
+
+
 @pytest.mark.parametrize("off", [-1, 1])
 def test_a_position_that_is_off_by_one_is_caught(
     off: int, tmp_path: Path, inline: Inline, monkeypatch: pytest.MonkeyPatch
