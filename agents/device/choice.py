@@ -2,6 +2,7 @@
 
 import re
 from importlib.util import find_spec
+from typing import Any
 
 from agents.device.by_torch import TorchDevice
 from agents.device.port import Device
@@ -32,13 +33,29 @@ def pick(wish: str | None) -> Device:
     if count == 0:
         if wish is None:
             return TorchDevice("cpu")
-        built = "" if torch.version.cuda else " (this PyTorch is built without CUDA)"
         raise Unavailable(
-            f"PyTorch finds no GPU here{built}, so there is no {wish}. Where the host has one, its operator opens it "
-            "to agents in host.toml: [workers] gpu = true"
+            f"PyTorch finds no GPU here ({_reason(torch)}), so there is no {wish}. Where the host has one, its operator "
+            "opens it to agents in host.toml: [workers] gpu = true"
         )
     if wanted[1] is None:
-        return TorchDevice(f"cuda:{max(range(count), key=lambda index: torch.cuda.mem_get_info(index)[0])}")
+        return TorchDevice(f"cuda:{max(range(count), key=lambda index: _free(torch, index))}")
     if int(wanted[1]) >= count:
         raise Unavailable(f"there is no {wish} here: the GPUs are numbered from 0, and this host has {count}")
     return TorchDevice(f"cuda:{int(wanted[1])}")
+
+
+def _reason(torch: Any) -> str:
+    """Why CUDA does not start."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:  # the latter where PyTorch is built without CUDA
+        return f"{str(error).splitlines()[0]:.300}"
+    return "CUDA has no device"
+
+
+def _free(torch: Any, index: int) -> int:
+    """Bytes."""
+    try:
+        return int(torch.cuda.mem_get_info(index)[0])
+    except RuntimeError:  # it has no room to ask it
+        return 0

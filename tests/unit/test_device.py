@@ -180,15 +180,23 @@ def test_without_pytorch_there_is_the_processor(monkeypatch: pytest.MonkeyPatch)
 
 
 def with_gpus(monkeypatch: pytest.MonkeyPatch, *free: int) -> None:
+    def mem_get_info(index: int) -> tuple[int, int]:
+        if not free[index]:
+            raise RuntimeError("CUDA error: out of memory")
+        return free[index], 99
+
+    def init() -> None:
+        raise RuntimeError("Error 304: OS call failed\nmore")
+
     cuda = SimpleNamespace(
-        is_available=lambda: bool(free), device_count=lambda: len(free), mem_get_info=lambda index: (free[index], 99)
+        is_available=lambda: bool(free), device_count=lambda: len(free), mem_get_info=mem_get_info, init=init
     )
     monkeypatch.setattr(choice, "find_spec", lambda name: object())
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda, version=SimpleNamespace(cuda="13.0")))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
 
 
 def test_the_gpu_with_the_most_free_memory_is_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_gpus(monkeypatch, 10, 30, 20)
+    with_gpus(monkeypatch, 10, 30, 0)
     assert pick(None).name == pick("cuda").name == "cuda:1"
     assert pick("cuda:2").name == "cuda:2" and pick("cpu").name == "cpu"
     with pytest.raises(Unavailable, match=r"there is no cuda:3 here: .* this host has 3"):
@@ -199,7 +207,7 @@ def test_without_a_gpu_the_wish_for_one_says_how_it_is_opened(monkeypatch: pytes
     with_gpus(monkeypatch)
     assert pick(None).name == "cpu"
     for wish in ("cuda", "cuda:0"):
-        with pytest.raises(Unavailable, match=r"finds no GPU here, so there is no cuda.* \[workers\] gpu = true"):
+        with pytest.raises(Unavailable, match=r"no GPU here \(Error 304: OS call failed\), so .* \[workers\] gpu = true"):
             pick(wish)
 
 
