@@ -34,8 +34,8 @@ def pick(wish: str | None) -> Device:
         if wish is None:
             return TorchDevice("cpu")
         raise Unavailable(
-            f"PyTorch finds no GPU here ({_reason(torch)}), so there is no {wish}. Where the host has one, its operator "
-            "opens it to agents in host.toml: [workers] gpu = true"
+            f"PyTorch finds no GPU here ({_reason(torch)}), so there is no {wish}. Where the host has one, its "
+            "operator opens it to agents in host.toml: [workers] gpu = true"
         )
     if wanted[1] is None:
         return TorchDevice(f"cuda:{max(range(count), key=lambda index: _free(torch, index))}")
