@@ -166,3 +166,16 @@ def test_each_kind_of_request_is_timed(inline: Inline) -> None:
     latencies = agent.call("metrics")["latencies"]
     assert {kind: each["count"] for kind, each in latencies.items()} == {"enrol": 1, "recognise": 2}
     assert latencies["recognise"]["sum_ms"] > 0
+
+
+def test_who_is_forgotten_is_not_told_of_to_those_who_wait(inline: Inline, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = knows(inline, 2)
+    gate = Gate(monkeypatch)
+    first, _ = asked(agent, portrait(0))
+    assert gate.entered.wait(10)
+    second, told = asked(agent, portrait(0))
+    agent.call("forget", {"label": "p0"})
+    gate.open.set()
+    for thread in (first, second):
+        thread.join(10)
+    assert [face["label"] for face in told[0]["faces"]] == [None]

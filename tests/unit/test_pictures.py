@@ -19,12 +19,12 @@ MIB = 1 << 20
 GREY = np.tile(np.arange(96, dtype=np.uint8), (64, 1))
 
 
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
 def png(width: int, height: int, rows: bytes = b"") -> bytes:
     """A PNG that claims to be so large, with `rows` as its packed data."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     packed = zlib.compress(rows)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
@@ -54,6 +54,15 @@ def scanned(raw: bytes, scans: int) -> bytes:
     return raw[:last] + raw[last:end] * scans + raw[end:]
 
 
+def smuggled(raw: bytes, marker: int) -> bytes:
+    """The same JPEG behind a marker that has no length. Who reads one there goes on at a header of 8 x 8 pixels."""
+    frame = b"\xff\xc0\x00\x0b\x08\x00\x08\x00\x08\x01\x01\x11\x00"
+    first = b"\xff\xfe" + struct.pack(">H", 60_000) + bytes(59_998)
+    gap = bytes(2 + 2 + 0xFFFE - (4 + len(first) + 4))
+    second = b"\xff\xfe" + struct.pack(">H", 2 + len(gap) + len(frame)) + gap + frame
+    return raw[:2] + bytes([0xFF, marker]) + first + second + raw[2:]
+
+
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
@@ -69,6 +78,9 @@ def scanned(raw: bytes, scans: int) -> bytes:
         (cv2.imencode(".webp", GREY)[1].tobytes(), "no PNG or JPEG"),
         (b"", "0 bytes"),
         (b"\xff\xd8" * 5000, "cut off"),
+        (smuggled(sized(jpeg(), 9000, 9000), 0x00), "no PNG or JPEG"),
+        (smuggled(sized(jpeg(), 9000, 9000), 0x01), "no PNG or JPEG"),
+        (smuggled(sized(jpeg(), 9000, 9000), 0xD0), "no PNG or JPEG"),
         (b"\x89PNG\r\n\x1a\n" + bytes(99), "cut off"),
     ],
 )
@@ -85,6 +97,20 @@ def test_a_jpeg_of_very_many_scans_is_refused() -> None:
     most = MAX_SCANNED // (2500 * 4000)
     with pytest.raises(Misuse, match=r"4000 x 2500 pixels in \d+ scans"):
         open_picture(scanned(raw, most + 1))
+
+
+def test_the_decoder_gets_no_texts_profiles_and_further_frames_of_a_png(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[bytes] = []
+    decode = cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda raw, way: given.append(raw.tobytes()) or decode(raw, way))
+    plain = cv2.imencode(".png", GREY)[1].tobytes()
+    words = zlib.compress(bytes(1 << 20))  # 1 KB, and as many of them as a message holds
+    texts = chunk(b"zTXt", b"k\0\0" + words) + chunk(b"iTXt", b"k\0\1\0\0\0" + words) + chunk(b"iCCP", b"k\0\0" + words)
+    frames = chunk(b"acTL", struct.pack(">II", 1000, 0))
+    end = len(plain) - 12
+    raw = plain[:33] + texts + frames + plain[33:end] + texts + plain[end:]
+    assert np.array_equal(open_picture(raw), GREY)
+    assert given == [plain]
 
 
 def test_pictures_are_turned_as_they_say() -> None:
