@@ -46,7 +46,7 @@ class Reopening:
         self._host, self._machine, self._residents, self._arrivals = host, machine, residents, arrivals
         self._journal, self._runner, self._surroundings, self._start = journal, runner, surroundings, start
         self._granted = granted
-        self._opening: set[str] = set()  # by a worker that has not ended meanwhile
+        self.opening: set[str] = set()  # by a worker that has not ended meanwhile
         self._revivals = Revivals()
         self._tried_again: set[str] = set()  # soon: see _failed
         self.dormitory = Dormitory(
@@ -63,7 +63,7 @@ class Reopening:
     @property
     def under_way(self) -> int:
         """How many are being opened, or born again."""
-        return len(self._opening) + len(self.births)
+        return len(self.opening) + len(self.births)
 
     async def restore(self, transfer: bytes, cargo: tuple[Cargo, ...], reason: str) -> None:
         """Agents that were on offer when this host, or their worker, ended: they stay, and hear why."""
@@ -102,8 +102,8 @@ class Reopening:
 
     def died(self, agent: str) -> bool:
         """Whether it was being opened by the worker that ended: then it is not settled there."""
-        opening = agent in self._opening
-        self._opening.discard(agent)
+        opening = agent in self.opening
+        self.opening.discard(agent)
         return opening
 
     async def _revive(self, agent: str) -> None:
@@ -125,14 +125,14 @@ class Reopening:
 
     async def _open(self, guest: Guest, epoch: int, mail: tuple[bytes, ...], beginning: Event) -> bool:
         agent = guest.birth.agent
-        if agent in self._opening:
+        if agent in self.opening:
             return False  # for somebody else
-        self._opening.add(agent)
+        self.opening.add(agent)
         try:
             failure = await self._arrivals.open_again(guest)
-            ended = agent not in self._opening  # its worker, which may be the agent's doing: not tried again
+            ended = agent not in self.opening  # its worker, which may be the agent's doing: not tried again
         finally:
-            self._opening.discard(agent)
+            self.opening.discard(agent)
         if failure is not None or ended:
             self._surroundings.located(agent, epoch, self._host)
             if failure is not None and not ended and beginning is Event.ARRIVE and self._machine.here(agent) == epoch:

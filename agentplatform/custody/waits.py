@@ -38,7 +38,8 @@ def waits(machine: Custody, frozen: bool) -> Iterator[Wait]:
 
 
 def stranded(machine: Custody, open_here: Iterable[str]) -> Iterator[Wait]:
-    """Agents in custody here that nothing opens again by itself. `open_here`: those that run or are deactivated."""
+    """Agents in custody here that nothing opens again by itself. `open_here`: those that run, are deactivated,
+    or are being opened."""
     known = {*open_here, *machine.quarantined}
     agents = tuple(sorted(each.agent for each in machine.agents.values() if each.here and each.agent not in known))
     if agents:

@@ -70,7 +70,8 @@ class HostDesk:
 
     def _blocked(self) -> list[dict[str, Any]]:
         here, machine = self._here, self._here.carrier.machine
-        found = [*waits(machine, here.keeper.frozen), *stranded(machine, here.carrier.residents.known)]
+        open_here = here.carrier.residents.known.keys() | here.carrier.reopening.opening
+        found = [*waits(machine, here.keeper.frozen), *stranded(machine, open_here)]
         found += [*here.replication.waits(), *here.carrier.recalls.waits()]
         residents = tuple(sorted(here.carrier.residents.known))
         if here.disk.room.full is not None and residents:

@@ -1,5 +1,8 @@
 """What is blocked in custody is said with the one that it waits for."""
 
+import asyncio
+from unittest.mock import Mock
+
 import pytest
 
 from agentplatform.custody.events import Decided, Depart, Disposed, Durable, Examined, GiveUp, Message
@@ -7,6 +10,7 @@ from agentplatform.custody.held import Held
 from agentplatform.custody.messages import Accept, Cargo, Offer
 from agentplatform.custody.records import Commit, Prepare, Received
 from agentplatform.custody.waits import LEDGER, OWNER, stranded, waits
+from agentplatform.desk.host import HostDesk
 from tests.unit.test_handoff_held import CARGO, MOVED, T1, asked, newborn, offered, received
 
 
@@ -78,3 +82,18 @@ def test_an_agent_that_nothing_opens_again_waits_for_its_owner() -> None:
     assert [(wait.agents, wait.waits_for) for wait in stranded(machine, ())] == [((agent,), OWNER)]
     assert list(stranded(machine, {agent})) == []
     assert list(stranded(committed(), ())) == []  # it is another host's
+
+
+def test_an_agent_that_is_being_opened_waits_for_nobody() -> None:
+    """Opening may take seconds after a start, and nobody should be told to dispose of it meanwhile."""
+    machine = newborn()
+    (agent,) = machine.agents
+    for opening, told in (({agent}, []), (set(), [OWNER])):
+        carrier = Mock()
+        carrier.configure_mock(**{"residents.known": {}, "recalls.waits.return_value": ()})
+        carrier.machine, carrier.reopening.opening = machine, opening
+        here = Mock(host="A", carrier=carrier, disk=Mock(**{"room.full": None}))
+        here.keeper.frozen, here.replication.waits.return_value = False, ()
+        here.whereabouts.resolve.return_value, here.rms.closed = agent, False
+        here.mailroom.long_at_work.return_value = None
+        assert [row["waits_for"] for row in asyncio.run(HostDesk(here).blocked(agent))] == told
