@@ -20,7 +20,7 @@ PLACE = "examples/papers"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paper", metavar="PAPER", help="falcon")
-    parser.add_argument("figures", nargs="*", metavar="FIGURE", help="which (default: all)")
+    parser.add_argument("figures", nargs="*", default=[], metavar="FIGURE", help="which (default: all)")
     parser.add_argument("--list", action="store_true", help="only say which figures there are")
     parser.add_argument("--full", action="store_true", help="as much as the paper has; takes much longer")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the files go (default: PAPER-output)")

@@ -53,7 +53,9 @@ def _some_hosts(parser: argparse.ArgumentParser) -> None:
 
 
 def _create(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="WHAT", help="a name of the catalogue, FILE.py:Class, or module:Class")
+    parser.add_argument(
+        "what", metavar="WHAT", help="a ready-made agent (any other name lists them), FILE.py:Class, or module:Class"
+    )
     parser.add_argument("--name", help="the agent's name (default: that of the class)")
     parser.add_argument("--init", metavar="JSON", help="what on_creation is given")
     parser.add_argument("--custody", choices=("local", "held"), help="who agrees on its place (default: its class's)")

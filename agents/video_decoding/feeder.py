@@ -82,8 +82,11 @@ def main(arguments: list[str]) -> int:
     try:
         agent = (connect(options.host) if options.host else connect()).agent(options.agent)
         pushed = feed(agent.call, sys.stdin.buffer if options.source == "-" else options.source)
-    except (PlatformError, av.FFmpegError) as error:
+    except PlatformError as error:
         print(error, file=sys.stderr)
+        return 1
+    except av.FFmpegError as error:
+        print(f"{options.source} cannot be read ({error.strerror}): is it a video?", file=sys.stderr)
         return 1
     print(f"{pushed} packets")
     return 0

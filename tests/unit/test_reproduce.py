@@ -186,6 +186,11 @@ def test_without_the_sources_it_says_what_to_do(
     assert main(["reproduce", "falcon", "--list"]) == 0
 
 
+def test_what_is_missing_is_the_paper_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "--list"]) == 2
+    assert "required: PAPER (see" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_figure_of_a_papers_table_has_a_module_and_a_line_in_its_readme(paper: str) -> None:
     found = run.paper(paper)

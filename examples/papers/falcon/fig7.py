@@ -34,7 +34,7 @@ class Plan(NamedTuple):
 _HD = {"high": (1280, 720), "medium": (640, 360), "low": (320, 180)}
 PLANS = {
     Scale.TINY: Plan({"high": (256, 144), "medium": (128, 72), "low": (64, 36)}, (1, 2), 2),
-    Scale.SMALL: Plan(_HD, (2, 4, 8), 3),
+    Scale.SMALL: Plan(_HD, (2, 4, 8), 5),
     Scale.FULL: Plan({"high": (1920, 1080), "medium": (1280, 720), "low": (640, 360)}, (5, 10, 20, 40), 5),
 }
 
@@ -108,12 +108,15 @@ def _sentence(rows: Sequence[Row]) -> str:
     grows = [name for name, points in series.items() if points == sorted(points, key=lambda point: point[1])]
     times = {name: points[-1][1] for name, points in series.items()}  # of the longest videos, equally long
     in_order = list(times) == sorted(times, key=lambda name: -times[name])
-    each = ", ".join(f"{seconds:.2g} s in {name}" for name, seconds in times.items())
-    per_megabyte = ", ".join(f"{points[-1][1] / points[-1][0]:.2f}" for points in series.values())
+    each = ", ".join(
+        f"{points[-1][1]:.2g} s in {name} ({points[-1][1] / points[-1][0]:.2f} s for each megabyte)"
+        for name, points in series.items()
+    )
+    others = "".join(f", NOT in {name}" for name in series if name not in grows)
     return (
-        f"The time grows with the file's size in {len(grows)} of {len(series)} qualities; "
+        f"The time grows with the file's size in {len(grows)} of {len(series)} qualities{others}; "
         f"{rows[-1][2]:g} s of video take {each} quality, in {'the same' if in_order else 'ANOTHER'} order as in "
-        f"the paper ({per_megabyte} s for each megabyte)."
+        "the paper."
     )
 
 

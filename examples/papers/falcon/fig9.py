@@ -226,7 +226,7 @@ def _draw(figure: "Figure", rows: Sequence[Row], phases: Mapping[str, float]) ->
         plain(lower, "time since the order (s)", "memory, growth (MB)" if column == 0 else "")
         if moved == AGENT:
             _mark(upper, lower, phases)
-    panels[1][1].legend(frameon=False, loc="upper right", labelcolor="linecolor")
+    panels[1][1].legend(frameon=False, loc="lower right", labelcolor="linecolor")  # what grows is above
 
 
 def _mark(upper: "Axes", lower: "Axes", phases: Mapping[str, float]) -> None:
@@ -240,3 +240,4 @@ def _mark(upper: "Axes", lower: "Axes", phases: Mapping[str, float]) -> None:
         upper.annotate(f"{phase} {(end - begin) * 1000:.0f} ms", (0.0, 1.0), (-4, -2 - 10 * number), **place, **words)
         begin = end
     upper.set_xlim(-last, 2 * last)
+    upper.locator_params(axis="x", nbins=4)  # their numbers are wide
