@@ -44,20 +44,22 @@ class Repeats:
             return await self._outcome(known.outcome), True
         if len(self._done) + len(self._open) >= self._most or self._bytes >= self._room:
             raise Unavailable("too many answers are kept for their Idempotency-Keys; come again", retry_after=1.0)
-        kept = self._open[key] = _Kept(asked, asyncio.get_running_loop().create_future())
+        self._open[key] = _Kept(asked, asyncio.get_running_loop().create_future())
         try:
             outcome = await do()
         except BaseException:
-            del self._open[key]
-            kept.outcome.set_result(late("the first request with this key was broken off: nobody can know its outcome"))
+            self._keep(key, late("the first request with this key was broken off: nobody can know its outcome"))
             raise
-        del self._open[key]
+        self._keep(key, outcome)
+        return outcome, False
+
+    def _keep(self, key: bytes, outcome: Outcome) -> None:
+        kept = self._open.pop(key)
         kept.outcome.set_result(outcome)
         if outcome.final:
             size = len(outcome.body) + ENTRY_BYTES
             self._done[key] = self._clock() + KEPT, kept, size
             self._bytes += size
-        return outcome, False
 
     async def _outcome(self, outcome: "asyncio.Future[Outcome]") -> Outcome:
         if outcome.done():

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from agentplatform import addresses
 from agentplatform.endpoint import bodies, outcome
@@ -21,6 +21,7 @@ from agentplatform.endpoint.outcome import Outcome, Refused
 from agentplatform.endpoint.repeats import Repeats
 from agentplatform.endpoint.room import Room
 from agentplatform.environment import Environment
+from agentplatform.faults import printable
 from ledger import codec
 from ledger.errors import Misuse, PlatformError
 
@@ -153,14 +154,14 @@ class Endpoint:
             raise Refused(
                 409, "misuse", "this endpoint was started again since: nobody can know what it was asked before"
             )
-        if "Content-Encoding" in request.headers:
-            raise bodies.WrongType("bodies are taken as they are, without a Content-Encoding")
+        transfer = request.headers.get("Transfer-Encoding", "chunked").lower()
+        if "Content-Encoding" in request.headers or transfer != "chunked":
+            raise bodies.WrongType("bodies are taken as they are, without a Content-Encoding, and chunked at most")
         await self._invite(request)
         with self._room.share(trusted) as take:
             raw = await self._body(request, take)
-            kind = request.headers.get("Content-Type", "")
+            kind, accept = (printable(request.headers.get(name, "")) for name in ("Content-Type", "Accept"))
             body = bodies.taken(kind, raw)
-            accept = request.headers.get("Accept", "")
             ask = lambda: self._ask(request.protocol, asked, trusted, body, accept)  # noqa: E731
             return await self._once(asked, trusted, (kind, accept, body), ask)
 
@@ -180,7 +181,8 @@ class Endpoint:
     ) -> Outcome:
         if asked.key is None:
             return await ask()
-        digest = codec.digest("agentplatform/request", codec.encode([asked.target, asked.name, asked.kind, *about]))
+        same = [asked.target, asked.name, asked.kind, asked.query, *about]
+        digest = codec.digest("agentplatform/request", codec.encode(same))
         try:
             async with asyncio.timeout(asked.seconds + 1.0):  # of one that was made it is the ask's own
                 made, again = await self._repeats[trusted].once(asked.key.encode(), digest, ask)
@@ -191,7 +193,7 @@ class Endpoint:
     async def _invite(self, request: web.BaseRequest) -> None:
         """Who asks first whether its body is wanted hears so, when all else is right."""
         expected = request.headers.get("Expect")
-        if expected is not None:
+        if expected is not None and request.version >= HttpVersion11:
             if expected.lower() != "100-continue":
                 raise Refused(417, "misuse", "what is expected is 100-continue, or nothing")
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -245,7 +245,34 @@ async def test_a_body_that_is_not_what_it_says_is_refused(tmp_path: Path, kind: 
 async def test_nothing_is_inflated(tmp_path: Path) -> None:
     async with endpoint(tmp_path) as scene:
         assert (await scene.ask(body=b"\x1f\x8b", Content_Encoding="gzip")).status == 415
+        head = f"POST {LOOK} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n"
+        packed = head + "Content-Type: application/json\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\n7\r\n0\r\n\r\n"
+        assert (await scene.say(packed.encode())).status == 415
         assert not scene.host.asked
+        assert (await scene.say(packed.replace("gzip, ", "").encode())).status == 200
+
+
+@pytest.mark.parametrize("header", ["Accept", "Content-Type"])
+async def test_a_head_that_is_no_text_makes_no_fault_of_the_host(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, header: str
+) -> None:
+    async with endpoint(tmp_path) as scene:
+        head = f"POST {LOOK} HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\nIdempotency-Key: k\r\n"
+        answer = await scene.say(f"{head}{header}: application/json;".encode() + b"\xff\xfe\r\n\r\n")
+        assert answer.status in (200, 400) and "Traceback" not in caplog.text
+        await honest(scene)
+
+
+def test_an_answer_that_is_large_is_not_unpacked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could take 70 times its size, whatever type somebody says that he wants."""
+    unpacked: list[int] = []
+    decode = codec.decode
+    monkeypatch.setattr(codec, "decode", lambda body, *more: unpacked.append(len(body)) or decode(body, *more))
+    large = codec.encode([{}] * (2 << 20))
+    for accept in ("application/octet-stream, application/json", "application/json", "*/*"):
+        assert bodies.given(large, accept, "a") == (bodies.MSGPACK, large)
+    assert not unpacked
+    assert bodies.given(codec.encode(b"x" * (2 << 20)), bodies.BYTES, "a") == (bodies.BYTES, b"x" * (2 << 20))
 
 
 # Time and number
@@ -398,6 +425,24 @@ def test_a_kept_answer_is_not_forgotten_for_want_of_room_but_new_keys_are_refuse
             await kept.once(b"a", b"other", do)
         now[0] = 121.0
         assert not (await kept.once(b"c", b"q", do))[1] and not (await kept.once(b"a", b"q", do))[1]
+
+    asyncio.run(scene())
+
+
+def test_a_key_whose_first_request_was_broken_off_is_handled_no_more() -> None:
+    kept, handled = Repeats(lambda: 0.0), []
+
+    async def breaks_off() -> Outcome:
+        handled.append(1)
+        await asyncio.Event().wait()
+        raise AssertionError("never")
+
+    async def scene() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await kept.once(b"a", b"q", breaks_off)
+        outcome, again = await kept.once(b"a", b"q", breaks_off)
+        assert (outcome.status, again, handled) == (504, True, [1])
 
     asyncio.run(scene())
 

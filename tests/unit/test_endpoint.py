@@ -20,7 +20,7 @@ from agentplatform.settings import Home, Http, Settings
 from agentplatform.whereabouts import Located
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
-from tests.helpers.endpoint_twin import AGENT, SERVICE, Scene, endpoint, until
+from tests.helpers.endpoint_twin import AGENT, SERVICE, TOKEN, Scene, endpoint, until
 
 LOOK = f"/agents/{AGENT}/look"
 
@@ -108,6 +108,8 @@ async def test_who_asks_first_whether_its_body_is_wanted_hears_so(tmp_path: Path
         refused = await scene.ask(token=None, body=b"7", Expect="100-continue")
         assert refused.status == 401, "before the body is sent"
         assert (await scene.ask(Expect="more")).status == 417
+        old = f"POST {LOOK} HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
+        assert (await scene.say(f"{old}Expect: 100-continue\r\n\r\n".encode())).status == 200, "HTTP/1.0 knows no 100"
 
 
 # Twice
@@ -130,9 +132,13 @@ async def test_a_key_that_comes_twice_is_handled_once_also_while_the_first_waits
         assert answers[2].headers["idempotency-replayed"] == "true"
         assert (await scene.ask(body=b"8", Idempotency_Key="k")).status == 400
         assert (await scene.ask(body=b"8", Idempotency_Key="")).status == 400
+        path = f"/services/{SERVICE}/look"
+        assert (await scene.ask(path, Idempotency_Key="s")).status == 200
+        assert (await scene.ask(f"{path}?version=1.0", Idempotency_Key="s")).status == 400
+        assert (await scene.ask(f"{path}?timeout=9", Idempotency_Key="s")).status == 200
         await scene.ask(body=b"7", Idempotency_Key="other")
         await scene.ask(body=b"7")
-        assert len(scene.host.asked) == 3
+        assert len(scene.host.asked) == 4
 
 
 async def test_a_refusal_is_not_kept_and_a_lost_answer_is(tmp_path: Path) -> None:
