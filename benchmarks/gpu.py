@@ -30,7 +30,8 @@ GIB = 1 << 30
 HEADROOM = 64 << 20  # at most 16 GiB of state travel, the pickle in them: of the last GiB so much is left out
 FLOOR_BYTES = 2 * GIB  # the floor is measured with at most so much
 SPARE_BYTES = 4 * GIB  # of the disk, beside what moves
-PATIENCE = 540.0
+PATIENCE = 120.0  # seconds for each call, and more for what is large: one that hangs leaves time for the others
+SLOWEST = 40 << 20  # bytes a second, on the slowest disk
 VERSIONS = ("agentplatform", "torch", "numpy", "av", "nvidia-ml-py", "uvloop", "msgspec")
 
 
@@ -53,9 +54,7 @@ def main(arguments: list[str]) -> int:
         if "video" in options.only:
             figures["video"] = _tried("video", lambda: _video(folder, device))
         if {"state", "face"} & set(options.only):
-            root = folder / "root"
-            _found(root, device)
-            figures["hosts"] = _tried("hosts", lambda: _on_hosts(root, device, options, figures))
+            figures["hosts"] = _tried("hosts", lambda: _on_hosts(folder / "root", device, options, figures))
     print(json.dumps(figures))
     return 0
 
@@ -111,6 +110,7 @@ def _one_thread() -> dict[str, str]:
 
 
 def _on_hosts(root: Path, device: str, options: Any, figures: dict[str, Any]) -> dict[str, Any]:
+    _found(root, device)
     with running(root, HOSTS):
         if "face" in options.only:
             figures["face"] = _tried("face", lambda: face(root, device))
@@ -135,17 +135,17 @@ def state(root: Path, device: str, size: int) -> dict[str, Any]:
         return {"skipped": f"{free} bytes are free on the disk, and twice the state is written there (--folder)"}
     part = min(size, FLOOR_BYTES)
     disk, tls = (each * size / part for each in (write(root / "floor", part), send(part)))
-    north = connect("north", root=root)
-    agent = north.create(Weights, init={"device": device, "bytes": size}, patience=PATIENCE)
+    north, patience = connect("north", root=root), PATIENCE + size / SLOWEST
+    agent = north.create(Weights, init={"device": device, "bytes": size}, patience=patience)
     try:
-        bare = agent.call("bare", min(size, BARE_BYTES), patience=PATIENCE)
-        captured = agent.call("capture", patience=PATIENCE)
-        sums = agent.call("sums", patience=PATIENCE)
-        agent.dispatch("east", patience=PATIENCE)
-        last = agent.call("last", patience=PATIENCE)
+        bare = agent.call("bare", min(size, BARE_BYTES), patience=patience)
+        captured = agent.call("capture", patience=patience)
+        sums = agent.call("sums", patience=patience)
+        agent.dispatch("east", patience=patience)
+        last = agent.call("last", patience=patience)
         if last["failure"] is not None:
             return {"error": last["failure"]}
-        intact = agent.call("sums", patience=PATIENCE) == sums
+        intact = agent.call("sums", patience=patience) == sums
     finally:
         agent.dispose()
     figures: dict[str, Any] = {"intact": intact, "device_after": last["device"]}

@@ -45,7 +45,7 @@ def _encode(video: Path) -> None:
     """Shapes that move over a grain that stays: some 10 Mbit/s."""
     import av
 
-    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
+    rows, columns = np.ogrid[0:HEIGHT, 0:WIDTH]
     grain = np.random.default_rng(5).integers(0, 24, (HEIGHT, WIDTH), dtype=np.uint8)
     with av.open(str(video), "w") as container:
         stream = container.add_stream("libx264", rate=RATE, options={"preset": "ultrafast", "g": "60"})

@@ -33,3 +33,18 @@ def test_the_largest_state_leaves_room_for_its_pickle() -> None:
     assert gpu._size(1) == 1 << 30
     assert gpu._size(16) == MAX_FREIGHT_BYTES - gpu.HEADROOM
     assert all(gpu._size(gib) % 4096 == 0 and gpu._size(gib) < MAX_FREIGHT_BYTES for gib in (0.1, 15.99, 16))
+
+
+def test_what_fails_is_told_beside_the_other_figures(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*given: Any) -> Any:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(gpu, "_device", lambda wish: ("cpu", ""))
+    monkeypatch.setattr(gpu, "_versions", lambda device: {})
+    monkeypatch.setattr(gpu, "_video", lambda folder, device: {"frames": 600})
+    monkeypatch.setattr(gpu, "_found", fails)
+    assert gpu.main([]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["video"] == {"frames": 600} and found["hosts"] == {"error": "OSError: no space left"}
