@@ -10,7 +10,6 @@ import json
 import math
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,8 +37,11 @@ def load(path: Path) -> Weights:
         if size > MAX_BYTES:
             raise Misuse(f"{path.name} has {size} bytes, of at most {MAX_BYTES}: it is no model for this service")
         return ways[path.suffix](path)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise Misuse(f"{path.name} cannot be read as {path.suffix} weights: {error}; get the file again") from None
+    except Misuse:
+        raise
+    except Exception as error:  # what reads damaged files raises whatever comes to it
+        reason = f"{error!s:.200}" or type(error).__name__
+        raise Misuse(f"{path.name} cannot be read as {path.suffix} weights: {reason}; get the file again") from None
 
 
 def save(path: Path, weights: Mapping[str, NDArray[Any]]) -> None:
@@ -73,10 +75,19 @@ def fitted(weights: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, 
             raise Misuse(f"these are no weights of {model}: {name!r} is {list(array.shape)}, and must be {list(shape)}")
         if array.dtype.kind not in "fiu":
             raise Misuse(f"these are no weights of {model}: {name!r} holds {array.dtype}, and no numbers")
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else np.int64).reshape(shape)
         if not np.isfinite(array).all():
             raise Misuse(f"these are no weights of {model}: {name!r} has values that are not finite; train it again")
-        taken[name] = np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else np.int64).reshape(shape)
+        taken[name] = array
     return taken
+
+
+def sure(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As they are. Raises Misuse where finite weights gave what is no number: a variance below zero does."""
+    if not np.isfinite(probabilities).all():
+        raise Misuse("the model gives what is no number for this: its weights are damaged; train it again")
+    return probabilities
 
 
 def _first(weights: Mapping[str, Any]) -> str:
@@ -84,10 +95,13 @@ def _first(weights: Mapping[str, Any]) -> str:
 
 
 def _npz(path: Path) -> Weights:
-    with zipfile.ZipFile(path) as archive:
-        _check(path, sum(entry.file_size for entry in archive.infolist()))
+    _check_unpacked(path)
     with np.load(path, allow_pickle=False, max_header_size=10_000) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+        weights = {name: arrays[name] for name in arrays.files}
+    for name, array in weights.items():
+        if not isinstance(array, np.ndarray):  # other files in it are given as bytes
+            raise ValueError(f"{name!r} is no array")
+    return weights
 
 
 def _safetensors(path: Path) -> Weights:
@@ -99,6 +113,7 @@ def _safetensors(path: Path) -> Weights:
         table = json.loads(file.read(length))
         data = file.read()
     weights: Weights = {}
+    size = 0
     for name, entry in table.items():
         if name == "__metadata__":
             continue
@@ -107,8 +122,9 @@ def _safetensors(path: Path) -> Weights:
         dtype, shape, (begin, end) = np.dtype(_DTYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
         if not (0 <= begin <= end <= len(data) and end - begin == math.prod(shape) * dtype.itemsize):
             raise ValueError(f"{name!r} does not lie in the file as its table says")
+        size += end - begin
+        _check(path, size)  # many may name the same bytes, and each makes room for its own
         weights[name] = np.frombuffer(data[begin:end], dtype).reshape(shape)
-    _check(path, sum(array.nbytes for array in weights.values()))
     return weights
 
 
@@ -122,6 +138,8 @@ def _pickled_tensors(path: Path) -> Weights:
         ) from None
     from pickle import UnpicklingError
 
+    if zipfile.is_zipfile(path):
+        _check_unpacked(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError) as error:
@@ -141,6 +159,11 @@ def _array(tensor: Any) -> NDArray[Any]:
     """A view that travels beside a pickle; half precision of a kind that NumPy lacks is widened."""
     tensor = tensor.detach().resolve_conj().resolve_neg()
     return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).contiguous().numpy())
+
+
+def _check_unpacked(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        _check(path, sum(entry.file_size for entry in archive.infolist()))
 
 
 def _check(path: Path, size: int) -> None:

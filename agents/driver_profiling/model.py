@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from agents.device import Device
 from agents.driver_profiling.can import SIGNALS, WINDOW
-from agents.weights import Weights, fitted
+from agents.weights import Weights, fitted, sure
 from ledger.errors import Misuse
 
 try:
@@ -63,11 +63,13 @@ class Network:
         filters, units, classes = _sizes(weights)
         with torch.device("meta"):  # no room, and no chance: the weights take their places below
             self._module = DeepConvLSTM(classes, filters, units)
-        shapes = {name: tuple(value.shape) for name, value in self._module.state_dict().items()}
+        own = self._module.state_dict()
+        shapes = {name: tuple(value.shape) for name, value in own.items()}
         fit = fitted(weights, shapes, f"DeepConvLSTM for {classes} drivers")
         if not (fit["deviation"] > 0).all():
             raise Misuse("these are no weights of DeepConvLSTM: 'deviation' must be above zero")
-        self._module.load_state_dict({name: torch.tensor(value) for name, value in fit.items()}, assign=True)
+        tensors = {name: torch.tensor(value, dtype=own[name].dtype) for name, value in fit.items()}
+        self._module.load_state_dict(tensors, assign=True)
         self._module = device.put(self._module.eval())
         self._device, self.classes = device, classes
 
@@ -75,7 +77,7 @@ class Network:
         """Windows x classes: how sure it is of each, with a sum of 1."""
         with torch.inference_mode():
             scores = self._module(self._device.put(windows))
-            return np.asarray(torch.softmax(scores, 1).cpu().numpy())
+            return sure(torch.softmax(scores, 1).cpu().numpy())
 
 
 def arrays_of(module: Any) -> Weights:

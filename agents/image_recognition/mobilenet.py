@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from agents.device import Device
 from agents.image_recognition.preprocess import normalised
-from agents.weights import Weights, fitted
+from agents.weights import Weights, fitted, sure
 from ledger.errors import Misuse
 
 try:
@@ -77,9 +77,11 @@ class Network:
             raise Misuse("these are no weights of MobileNetV2: 'classifier.1.bias' is missing, or no list of classes")
         with torch.device("meta"):  # no room, and no chance: the weights take their places below
             self._module = MobileNetV2(len(last))
-        shapes = {name: tuple(value.shape) for name, value in self._module.state_dict().items()}
+        own = self._module.state_dict()
+        shapes = {name: tuple(value.shape) for name, value in own.items()}
         fit = fitted(weights, shapes, f"MobileNetV2 for {len(last)} classes")
-        self._module.load_state_dict({name: torch.tensor(value) for name, value in fit.items()}, assign=True)
+        tensors = {name: torch.tensor(value, dtype=own[name].dtype) for name, value in fit.items()}
+        self._module.load_state_dict(tensors, assign=True)
         self._module.eval().to(memory_format=torch.channels_last)  # a quarter faster on a processor
         self._module = device.put(self._module)
         self._device, self.classes = device, len(last)
@@ -89,7 +91,7 @@ class Network:
         with torch.inference_mode():
             batch = self._device.put(normalised(pixels)).contiguous(memory_format=torch.channels_last)
             scores = self._module(batch)
-            return np.asarray(torch.softmax(scores, 1).cpu().numpy())
+            return sure(torch.softmax(scores, 1).cpu().numpy())
 
 
 def drawn(seed: int, classes: int = CLASSES) -> Weights:

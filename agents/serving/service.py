@@ -178,7 +178,9 @@ class BatchService(ServiceAgent):
         begin = monotonic()
         try:
             answers = self.compute(works) if works else []
-        except Exception as error:
+            if len(answers) != len(works):
+                raise ValueError(f"{len(answers)} answers to {len(works)} requests")
+        except BaseException as error:  # also SystemExit: it would end the worker, and come again with the request
             traceback.print_exc()  # into the agent's log
             reason = error if isinstance(error, PlatformError) else PeerFault(self.name, f"failed: {error!r:.200}")
             answers = [reason] * len(works)

@@ -168,3 +168,13 @@ def test_drivers_are_learnt_and_with_mixed_up_names_they_are_not(
         drive.driver = drivers[(drivers.index(drive.driver) + 1) % len(drivers)]
     wrong = train.accuracy(learnt, held_out, drivers)
     assert good > 0.6 > 0.2 > wrong, (good, wrong)
+
+
+def test_whole_numbers_are_weights_too_and_what_is_no_number_is_no_answer() -> None:
+    drawn = model.drawn(1, 3)
+    whole = {name: array.round().astype(np.int64) for name, array in drawn.items()} | {"deviation": drawn["deviation"]}
+    assert model.Network(whole, pick("cpu"))(WINDOWS[:1]).shape == (1, 3)
+    endless = drawn | {"classes.bias": np.full(3, 3.4e38, np.float32), "classes.weight": np.full((3, 128), 3e38, "f4")}
+    endless["recurrent.bias_ih_l1"] = np.full(512, 100.0, np.float32)  # all of the last layer's units at their most
+    with pytest.raises(Misuse, match="gives what is no number"):
+        model.Network(endless, pick("cpu"))(WINDOWS[:1])

@@ -39,6 +39,10 @@ class Squares(BatchService):
             raise ZeroDivisionError("on purpose")
         if works == ["odd"]:
             return [object()]
+        if works == ["exit"]:
+            raise SystemExit(1)
+        if works == ["too few"]:
+            return []
         return [Misuse("no number") if isinstance(work, str) else squared(work) for work in works]
 
 
@@ -150,6 +154,8 @@ def test_one_bad_request_fails_alone_and_a_broken_batch_as_a_whole(inline: Inlin
     assert "no number" in str(answers(asked(inline, agent, ["two"]))[0])
     assert "ZeroDivisionError('on purpose')" in str(answers(asked(inline, agent, ["all fail"]))[0])
     assert "plain data" in str(answers(asked(inline, agent, ["odd"]))[0])
+    assert "SystemExit(1)" in str(answers(asked(inline, agent, ["exit"]))[0])
+    assert "0 answers to 1 requests" in str(answers(asked(inline, agent, ["too few"]))[0])
     assert agent.call("square", 3) == 9  # it lives
 
 
