@@ -82,6 +82,7 @@ class FaceRecognition(BatchService):
                 return self._durably(message, {"label": label, "faces": self._open()[1].people()[label]})
             case ask.Forget(label):
                 faces, snapshots = galleries.forget(self.data, label)
+                self.seen.pop(label, None)
                 with suppress(Misuse):  # without models nobody is recognised
                     self._open()  # those who wait for an answer are not told of them either
                 return self._durably(message, {"label": label, "faces": faces, "snapshots": snapshots})

@@ -295,6 +295,36 @@ async def test_a_prepared_worker_does_not_wait_for_ever() -> None:
         assert not here.runner._pool._prepared
 
 
+async def test_a_prepared_worker_takes_nobodys_place() -> None:
+    async with Station("here", WorkerSettings(warm=1, most=4)) as here:
+        birth, _ = await here.create(Counter)
+        await here.runner.capture(birth.agent, THERE)
+        here.runner.discard(birth.agent)
+        waits = await prepared(here)
+        stay = [(await here.create(Counter, owner=Identity(bytes([number]) * 32)))[0] for number in range(1, 5)]
+        assert waits not in [here.pid(each.agent) for each in stay]
+        await until_gone(waits)
+        with pytest.raises(Unavailable, match="may run 4"):
+            await here.create(Counter, owner=Identity(bytes([9]) * 32))
+
+
+async def test_a_prepared_worker_that_ends_is_taken_by_nobody_and_not_ended_again() -> None:
+    async with Station("here", WorkerSettings(warm=1)) as here:
+        birth, code = await here.create(Counter)
+        state = await here.runner.capture(birth.agent, THERE)
+        here.runner.discard(birth.agent)
+        waits = await prepared(here)
+        (handle,) = here.runner._pool._prepared.values()
+        os.kill(waits, signal.SIGKILL)
+        await until_gone(waits)
+        await here.runner.open(birth, code, state)
+        assert here.pid(birth.agent) != waits
+        async with asyncio.timeout(SECONDS):
+            while waits in here.runner._pool._workers:  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0.01)
+        assert handle.idle is not None and handle.idle.cancelled()  # its number may be another's by then
+
+
 async def test_who_hears_of_one_death_may_write_to_another_agent_of_the_worker() -> None:
     class Mourner(Recorder):
         def _hear(self, name: str, arguments: tuple[Any, ...]) -> None:

@@ -109,6 +109,14 @@ def test_people_are_not_confused(service: InlineAgent, portraits: list[bytes]) -
     assert service.call("recognise", {"picture": somebody_else()})["faces"][0]["label"] is None
 
 
+def test_who_is_forgotten_was_never_seen(service: InlineAgent, packets: list[Packet]) -> None:
+    watch(service, packets[0])
+    assert service.call("status")["seen"] == {"astronaut": 1}
+    service.call("forget", {"label": "astronaut"})
+    assert service.call("status")["seen"] == {}
+    assert watch(service, packets[1])["faces"][0]["label"] is None
+
+
 def test_who_is_seen_can_be_enrolled_also_after_a_hop(inline: Inline, packets: list[Packet]) -> None:
     service = inline.create(FaceRecognition)
     (face,) = watch(service, packets[0])["faces"]

@@ -178,6 +178,9 @@ class Pool:
             raise Unavailable(STOPPING)
         most = self._settings.most
         running = len(self._workers) + self._forking
+        if running >= most and self._prepared:  # the oldest gives way: whom it waits for may never come
+            self.broken(next(iter(self._prepared.values())), None)
+            running -= 1
         if running >= most:
             raise Unavailable(
                 f"this host runs {running} workers and may run {most}; dispose of an agent here, or move one elsewhere",
@@ -245,6 +248,7 @@ class Pool:
     def broken(self, handle: Handle, blame: str | None) -> None:
         """Its connection ended, or it broke a rule. Its end is reported when the fork server has reaped it."""
         handle.blame = handle.blame or blame
+        self._forget_prepared(handle)
         if handle.pid in self._workers and not self.stopping:
             self._server.kill(handle.pid)
 
@@ -252,6 +256,8 @@ class Pool:
         handle = self._workers.pop(pid, None)
         if handle is None:
             return
+        if handle.idle is not None:
+            handle.idle.cancel()  # by then another may have its number
         with contextlib.suppress(ValueError):
             self._spares.remove(handle)
         self._forget_prepared(handle)
