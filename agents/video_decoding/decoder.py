@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from agents.video_decoding.limits import AHEAD_BYTES, AHEAD_FRAMES, MAX_AGAIN
 from agents.video_decoding.media import Medium, Reach
@@ -40,6 +40,13 @@ class Opened:
     attempt: int  # the first one that fitted: 1, as a rule
 
 
+class Reading(Protocol):
+    """What may wait for bytes for long: a medium, or what it is opened from."""
+
+    def give_up(self) -> None:
+        """From another thread: a read under way ends soon."""
+
+
 class _Stopped(Exception):
     """Nobody wants more."""
 
@@ -48,10 +55,15 @@ class Decoder:
     """From `start` on, until `stop`. What `ready`, `opened`, `ended` and `failure` say is only ever added to."""
 
     def __init__(
-        self, open_: Callable[[], Medium], position: Position, rendition: str, device: str, tell: Callable[[], None]
+        self,
+        open_: Callable[[Callable[[Reading], None]], Medium],
+        position: Position,
+        rendition: str,
+        device: str,
+        tell: Callable[[], None],
     ) -> None:
-        """`open_` opens the medium, from its start, and may be called several times. `tell` is called from the thread
-        when there is something new."""
+        """`open_` opens the medium, from its start, and may be called several times; what it waits for meanwhile it
+        names to the function that is given to it. `tell` is called from the thread when there is something new."""
         self.ready: deque[Decoded] = deque()
         self.opened: Opened | None = None
         self.ended = False
@@ -64,6 +76,7 @@ class Decoder:
         self._room = threading.Condition()
         self._bytes, self._stopped = 0, False
         self._medium: Medium | None = None
+        self._reads: Reading | None = None
         self._thread = threading.Thread(target=self._run, name="video decoder", daemon=True)
 
     def start(self) -> None:
@@ -74,9 +87,9 @@ class Decoder:
         with self._room:
             self._stopped = True
             self._room.notify_all()
-            medium = self._medium
-        if medium is not None:
-            medium.give_up()
+            reads = self._reads
+        if reads is not None:
+            reads.give_up()
 
     @property
     def over(self) -> bool:
@@ -146,11 +159,14 @@ class Decoder:
     def _begin(self) -> Medium:
         if self._medium is not None:
             self._medium.close()
-        medium = self._open()
-        with self._room:
-            self._medium = medium
-        self._check()
+        self._medium = medium = self._open(self._reading)
+        self._reading(medium)
         return medium
+
+    def _reading(self, reads: Reading) -> None:
+        with self._room:
+            self._reads = reads
+        self._check()
 
     def _judge(self, sieve: Sieve, medium: Medium, frame: Any) -> Verdict:
         if sieve.found:

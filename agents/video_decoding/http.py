@@ -31,8 +31,9 @@ class HttpSource:
 
     def open(self, here: Any) -> Medium:
         file = RangeFile(self.name)
+        here.reading(file)
         try:
-            identity = file.identity()
+            identity = file.begin()
             if self.identity not in ("", identity):
                 raise Misuse(
                     f"{self.name} is another file by now than the one that was begun: say 'open' to begin anew"
@@ -58,10 +59,11 @@ class RangeFile:
         self._response: http.client.HTTPResponse | None = None
         self._given_up = False
         self._seekable, self._size, self._tag = False, -1, ""
-        self._request(0)
 
-    def identity(self) -> str:
-        """Size, the server's tag and the digest of the beginning; "" where the server gives no ranges."""
+    def begin(self) -> str:
+        """Comes first. Returns which file it is: size, the server's tag and the digest of the beginning; "" where the
+        server gives no ranges."""
+        self._request(0)
         if not self._seekable:
             return ""
         head = b""

@@ -18,7 +18,8 @@ class Here:
     """What a source needs of the host where it is opened."""
 
     find: Callable[[str], Path]  # a file that agents may read, by its name
-    accelerator: Any = None  # PyAV's HWAccel, or None
+    accelerator: Any  # PyAV's HWAccel, or None
+    reading: Callable[[Any], None]  # is told what may wait for long, and has `give_up`, before it does
 
 
 class Source(Protocol):

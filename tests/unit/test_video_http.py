@@ -3,7 +3,7 @@
 import http.server
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from agents.video_decoding import http as http_module
 from agents.video_decoding.agent import VideoDecoding
 from agents.video_decoding.http import AGAIN, RangeFile
 from ledger.errors import Misuse, PeerFault, Unavailable
+from tests.helpers.local import until
 from tests.helpers.videos import all_of, film, hashes
 
 
@@ -28,6 +29,7 @@ class Web:
         self.stalls_at: int | None = None  # bytes of an answer, after which nothing comes
         self.closes_at: int | None = None  # bytes of an answer, after which the connection is closed
         self.go_on = threading.Event()
+        self.drips = threading.Event()  # the head of an answer never ends
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -38,6 +40,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         web = self.web
         web.asked += 1
+        if web.drips.is_set():
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+            with suppress(OSError):
+                while not web.go_on.wait(0.01):
+                    self.wfile.write(b"x")
+            return
         if web.redirect or web.status != 200:
             self.send_response(302 if web.redirect else web.status)
             self.send_header("Location", web.redirect)
@@ -148,6 +156,18 @@ def test_a_server_that_sends_nothing_is_given_up(
         assert [frame["hash"] for frame in all_of(agent)] == hashes(path)
 
 
+def test_a_server_that_sends_a_little_forever_keeps_no_thread_when_nobody_waits(tmp_path: Path, inline: Inline) -> None:
+    """Each read brings a byte, so none of them is late; opening does not end."""
+    with served(film(tmp_path / "video.ts").read_bytes()) as (url, web):
+        web.drips.set()
+        agent = inline.create(VideoDecoding, {"source": url})
+        for turn in range(3):
+            agent.call("next", {"wait": 0.02})
+            until("it is asked", lambda turn=turn: web.asked > turn)  # type: ignore[misc]
+            agent.call("open", url)
+        until("threads end", lambda: not [each for each in threading.enumerate() if each.name == "video decoder"])
+
+
 def test_a_server_leads_nowhere_else(tmp_path: Path, inline: Inline) -> None:
     with served(b"secret") as (inner, secret), served(b"") as (url, web):
         web.redirect = inner
@@ -167,7 +187,7 @@ def test_a_range_file_reads_at_every_place() -> None:
     content = bytes(range(256)) * 4000
     with served(content) as (url, web):
         file = RangeFile(url)
-        assert file.identity().startswith("1024000:")
+        assert file.begin().startswith("1024000:")
         for place in (5, 1_000_000, 300_000, 299_000, 900_000, 900_010):
             assert file.seek(place) == place
             assert content[place:].startswith(file.read(100))
