@@ -1,5 +1,6 @@
 """What an agent is asked that waits to be done, and what it begins with."""
 
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -54,20 +55,14 @@ class Request:
         return {**self.__dict__, "since": None, "until": None}
 
 
+@dataclass(frozen=True)
 class Player:
-    """Who gets frames as they come, and how many are on their way."""
+    """Who gets frames as they come, and how many may be on their way."""
 
-    def __init__(self, to: str, window: int, wanted: Wanted) -> None:
-        self.to, self.window, self.wanted = to, window, wanted
-        self.batch = min(BATCH, window)
-        self._open: dict[int, int] = {}  # number of a message without an answer -> its frames
+    to: str
+    window: int
+    wanted: Wanted
 
-    def has_room(self) -> bool:
-        return sum(self._open.values()) + self.batch <= self.window
-
-    def sent(self, number: int, frames: int) -> None:
-        self._open[number] = frames
-
-    def shown(self, number: int) -> bool:
-        """Whether that was a message of this one."""
-        return self._open.pop(number, None) is not None
+    @property
+    def batch(self) -> int:
+        return min(BATCH, self.window)

@@ -44,6 +44,7 @@ class Worker(ServiceAgent):
         self.stays: dict[str, float | None] = {}  # host -> expected stay there, in seconds
         self.waiting: deque[Request] = deque()
         self.player: Player | None = None
+        self.on_their_way: dict[int, tuple[str, int]] = {}  # number of a message -> its listener, and its frames
         self.refused = self.damaged = 0
         self.latencies: dict[str, Histogram] = {}  # by kind of message: from its coming to its answer, on one host
         self.decoding: dict[str, Histogram] = {}  # by quality: of one frame
@@ -53,6 +54,7 @@ class Worker(ServiceAgent):
         """Who waits for frames waits for the original's."""
         self.waiting.clear()
         self.player = None
+        self.on_their_way.clear()
 
     def expected_stay(self) -> float | None:
         """How long the user will be served from this host, in seconds; None: nobody knows. To be overridden by who
@@ -77,7 +79,7 @@ class Worker(ServiceAgent):
         """Whether there was anything to do."""
         if self.waiting:
             await self._answer(self.waiting[0])
-        elif self.player is not None and self.player.has_room():
+        elif self.player is not None and self._has_room(self.player):
             await self._play(self.player)
         else:
             return False
@@ -108,7 +110,12 @@ class Worker(ServiceAgent):
         if request.since is not None:
             self.latencies.setdefault(request.kind, Histogram()).observe(monotonic() - request.since)
 
+    def _has_room(self, player: Player) -> bool:
+        frames = sum(frames for to, frames in self.on_their_way.values() if to == player.to)
+        return frames + player.batch <= player.window
+
     async def _play(self, player: Player) -> None:
+        assert self.video is not None
         try:
             made = await self._make(player.batch, WAIT, player.wanted)
             if made is None or self.player is not player:
@@ -120,23 +127,24 @@ class Worker(ServiceAgent):
         except PlatformError as error:
             self._close()
             self.player = None
-            self.send(player.to, "frames", {"frames": [], "end": True, "error": str(error)})
+            body = {"frames": [], "index": self.video.position.index, "end": True, "error": str(error)}
+            self.send(player.to, "frames", body)
             return
         number = self.future(player.to, "frames", body, then="on_shown")
-        player.sent(number, len(made.frames))
+        self.on_their_way[number] = (player.to, len(made.frames))
         self._went_on(made)
         if body["end"]:
             self.player = None
 
     def on_shown(self, reply: FutureReply) -> None:
         """The listener wants more, or has failed."""
-        if self.player is None or not self.player.shown(reply.number):
-            return
+        to, _ = self.on_their_way.pop(reply.number, ("", 0))
         try:
             reply.result()
         except PlatformError as error:
-            print(f"{self.player.to} does not take frames any more: {error}")  # into the agent's log
-            self.player = None
+            if self.player is not None and self.player.to == to:
+                print(f"{to} does not take frames any more: {error}")  # into the agent's log
+                self.player = None
         self._wake_up()
 
     async def _make(self, count: int, wait: float, wanted: Wanted) -> Made | None:
@@ -196,7 +204,7 @@ class Worker(ServiceAgent):
             loop = asyncio.get_running_loop()
             source, find, device = self.video.renditions[rendition], self.shared_file, self.device
             decoder = self._decoder = Decoder(
-                lambda: source.open(Here(find, accelerator_of(device))),
+                lambda reading: source.open(Here(find, accelerator_of(device), reading)),
                 self.video.position,
                 rendition,
                 self.device,

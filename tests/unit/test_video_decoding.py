@@ -14,6 +14,7 @@ from agents.video_decoding.agent import VideoDecoding
 from agents.video_decoding.decoder import Decoder
 from agents.video_decoding.position import Position, Sieve, Verdict
 from ledger.errors import Misuse, PeerFault
+from tests.helpers.local import until
 from tests.helpers.videos import all_of, film, hashes
 
 CASES: dict[str, dict[str, Any]] = {
@@ -199,8 +200,9 @@ class Screen(Agent):
         self.ended = False
 
     @handles("frames")
-    def show(self, frames: list[dict[str, Any]], index: int, end: bool, message: Any) -> Any:
+    def show(self, frames: list[dict[str, Any]], index: int, end: bool, message: Any, error: str = "") -> Any:
         self.frames += frames
+        self.error = error
         self.ended = self.ended or end
         self.open.append(message.later)
         return message.later
@@ -231,6 +233,30 @@ def test_a_listener_gets_every_frame_once_and_never_more_than_it_wants(tmp_path:
         screen.call("more")
     assert [frame["hash"] for frame in state.frames] == hashes(path)
     assert hops >= 4
+
+
+def test_a_listener_that_never_answers_gets_no_more_however_often_it_is_told_to_play(
+    tmp_path: Path, inline: Inline
+) -> None:
+    path = film(tmp_path / "video.mp4", frames=80)
+    screen, agent = inline.create(Screen), inline.create(VideoDecoding, {"source": str(path)})
+    state: Any = screen.agent
+    for _ in range(4):
+        agent.call("play", {"to": screen.id, "window": 16})
+        until("frames come", lambda: len(state.frames) >= 16)
+        for _ in range(2):  # what it has room for goes out in between
+            agent.call("next")
+        agent.call("stop")
+    assert len(state.frames) == 16
+
+
+def test_a_listener_hears_of_a_video_that_fails(tmp_path: Path, inline: Inline) -> None:
+    screen, agent = inline.create(Screen), inline.create(VideoDecoding, {"source": str(tmp_path / "missing.mp4")})
+    agent.call("play", {"to": screen.id})
+    state: Any = screen.agent
+    until("the end is heard of", lambda: state.ended)
+    assert "missing.mp4" in state.error
+    assert agent.call("status")["playing"] is None
 
 
 def test_requests_beyond_the_queue_are_refused(tmp_path: Path, inline: Inline) -> None:
