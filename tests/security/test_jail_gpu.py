@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import io
 import json
 import os
 import stat
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agentplatform.runners.process import gpu, jail
+from agentplatform.runners.process import footprint, gpu, jail
 from agentplatform.runners.process.settings import WorkerSettings
 from agentplatform.settings import Workers
 from tests.helpers.two_runners import Station
@@ -144,6 +145,16 @@ def test_threads_are_given_names_as_cuda_does_at_its_start(tmp_path: Path) -> No
     told = in_jail(tmp_path / "scratch", name, open_gpus=True)
     assert (told["own"], told["parents"]) == ("cuda", "EACCES")
     assert in_jail(tmp_path / "scratch", name, open_gpus=False)["own"] == "EACCES"
+
+
+def test_what_cuda_maps_is_nothing_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = (
+        "200600000-243e00000 rw-s 00000000 00:06 518                   /dev/nvidiactl\n"
+        "10000000000-10044000000 rw-s 10000000000 00:06 525            /dev/nvidia-uvm\n"
+        "7f0000000000-7f0000300000 rw-s 00000000 fe:00 77              /tmp/file (deleted)\n"
+    )
+    monkeypatch.setattr(footprint, "open", lambda path, errors: io.StringIO(maps), raising=False)
+    assert [(each.st_ino, each.st_size) for each in footprint._shared(1)] == [(77, 3 << 20)]
 
 
 async def test_workers_hear_where_the_driver_is_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 LEAST_BYTES = 4096  # of each file and folder, so that many empty ones are not for nothing
 MEMORY = "/memfd:"
-NO_DISK = MEMORY, "/dev/zero", "/SYSV"
+NO_DISK = MEMORY, "/dev/zero", "/dev/nvidia", "/SYSV"
 GONE = FileNotFoundError, ProcessLookupError, NotADirectoryError  # while it was looked at
 
 
