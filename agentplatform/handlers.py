@@ -115,7 +115,9 @@ class _Plan:
             raise Misuse(f"the body of {kind!r} does not fit {self._name}({self._wanted()}): {error}") from None
 
     def _wanted(self) -> str:
-        return ", ".join(f"{name}: {getattr(kind, '__name__', kind)}" for name, kind in self._fields.items())
+        return ", ".join(
+            f"{name}: {kind.__name__ if isinstance(kind, type) else kind}" for name, kind in self._fields.items()
+        ).replace("typing.", "")
 
 
 @lru_cache(MAX_KNOWN)

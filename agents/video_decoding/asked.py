@@ -9,7 +9,7 @@ import msgspec
 from agentplatform.messages import Later
 from agents.video_decoding.delivery import Wanted
 from agents.video_decoding.device import checked_device
-from agents.video_decoding.quality import Wish, checked_stay
+from agents.video_decoding.quality import QUALITIES, Wish, checked_stay
 from ledger.errors import Misuse
 
 BATCH = 8  # frames of one message to a listener
@@ -34,7 +34,10 @@ def opening(init: Any) -> Begin:
     try:
         begin = msgspec.convert(init, Begin)
     except msgspec.ValidationError as error:
-        raise Misuse(f"video decoding begins with source, quality, stay and device, or some of them: {error}") from None
+        raise Misuse(
+            f"video decoding begins with source, quality ({', '.join(QUALITIES)}, auto), "
+            f"stay (seconds, or seconds by host) and device, or some of them: {error}"
+        ) from None
     for stay in begin.stay.values() if isinstance(begin.stay, dict) else (begin.stay,):
         checked_stay(stay)
     checked_device(begin.device)

@@ -307,7 +307,8 @@ def test_what_is_asked_wrongly_is_said(inline: Inline) -> None:
         ("source", "gopher://x/y"): "of no known kind",
         ("device", "tpu"): "a device is",
         ("stay", -1.0): "a stay lasts",
-        ("quality", "best"): "quality",
+        ("quality", "best"): "high, medium, low, auto",
+        ("stay", "long"): "seconds, or seconds by host",
     }.items():
         with pytest.raises(Misuse, match=words):
             inline.create(VideoDecoding, init if isinstance(init, str) else dict([init]))
@@ -318,6 +319,8 @@ def test_what_is_asked_wrongly_is_said(inline: Inline) -> None:
     agent = inline.create(VideoDecoding)
     with pytest.raises(PeerFault, match="no video yet"):
         agent.call("next")
+    with pytest.raises(PeerFault, match=r"set_quality\(wish: Literal\['high', 'medium', 'low', 'auto'\]\)"):
+        agent.call("quality", "best")
     with pytest.raises(PeerFault, match="not pushed"):
         agent.call("open", "video.mp4")
         agent.call("push", {"number": 0, "packets": []})
