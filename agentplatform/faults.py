@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ledger import codec
-from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
+from ledger.errors import Misuse, OutcomeUnknown, PeerFault, PlatformError, Unavailable
 
 MAX_RETRY_AFTER = 366 * 86_400.0  # seconds
 MAX_TEXT = 64 * 1024  # characters of an error in an answer
@@ -18,6 +18,7 @@ class _Said(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     text: str
     later: bool  # Unavailable
     retry_after: float | None = None
+    unknown: bool = False  # whether it was done
 
 
 _ERROR: Any = str | _Said
@@ -28,20 +29,21 @@ def error_body(error: PlatformError | str) -> bytes:
     """The body of an answer that is an error."""
     text = printable(str(error)[:MAX_TEXT])
     if isinstance(error, Unavailable):
-        return codec.encode(_Said(text, True, _seconds(error.retry_after)))
+        return codec.encode(_Said(text, True, _seconds(error.retry_after), isinstance(error, OutcomeUnknown)))
     if isinstance(error, Misuse):
         return codec.encode(_Said(text, False))
     return codec.encode(text)
 
 
 def error_in(body: bytes, agent: str, failed: Kind = PeerFault, refused: Kind | None = None) -> PlatformError:
-    """What such a body from `agent` says: Unavailable; `refused(agent, text)` where it said Misuse; of all else
-    `failed(agent, text)`. Raises PeerFault for bytes that say nothing. A time that is none counts as not given."""
+    """What such a body from `agent` says: Unavailable or OutcomeUnknown; `refused(agent, text)` where it said
+    Misuse; of all else `failed(agent, text)`. Raises PeerFault for bytes that say nothing. A time that is none
+    counts as not given."""
     said: str | _Said = codec.decode(body, _ERROR, agent)
     if isinstance(said, str):
         return failed(agent, said)
     if said.later:
-        return Unavailable(f"{agent}: {said.text}", _seconds(said.retry_after))
+        return _later(said.unknown)(f"{agent}: {said.text}", _seconds(said.retry_after))
     return (refused or failed)(agent, said.text)
 
 
@@ -51,8 +53,8 @@ def misuse(agent: str, text: str) -> Misuse:
 
 
 def as_data(error: PlatformError) -> dict[str, Any]:
-    kind = "Misuse" if isinstance(error, Misuse) else "PeerFault" if isinstance(error, PeerFault) else "Unavailable"
-    return {"error": kind, "message": str(error), "retry_after": getattr(error, "retry_after", None)}
+    kind = next(each for each in (Misuse, PeerFault, OutcomeUnknown, Unavailable) if isinstance(error, each))
+    return {"error": kind.__name__, "message": str(error), "retry_after": getattr(error, "retry_after", None)}
 
 
 def as_error(data: dict[str, Any]) -> PlatformError:
@@ -62,7 +64,11 @@ def as_error(data: dict[str, Any]) -> PlatformError:
     if data.get("error") == "PeerFault":
         peer, _, rest = message.partition(": ")
         return PeerFault(peer, rest)
-    return Unavailable(message, _seconds(data.get("retry_after")))
+    return _later(data.get("error") == "OutcomeUnknown")(message, _seconds(data.get("retry_after")))
+
+
+def _later(unknown: bool) -> type[Unavailable]:
+    return OutcomeUnknown if unknown else Unavailable
 
 
 def printable(text: str) -> str:

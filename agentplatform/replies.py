@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from agentplatform.faults import error_in
 from agentplatform.messages import Answer
 from ledger import codec
-from ledger.errors import Misuse, PlatformError, Unavailable
+from ledger.errors import Misuse, OutcomeUnknown, PlatformError
 
 
 class FutureReply:
@@ -29,15 +29,15 @@ class FutureReply:
 
     def result(self) -> Any:
         """The answer, which must be there. Raises PeerFault with the receiver's error, Unavailable when it says to come
-        again later, or no answer came in time, Misuse while it may still come."""
+        again later, its kind OutcomeUnknown when no answer came in time, Misuse while it may still come."""
         if not self._answer.done():
             raise Misuse(f"{self.receiver} has not answered {self.kind!r} yet; await it, or look at done() first")
         if self._answer.cancelled():
-            raise Unavailable(
-                f"the agent left before {self.receiver} answered {self.kind!r}; ask again", retry_after=0.0
+            raise OutcomeUnknown(
+                f"the agent left before {self.receiver} answered {self.kind!r}; if it was handled, the answer is lost"
             )
         if self._late:
-            raise Unavailable(self._late, retry_after=1.0)
+            raise OutcomeUnknown(self._late)
         answer = self._answer.result()
         if not answer.ok:
             raise error_in(answer.body, self.receiver)

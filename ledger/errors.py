@@ -23,3 +23,7 @@ class Unavailable(PlatformError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class OutcomeUnknown(Unavailable):
+    """It may have been done, or may still be, and nobody can know: who asks again may have it done twice."""

@@ -7,7 +7,7 @@ import msgspec
 
 from agentplatform.endpoint.asked import Unknown
 from agentplatform.endpoint.bodies import JSON, WrongType
-from ledger.errors import PeerFault, PlatformError, Unavailable
+from ledger.errors import OutcomeUnknown, PeerFault, PlatformError, Unavailable
 
 Label = Literal[
     "answered", "misuse", "unauthorised", "unknown", "too-large", "busy", "failed", "late", "forwarded", "moving"
@@ -47,6 +47,8 @@ def forwarded(to: str) -> Outcome:
 
 def of_agent(error: PlatformError) -> Outcome:
     """The agent was asked, and this is what came of it."""
+    if isinstance(error, OutcomeUnknown):
+        return late(str(error))
     if isinstance(error, Unavailable):
         return _later(error, "busy")
     if isinstance(error, PeerFault):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from agentplatform.mail import Letter, Post, Reply, Settled, check
-from ledger.errors import Unavailable
+from ledger.errors import OutcomeUnknown, Unavailable
 
 MAX_IDLE_CLIENTS = 1_000  # whose numbering is kept
 
@@ -63,10 +63,9 @@ class Clients:
         try:
             return await asyncio.wait_for(future, patience)
         except TimeoutError:
-            raise Unavailable(
+            raise OutcomeUnknown(
                 f"{receiver} ({self._why_late(receiver)}) did not answer {kind!r} within {patience:g} s; "
-                "if it was handled, the answer is lost. Look at: agentplatform status",
-                retry_after=patience,
+                "if it was handled, the answer is lost. Look at: agentplatform status"
             ) from None
         finally:
             desk.pending.pop((receiver, sequence), None)

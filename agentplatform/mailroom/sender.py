@@ -27,7 +27,7 @@ from agentplatform.outbox import Outbox
 from agentplatform.parcel.manifest import AGENT_ID
 from agentplatform.replay import Key, Replay
 from ledger import codec
-from ledger.errors import Misuse, Unavailable
+from ledger.errors import Misuse, OutcomeUnknown, Unavailable
 
 RESERVED_NUMBERS = 1024  # written ahead for letters that are not kept
 RESEND_AT_ONCE = 64  # letters to one receiver that are sent again in one round
@@ -183,7 +183,7 @@ class Sender:
             reason = f"{receiver} did not answer {letter.kind!r} in time: it is {why_late(receiver)}"
             if letter.question is None and key not in self._calls:
                 over.append(letter)
-            late = Unavailable(f"{reason}; if it was handled, the answer is lost", retry_after=1.0)
+            late = OutcomeUnknown(f"{reason}; if it was handled, the answer is lost")
             self._outcome(letter, Answer(False, error_body(late)))
         return over
 

@@ -9,6 +9,7 @@ What may have been handled is never asked again, but of the same host under the 
 same answer; where that cannot be, `OutcomeUnknown` says so.
 """
 
-from agentplatform.requests.client import Client, OutcomeUnknown
+from agentplatform.requests.client import Client
+from ledger.errors import OutcomeUnknown
 
 __all__ = ["Client", "OutcomeUnknown"]

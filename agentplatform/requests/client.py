@@ -9,16 +9,12 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from agentplatform.requests import bodies
 from agentplatform.requests.connections import Connections, NotSent, Response, origin
-from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
+from ledger.errors import Misuse, OutcomeUnknown, PeerFault, PlatformError, Unavailable
 
 MAX_FORWARDS = 20  # in a row, of one request
 MAX_SECONDS = 300.0  # of one request: what endpoints take, unless their operators have it otherwise
 KNOWN = 100.0  # seconds after the first try in which its key is surely known yet: endpoints keep it for 120
 PAUSE = 0.02  # seconds before another try, where nothing says how long to wait
-
-
-class OutcomeUnknown(Unavailable):
-    """The request may have been handled, or may still be, and nobody can know. It was not asked again."""
 
 
 class Client:

@@ -29,7 +29,7 @@ from agentplatform.runners.errands import QUESTIONS_FROM
 from agentplatform.runners.place import handling, plain
 from agentplatform.runners.stowage import INLINE, Stowage
 from ledger import codec
-from ledger.errors import Misuse, PlatformError, Unavailable
+from ledger.errors import Misuse, OutcomeUnknown, PlatformError, Unavailable
 
 
 class Resident(Captures):
@@ -263,7 +263,7 @@ class Resident(Captures):
         else:
             reply.expired(found.seconds or 0.0)
         if found.later is not None:
-            self._checkpoints.late(found.later, answer or Answer(False, error_body(Unavailable(reply.error, 1.0))))
+            self._checkpoints.late(found.later, answer or Answer(False, error_body(OutcomeUnknown(reply.error))))
         else:
             await self._hook_or_traceback(found.then, reply)
 

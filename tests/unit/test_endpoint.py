@@ -19,7 +19,7 @@ from agentplatform.endpoint.bodies import MSGPACK
 from agentplatform.settings import Home, Http, Settings
 from agentplatform.whereabouts import Located
 from ledger import codec
-from ledger.errors import Misuse, PeerFault, Unavailable
+from ledger.errors import Misuse, OutcomeUnknown, PeerFault, Unavailable
 from tests.helpers.endpoint_twin import AGENT, SERVICE, TOKEN, Scene, endpoint, until
 
 LOOK = f"/agents/{AGENT}/look"
@@ -42,6 +42,7 @@ async def raising(error: BaseException) -> Any:
         (Unavailable("busy", 2.5), 503, "Unavailable", "3"),
         (Unavailable("busy", 0.01), 503, "Unavailable", "1"),
         (Unavailable("busy"), 503, "Unavailable", "1"),
+        (OutcomeUnknown("the other one did not answer", 2.5), 504, "Unavailable", None),
     ],
 )
 async def test_an_agents_error_has_its_status(

@@ -13,7 +13,7 @@ from agentplatform.replay import Replay
 from agentplatform.subscriptions import MAX_SUBSCRIBERS, Subscribed, Subscriptions
 from agentplatform.whereabouts import Located
 from ledger import codec
-from ledger.errors import Misuse, PeerFault, Unavailable
+from ledger.errors import Misuse, OutcomeUnknown, PeerFault, Unavailable
 from services.eds.rules import Group
 from services.rms.resources import Minima, Needs
 from tests.helpers.mail_desk import AGENT, OTHER, Desk, turn
@@ -368,3 +368,14 @@ async def test_what_had_no_reply_when_the_backup_was_made_is_given_up_in_the_end
     desk.now += GRACE + 1
     assert [each.sequence for each in sender.expire(lambda agent: "up", lambda agent: False)] == [4]
     assert luggage.sent[OTHER].letters == []
+
+
+async def test_who_hears_nothing_in_the_end_hears_that_nobody_can_know(desk: Desk) -> None:
+    told: list[object] = []
+    asked = replace(letter(4, sender=AGENT), receiver=OTHER, question=7, left=1000)
+    luggage = Luggage(sent={OTHER: Sent(4, [asked])})
+    tell = lambda call, answer: told.append((call, type(error_in(answer.body, OTHER))))  # noqa: E731
+    sender = Sender(AGENT, 3, "north", luggage, Replay(), desk, tell, lambda: desk.now)  # type: ignore[arg-type]
+    desk.now += GRACE + 2
+    sender.expire(lambda agent: "up", lambda agent: False)
+    assert told == [(7, OutcomeUnknown)]

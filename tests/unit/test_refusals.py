@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from agentplatform import Agent, FutureReply, Later, Message, handles
-from agentplatform.faults import MAX_RETRY_AFTER, MAX_TEXT, as_error, error_body, error_in, misuse
+from agentplatform.faults import MAX_RETRY_AFTER, MAX_TEXT, as_data, as_error, error_body, error_in, misuse
 from agentplatform.runners.inline import Inline
 from ledger import codec
-from ledger.errors import Misuse, PeerFault, Unavailable
+from ledger.errors import Misuse, OutcomeUnknown, PeerFault, Unavailable
 
 NO_TIMES = [None, -1, -0.001, math.nan, math.inf, 1e300, True, "soon", MAX_RETRY_AFTER * 2]
 
@@ -151,6 +151,13 @@ def test_a_peer_that_lies_about_times_is_not_believed(seconds: Any) -> None:
 def test_an_error_that_cannot_be_read_is_its_senders_fault(body: bytes) -> None:
     with pytest.raises(PeerFault, match=r"^liar: sent bytes"):
         error_in(body, "liar")
+
+
+@pytest.mark.parametrize("kind", [Unavailable, OutcomeUnknown])
+def test_a_refusal_and_what_nobody_knows_are_told_apart_wherever_they_are_said(kind: type[Unavailable]) -> None:
+    assert type(error_in(error_body(kind("no")), "full")) is kind
+    assert type(as_error(as_data(kind("no")))) is kind
+    assert type(error_in(codec.encode(["no", True, 1.0]), "full")) is Unavailable, "of before"
 
 
 def test_words_without_end_are_cut() -> None:
