@@ -106,6 +106,7 @@ class TorchDevice:
         except RuntimeError as error:  # torch.OutOfMemoryError is one; that of the processor has no class
             if not any(words in str(error) for words in FULL):
                 raise
+            _torch().cuda.empty_cache()  # what there was of it goes back to the others on the GPU
             raise Unavailable(f"{self.name} has not enough memory free: {str(error).splitlines()[0]:.200}") from error
 
 

@@ -113,8 +113,10 @@ class PretendedCuda:
         self.locked: dict[int, int] = {}
         self.copies: list[int] = []
         self._lock = lock
+        self.cached = True  # memory of the GPU that nothing uses, and that is not given back
         self.pending = False  # an error that CUDA will raise at the next kernel
         self.cuda = SimpleNamespace(
+            empty_cache=lambda: setattr(self, "cached", False),
             synchronize=lambda device: self.synchronised.append(str(device)),
             Stream=lambda device: SimpleNamespace(synchronize=lambda: None),
             stream=self._stream,
@@ -198,6 +200,7 @@ def test_a_gpu_that_is_full_says_so_and_other_faults_are_themselves(
     device = by_torch.TorchDevice("cuda:0")
     with pytest.raises(Unavailable, match="cuda:0 has not enough memory free: CUDA out of memory"):
         device.load([np.zeros(9, np.uint8)])
+    assert not pretended.cached
 
     for words in ("device-side assert triggered", "CUDA error: an illegal memory access was encountered"):
 
