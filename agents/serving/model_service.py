@@ -51,7 +51,11 @@ class ModelService(BatchService):
         self.device = start.device
         self.begin(start)
         self.network  # noqa: B018 - weights that do not fit refuse the creation
-        gpu = ("gpu",) if (start.device or "cpu") != "cpu" else ()
+        self.on_clone()
+
+    def on_clone(self) -> None:
+        """What it needs: a clone begins with what its class says."""
+        gpu = ("gpu",) if (self.device or "cpu") != "cpu" else ()
         self.require(Needs(has=(*self.libraries(), *gpu)))
 
     def begin(self, start: Any) -> None:

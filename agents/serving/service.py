@@ -34,10 +34,10 @@ from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 class Request:
     """One request in the queue."""
 
-    def __init__(self, kind: str, later: Later, work: Any, until: float | None, size: int, space: int) -> None:
-        self.kind, self.later, self.work, self.size, self.space = kind, later, work, size, space
+    def __init__(self, agent: str, message: Message, later: Later, work: Any, size: int, space: int) -> None:
+        self.agent, self.kind, self.until = agent, message.kind, message.until
+        self.later, self.work, self.size, self.space = later, work, size, space
         self.since: float | None = monotonic()  # None: it came on another host, whose clock says nothing here
-        self.until = until
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "since": None, "until": None}
@@ -86,7 +86,7 @@ class BatchService(ServiceAgent):
                 retry_after=self._patience(),
             )
         assert message.later is not None
-        self.waiting.append(Request(message.kind, message.later, work, message.until, size, space))
+        self.waiting.append(Request(self.id, message, message.later, work, size, space))
         if self._wake is not None:
             self._wake.set()
         return message.later
@@ -120,6 +120,8 @@ class BatchService(ServiceAgent):
 
     async def run(self) -> None:
         self._wake = asyncio.Event()
+        # A clone leaves to its original what that was asked: the same numbers are of other requests to it.
+        self.waiting = deque(each for each in self.waiting if each.agent == self.id)
         await asyncio.to_thread(self._prepared)
         ahead: Batch | None = None
         while True:

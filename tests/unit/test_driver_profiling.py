@@ -29,7 +29,7 @@ class Saying(DriverProfiling):
     """Remembers what it says that it needs."""
 
     def require(self, needs: Needs, task_weight: float | None = None) -> None:
-        self.said = needs.has
+        self.said = [*getattr(self, "said", ()), needs.has]
         super().require(needs, task_weight)
 
 
@@ -144,7 +144,9 @@ def test_hosts_without_its_library_or_the_gpu_it_wishes_for_do_not_take_it(
 ) -> None:
     monkeypatch.setattr(model_service, "pick", lambda wish: pick("cpu"))
     agent = inline.create(Saying, {"weights": "random", "device": device})
-    assert agent.agent.said == needed  # type: ignore[attr-defined]
+    assert agent.agent.said == [needed]  # type: ignore[attr-defined]
+    clone = agent.clone()
+    assert clone.agent.said == [needed, needed], "it says so itself"  # type: ignore[attr-defined]
 
 
 def test_the_last_drive_of_each_driver_is_held_out() -> None:

@@ -169,6 +169,18 @@ def test_requests_without_an_answer_move_with_the_agent(inline: Inline) -> None:
     assert answers(threads) == [1, 4, 9]
 
 
+def test_a_clone_leaves_to_its_original_what_that_was_asked(inline: Inline) -> None:
+    agent = inline.create(Squares)
+    threads = asked(inline, agent, [2])
+    assert Squares.entered.wait(10)
+    threads += asked(inline, agent, [3])
+    clone = agent.clone()
+    threads += asked(inline, clone, [4])
+    Squares.gate.set()
+    assert answers(threads) == [4, 9, 16]
+    assert sorted(Squares.batches) == [[2], [3], [4]]
+
+
 def test_batches_are_counted_by_size_and_a_large_request_goes_alone(inline: Inline) -> None:
     agent = inline.create(Squares)
     threads = asked(inline, agent, [[1]], "squares")
