@@ -44,6 +44,8 @@ KINDS: dict[str, Callable[[str], Source]] = {
 
 def source_of(name: str) -> Source:
     """The source that has that name. Raises Misuse."""
+    if not name:
+        raise Misuse("a source has a name: give a file's, an address, or 'pipe:'")
     for beginning, kind in KINDS.items():
         if name.startswith(beginning):
             if not (name.isascii() and name.isprintable()) or " " in name:

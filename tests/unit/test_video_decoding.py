@@ -305,6 +305,7 @@ def test_what_is_asked_wrongly_is_said(inline: Inline) -> None:
     for init, words in {
         "video.mp4": "begins with source",
         ("source", "gopher://x/y"): "of no known kind",
+        ("source", ""): "a source has a name",
         ("device", "tpu"): "a device is",
         ("stay", -1.0): "a stay lasts",
         ("quality", "best"): "high, medium, low, auto",
@@ -324,6 +325,9 @@ def test_what_is_asked_wrongly_is_said(inline: Inline) -> None:
     with pytest.raises(PeerFault, match="not pushed"):
         agent.call("open", "video.mp4")
         agent.call("push", {"number": 0, "packets": []})
+    with pytest.raises(PeerFault, match="a source has a name"):
+        agent.call("open")
+    assert agent.call("status")["source"] == "video.mp4"
 
 
 def test_a_device_that_is_not_there_falls_back_to_the_processor_and_says_so(tmp_path: Path, inline: Inline) -> None:
