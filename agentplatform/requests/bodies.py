@@ -8,6 +8,7 @@ from agentplatform.requests.connections import Response
 from ledger.errors import Misuse, PeerFault
 
 ACCEPT = "application/octet-stream, application/json"
+MAX_JSON = 1 << 20  # bytes: endpoints read no more of it
 _MARK = "$bytes"
 
 
@@ -16,8 +17,13 @@ def encoded(body: Any) -> tuple[str, bytes]:
     if isinstance(body, bytes):
         return "application/octet-stream", body
     try:
-        return "application/json", json.dumps(_marked(body), allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
+        text = json.dumps(_marked(body), allow_nan=False).encode()
+        if len(text) <= MAX_JSON:
+            return "application/json", text
+        import msgspec  # not of the standard library, but the platform has it
+
+        return "application/msgpack", msgspec.msgpack.encode(body)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Misuse(f"a request's body is plain data: {error}") from None
 
 

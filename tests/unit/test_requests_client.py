@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from agentplatform.consortium import free_ports
-from agentplatform.requests import Client, OutcomeUnknown
+from agentplatform.endpoint.bodies import taken
+from agentplatform.requests import Client, OutcomeUnknown, bodies
 from agentplatform.requests import client as requesting
+from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
 
 TOKEN = "a token of this test"
@@ -111,6 +113,14 @@ def test_an_answer_and_what_was_asked() -> None:
         client.ask_agent("face", "look")
         assert server.paths[1].startswith("/agents/face/look?timeout=")
         assert server.heard[0]["Idempotency-Key"] != server.heard[1]["Idempotency-Key"]
+
+
+@pytest.mark.parametrize(
+    "body", [{"picture": b"\xff" * (1 << 20)}, ["x" * (1 << 20)], {"picture": b"\xff"}, b"\xff" * (1 << 20), None]
+)
+def test_a_body_of_any_size_has_a_type_that_endpoints_take(body: Any) -> None:
+    """JSON is read to 1 MiB."""
+    assert codec.decode(taken(*bodies.encoded(body)), object) == body
 
 
 # The token, and where requests go
@@ -231,9 +241,6 @@ def test_a_client_that_goes_elsewhere_instead_is_found_out(monkeypatch: pytest.M
     """The test above would see it: handled twice."""
 
     class Careless(requesting._Request):
-        def _heard(self, response: Any) -> None:
-            super()._heard(response)
-
         def answer(self) -> Any:
             try:
                 response = self._send()
