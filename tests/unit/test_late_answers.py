@@ -1,10 +1,13 @@
 """Answers that come later, at the receiver's host; and questions, whose answers wait for the asker's state, at his."""
 
+import random
+
 import pytest
 from msgspec.structs import replace
 
-from agentplatform.mail import Letter, Luggage, Memory, Reply, Seen
+from agentplatform.mail import Change, Letter, Luggage, Memory, Reply, Seen
 from agentplatform.mailbox import Mailbox
+from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Answer, Captured, Checkpoint, Later, Outgoing
 from agentplatform.runners.errands import QUESTIONS_FROM
 from agentplatform.runners.process import wire
@@ -149,6 +152,60 @@ async def test_what_came_too_late_does_not_hide_that_a_looser_agent_owes_an_answ
     desk.room.receive("south", codec.encode(replace(letter(2), left=0)))
     ((_, raw),) = desk.wire
     assert not codec.decode(raw, Reply, "south").ok and desk.kept == []
+
+
+class WithoutItsState(Mailroom):
+    """A broken twin: that messages were handled is written with whatever comes next."""
+
+    def checkpointed(self, agent: str, checkpoint: Checkpoint) -> None:
+        super().checkpointed(agent, checkpoint)
+        if checkpoint.answers_at_once and not checkpoint.answers_alone:
+            self._outbox.checkpoint(agent, Change(None, *self.boxes[agent].changes()))
+
+
+async def lost(seed: int, room: type[Mailroom] = Mailroom) -> list[int]:
+    """A life of an agent with looser checkpoints that ends in a crash: letters that nobody would ever answer."""
+    draw = random.Random(seed)  # noqa: S311 - repeatable
+    desk = Desk(room=room)
+    desk.whereabouts.learn(Located(OTHER, 1, "south"))
+    desk.room.admit(AGENT, 1, Luggage())
+    tickets: list[Later] = []  # what it is, and of that what the disk has
+    kept: list[Later] = []
+    sent = handled = 0
+    for _ in range(draw.randrange(2, 25)):
+        match draw.choice(("letter", "letter", "handle", "handle", "answer", "other", "state")):
+            case "letter":
+                sent += 1
+                left = draw.choice((None, None, 0))
+                desk.room.receive("south", codec.encode(replace(letter(sent), left=left)))
+            case "handle" if handled < len(desk.delivered):
+                delivery = desk.delivered[handled][1]
+                handled += 1
+                tickets.append(Later(OTHER, delivery.sequence, "south"))
+                owed = ((delivery.ticket, None),)
+                desk.room.checkpointed(AGENT, Checkpoint(None, owed, (), loose=True))
+            case "answer" if tickets:
+                later = tickets.pop(draw.randrange(len(tickets)))
+                desk.room.checkpointed(AGENT, Checkpoint(None, (), (), late=((later, YES),), loose=True))
+            case "other":
+                desk.room.checkpointed(AGENT, Checkpoint(None, (), (), heard=(ASKED,), loose=True))
+            case "state":
+                kept = list(tickets)
+                desk.room.checkpointed(AGENT, Checkpoint(Captured(b"state", (), ()), (), (), loose=True))
+        for durable, _ in desk.kept:
+            if not durable.done():
+                durable.set_result(None)
+        await turn()
+    answered = {codec.decode(raw, Reply, "south").sequence for _, raw in desk.wire}
+    after = recalled([seen for _, change in desk.kept for seen in change.seen]).luggage.senders.get(OTHER, Memory())
+    known = {later.sequence for later in kept} | {reply.sequence for reply in after.replies}
+    return [number for number in range(1, after.handled + 1) if number not in answered | known]
+
+
+async def test_nothing_that_a_looser_agent_owes_an_answer_to_is_lost_in_a_crash() -> None:
+    for seed in range(100):
+        assert await lost(seed) == [], f"seed {seed}"
+    assert any([await lost(seed, WithoutItsState) for seed in range(100)])
 
 
 async def test_each_letter_that_came_too_late_is_written_where_what_came_before_is() -> None:
