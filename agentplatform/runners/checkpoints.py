@@ -138,6 +138,7 @@ class Checkpoints:
         self._topics: list[tuple[str, bool]] = []
         self._requires: list[Requires] = []  # the last one counts
         self._due = False
+        self._resting: int | None = None  # of the late answers, those from here on rest on the state that is due
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, cls: type[Agent], born: bool) -> None:
@@ -258,15 +259,18 @@ class Checkpoints:
         self._upcalls.checkpointed(self._agent, told)
 
     def _refuse(self, calling: tuple[int, ...], reason: str) -> NoReturn:
+        resting = self._resting
         answers, letters, late, heard, topics, needed = self._take_all()
         refusal = Answer(False, codec.encode(reason))
         for letter in letters:
             if letter.call is not None:
                 self._answer(letter.call, refusal)
-        if not self._loose:  # else they wait for no state
+        if not self._loose:  # else they rest on no state, but for late ones behind a `snapshot`
             answers = tuple((ticket, refusal) for ticket, _ in answers)
-            late = tuple((later, refusal) for later, _ in late)
             heard = ()
+            resting = 0
+        if resting is not None:
+            late = (*late[:resting], *((later, refusal) for later, _ in late[resting:]))
         if answers or late or heard or topics or needed:
             told = Checkpoint(None, answers, (), calling, late, heard, topics, _last(needed), self._loose)
             self._upcalls.checkpointed(self._agent, told)
@@ -280,7 +284,7 @@ class Checkpoints:
         taken = tuple(map(tuple, self._kept()))
         for each in self._kept():
             each.clear()
-        self._due = False
+        self._due, self._resting = False, None
         return taken
 
     @property
@@ -295,6 +299,12 @@ class Checkpoints:
     def _acted(self) -> None:
         if isinstance(self._policy, float) and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._policy, self.fall_due)
+
+    def wanted(self) -> None:
+        """The agent itself asks for one: what it answers late from now on leaves with that, or is refused."""
+        if self._resting is None:
+            self._resting = len(self._late)
+        self.fall_due()
 
     def fall_due(self) -> None:
         """The next boundary writes a checkpoint, whatever the agent's class has chosen."""

@@ -66,7 +66,7 @@ class Acts(Protocol):
 
     def changed(self) -> None: ...
 
-    def fall_due(self) -> None: ...
+    def wanted(self) -> None: ...
 
 
 class AgentPlace:
@@ -131,7 +131,7 @@ class AgentPlace:
     def snapshot(self) -> None:
         self._check("write a snapshot")
         self._refuse_when_leaving("write a snapshot")
-        self._acts.fall_due()
+        self._acts.wanted()
 
     def immovable(self) -> AbstractContextManager[None]:
         return self.wishes.immovable()

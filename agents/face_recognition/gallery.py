@@ -5,6 +5,7 @@ of the face for the people who look after the gallery. All of that is personal d
 """
 
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -58,7 +59,7 @@ class Gallery:
 
     def people(self) -> dict[str, int]:
         """Label -> number of faces."""
-        return {label: self.labels.count(label) for label in sorted(set(self.labels))}
+        return dict(sorted(Counter(self.labels).items()))
 
     def nearest(self, recogniser: Recogniser, vector: Vector) -> tuple[str, float]:
         """The label and the distance of the known face that is most like this one."""

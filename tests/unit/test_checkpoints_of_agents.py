@@ -213,6 +213,18 @@ async def test_a_reply_leaves_with_the_snapshot_of_its_handler(desk: Desk) -> No
     assert [answer.body for _, answer in checkpoint.late] == [b"\x02"]
 
 
+async def test_what_matters_and_cannot_be_kept_is_not_said_to_be(desk: Desk) -> None:
+    resident = await desk.create(Careful)
+    desk.told.take()
+    resident.instance.lock = threading.Lock()  # type: ignore[union-attr]
+    (checkpoint,) = await desk.ask("is nothing")
+    assert [answer.ok for _, answer in checkpoint.late] == [True]
+    checkpoint, _ = await desk.ask("matters")
+    assert checkpoint.state is None
+    ((_, answer),) = checkpoint.late
+    assert not answer.ok and "Careful.lock" in codec.decode(answer.body, str)
+
+
 class Diligent(Clerk):
     async def run(self) -> None:
         await asyncio.sleep(0)
