@@ -27,7 +27,7 @@ from agents.video_decoding.pipe import Packet, Parameters
 from agents.video_decoding.quality import Wish, checked_stay
 from agents.video_decoding.video import Video
 from agents.video_decoding.worker import WAIT, Worker
-from ledger.errors import Unavailable
+from ledger.errors import Misuse, Unavailable
 
 
 class VideoDecoding(Worker):
@@ -124,9 +124,14 @@ class VideoDecoding(Worker):
         return {"quality": self.quality, "by": "policy" if wish == "auto" else "wish"}
 
     @handles("stay")
-    def stay(self, seconds: float | None, host: str | None = None) -> dict[str, Any]:
+    def stay(
+        self, seconds: float | None, host: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    ) -> dict[str, Any]:
         """How long the user is expected to stay with that host (None: this one), in seconds; None: nobody knows."""
-        self.stays[host or self.host] = checked_stay(seconds)
+        host = host or self.host
+        if host not in self.stays and len(self.stays) >= limits.MAX_STAYS:
+            raise Misuse(f"stays with {len(self.stays)} hosts are known, which is all that are kept: name one of those")
+        self.stays[host] = checked_stay(seconds)
         self._wake_up()
         return {"quality": self.quality}
 

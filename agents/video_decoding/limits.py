@@ -33,6 +33,9 @@ ANSWER_BYTES = 12 << 20
 MAX_WAITING = 16
 """Requests without an answer; one more is refused with a time to come again."""
 
+MAX_STAYS = 1_000
+"""Hosts of which it is told how long the user is expected to stay."""
+
 MAX_PACKET_BYTES = 4 << 20
 MAX_KEPT_PACKETS = 2_000
 MAX_KEPT_BYTES = 32 << 20

@@ -7,7 +7,7 @@ went too far, it does not, and the next attempt begins earlier. The last one beg
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 SAME_MOMENT = 0.001
@@ -42,10 +42,6 @@ class Position:
             self.ordinal + 1 if same and self.ordinal is not None else None,
             later and (self.regular or not same),
         )
-
-    def skipping(self, index: int) -> "Position":
-        """The same place, after frames that are gone."""
-        return replace(self, index=index)
 
 
 @dataclass(frozen=True)

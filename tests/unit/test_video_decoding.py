@@ -9,7 +9,7 @@ import pytest
 
 from agentplatform import Agent, handles
 from agentplatform.runners.inline import Inline
-from agents.video_decoding import worker
+from agents.video_decoding import limits, worker
 from agents.video_decoding.agent import VideoDecoding
 from agents.video_decoding.decoder import Decoder
 from agents.video_decoding.position import Position, Sieve, Verdict
@@ -189,6 +189,15 @@ def test_a_short_stay_begins_low_and_is_raised_when_it_lasts(
     assert agent.call("stay", {"seconds": 60.0, "host": "west"}) == {"quality": "high"}
     agent.hop("west")
     assert quality() == "medium"
+
+
+def test_stays_with_hosts_without_number_are_refused(inline: Inline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_STAYS", 2)
+    agent = inline.create(VideoDecoding, {"stay": {"here": 1.0}})
+    agent.call("stay", {"seconds": 1.0, "host": "east"})
+    with pytest.raises(PeerFault, match="all that are kept"):
+        agent.call("stay", {"seconds": 1.0, "host": "south"})
+    assert agent.call("stay", {"seconds": 600.0, "host": "here"})["quality"] == "high"
 
 
 class Screen(Agent):
