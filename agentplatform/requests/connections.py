@@ -1,10 +1,13 @@
 """HTTP connections to endpoints, one for each thread and address, and what is read from them."""
 
 import http.client
+import io
 import re
+import socket
 import threading
 import time
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ledger.errors import Misuse
@@ -42,9 +45,10 @@ class Connections:
         heard, also when the answer is not here at `until`, by time.monotonic."""
         connection = self._connection(address, until)
         try:
+            connection.response_class = partial(_Answer, until + GRACE)  # type: ignore[assignment]  # makes one
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
-            content = _content(answer, until)
+            content = _content(answer)
         except BaseException:
             connection.close()
             raise
@@ -96,14 +100,39 @@ def origin(address: str, whole: bool = True) -> str:
     return f"{parts.scheme}://{host}:{port or (443 if parts.scheme == 'https' else 80)}"
 
 
-def _content(answer: http.client.HTTPResponse, until: float) -> bytes:
+class _Answer(http.client.HTTPResponse):
+    """Is waited for until a time by time.monotonic, however little of it comes at once."""
+
+    def __init__(self, until: float, sock: socket.socket, **more: Any) -> None:
+        super().__init__(sock, **more)
+        self.fp: Any = io.BufferedReader(_Until(until, sock, self.fp.detach()))
+
+
+class _Until(io.RawIOBase):
+    def __init__(self, until: float, sock: socket.socket, raw: io.RawIOBase) -> None:
+        self._until, self._sock, self._raw = until, sock, raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int | None:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer trickles")
+        self._sock.settimeout(left)
+        return self._raw.readinto(into)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _content(answer: http.client.HTTPResponse) -> bytes:
     content = bytearray()
-    while part := answer.read1(1 << 16):  # what is there: a part that is waited for may trickle
+    while part := answer.read(1 << 16):
         content += part
         if len(content) > MAX_ANSWER:
             raise http.client.HTTPException(f"an answer of more than {MAX_ANSWER} bytes")
-        if time.monotonic() > until + GRACE:
-            raise TimeoutError("the answer trickles")
     if answer.length:  # the library does not say so where an answer is read in parts
         raise http.client.IncompleteRead(bytes(content), answer.length)
     return bytes(content)

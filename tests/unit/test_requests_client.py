@@ -1,7 +1,10 @@
 """The client of endpoints: where it goes, whom it shows its token, and what it asks twice."""
 
+import contextlib
+import http.client
 import http.server
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +15,7 @@ import pytest
 
 from agentplatform.consortium import free_ports
 from agentplatform.endpoint.bodies import taken
-from agentplatform.requests import Client, OutcomeUnknown, bodies
+from agentplatform.requests import Client, OutcomeUnknown, bodies, connections
 from agentplatform.requests import client as requesting
 from ledger import codec
 from ledger.errors import Misuse, PeerFault, Unavailable
@@ -268,6 +271,39 @@ def test_what_broke_off_is_not_repeated_when_its_key_may_be_forgotten(monkeypatc
         with pytest.raises(OutcomeUnknown, match="broke off"):
             Client(server.address).ask("faces", "look")
         assert len(server.heard) == 2
+
+
+@pytest.mark.parametrize("begins", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"])
+def test_an_answer_that_trickles_holds_nobody(begins: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "GRACE", 0.05)
+    here, there = socket.socketpair()
+    made = http.client.HTTPConnection("trickles")
+    made.sock = here
+    monkeypatch.setattr(connections.Connections, "_connection", lambda *_: made)
+    over = threading.Event()
+
+    def trickle() -> None:
+        with contextlib.suppress(OSError):
+            there.sendall(begins)
+            while not over.wait(0.01):
+                there.sendall(b"x")
+
+    trickling = threading.Thread(target=trickle)
+    trickling.start()
+    asking = threading.Thread(target=asks, args=(errors := [],), daemon=True)
+    asking.start()
+    asking.join(10)
+    over.set()
+    there.close()
+    trickling.join()
+    assert len(errors) == 1 and isinstance(errors[0], TimeoutError)
+
+
+def asks(errors: list[Exception]) -> None:
+    try:
+        connections.Connections().send("http://trickles", "GET", "/", None, {}, time.monotonic() + 0.1)
+    except Exception as error:
+        errors.append(error)
 
 
 def test_of_an_endpoint_that_was_started_again_nobody_can_know() -> None:
