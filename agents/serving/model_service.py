@@ -35,6 +35,8 @@ class Start(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ModelService(BatchService):
+    steady = True
+
     default: ClassVar[str]
     """The file of weights that is looked for when none is named (Agent.shared_file)."""
 

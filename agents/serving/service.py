@@ -20,6 +20,7 @@ import asyncio
 import traceback
 from collections import deque
 from itertools import islice
+from math import inf
 from time import monotonic
 from typing import Any, ClassVar
 
@@ -29,6 +30,8 @@ from agentplatform.messages import Later
 from agentplatform.service_agent import ServiceAgent
 from agents.serving.histogram import Histogram, told
 from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
+
+MOMENT = 0.05  # seconds that an agent may be held up by one request
 
 
 class Request:
@@ -62,6 +65,10 @@ class BatchService(ServiceAgent):
     max_batch: ClassVar[int] = 8
     """Requests that are computed as one, each counted by its `size`; a larger one is computed alone."""
 
+    steady: ClassVar[bool] = False
+    """All requests take about as long as each other. One that comes alone is then computed without the thread, whose
+    turn costs more than the queue, when the batch before took less than MOMENT."""
+
     max_waiting: ClassVar[int] = 64
     """Requests without an answer; one more is refused with a time to come again."""
 
@@ -94,8 +101,8 @@ class BatchService(ServiceAgent):
     def compute(self, works: list[Any]) -> list[Any]:
         """The answers to a batch, in order: plain data, or a PlatformError for one that cannot be answered.
 
-        Runs in a thread, beside handlers: read what a handler may change once, as one value that is replaced and never
-        changed. What it raises is the answer to all of the batch.
+        Runs in a thread, beside handlers, or between them: read what a handler may change once, as one value that is
+        replaced and never changed. What it raises is the answer to all of the batch.
         """
         raise NotImplementedError
 
@@ -152,7 +159,12 @@ class BatchService(ServiceAgent):
             room -= request.size
         batch = Batch(requests)
         works = [request.work for request in batch.wanted]
-        batch.computed = asyncio.get_running_loop().run_in_executor(None, self._computed, works)
+        loop = asyncio.get_running_loop()
+        if self.steady and after == 0 and len(self.waiting) == 1 and self._latest < MOMENT:
+            batch.computed = loop.create_future()
+            batch.computed.set_result(self._computed(works))
+        else:
+            batch.computed = loop.run_in_executor(None, self._computed, works)
         return batch
 
     def _hand_out(self, batch: Batch, answers: list[Any], execution: float) -> None:
@@ -186,7 +198,8 @@ class BatchService(ServiceAgent):
             traceback.print_exc()  # into the agent's log
             reason = error if isinstance(error, PlatformError) else PeerFault(self.name, f"failed: {error!r:.200}")
             answers = [reason] * len(works)
-        return answers, monotonic() - begin
+        self._latest = monotonic() - begin
+        return answers, self._latest
 
     def _patience(self) -> float:
         """Seconds until there is room again, by the batches so far."""
@@ -195,6 +208,7 @@ class BatchService(ServiceAgent):
         return max(0.01, each * len(self.waiting) / self.max_batch)
 
     _wake: asyncio.Event | None = None  # of `run`
+    _latest: float = inf  # seconds of the batch before, on this host
 
     def __getstate__(self) -> Any:
-        return {name: value for name, value in super().__getstate__().items() if name != "_wake"}
+        return {name: value for name, value in super().__getstate__().items() if name not in ("_wake", "_latest")}

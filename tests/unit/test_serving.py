@@ -12,7 +12,7 @@ from agentplatform.handlers import handles
 from agentplatform.messages import Later
 from agentplatform.runners.inline import Inline
 from agents.serving.histogram import BOUNDS_MS, Histogram
-from agents.serving.service import BatchService
+from agents.serving.service import MOMENT, BatchService
 from ledger.errors import Misuse, PeerFault, Unavailable
 
 
@@ -58,6 +58,19 @@ class Telling(Squares):
 
     def timed(self, answer: Any, execution: float, end_to_end: float | None) -> Any:
         return [answer, execution, end_to_end]
+
+
+class Steady(Squares):
+    steady = True
+
+    def on_creation(self, init: Any) -> None:
+        super().on_creation(init)
+        self.threads: list[str] = []
+
+    def compute(self, works: list[Any]) -> list[Any]:
+        own = threading.current_thread().name == "inline agents"
+        self.threads.append("own" if own else "pooled")
+        return super().compute(works)
 
 
 class AfterTheAnswers(Squares):
@@ -226,6 +239,24 @@ def test_answers_tell_how_long_they_took_and_a_failed_preparation_keeps_nobody_w
     agent.hop("elsewhere")
     Squares.gate.set()
     assert answers(threads)[0][2] is None, "two hosts' clocks are not compared"
+
+
+def test_where_requests_are_alike_one_alone_is_computed_without_the_thread_and_company_in_it(inline: Inline) -> None:
+    agent = inline.create(Steady)
+    Squares.gate.set()
+    assert [answers(asked(inline, agent, [each])) for each in (2, 3)] == [[4], [9]]
+    instance = agent.agent
+    assert isinstance(instance, Steady)
+    assert instance.threads == ["pooled", "own"], "how long the first one takes is not known yet"
+    instance._latest = MOMENT
+    Squares.gate.clear()
+    Squares.entered.clear()
+    threads = asked(inline, agent, [4])
+    assert Squares.entered.wait(10)
+    threads += asked(inline, agent, [5, 6])
+    Squares.gate.set()
+    assert answers(threads) == [16, 25, 36]
+    assert instance.threads[2:] == ["pooled", "pooled"], "one that took long, and two at once"
 
 
 def test_quantiles_are_the_ends_of_buckets() -> None:
