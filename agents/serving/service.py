@@ -11,14 +11,15 @@
             return [work * work for work in works]
 
 While one batch is computed, in a thread, the requests that come are queued, and the next batch takes as many as there
-are, up to `max_batch`: who comes alone does not wait for company. It is begun before the first one's answers are given,
-so that the thread always has something to do. The queue is state: requests without an answer travel with the agent, and
-are computed where it goes on.
+are, up to `max_batch`: who comes alone does not wait for company. A full batch is handed to the thread while it is at
+the one before, any other before the answers to that are given: so the thread always has something to do. The queue is
+state: requests without an answer travel with the agent, and are computed where it goes on.
 """
 
 import asyncio
 import traceback
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from math import inf
 from time import monotonic
@@ -32,6 +33,7 @@ from agents.serving.histogram import Histogram, told
 from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 
 MOMENT = 0.05  # seconds that an agent may be held up by one request
+PASSING = ("_wake", "_thread", "_current", "_ahead", "_latest")  # attributes of a service in one process
 
 
 class Request:
@@ -96,6 +98,7 @@ class BatchService(ServiceAgent):
         self.waiting.append(Request(self.id, message, message.later, work, size, space))
         if self._wake is not None:
             self._wake.set()
+            self._look_ahead(self.max_batch)
         return message.later
 
     def compute(self, works: list[Any]) -> list[Any]:
@@ -129,17 +132,30 @@ class BatchService(ServiceAgent):
         self._wake = asyncio.Event()
         # A clone leaves to its original what that was asked: the same numbers are of other requests to it.
         self.waiting = deque(each for each in self.waiting if each.agent == self.id)
-        await asyncio.to_thread(self._prepared)
-        ahead: Batch | None = None
-        while True:
-            while not self.waiting:
-                self._wake.clear()
-                await self._wake.wait()
-            batch = ahead or self._begin_batch(0)
-            answers, execution = await batch.computed
-            more = len(self.waiting) > len(batch.requests)
-            ahead = self._begin_batch(len(batch.requests)) if more else None
-            self._hand_out(batch, answers, execution)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="computing")
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._prepared)
+            while True:
+                while not self.waiting:
+                    self._wake.clear()
+                    await self._wake.wait()
+                batch, self._ahead = self._ahead or self._begin_batch(0), None
+                self._current = batch
+                self._look_ahead(self.max_batch)
+                answers, execution = await batch.computed
+                self._look_ahead(1)
+                self._hand_out(batch, answers, execution)
+                self._current = None
+        finally:
+            self._current = self._ahead = None
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _look_ahead(self, least: int) -> None:
+        """Hands the next batch to the thread when at least so much waits behind the present one."""
+        if self._current is not None and self._ahead is None:
+            behind = len(self._current.requests)
+            if sum(request.size for request in islice(self.waiting, behind, None)) >= least:
+                self._ahead = self._begin_batch(behind)
 
     def _prepared(self) -> None:
         try:
@@ -164,7 +180,7 @@ class BatchService(ServiceAgent):
             batch.computed = loop.create_future()
             batch.computed.set_result(self._computed(works))
         else:
-            batch.computed = loop.run_in_executor(None, self._computed, works)
+            batch.computed = loop.run_in_executor(self._thread, self._computed, works)
         return batch
 
     def _hand_out(self, batch: Batch, answers: list[Any], execution: float) -> None:
@@ -207,8 +223,12 @@ class BatchService(ServiceAgent):
         each = self.computing.sum_ms / batches / 1000 if batches else 0.1
         return max(0.01, each * len(self.waiting) / self.max_batch)
 
-    _wake: asyncio.Event | None = None  # of `run`
+    # Of `run`, and no state.
+    _wake: asyncio.Event | None = None
+    _thread: ThreadPoolExecutor | None = None
+    _current: Batch | None = None
+    _ahead: Batch | None = None
     _latest: float = inf  # seconds of the batch before, on this host
 
     def __getstate__(self) -> Any:
-        return {name: value for name, value in super().__getstate__().items() if name not in ("_wake", "_latest")}
+        return {name: value for name, value in super().__getstate__().items() if name not in PASSING}

@@ -99,7 +99,7 @@ class Gate:
         look = Engines.look
 
         def held(engines: Engines, picture: Any) -> Any:
-            if threading.current_thread().name.startswith("asyncio"):
+            if threading.current_thread().name.startswith("computing"):
                 self.entered.set()
                 assert self.open.wait(10)
             return look(engines, picture)

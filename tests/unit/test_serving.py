@@ -204,6 +204,21 @@ def test_batches_are_counted_by_size_and_a_large_request_goes_alone(inline: Inli
     assert Squares.batches == [[[1]], [[2, 3, 4], [5]], [[6]], [[1, 2, 3, 4, 5]], [[7]]]
 
 
+def test_a_full_batch_waits_in_the_thread_and_another_one_for_company(inline: Inline) -> None:
+    agent = inline.create(Squares)
+    threads = asked(inline, agent, [1])
+    assert Squares.entered.wait(10)
+    threads += asked(inline, agent, [2, 3, 4])
+    service = agent.agent
+    assert isinstance(service, Squares)
+    assert service._ahead is None
+    threads += asked(inline, agent, [5])
+    assert service._ahead is not None
+    assert [request.work for request in service._ahead.requests] == [2, 3, 4, 5]
+    Squares.gate.set()
+    assert answers(threads) == [1, 4, 9, 16, 25]
+
+
 @pytest.mark.parametrize(("kind", "waiting"), [(Squares, 2), (AfterTheAnswers, 1)])
 def test_the_next_batch_is_begun_before_the_answers_are_given(inline: Inline, kind: Any, waiting: int) -> None:
     """Told by how many wait when the second batch is begun: the first one, not answered yet, is still among them."""
