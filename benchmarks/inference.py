@@ -111,7 +111,7 @@ def figures_of(name: str, case: Case, caller: AgentProxy, count: int) -> dict[st
         "busy": lambda: statistics.median(seconds(case.bare_one, count)),
         "rested": lambda: statistics.median(seconds(case.bare_one, count, REST)),
         "one": one,
-        "bare": lambda: BATCH / statistics.median(seconds(case.bare, count // BATCH)),
+        "bare": lambda: count / sum(seconds(case.bare, count // BATCH)),
         "several": lambda: count / through(case.several, count // BATCH, TOGETHER)["all"],
         "many": lambda: 2 * count / through(case.one, 2 * count, CALLERS)["all"],
     }
