@@ -81,6 +81,7 @@ class _Model:
         try:
             self._session = onnxruntime.InferenceSession(weights.raw, settings, providers=["CPUExecutionProvider"])
             self._input, self._width, self._height = self._check_input()
+            self._names = [output.name for output in self._session.get_outputs()]
             self.outputs = {output: len(row) for output, row in self._run(self._blank()).items()}
         except Misuse:
             raise
@@ -120,9 +121,8 @@ class _Model:
         return np.full((1, 3, self._height, self._width), 0.5, np.float32)
 
     def _run(self, values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        names = [output.name for output in self._session.get_outputs()]
         found = {}
-        for name, numbers in zip(names, self._session.run(names, {self._input: values}), strict=True):
+        for name, numbers in zip(self._names, self._session.run(self._names, {self._input: values}), strict=True):
             row = np.asarray(numbers)
             if row.ndim < 1 or row.shape[0] != 1 or not 1 <= row.size <= MAX_NUMBERS or row.dtype.kind not in "fiu":
                 raise Misuse(

@@ -62,10 +62,10 @@ def in_quality(frame: Any, quality: Quality) -> Any:
 def pixels_of(frame: Any, pixels: Pixels) -> bytes:
     """Rows from the top: one byte a pixel, three (red, green, blue), or a JPEG file."""
     if pixels == "grey":
-        return bytes(np.ascontiguousarray(frame.to_ndarray(format="gray")))
+        return frame.to_ndarray(format="gray").tobytes()
     if pixels == "rgb":
-        return bytes(np.ascontiguousarray(frame.to_ndarray(format="rgb24")))
-    return bytes(cv2.imencode(".jpg", frame.to_ndarray(format="bgr24"))[1])
+        return frame.to_ndarray(format="rgb24").tobytes()
+    return cv2.imencode(".jpg", frame.to_ndarray(format="bgr24"))[1].tobytes()
 
 
 def pixel_bytes(frame: Any, pixels: Pixels, quality: Quality) -> int:

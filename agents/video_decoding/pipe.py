@@ -130,8 +130,8 @@ class PipeSource:
         shown before it, too."""
         if at.pts is None:
             return
-        needed = max((n for n, kept in enumerate(self._kept) if kept.key and kept.pts <= at.pts), default=0)
-        if needed:
+        with self._lock:
+            needed = max((n for n, kept in enumerate(self._kept) if kept.key and kept.pts <= at.pts), default=0)
             del self._kept[:needed]
 
     def open(self, here: Any) -> Medium:
