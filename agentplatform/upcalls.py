@@ -7,6 +7,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from agentplatform.custody.carry import Carrier
+from agentplatform.faults import error_body
 from agentplatform.kinds import DIRECTORY, EDS, Found, Query
 from agentplatform.lives import Lives
 from agentplatform.logbook import Logbook
@@ -78,7 +79,7 @@ class HostUpcalls:
         try:
             return Answer(True, codec.encode(self._find(codec.decode(query, Query, agent))))
         except PeerFault as fault:
-            return Answer(False, codec.encode(str(fault)))
+            return Answer(False, error_body(fault))
 
     def answered(self, agent: str, ticket: int, answer: Answer) -> None:
         self.mailroom.answered(agent, ticket, answer)

@@ -144,8 +144,9 @@ class Endpoint:
             label = made.label
             return made
         except PlatformError as error:
-            label = outcome.of_endpoint(error).label
-            raise
+            made = outcome.of_endpoint(error)
+            label = made.label
+            return made
         finally:
             self._metrics.asked(service, kind, label, time.monotonic() - began)  # type: ignore[arg-type]
 

@@ -369,7 +369,7 @@ class Mailroom:
         place = self._whereabouts.believed(agent)
         if place is None or place.ended is None:
             return False
-        error = codec.encode(f"{agent} {ended(place)}")
+        error = error_body(f"{agent} {ended(place)}")
         self.route(Reply(agent, letter.sender, letter.sequence, letter.origin, False, error))
         return True
 
@@ -416,5 +416,5 @@ def _checked(answer: Answer) -> Answer:
     try:
         check("answer", answer.body)
     except Misuse as error:
-        return Answer(False, codec.encode(str(error)))
+        return Answer(False, error_body(str(error)))
     return answer

@@ -26,7 +26,6 @@ from agentplatform.messages import Answer, Outgoing
 from agentplatform.outbox import Outbox
 from agentplatform.parcel.manifest import AGENT_ID
 from agentplatform.replay import Key, Replay
-from ledger import codec
 from ledger.errors import Misuse, OutcomeUnknown, Unavailable
 
 RESERVED_NUMBERS = 1024  # written ahead for letters that are not kept
@@ -137,7 +136,7 @@ class Sender:
         """Its letters to that receiver are answered with an error. Returns those whose outcome nobody waits for."""
         letters = [each for each in self._sent[receiver].letters if _key(each) not in self._unheard]
         for letter in letters:
-            self._outcome(letter, Answer(False, codec.encode(reason)))
+            self._outcome(letter, Answer(False, error_body(reason)))
         return [each for each in letters if each.question is None]
 
     def loose(self, letter: Letter, outgoing: Outgoing, cause: Key | None) -> Loose:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from msgspec.structs import replace
 
 from agentplatform.agent import Agent
+from agentplatform.faults import error_body
 from agentplatform.messages import Answer, Captured, Checkpoint, Later, Outgoing, Requires
 from agentplatform.parcel import state as states
 from agentplatform.parcel.freight import MAX_FREIGHT_BYTES, Freight
@@ -261,7 +262,7 @@ class Checkpoints:
     def _refuse(self, calling: tuple[int, ...], reason: str) -> NoReturn:
         resting = self._resting
         answers, letters, late, heard, topics, needed = self._take_all()
-        refusal = Answer(False, codec.encode(reason))
+        refusal = Answer(False, error_body(reason))
         for letter in letters:
             if letter.call is not None:
                 self._answer(letter.call, refusal)

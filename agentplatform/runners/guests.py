@@ -11,7 +11,7 @@ import msgspec
 
 from agentplatform.agent import Agent
 from agentplatform.directory import Directory
-from agentplatform.faults import error_in
+from agentplatform.faults import error_body, error_in
 from agentplatform.kinds import DIRECTORY, EDS, Found, Query
 from agentplatform.lifecycle import Event
 from agentplatform.messages import Answer, Arrival, Captured, Checkpoint, Custody, Delivery, Move, Mover, Outgoing
@@ -305,7 +305,7 @@ class Guests:
         if receiver is not None:
             self._deliver(receiver, agent, outgoing.kind, outgoing.body, who, outgoing.seconds)
         elif outgoing.call is not None:
-            error = codec.encode(f"there is no agent {outgoing.receiver!r}")
+            error = error_body(f"there is no agent {outgoing.receiver!r}")
             asyncio.get_running_loop().call_soon(self._answer, agent, outgoing.call, Answer(False, error))
 
     async def event(self, topic: str, body: dict[str, Any]) -> None:

@@ -19,8 +19,8 @@ def _is_reserved(name: str, member: Any) -> bool:
     return asked and not name.startswith(("__", "on_")) and name not in HOOKS
 
 
-RESERVED = frozenset(
-    name for base in (Agent, Correspondence) for name, member in vars(base).items() if _is_reserved(name, member)
+RESERVED = sorted(
+    {name for base in (Agent, Correspondence) for name, member in vars(base).items() if _is_reserved(name, member)}
 )
 
 
@@ -29,7 +29,7 @@ def check(cls: type[Agent]) -> None:
 
     For the creation of agents only: who lives already must not be lost because a later platform has more names.
     """
-    for name in sorted(RESERVED):
+    for name in RESERVED:
         for base in cls.__mro__:
             if base in Agent.__mro__:
                 break

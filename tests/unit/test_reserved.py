@@ -97,8 +97,8 @@ def test_hooks_settings_and_what_calls_super_are_overridden() -> None:
 
 def test_no_hook_and_no_setting_is_reserved() -> None:
     asked = {"id", "host", "data", "find", "send", "dispatch", "report", "after", "shared_file", "_mae_place"}
-    assert asked <= reserved.RESERVED
-    others = {name for name in dir(Agent) if not name.startswith("__")} - reserved.RESERVED
+    assert asked <= set(reserved.RESERVED)
+    others = {name for name in dir(Agent) if not name.startswith("__")}.difference(reserved.RESERVED)
     assert {name for name in others if not name.startswith("on_")} == {
         *("run", "handle_message", "may_move", "kind_of", "_mae_handlers"),
         *("light", "custody", "copies", "checkpoint", "needs", "task_weight"),

@@ -177,7 +177,7 @@ class Handle(asyncio.Protocol):
             self.tell(frame)
 
     def _is_parked(self, frame: wire.Down) -> bool:
-        if isinstance(frame, wire.Leased) or frame.agent not in self._parked:
+        if isinstance(frame, wire.Leased | wire.Prepare) or frame.agent not in self._parked:
             return False
         if isinstance(frame, wire.Discard):
             del self._parked[frame.agent]

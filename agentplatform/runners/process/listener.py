@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from agentplatform.faults import error_body
 from agentplatform.lifecycle import State
 from agentplatform.messages import Answer, Captured, Outgoing
 from agentplatform.parcel.freight import Freight
@@ -84,10 +85,10 @@ class Listener:
         words = f"the {letter.kind!r} message to {letter.receiver} is no plain data; it was not sent"
         self._upcalls.printed(agent, "note", words)
         if letter.call is not None:
-            self._answer(agent, letter.call, Answer(False, codec.encode(words)))
+            self._answer(agent, letter.call, Answer(False, error_body(words)))
 
 
 def _plain_or_error(agent: str, answer: Answer) -> Answer:
     if wire.is_plain(answer.body):
         return answer
-    return Answer(False, codec.encode(f"{agent} sent an answer that is no plain data"))
+    return Answer(False, error_body(f"{agent} sent an answer that is no plain data"))

@@ -75,15 +75,15 @@ class Pool:
         self.stopping = True
         if self._watch is not None:
             self._watch.cancel()
-        for task in (self._refill, *self._preparing):
-            if task is not None:
-                task.cancel()
+        tasks = [task for task in (self._refill, *self._preparing) if task is not None]
+        for task in tasks:
+            task.cancel()
         for handle in self._workers.values():
             handle.agents.clear()
             handle.fail(STOPPING)
         await self._server.stop()  # its first step fails the forks that are asked for
-        if self._refill is not None:
-            await asyncio.wait([self._refill, *self._preparing])
+        if tasks:
+            await asyncio.wait(tasks)
         self._workers.clear()
         self._shared.clear()
         self._prepared.clear()
@@ -152,7 +152,7 @@ class Pool:
             except Unavailable:
                 return
             handle.has_code = True
-            handle.tell(wire.Prepare("", came.class_name, came.code))
+            handle.tell(wire.Prepare(came.class_name, came.code))
             self._prepared[came.key] = handle
             handle.idle = asyncio.get_running_loop().call_later(self._settings.linger, self._drop, handle)
         self.top_up()

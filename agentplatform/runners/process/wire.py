@@ -80,7 +80,6 @@ class Open(_Frame, frozen=True):
 class Prepare(_Frame, frozen=True):
     """An agent of this code may come: it is opened now, and whether that failed is said when one has come."""
 
-    agent: str  # "": nobody is here yet
     class_name: str
     code: bytes
 

@@ -14,6 +14,7 @@ import uvloop
 from msgspec.structs import astuple
 
 from agentplatform.agent import Agent
+from agentplatform.faults import printable
 from agentplatform.history import History
 from agentplatform.messages import Answer, Arrival, Checkpoint, Custody, Delivery, Outgoing
 from agentplatform.parcel.bundle import Contents, Module
@@ -222,7 +223,7 @@ class Worker(asyncio.Protocol):
         self._tell(wire.Handled(agent, ticket, answer.ok, answer.body))
 
     def printed(self, agent: str, stream: str, text: str) -> None:
-        text = text.encode(errors="backslashreplace").decode()
+        text = printable(text)
         for at in range(0, len(text), wire.MAX_TEXT):
             self._tell(wire.Printed(agent, stream, text[at : at + wire.MAX_TEXT]))
 
