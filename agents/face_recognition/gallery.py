@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agentplatform.data import LARGE_BYTES, Data
-from agents.face_recognition.port import Box, Recogniser, Vector, crop
+from agents.face_recognition.port import Box, Recogniser, Vector, crop, shrunk
 from agents.pictures import Picture
 from ledger.errors import Misuse
 
@@ -62,9 +62,7 @@ class Gallery:
         return dict(sorted(Counter(self.labels).items()))
 
     def nearest(self, recogniser: Recogniser, vector: Vector) -> tuple[str, float]:
-        """The label and the distance of the known face that is most like this one."""
-        if not self.labels:
-            raise Misuse("nobody is known yet: send 'enrol' with a label and a picture first")
+        """The label and the distance of the known face that is most like this one; somebody must be known."""
         far = recogniser.distances(self.vectors, vector)
         best = int(far.argmin())
         return self.labels[best], float(far[best])
@@ -114,10 +112,7 @@ def thumbnails(data: Data) -> dict[str, list[bytes]]:
 
 def thumbnail(picture: Picture, box: Box) -> bytes:
     """A small JPEG of a face."""
-    face = crop(picture, box)
-    scale = min(1.0, THUMBNAIL_SIDE / max(face.shape[:2]))
-    size = [max(1, round(side * scale)) for side in (face.shape[1], face.shape[0])]
-    small = cv2.resize(face, size, interpolation=cv2.INTER_AREA)
+    small, _ = shrunk(crop(picture, box), THUMBNAIL_SIDE)
     return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
 
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from agents.face_recognition.aligned import aligned
 from agents.face_recognition.choice import MAX_NUMBERS, AttributesOptions, EmbeddingOptions, Inputs
-from agents.face_recognition.port import Face, Vector, cosine_distances, words
-from agents.face_recognition.sface import check_length, of_length_1
+from agents.face_recognition.port import Face, Vector, check_length, cosine_distances, of_length_1, words
 from agents.face_recognition.weights import Read
 from agents.pictures import Picture
 from ledger.errors import Misuse

@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.face_recognition.choice import MAX_NUMBERS
 from agents.pictures import Picture
+from ledger.errors import Misuse
 
 Box = tuple[int, int, int, int]  # x, y, width, height in pixels
 Point = tuple[float, float]
@@ -19,7 +21,6 @@ class Face(NamedTuple):
 
     box: Box
     landmarks: tuple[Point, ...] = ()  # the eyes, the tip of the nose, the corners of the mouth, from left; or none
-    score: float = 1.0  # how sure the detector is, at most 1
 
 
 class Detector(Protocol):
@@ -57,9 +58,9 @@ def grey(picture: Picture) -> Picture:
     return picture if picture.ndim == 2 else np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
-def shrunk(picture: Picture) -> tuple[Picture, float]:
-    """A picture to search in, and how much smaller it is. No side of it is without a pixel."""
-    scale = min(1.0, LONGEST_SIDE / max(picture.shape[:2]))
+def shrunk(picture: Picture, longest: int = LONGEST_SIDE) -> tuple[Picture, float]:
+    """With at most `longest` pixels a side, and how much smaller that is. No side of it is without a pixel."""
+    scale = min(1.0, longest / max(picture.shape[:2]))
     if scale == 1.0:
         return picture, scale
     size = [max(1, round(side * scale)) for side in (picture.shape[1], picture.shape[0])]
@@ -73,6 +74,19 @@ def largest_first(faces: list[Face]) -> list[Face]:
 def cosine_distances(known: NDArray[Any], vector: Vector) -> NDArray[np.float64]:
     """Of vectors of length 1: 0 for the same direction, 2 for the opposite one."""
     return np.asarray(1.0 - known @ vector, np.float64)
+
+
+def check_length(numbers: int, file: str) -> None:
+    if not 2 <= numbers <= MAX_NUMBERS:
+        raise Misuse(f"{file} does not describe a face by 1 x D numbers, with D from 2 to {MAX_NUMBERS}")
+
+
+def of_length_1(vector: Vector, file: str) -> Vector:
+    """Raises Misuse for what has no direction."""
+    length = float(np.linalg.norm(vector))
+    if not (np.isfinite(length) and length > 0):
+        raise Misuse(f"{file} describes this face by {'zeros' if length == 0 else 'what are no numbers'}: it is broken")
+    return np.asarray(vector / length, np.float32)
 
 
 def words(error: Exception) -> str:

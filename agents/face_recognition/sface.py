@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.face_recognition.aligned import SIDE, aligned
-from agents.face_recognition.choice import MAX_NUMBERS, SFaceOptions
-from agents.face_recognition.port import Face, Vector, cosine_distances, words
+from agents.face_recognition.choice import SFaceOptions
+from agents.face_recognition.port import Face, Vector, check_length, cosine_distances, of_length_1, words
 from agents.face_recognition.weights import Read
 from agents.pictures import Picture
 from ledger.errors import Misuse
@@ -44,16 +44,3 @@ class SFace:
 
     def distances(self, known: NDArray[np.float32], vector: Vector) -> NDArray[np.float64]:
         return cosine_distances(known, vector)
-
-
-def check_length(numbers: int, file: str) -> None:
-    if not 2 <= numbers <= MAX_NUMBERS:
-        raise Misuse(f"{file} does not describe a face by 1 x D numbers, with D from 2 to {MAX_NUMBERS}")
-
-
-def of_length_1(vector: Vector, file: str) -> Vector:
-    """Raises Misuse for what has no direction."""
-    length = float(np.linalg.norm(vector))
-    if not (np.isfinite(length) and length > 0):
-        raise Misuse(f"{file} describes this face by {'zeros' if length == 0 else 'what are no numbers'}: it is broken")
-    return np.asarray(vector / length, np.float32)

@@ -48,7 +48,7 @@ class YuNet:
             top, bottom = (round(min(max(edge / scale, 0), rows)) for edge in (hit[1], hit[1] + hit[3]))
             if right > left and bottom > top:
                 points = tuple((float(x / scale), float(y / scale)) for x, y in hit[4:14].reshape(5, 2))
-                faces.append(Face((left, top, right - left, bottom - top), points, float(hit[14])))
+                faces.append(Face((left, top, right - left, bottom - top), points))
         return largest_first(faces)
 
     def _detect(self, picture: Picture) -> np.ndarray:
