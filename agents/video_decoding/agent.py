@@ -34,18 +34,6 @@ class VideoDecoding(Worker):
     service, version = "video-decoding", "1.0"
     light = False  # it computes: a worker of its own
 
-    def on_creation(self, init: Any) -> None:
-        """`init` is {"source": SOURCE, "quality": "auto", "stay": 20.0, "device": "cpu"}, or parts of it; see
-        `asked`."""
-        super().on_creation(init)
-        begin = opening({} if init is None else init)
-        self.video = None if begin.source is None else Video(begin.source)
-        self.stays: dict[str, float | None] = {}  # host -> expected stay there, in seconds
-        if begin.stay is not None:
-            self.stays = dict(begin.stay) if isinstance(begin.stay, dict) else {self.host: begin.stay}
-        self.wish = begin.quality or ("high" if begin.stay is None else "auto")
-        self.device = begin.device
-
     @handles("open")
     def open(self, message: Message) -> dict[str, Any]:
         """Another video, from its first frame: SOURCE, as in `init`. Who waits for frames of the old one hears so."""

@@ -8,7 +8,7 @@ from agents.video_decoding.decoder import Decoded
 from agents.video_decoding.limits import ANSWER_BYTES
 from agents.video_decoding.pictures import Pixels, digest, in_quality, pixel_bytes, pixels_of
 from agents.video_decoding.position import Position
-from agents.video_decoding.quality import Quality
+from agents.video_decoding.quality import Quality, size_of
 from ledger.errors import Misuse
 
 
@@ -45,15 +45,16 @@ def deliver(
         if needed > room:
             size = f"{each.frame.width} x {each.frame.height}"
             raise Misuse(f"a frame of {size} as {wanted.pixels} has {needed} bytes, over {room}: ask for less quality")
-        picture = in_quality(each.frame, scaled)
-        told = {
+        width, height = size_of(scaled, each.frame.width, each.frame.height)
+        told: dict[str, Any] = {
             "index": at.index,
             "pts": each.pts,
             "seconds": each.seconds,
             "quality": quality,
-            "width": picture.width,
-            "height": picture.height,
+            "width": width,
+            "height": height,
         }
+        picture = in_quality(each.frame, scaled) if wanted.hash or wanted.pixels != "none" else None
         proof = b""
         if wanted.hash:
             told["hash"] = digest(picture)

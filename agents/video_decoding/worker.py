@@ -15,7 +15,7 @@ from agentplatform.replies import FutureReply
 from agentplatform.service_agent import ServiceAgent
 from agents.serving.histogram import Histogram
 from agents.video_decoding import limits
-from agents.video_decoding.asked import Player, Request
+from agents.video_decoding.asked import Player, Request, opening
 from agents.video_decoding.decoder import Decoder
 from agents.video_decoding.delivery import Made, Wanted, deliver, proven
 from agents.video_decoding.device import accelerator_of
@@ -32,16 +32,21 @@ WAIT = 5.0  # seconds
 class Worker(ServiceAgent):
     """Subclasses queue a Request, or set a Player, and call `_wake_up`."""
 
-    _here: ClassVar[frozenset[str]] = frozenset(("_wake", "_decoder", "_since"))  # what does not travel
+    passing: ClassVar[tuple[str, ...]] = ("_wake", "_decoder", "_since")  # attributes that do not travel
 
     _wake: asyncio.Event | None = None  # of `run`
     _decoder: Decoder | None = None
 
     def on_creation(self, init: Any) -> None:
-        self.video: Video | None = None
-        self.wish: Wish = "high"
-        self.device = "cpu"
+        """`init` is {"source": SOURCE, "quality": "auto", "stay": 20.0, "device": "cpu"}, or parts of it; see
+        `asked`."""
+        begin = opening({} if init is None else init)
+        self.video = None if begin.source is None else Video(begin.source)
+        self.wish: Wish = begin.quality or ("high" if begin.stay is None else "auto")
+        self.device = begin.device
         self.stays: dict[str, float | None] = {}  # host -> expected stay there, in seconds
+        if begin.stay is not None:
+            self.stays = dict(begin.stay) if isinstance(begin.stay, dict) else {self.host: begin.stay}
         self.waiting: deque[Request] = deque()
         self.player: Player | None = None
         self.on_their_way: dict[int, tuple[str, int]] = {}  # number of a message -> its listener, and its frames
@@ -245,7 +250,7 @@ class Worker(ServiceAgent):
             self._wake.set()
 
     def __getstate__(self) -> Any:
-        return {name: value for name, value in super().__getstate__().items() if name not in self._here}
+        return {name: value for name, value in super().__getstate__().items() if name not in self.passing}
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)

@@ -9,7 +9,7 @@ import pytest
 
 from agentplatform import Agent, handles
 from agentplatform.runners.inline import Inline
-from agents.video_decoding import limits, worker
+from agents.video_decoding import delivery, limits, worker
 from agents.video_decoding.agent import VideoDecoding
 from agents.video_decoding.decoder import Decoder
 from agents.video_decoding.position import Position, Sieve, Verdict
@@ -115,6 +115,17 @@ def test_frames_come_with_what_is_asked_of_them(tmp_path: Path, inline: Inline) 
     (jpeg,) = agent.call("next", {"pixels": "jpeg"})["frames"]
     assert jpeg["pixels"].startswith(b"\xff\xd8")
     assert [rgb["index"], jpeg["index"], round(jpeg["seconds"], 3)] == [2, 3, 0.12]
+
+
+def test_a_frame_of_which_the_size_alone_is_asked_is_not_scaled(
+    tmp_path: Path, inline: Inline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = inline.create(VideoDecoding, {"source": str(film(tmp_path / "video.mp4")), "quality": "low"})
+    monkeypatch.delattr(delivery, "in_quality")
+    (frame,) = agent.call("next", {"hash": False})["frames"]
+    assert (frame["width"], frame["height"]) == (24, 16)
+    with pytest.raises(PeerFault, match="in_quality"):
+        agent.call("next", {"pixels": "grey"})
 
 
 def test_an_answer_that_was_lost_is_given_again(tmp_path: Path, inline: Inline) -> None:
