@@ -39,6 +39,7 @@ class Portrait(NamedTuple):
 
 class FaceRecognition(BatchService):
     service, version = "face-recognition", "1.1"
+    passing = (*BatchService.passing, "_engines", "_gallery")
 
     def on_creation(self, init: Any) -> None:
         """`init` is None, or what messages.Init says. Raises Misuse for a model that cannot be used."""
@@ -75,11 +76,11 @@ class FaceRecognition(BatchService):
     def _answer(self, message: Message) -> Any:
         match ask.parse(message.kind, message.body):
             case ask.Enrol(label, picture, frame):
-                face = self._largest_face(picture) if picture is not None else self._face_of_frame(frame)
-                engines, _ = self._open()
+                engines, gallery = self._open()
+                face = _largest_face(engines, picture) if picture is not None else self._face_of_frame(frame)
                 galleries.enrol(self.data, self.enrolled, label, engines.recogniser, *face)
                 self.enrolled += 1
-                return self._durably(message, {"label": label, "faces": self._open()[1].people()[label]})
+                return self._durably(message, {"label": label, "faces": gallery.labels.count(label) + 1})
             case ask.Forget(label):
                 faces, snapshots = galleries.forget(self.data, label)
                 self.seen.pop(label, None)
@@ -149,14 +150,6 @@ class FaceRecognition(BatchService):
         self.reply(message.later, answer)
         return message.later
 
-    def _largest_face(self, raw: bytes) -> Portrait:
-        engines, _ = self._open()
-        picture = engines.open(raw)
-        seen, _ = engines.look(picture)
-        if not seen:
-            raise Misuse("no face was found in the picture: send somebody who looks at the camera, with some margin")
-        return Portrait(seen[0].vector, galleries.thumbnail(picture, seen[0].face.box))
-
     def _face_of_frame(self, frame: int | None) -> Portrait:
         if frame != self.stream.frames or self.latest is None:
             raise Misuse(
@@ -182,9 +175,13 @@ class FaceRecognition(BatchService):
         self.digests[name] = found.digest
         return found
 
-    def __getstate__(self) -> Any:
-        closed = ("_engines", "_gallery")
-        return {name: value for name, value in super().__getstate__().items() if name not in closed}
+
+def _largest_face(engines: Engines, raw: bytes) -> Portrait:
+    picture = engines.open(raw)
+    seen, _ = engines.look(picture)
+    if not seen:
+        raise Misuse("no face was found in the picture: send somebody who looks at the camera, with some margin")
+    return Portrait(seen[0].vector, galleries.thumbnail(picture, seen[0].face.box))
 
 
 def _recognised(engines: Engines, gallery: Gallery, raw: bytes) -> Any:

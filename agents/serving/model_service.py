@@ -36,6 +36,7 @@ class Start(msgspec.Struct, forbid_unknown_fields=True):
 
 class ModelService(BatchService):
     steady = True
+    passing = (*BatchService.passing, "network")
 
     default: ClassVar[str]
     """The file of weights that is looked for when none is named (Agent.shared_file)."""
@@ -108,6 +109,3 @@ class ModelService(BatchService):
                 f'{error}; or create it with {{"weights": FILE}}, or with {{"weights": "random", "seed": 1}} for '
                 "weights by chance, whose answers mean nothing"
             ) from None
-
-    def __getstate__(self) -> Any:
-        return {name: value for name, value in super().__getstate__().items() if name != "network"}

@@ -33,7 +33,6 @@ from agents.serving.histogram import Histogram, told
 from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 
 MOMENT = 0.05  # seconds that an agent may be held up by one request
-PASSING = ("_wake", "_thread", "_current", "_ahead", "_latest")  # attributes of a service in one process
 
 
 class Request:
@@ -76,6 +75,9 @@ class BatchService(ServiceAgent):
 
     max_waiting_bytes: ClassVar[int] = 64 << 20
     """What they take, all in all: they travel with the agent."""
+
+    passing: ClassVar[tuple[str, ...]] = ("_wake", "_thread", "_current", "_ahead", "_latest")
+    """Attributes that are of one process, and do not travel. A subclass adds its own."""
 
     def on_creation(self, init: Any) -> None:
         self.waiting: deque[Request] = deque()
@@ -231,4 +233,4 @@ class BatchService(ServiceAgent):
     _latest: float = inf  # seconds of the batch before, on this host
 
     def __getstate__(self) -> Any:
-        return {name: value for name, value in super().__getstate__().items() if name not in PASSING}
+        return {name: value for name, value in super().__getstate__().items() if name not in self.passing}
