@@ -21,7 +21,7 @@ from agentplatform.parcel.manifest import TRANSFER_BYTES
 from agentplatform.ticket import Ticket
 from agentplatform.whereabouts import Whereabouts
 from ledger import codec
-from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
+from ledger.errors import Misuse, OutcomeUnknown, PeerFault, PlatformError, Unavailable
 from ledger.identity import Identity, Signed
 
 DOMAIN = "agentplatform/command"
@@ -72,6 +72,13 @@ class Command(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     @property
     def ticket(self) -> Ticket:
         return self.terms or Ticket(self.host)
+
+
+def shown_by(verb: Verb, agent: str) -> str:
+    """Which command shows what came of one that nobody answered."""
+    if verb in ("clone", "dispose", "dispatch", "retract", "custody"):
+        return "agents"
+    return f"data {agent}" if verb == "data" else f"why {agent}"
 
 
 def sign(command: Command, owner: Identity) -> bytes:
@@ -128,18 +135,21 @@ class Commands:
     """One host's side: asks others, performs what others ask."""
 
     def __init__(
-        self, host: str, whereabouts: Whereabouts, send: Callable[[str, bytes], object], perform: Perform
+        self, host: str, whereabouts: Whereabouts, send: Callable[[str, bytes], bool], perform: Perform
     ) -> None:
+        """`send(host, message)` says whether it left."""
         self._host, self._whereabouts, self._send, self._perform = host, whereabouts, send, perform
         self._waiting: dict[int, asyncio.Future[Response]] = {}
         self._performing: dict[tuple[str, int], asyncio.Task[None]] = {}  # requests
         self._done: dict[bytes, asyncio.Future[dict[str, Any]]] = {}  # outcomes, by digest of the command
 
     async def ask(self, agent: str, command: bytes, patience: float) -> dict[str, Any]:
-        """Has the command performed wherever the agent is. Raises the reason, or Unavailable in the end."""
+        """Has the command performed wherever the agent is. Raises the reason, or Unavailable in the end: its kind
+        OutcomeUnknown when a host may have it."""
         number = secrets.randbits(62)
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
         request = codec.encode(Request(number, self._host, agent, command))
+        asked = ""  # the last host that may have it
         try:
             async with asyncio.timeout(patience):
                 while not future.done():
@@ -147,15 +157,22 @@ class Commands:
                     if host == "":
                         raise Misuse(f"{agent} was disposed of")
                     if host == self._host:
+                        asked = host
                         return await self._perform_once(agent, command, self._host)
-                    if host:
-                        self._send(host, request)
+                    if host and self._send(host, request):
+                        asked = host
                     await asyncio.wait([future], timeout=RESEND_EVERY)
         except TimeoutError:
+            verb = read_command(command).verb
+            if asked:
+                raise OutcomeUnknown(
+                    f"{verb} {agent} was not done within {patience:g} s, but {asked} has it and may do it yet; "
+                    f"look at: agentplatform {shown_by(verb, agent)}"
+                ) from None
             host = self._whereabouts.host_of(agent)
             where = f"it was last heard of on {host}" if host else "no host that is linked knows where it is"
             raise Unavailable(
-                f"nothing was heard of {agent} within {patience:g} s; {where}. Look at: agentplatform hosts",
+                f"{verb} {agent} was asked of nobody within {patience:g} s; {where}. Look at: agentplatform hosts",
                 retry_after=patience,
             ) from None
         finally:

@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
-from agentplatform.commands import Command, read_command
+from agentplatform.commands import Command, read_command, shown_by
 from agentplatform.environment import Environment
 from agentplatform.faults import error_in, misuse
 from agentplatform.kinds import query
 from agentplatform.mail import check
 from agentplatform.parcel.bundle import MAX_BUNDLE_BYTES
-from ledger.errors import Misuse, Unavailable
+from ledger.errors import Misuse, OutcomeUnknown
 
 _NEWEST = 200  # hops that are looked through
 _TELL_SECONDS = 60.0
@@ -86,7 +86,7 @@ class AgentDesk:
         return await self._here.commands.ask(found, command, waiting)
 
     async def _obeyed(self, agent: str, order: Command, waiting: float) -> dict[str, Any]:
-        """By an agent that lives here. Raises Unavailable, with where to look, when it takes too long."""
+        """By an agent that lives here. Raises OutcomeUnknown, with where to look, when it takes too long."""
         limit = asyncio.timeout(waiting + GRACE)
         try:
             async with limit:
@@ -94,8 +94,8 @@ class AgentDesk:
         except TimeoutError:
             if not limit.expired():
                 raise
-            late = f"{order.verb} {agent} was not done within {waiting:g} s; look at: agentplatform why {agent}"
-            raise Unavailable(late, retry_after=waiting) from None
+            late = f"{order.verb} {agent} was not done within {waiting:g} s, and may yet be"
+            raise OutcomeUnknown(f"{late}; look at: agentplatform {shown_by(order.verb, agent)}") from None
 
     async def logs(self, agent: str, lines: int = 200) -> dict[str, Any]:
         return {"lines": self._here.logbook.read(self._here.whereabouts.resolve(agent), lines)}

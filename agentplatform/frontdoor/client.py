@@ -19,7 +19,7 @@ from agentplatform.custody.residences import consent
 from agentplatform.dataorders import DataOrder
 from agentplatform.faults import as_error
 from agentplatform.frontdoor.owned import OwnedData
-from agentplatform.frontdoor.server import MAX_CALL_BYTES, OBJECT
+from agentplatform.frontdoor.server import MAX_CALL_BYTES, OBJECT, undone
 from agentplatform.kinds import Found
 from agentplatform.messages import PLAIN_DATA, Custody
 from agentplatform.parcel.code import bundle_of
@@ -83,20 +83,25 @@ class Host:
         self.chain = bytes.fromhex(hello["chain"])
 
     def call(self, verb: str, *, patience: float = PATIENCE, **arguments: Any) -> Any:
-        """One verb of the daemon (see agentplatform.desk), with plain data. Raises the daemon's PlatformError."""
+        """One verb of the daemon (see agentplatform.desk), with plain data. Raises the daemon's PlatformError;
+        Unavailable without an answer, its kind OutcomeUnknown when the verb may have been done."""
         patience = _seconds(patience)
         size = sum(len(each) for each in arguments.values() if isinstance(each, bytes))
         if size > MAX_ARGUMENT_BYTES:  # the daemon would hang up without a word
             raise Misuse(f"{verb!r:.60} was not asked with {size} bytes; at most {MAX_ARGUMENT_BYTES} go into one call")
+        sent = False
         try:
             proxy = self._proxy()
             proxy._pyroTimeout = patience + _MARGIN  # a daemon that hangs does not hang its callers
+            proxy._pyroBind()
+            sent = True
             reply = proxy.call(verb, arguments, patience)
         except (Pyro5.errors.SerializeError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Misuse(f"{verb!r:.60} was not asked: its arguments must be plain data: {error}") from None
         except (Pyro5.errors.CommunicationError, Pyro5.errors.SecurityError, OSError) as error:
             self._threads.proxy = None
-            raise Unavailable(f"{self.home.folder.name} does not answer: {error}. Is it running?") from None
+            silent = f"{self.home.folder.name} does not answer: {error}. Is it running?"
+            raise (undone(verb, silent) if sent else Unavailable(silent)) from None
         if "error" in reply:
             raise as_error(reply)
         return reply["value"]
@@ -113,7 +118,8 @@ class Host:
         """Starts an agent of this class here. `init` is plain data for `on_creation`; `custody` takes the place of the
         class's, `name` that which is made from the class's.
 
-        Raises Misuse with the reason; Unavailable after `patience` seconds, and then nothing is left of it.
+        Raises Misuse with the reason; Unavailable, its kind OutcomeUnknown after `patience` seconds: then it is called
+        off, and `agentplatform agents` shows whether it was born before.
         """
         if not (isinstance(agent, type) and issubclass(agent, Agent)):
             raise Misuse(f"an agent is created from a subclass of Agent; {agent!r:.60} is none")

@@ -1,6 +1,7 @@
 """The daemon's side: Pyro5 threads that hand a call to the event loop and wait for it, and do nothing else."""
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import os
@@ -18,13 +19,33 @@ import Pyro5.serializers
 
 from agentplatform.faults import as_data
 from agentplatform.settings import Home, private_folder
-from ledger.errors import PlatformError, Unavailable
+from ledger.errors import OutcomeUnknown, PlatformError, Unavailable
 
 log = logging.getLogger(__name__)
 OBJECT = "mae"
 MAX_PATIENCE = 3600.0
 HANDSHAKE_SECONDS = 5.0
 MAX_CALL_BYTES = 64 * 1024 * 1024  # of one call, also before the token is known
+# What changes something, and so may have been done when nobody can say so: which command then shows it.
+SHOWN_BY = {
+    "stop": "status",
+    "drain": "hosts",
+    "open": "hosts",
+    "create": "agents",
+    "ask": "logs AGENT",
+    "tell": "logs AGENT",
+    "order": "why AGENT",
+    "declare_lost": "agents",
+    "group": "decide GROUP",
+    "event": "why AGENT",
+    "vote_rules": "trust",
+    "vote_revoke": "trust",
+    "vote_suspend": "trust",
+    "vote_reinstate": "trust",
+    "vote_join": "trust",
+    "leave": "trust",
+    "rotate_key": "hosts",
+}
 
 
 class Desk(Protocol):
@@ -46,13 +67,19 @@ class Door:
             return {"value": future.result(min(patience, MAX_PATIENCE))}
         except TimeoutError:
             future.cancel()
-            late = f"{verb} was not done within {patience:g} s; look at: agentplatform status"
-            return as_data(Unavailable(late, retry_after=patience))
+            return as_data(undone(verb, f"{verb} was not done within {patience:g} s", patience))
         except PlatformError as error:
             return as_data(error)
         except Exception:
             log.exception("%s failed", verb)
-            return as_data(Unavailable(f"{verb} failed inside the daemon; its log has the traceback"))
+            return as_data(undone(verb, f"{verb} failed inside the daemon; its log has the traceback"))
+
+
+def undone(verb: str, what: str, retry_after: float | None = None) -> Unavailable:
+    """For a verb that was asked and not answered, of which `what` says how it ended."""
+    if verb not in SHOWN_BY:
+        return Unavailable(f"{what}; look at: agentplatform status", retry_after)
+    return OutcomeUnknown(f"{what}; it may have been done all the same: look at: agentplatform {SHOWN_BY[verb]}")
 
 
 class _Daemon(Pyro5.api.Daemon):
@@ -68,8 +95,13 @@ class _Daemon(Pyro5.api.Daemon):
         if _started_by_us(_peer(conn.sock)):
             conn.close()
             return False
-        conn.timeout = HANDSHAKE_SECONDS
-        welcome: bool = super()._handshake(conn, denied_reason)
+        conn.timeout = HANDSHAKE_SECONDS  # of each read alone: who sends a byte now and then has the timer as its limit
+        late = threading.Timer(HANDSHAKE_SECONDS, _hang_up, (conn.sock,))
+        late.start()
+        try:
+            welcome: bool = super()._handshake(conn, denied_reason)
+        finally:
+            late.cancel()
         conn.timeout = None
         return welcome
 
@@ -102,6 +134,11 @@ class Server:
         self._daemon.shutdown()
         self._home.socket.unlink(missing_ok=True)
         self._home.token.unlink(missing_ok=True)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is closed already
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _peer(connection: socket.socket) -> int:

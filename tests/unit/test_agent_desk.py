@@ -9,7 +9,7 @@ import pytest
 
 from agentplatform.commands import Command, sign
 from agentplatform.desk.agents import AgentDesk
-from ledger.errors import Unavailable
+from ledger.errors import OutcomeUnknown, Unavailable
 from ledger.identity import Identity
 from tests.helpers.mail_desk import AGENT
 
@@ -41,7 +41,7 @@ async def test_an_order_that_takes_too_long_is_called_off_and_says_where_to_look
             raise
         return {}
 
-    with pytest.raises(Unavailable, match=f"snapshot {AGENT} was not done within 0.01 s.*agentplatform why {AGENT}"):
+    with pytest.raises(OutcomeUnknown, match=f"snapshot {AGENT} was not done within 0.01 s.*agentplatform why {AGENT}"):
         await desk(obey).order(AGENT, ORDER, 0.01)
     assert called_off == ["snapshot"]
 

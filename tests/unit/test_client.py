@@ -1,6 +1,8 @@
 """The caller's side of the front door: what is no use is refused there, in words, and a host that was started again is
 found again."""
 
+import asyncio
+import contextlib
 import gc
 import socket
 from collections.abc import Callable, Iterator
@@ -8,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from Pyro5.protocol import MSG_CONNECT, SendingMessage
+from Pyro5.serializers import MsgpackSerializer
 
 from agentplatform import Agent, Ticket, consortium
-from agentplatform.frontdoor.client import AgentProxy, Host, connect
+from agentplatform.console import verbs
+from agentplatform.desk import front
+from agentplatform.frontdoor import server
+from agentplatform.frontdoor.client import AgentProxy, Host, connect, homes
 from agentplatform.frontdoor.server import MAX_CALL_BYTES
 from agentplatform.parcel.manifest import open_birth
-from ledger.errors import Misuse, Unavailable
+from ledger.errors import Misuse, OutcomeUnknown, Unavailable
 from tests.helpers.desk_twin import DeskTwin, answering
 
 AGENT = "counter-0123456789abcdef"
@@ -140,3 +147,89 @@ def test_a_host_that_was_started_again_is_asked_over_a_new_connection(root: Path
         assert agent.call("add", 3) == 3
         gc.collect()
         assert old.fileno() == -1, "the connection before is closed"
+
+
+# What may have been done, and what surely was not
+
+LOOKING = (
+    *("hello", "status", "hosts", "blocked", "drained", "fence", "absent", "agents", "resolve", "logs", "services"),
+    *("hops", "path", "why", "dry_run", "trust", "ledger", "ledger_export", "ledger_evidence", "record_evidence"),
+    "blame",
+)
+
+
+def test_of_every_verb_it_is_said_whether_it_changes_something_and_what_then_shows_it() -> None:
+    assert sorted([*LOOKING, *server.SHOWN_BY]) == sorted(front.VERBS)
+    assert {words.split()[0] for words in server.SHOWN_BY.values()} <= verbs.VERBS.keys()
+
+
+class Silent(DeskTwin):
+    """Answers `hello`, and nothing else ever."""
+
+    async def perform(self, verb: str, arguments: dict[str, Any]) -> Any:
+        if verb != "hello":
+            await asyncio.Event().wait()
+        return await super().perform(verb, arguments)
+
+
+def outcomes(host: Host) -> list[Unavailable]:
+    """Of a verb that changes something, and of one that does not."""
+    raised = []
+    for verb in ("order", "status"):
+        with pytest.raises(Unavailable) as error:
+            host.call(verb, patience=0.02)
+        raised.append(error.value)
+    assert isinstance(raised[0], OutcomeUnknown) and raised[0].retry_after is None
+    assert "it may have been done all the same: look at: agentplatform why AGENT" in str(raised[0])
+    assert not isinstance(raised[1], OutcomeUnknown)
+    return raised
+
+
+def test_nobody_knows_whether_what_was_not_done_in_time_is_done_later(root: Path) -> None:
+    with answering(root, Silent("north", {})):
+        assert outcomes(connect("north", root=root))[1].retry_after == 0.02
+
+
+def test_nobody_knows_whether_what_failed_was_done_before(root: Path) -> None:
+    with answering(root, DeskTwin("north", {"order": ValueError("a bug"), "status": ValueError("a bug")})):
+        assert all("failed inside the daemon" in str(each) for each in outcomes(connect("north", root=root)))
+
+
+def test_nobody_knows_whether_what_was_asked_of_a_host_that_is_gone_was_done(root: Path) -> None:
+    def go(**_: Any) -> None:
+        host._proxy_of_test._pyroConnection.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]
+
+    with answering(root, DeskTwin("north", {"order": go, "status": go})):
+        host = connect("north", root=root)
+        for verb, unknown in (("order", True), ("status", False)):
+            host._proxy_of_test = host._proxy()  # type: ignore[attr-defined]
+            host._proxy()._pyroBind()
+            with pytest.raises(Unavailable, match=r"north does not answer.* Is it running\?") as error:
+                host.call(verb)
+            assert isinstance(error.value, OutcomeUnknown) is unknown
+
+
+def test_a_host_that_does_not_answer_the_greeting_was_asked_for_nothing(root: Path) -> None:
+    with answering(root, DeskTwin("north", SAYS)):
+        host = connect("north", root=root)
+        host._threads.proxy = None
+        host.home.token.write_text("wrong")
+        with pytest.raises(Unavailable, match="token is missing or wrong") as error:
+            host.call("order")
+        assert not isinstance(error.value, OutcomeUnknown)
+
+
+def test_who_sends_its_greeting_byte_by_byte_is_cut_off(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes long before the time for one is over."""
+    monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 0.2)
+    greeting = SendingMessage(MSG_CONNECT, 0, 0, MsgpackSerializer.serializer_id, bytes(1000)).data
+    with answering(root, DeskTwin("north", SAYS)), socket.socket(socket.AF_UNIX) as slow:
+        slow.connect(str(homes(root)["north"].socket))
+        slow.settimeout(0.01)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for byte in greeting[:200]:
+                slow.send(bytes([byte]))
+                with contextlib.suppress(TimeoutError):
+                    assert slow.recv(1) == b""
+                    return
+            pytest.fail("it was heard to the end")

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from agentplatform.commands import MAX_AT_ONCE, MAX_PLAIN_BYTES, Command, Commands, Request, Response
+from agentplatform.commands import MAX_AT_ONCE, MAX_PLAIN_BYTES, Command, Commands, Request, Response, sign
 from agentplatform.dataorders import MAX_ANSWER_BYTES, DataOrder
 from agentplatform.whereabouts import Located, Whereabouts
 from ledger import codec
-from ledger.errors import PeerFault
+from ledger.errors import OutcomeUnknown, PeerFault, Unavailable
+from ledger.identity import Identity
 from tests.helpers.mail_desk import AGENT, turn
 
 
@@ -21,7 +22,7 @@ async def test_a_host_that_repeats_a_long_command_under_new_numbers_has_so_many_
         await done.wait()
         return {}
 
-    commands = Commands("b", whereabouts, lambda host, raw: sent.append((host, codec.decode(raw, Response))), perform)
+    commands = Commands("b", whereabouts, lambda *it: not sent.append((it[0], codec.decode(it[1], Response))), perform)
     for number in range(2 * MAX_AT_ONCE):
         commands.receive("mallory", codec.encode(Request(number, "mallory", AGENT, b"the same")))
     commands.receive("a", codec.encode(Request(1, "a", AGENT, b"the same")))
@@ -39,7 +40,7 @@ async def test_a_large_response_brings_an_agents_data_and_nothing_else() -> None
     async def perform(agent: str, command: bytes, sender: str) -> dict[str, Any]:
         return {}
 
-    commands = Commands("a", whereabouts, lambda host, raw: sent.append(codec.decode(raw, Request)), perform)
+    commands = Commands("a", whereabouts, lambda host, raw: not sent.append(codec.decode(raw, Request)), perform)
     asking = asyncio.ensure_future(commands.ask(AGENT, b"a command", 60.0))
     while not sent:
         await turn()
@@ -54,6 +55,22 @@ async def test_a_large_response_brings_an_agents_data_and_nothing_else() -> None
         commands.receive("b", codec.encode(Request(number, "b", AGENT, bytes(MAX_PLAIN_BYTES))))
     commands.receive("b", codec.encode(Response(number, None, {"data": bytes(MAX_ANSWER_BYTES)})))
     assert await asking == {"data": bytes(MAX_ANSWER_BYTES)}
+
+
+@pytest.mark.parametrize("sent", [True, False])
+async def test_whether_a_command_that_left_was_done_nobody_knows_and_one_that_did_not_was_not(sent: bool) -> None:
+    whereabouts, command = Whereabouts(), Command(AGENT, "clone", "", 0)
+    whereabouts.learn(Located(AGENT, 1, "b"))
+
+    async def perform(agent: str, command: bytes, sender: str) -> dict[str, Any]:
+        return {}
+
+    commands = Commands("a", whereabouts, lambda host, raw: sent, perform)
+    with pytest.raises(Unavailable) as error:
+        await commands.ask(AGENT, sign(command, Identity(b"owner".ljust(32, b"."))), 0.01)
+    assert isinstance(error.value, OutcomeUnknown) is sent
+    assert ("but b has it and may do it yet; look at: agentplatform agents" in str(error.value)) is sent
+    assert (error.value.retry_after is None) is sent
 
 
 @pytest.mark.parametrize(
