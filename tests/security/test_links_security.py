@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ledger import codec
 from ledger.errors import Misuse, PeerFault
 from ledger.identity import Identity
-from ledger.links import certificates, connection
+from ledger.links import certificates, connection, tls
 from ledger.links.base import MAX_MESSAGE_BYTES, Channel, Passport
 from ledger.links.certificates import Leaf, anchor, contexts, holder
 from ledger.links.connection import VERSION, Hello
@@ -130,6 +130,39 @@ async def test_garbage_and_plaintext_are_refused(b: Host, raw: bytes) -> None:
     writer.write(greeting(GOOD_HELLO))
     await until(lambda: b.links.up() == {"a"})
     writer.close()
+
+
+async def test_who_shakes_hands_byte_by_byte_is_cut_off(b: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is of the whole handshake, whatever comes meanwhile."""
+    monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 0.2)
+    reader, writer = await asyncio.open_connection(*address(b))
+    record = b"\x16\x03\x01\x40\x00" + bytes(200)  # a record of 16 KiB begins
+    hung_up = asyncio.ensure_future(reader.read())
+    for byte in record:
+        if hung_up.done():
+            break
+        writer.write(bytes([byte]))
+        await asyncio.wait([hung_up], timeout=0.02)
+    assert hung_up.done(), "it was heard to the end"
+    with suppress(ConnectionResetError):
+        assert await hung_up == b""
+    writer.close()
+    assert b.links._handshakes == 0
+
+
+async def test_so_many_shake_hands_at_once_and_no_more(b: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "MAX_HANDSHAKES", 2)
+    silent = [await asyncio.open_connection(*address(b)) for _ in range(2)]
+    await until(lambda: b.links._handshakes == 2)
+    assert await say(b, dialler(b), greeting(GOOD_HELLO)) == b""
+    assert b.changes == [] and b.links._handshakes == 2
+    silent[0][1].close()
+    await until(lambda: b.links._handshakes == 1)
+    _, writer = await asyncio.open_connection(*address(b), ssl=dialler(b), server_hostname="")
+    writer.write(greeting(GOOD_HELLO))
+    await until(lambda: b.links.up() == {"a"})
+    for _, each in (*silent, (None, writer)):
+        each.close()
 
 
 async def test_there_are_no_tickets_by_which_a_session_skips_the_certificates(b: Host) -> None:
