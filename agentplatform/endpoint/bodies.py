@@ -1,7 +1,7 @@
 """Bodies of requests and answers: JSON, MessagePack or bytes outside, MessagePack of plain data inside. Pure.
 
 JSON has no bytes: an object with the single key "$bytes", whose value is base64 (RFC 4648), stands for them, in
-requests and in answers.
+requests and in answers. An answer with such an object of its own goes as MessagePack.
 """
 
 import base64
@@ -18,6 +18,10 @@ MAX_JSON = 1 << 20  # bytes: it is read while the host does nothing else
 MAX_DEPTH = 100
 _MARK = "$bytes"
 _BYTES = (b"\xc4", b"\xc5", b"\xc6")  # MessagePack of bytes begins so
+
+
+class _NotInJson(Exception):
+    """An object looks as bytes do there."""
 
 
 class WrongType(Misuse):
@@ -41,7 +45,7 @@ def taken(content_type: str, body: bytes) -> bytes:
 def given(body: bytes, accept: str, agent: str) -> tuple[str, bytes]:
     """The type and the body of an answer, from that of a reply. Raises PeerFault for one that is no plain data.
 
-    What is above MAX_JSON comes as MessagePack, whatever was asked.
+    What is above MAX_JSON, or cannot be told from bytes in JSON, comes as MessagePack, whatever was asked.
     """
     wanted = _wanted(accept)
     bare = wanted == BYTES and body[:1] in _BYTES
@@ -52,6 +56,8 @@ def given(body: bytes, accept: str, agent: str) -> tuple[str, bytes]:
         return BYTES, value
     try:
         return JSON, msgspec.json.encode(_marked(value, 0))
+    except _NotInJson:
+        return MSGPACK, body
     except (TypeError, ValueError, RecursionError) as error:
         raise PeerFault(agent, f"answered with what JSON cannot say: {error}; ask for {MSGPACK}") from None
 
@@ -113,5 +119,7 @@ def _marked(value: Any, depth: int) -> Any:
     if isinstance(value, list | tuple):
         return [_marked(each, depth + 1) for each in value]
     if isinstance(value, dict):
+        if value.keys() == {_MARK}:
+            raise _NotInJson
         return {name if isinstance(name, str) else str(name): _marked(each, depth + 1) for name, each in value.items()}
     return value

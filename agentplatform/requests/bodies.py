@@ -1,6 +1,7 @@
 """Bodies of requests and answers, as the client has them; the endpoint's side is agentplatform.endpoint.bodies."""
 
 import base64
+import contextlib
 import json
 from typing import Any
 
@@ -12,14 +13,19 @@ MAX_JSON = 1 << 20  # bytes: endpoints read no more of it
 _MARK = "$bytes"
 
 
+class _NotInJson(Exception):
+    """An object looks as bytes do there."""
+
+
 def encoded(body: Any) -> tuple[str, bytes]:
     """Its type, and the body. Raises Misuse for what is no plain data."""
     if isinstance(body, bytes):
         return "application/octet-stream", body
     try:
-        text = json.dumps(_marked(body), allow_nan=False).encode()
-        if len(text) <= MAX_JSON:
-            return "application/json", text
+        with contextlib.suppress(_NotInJson):
+            text = json.dumps(_marked(body), allow_nan=False).encode()
+            if len(text) <= MAX_JSON:
+                return "application/json", text
         import msgspec  # not of the standard library, but the platform has it
 
         return "application/msgpack", msgspec.msgpack.encode(body)
@@ -65,6 +71,8 @@ def _marked(value: Any) -> Any:
     if isinstance(value, bytes):
         return {_MARK: base64.b64encode(value).decode()}
     if isinstance(value, dict):
+        if value.keys() == {_MARK}:
+            raise _NotInJson
         return {name: _marked(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_marked(each) for each in value]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from agentplatform.consortium import free_ports
-from agentplatform.endpoint.bodies import taken
+from agentplatform.endpoint.bodies import given, taken
 from agentplatform.requests import Client, OutcomeUnknown, bodies, connections
 from agentplatform.requests import client as requesting
 from ledger import codec
@@ -119,11 +119,24 @@ def test_an_answer_and_what_was_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{"picture": b"\xff" * (1 << 20)}, ["x" * (1 << 20)], {"picture": b"\xff"}, b"\xff" * (1 << 20), None]
+    "body",
+    [
+        {"picture": b"\xff" * (1 << 20)},
+        ["x" * (1 << 20)],
+        {"picture": b"\xff"},
+        b"\xff" * (1 << 20),
+        None,
+        [{"$bytes": "aGk="}, {"$bytes": b"hi"}, {"$bytes": "aGk=", "more": b"hi"}],
+    ],
 )
-def test_a_body_of_any_size_has_a_type_that_endpoints_take(body: Any) -> None:
-    """JSON is read to 1 MiB."""
-    assert codec.decode(taken(*bodies.encoded(body)), object) == body
+def test_a_body_of_any_size_comes_as_it_is_both_ways(body: Any) -> None:
+    """JSON is read to 1 MiB, and has bytes as objects that others may look like."""
+    letter = taken(*bodies.encoded(body))
+    assert codec.decode(letter, object) == body
+    kind, raw = given(letter, bodies.ACCEPT, "agent")
+    headers = http.client.HTTPMessage()
+    headers["Content-Type"] = kind
+    assert bodies.decoded("host", connections.Response(200, headers, raw)) == body
 
 
 # The token, and where requests go
