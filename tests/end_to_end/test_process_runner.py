@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,15 @@ async def test_light_agents_of_one_owner_and_code_share_and_strangers_do_not(her
     assert here.pid(third.agent) == shared  # it lingered
 
 
+async def test_agents_of_one_class_keep_its_code_once(here: Station) -> None:
+    code = born(Counter)[1]
+    for _ in range(2):  # code comes over a link, each time as bytes of its own
+        await here.create(Counter)
+    one, other = (handle.agents[agent].came for agent, handle in here.runner._homes.items())
+    assert one is not None and other is not None
+    assert one.code == code and one.code is other.code
+
+
 async def prepared(station: Station) -> int:
     """The process that waits for an agent that may be back."""
     async with asyncio.timeout(SECONDS):
@@ -274,7 +284,7 @@ async def test_code_that_fails_while_it_is_prepared_is_told_to_who_comes(here: S
     broken = codec.encode(Contents((), (), b"no class", None))
     held = here.runner._homes[birth.agent].agents[birth.agent]
     assert held.came is not None
-    held.came = held.came._replace(code=broken)
+    held.came = replace(held.came, code=broken)
     here.runner.discard(birth.agent)
     waits = await prepared(here)
     with pytest.raises(Misuse, match="cannot be imported"):

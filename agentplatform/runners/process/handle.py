@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 from agentplatform.lifecycle import State
@@ -25,8 +26,9 @@ GOES_ON: Step = (State.RUNNING, State.RUNNING)
 ENDED: Step = (State.RUNNING, State.ENDED)
 
 
-class Came(NamedTuple):
-    """The code that an agent came with."""
+@dataclass(frozen=True)
+class Came:
+    """The code that agents came with."""
 
     key: tuple[bytes, bytes, str]  # (owner, code, custody)
     class_name: str

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from agentplatform.dataorders import DataOrder
 from agentplatform.lifecycle import Event, State
@@ -14,7 +15,7 @@ from agentplatform.runners.process import leased, wire
 from agentplatform.runners.process.handle import CREATED, ENDED, FROZEN, GOES_ON, OPENED, Came, Handle, Held, Step
 from agentplatform.runners.process.lender import Lender
 from agentplatform.runners.process.listener import Listener
-from agentplatform.runners.process.pool import Pool
+from agentplatform.runners.process.pool import Key, Pool
 from agentplatform.runners.process.settings import WorkerSettings
 from ledger.errors import Misuse, PeerFault, Unavailable
 
@@ -32,6 +33,8 @@ class ProcessRunner:
         self._pool = Pool(self._settings, listener.hear, self._ended)
         self._leased: float | None = None  # until then agents in held custody may run
         self._homes: dict[str, Handle] = {}  # by agent
+        # One for all agents of a class: each may have come with a copy of its code.
+        self._came: WeakValueDictionary[tuple[Key, str], Came] = WeakValueDictionary()
         self.jail = ""  # how strongly workers are closed in, as jail.close_in says
 
     async def start(self) -> None:
@@ -182,7 +185,7 @@ class ProcessRunner:
         handle = await self._pool.take(key) if birth.light else await self._pool.take(None, key)
         held = handle.agents[birth.agent] = Held(State.CREATING)
         if not birth.light and birth.custody == "local":  # code runs under a lease as its agents do
-            held.came = Came(key, birth.class_name, code)
+            held.came = self._came.setdefault((key, birth.class_name), Came(key, birth.class_name, code))
         self._homes[birth.agent] = handle
         if birth.custody == "held":
             handle.leased = True
