@@ -146,24 +146,27 @@ class Commands:
     async def ask(self, agent: str, command: bytes, patience: float) -> dict[str, Any]:
         """Has the command performed wherever the agent is. Raises the reason, or Unavailable in the end: its kind
         OutcomeUnknown when a host may have it."""
-        number = secrets.randbits(62)
+        order, number = read_command(command), secrets.randbits(62)
+        verb, goal = order.verb, order.host
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
         request = codec.encode(Request(number, self._host, agent, command))
-        asked = ""  # the last host that may have it
+        asked, before = "", None  # the last host that may have it; the agent's host a round ago
         try:
             async with asyncio.timeout(patience):
                 while not future.done():
                     host = self._whereabouts.host_of(agent)
-                    if host == "":
+                    if asked and host == goal != before:
+                        pass  # by this command, it may be: whom we asked knows more of that, and says it within a round
+                    elif host == "":
                         raise Misuse(f"{agent} was disposed of")
-                    if host == self._host:
+                    elif host == self._host:
                         asked = host
                         return await self._perform_once(agent, command, self._host)
-                    if host and self._send(host, request):
+                    elif host and self._send(host, request):
                         asked = host
+                    before = host
                     await asyncio.wait([future], timeout=RESEND_EVERY)
         except TimeoutError:
-            verb = read_command(command).verb
             if asked:
                 raise OutcomeUnknown(
                     f"{verb} {agent} was not done within {patience:g} s, but {asked} has it and may do it yet; "
