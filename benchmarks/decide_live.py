@@ -21,6 +21,7 @@ from agentplatform.frontdoor.client import Host
 from agentplatform.settings import Home
 from agents.counter import Counter
 from benchmarks import hosts
+from benchmarks.percentiles import percentile
 from ledger.errors import PlatformError
 from services.eds.policies.falcon import Falcon
 
@@ -67,7 +68,7 @@ def _event_to_prepare(root: Path, events: int) -> dict[str, Any]:
             here = there
     prepared = sorted(line["t"] for line in _told(history, "prepare") if line["agent"] == agents[0])
     took = [(next(t for t in prepared if t > begun) - begun) * 1000 for begun in asked]
-    p50, p95 = statistics.median(took), statistics.quantiles(took, n=20)[-1]
+    p50, p95 = statistics.median(took), percentile(took, 95)
     print(
         f"event to first PREPARE, {events} moves of 2 agents: "
         f"p50 {p50:.1f} ms, p95 {p95:.1f} ms, max {max(took):.1f} ms"

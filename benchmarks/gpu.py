@@ -20,8 +20,9 @@ from typing import Any
 
 from agentplatform import connect
 from agentplatform.consortium import found
+from agentplatform.runners.process.forkserver import ONE_THREAD
 from benchmarks.gpu_agents import BARE_BYTES, PEOPLE, Faces, Weights
-from benchmarks.hosts import running
+from benchmarks.hosts import running, set_workers
 from benchmarks.large_state import send, write
 from ledger.errors import PlatformError
 
@@ -91,22 +92,17 @@ def _versions(device: str) -> dict[str, Any]:
 
 
 def _found(root: Path, device: str) -> None:
-    preload = '["numpy", "torch"]' if _imports_without_threads() else '["numpy"]'
+    preload = ["numpy", "torch"] if _imports_without_threads() else ["numpy"]
     for home in found(root, HOSTS):
-        gpu = str(device != "cpu" and home.folder.name != "desk").lower()
-        settings, _, _ = home.settings_file.read_text().partition("[workers]")
-        home.settings_file.write_text(f"{settings}[workers]\nwarm = 1\npreload = {preload}\ngpu = {gpu}\n")
+        set_workers(home, warm=1, preload=preload, gpu=device != "cpu" and home.folder.name != "desk")
 
 
 def _imports_without_threads() -> bool:
     """A fork server has one thread, so it imports only what starts none."""
     count = "import os, torch; print(len(os.listdir('/proc/self/task')))"
-    said = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, env=_one_thread(), check=False)
+    one_thread = {**os.environ, **ONE_THREAD}
+    said = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, env=one_thread, check=False)
     return said.stdout.strip() == "1"
-
-
-def _one_thread() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def _on_hosts(root: Path, device: str, options: Any, figures: dict[str, Any]) -> dict[str, Any]:

@@ -25,12 +25,11 @@ import numpy as np
 from agentplatform import Agent, connect
 from agentplatform.consortium import found
 from agentplatform.frontdoor.client import AgentProxy
-from agentplatform.settings import Home
 from agents.device import pick
 from agents.image_recognition.agent import ImageRecognition
 from agents.image_recognition.preprocess import PIXEL_BYTES, pixels_of
 from agents.serving.model_service import ModelService
-from benchmarks.hosts import running
+from benchmarks.hosts import running, set_workers
 
 HOSTS = ("north", "east")
 ROUNDS = 5  # each figure is the median of so many, taken in turns with what it is compared with
@@ -211,7 +210,7 @@ def measure(folder: Path, only: list[str], count: int) -> dict[str, Any]:
     models = folder / "models"
     models.mkdir()
     for home in found(folder / "root", HOSTS):
-        share(home, models)
+        set_workers(home, preload=["numpy", "cv2", "onnxruntime", "torch"], readable=[str(models)])
     jpeg, ready = picture(), os.urandom(PIXEL_BYTES)
     several = np.stack([np.frombuffer(ready, np.uint8).reshape(224, 224, 3)] * BATCH)
     figures: dict[str, Any] = {}
@@ -265,13 +264,6 @@ def pictures(agent: AgentProxy, look: Any, jpeg: bytes) -> Case:
         lambda: look(pixels_of(jpeg)[np.newaxis]),
         lambda: look(np.stack([pixels_of(jpeg) for _ in range(BATCH)])),
     )
-
-
-def share(home: Home, folder: Path) -> None:
-    """Its agents find models in `folder`, and the libraries in every new worker."""
-    settings, _, _ = home.settings_file.read_text().partition("[workers]")
-    workers = f'[workers]\npreload = ["numpy", "cv2", "onnxruntime", "torch"]\nreadable = ["{folder}"]\n'
-    home.settings_file.write_text(settings + workers)
 
 
 def main(arguments: list[str]) -> int:

@@ -21,6 +21,7 @@ from agentplatform.consortium import COMPASS
 from agentplatform.frontdoor.client import AgentProxy
 from benchmarks import floor, parts
 from benchmarks.migration_hosts import hosts
+from benchmarks.percentiles import percentile
 from benchmarks.shuttles import HeldShuttle, Shuttle, Stranger
 
 PAIR = ("north", "east")
@@ -144,18 +145,14 @@ def peer(script: str, python: Path | None, hops: int) -> float | None:
 # Figures
 
 
-def p95(times: list[float]) -> float:
-    return statistics.quantiles(times, n=20)[-1]
-
-
 def spread(name: str, times: list[float]) -> dict[str, float]:
-    return {f"{name}_ms_p50": round(statistics.median(times), 3), f"{name}_ms_p95": round(p95(times), 3)}
+    return {f"{name}_ms_p50": round(statistics.median(times), 3), f"{name}_ms_p95": round(percentile(times, 95), 3)}
 
 
 def ratios(name: str, times: list[float], bare: list[float]) -> dict[str, float]:
     """Over the floor: median over median, 95th percentile over 95th percentile."""
     middle = statistics.median(times) / statistics.median(bare)
-    return {name: round(middle, 2), f"{name}_p95": round(p95(times) / p95(bare), 2)}
+    return {name: round(middle, 2), f"{name}_p95": round(percentile(times, 95) / percentile(bare, 95), 2)}
 
 
 def versus(name: str, theirs: float | None, ours: float) -> dict[str, float | None]:

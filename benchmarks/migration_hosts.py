@@ -1,7 +1,5 @@
 """The daemons of `benchmarks.migration`: production's own, or such as have a slow disk, slow links, or take notes."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 from agentplatform.consortium import found, free_ports
 from agentplatform.settings import Home
 from benchmarks import ledger_load
-from benchmarks.hosts import running
+from benchmarks.hosts import listen_on, running, spawn
 from benchmarks.ledger_load import Load
 from benchmarks.slow_link import SlowLink
 
@@ -35,25 +33,15 @@ def hosts(
                 ends.callback(_slow_down(home, round_trip_ms / 2000).close)
         if sync_ms or history is not None:
             for home in homes[: len(names)]:
-                ends.callback(_spawn(home, sync_ms, history).wait)
+                slow = ("--sync-ms", str(sync_ms))
+                ends.callback(spawn(home, "benchmarks.migration_mae", *slow, history=history).wait)
         ends.enter_context(running(root, names))
         yield ends.enter_context(ledger_load.running(homes[-1], load)) if load else None
 
 
 def _slow_down(home: Home, delay: float) -> SlowLink:
-    """Others still dial the address that the ledger has; there is the relay, and the host behind it."""
+    """At the address that the ledger has is the relay, and the host behind it."""
     front = int(home.settings().listen.rsplit(":", 1)[1])
     (back,) = free_ports(1)
-    text = home.settings_file.read_text()
-    home.settings_file.write_text(text.replace(f'listen = "127.0.0.1:{front}"', f'listen = "127.0.0.1:{back}"'))
+    listen_on(home, f"127.0.0.1:{back}")
     return SlowLink(front, back, delay)
-
-
-def _spawn(home: Home, sync_ms: float, history: Path | None) -> "subprocess.Popen[bytes]":
-    told = () if history is None else ("--history", str(history))
-    command = ("-m", "benchmarks.migration_mae", "--home", str(home.folder), "--sync-ms", str(sync_ms), *told)
-    with home.log.open("ab") as log:
-        home.log.chmod(0o600)
-        return subprocess.Popen(
-            [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )

@@ -124,7 +124,8 @@ class Namespaces:
         """A process in a namespace of its own, that ends when nobody can write to it any more."""
         words = ("unshare", "--net", "sh", "-c", "echo && exec cat")
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self._ends.callback(_end, process)
+        self._ends.enter_context(process)  # waits for its end
+        self._ends.callback(process.kill)
         assert process.stdout is not None and process.stderr is not None
         if not process.stdout.readline():
             raise OSError(process.stderr.read().decode().strip())
@@ -138,7 +139,8 @@ class Namespaces:
         devices = [self.at(end, _open_tun) for end in (0, 1)]
         words = (sys.executable, "-m", "benchmarks.tun_relay", *map(str, devices), str(self._delay))
         process = subprocess.Popen(words, stdin=subprocess.PIPE, pass_fds=devices)
-        self._ends.callback(_end, process)
+        self._ends.enter_context(process)  # waits for its end
+        self._ends.callback(process.kill)
         for device in devices:
             os.close(device)
 
@@ -161,8 +163,3 @@ def _open_tun() -> int:
     device = os.open("/dev/net/tun", os.O_RDWR)
     fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", CABLE.encode(), IFF_TUN | IFF_NO_PI))
     return device
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.kill()
-    process.communicate()

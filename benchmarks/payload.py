@@ -56,7 +56,8 @@ def ready(
             here = (sys.executable, "-m", "benchmarks.payload", act, str(folder / files), *address.rsplit(":", 1))
             words = (*link.command(end), *here, *command)
             process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            ends.callback(_end, process)
+            ends.enter_context(process)  # waits for its end
+            ends.callback(process.kill)
             _await(process, word)
             return process
 
@@ -74,11 +75,6 @@ def _write_layers(folder: Path, size: int) -> None:
     (folder / "layers").mkdir(parents=True, exist_ok=True)
     for number, at in enumerate(range(0, size, FILE_BYTES)):
         (folder / "layers" / f"{number:04}").write_bytes(os.urandom(min(FILE_BYTES, size - at)))
-
-
-def _end(process: Popen) -> None:
-    process.kill()
-    process.communicate()
 
 
 def _send(folder: Path, address: tuple[str, int], command: list[str]) -> None:

@@ -19,6 +19,7 @@ from agentplatform.consortium import found, free_ports
 from agentplatform.frontdoor.client import AgentProxy
 from agentplatform.requests import Client
 from benchmarks.hosts import running
+from benchmarks.percentiles import percentile
 from ledger.errors import PlatformError
 
 NORTH, SOUTH = "north", "south"
@@ -59,9 +60,8 @@ def timed(ask: Callable[[int], Any], go_on: Callable[[int], bool]) -> tuple[list
 
 
 def figures(times: list[float]) -> dict[str, float]:
-    ordered = sorted(times)
-    at = lambda share: round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3)  # noqa: E731
-    return {"p50": round(statistics.median(ordered), 3), "p99": at(0.99), "max": round(ordered[-1], 3)}
+    ends = {"p50": statistics.median(times), "p99": percentile(times, 99), "max": max(times)}
+    return {name: round(value, 3) for name, value in ends.items()}
 
 
 class Moving:

@@ -13,8 +13,6 @@ With root the ends are network namespaces (benchmarks.namespaces), and the rate 
 
 import contextlib
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +22,7 @@ from typing import Protocol, Self, TypeVar
 
 from agentplatform.consortium import found, free_ports
 from agentplatform.settings import Home
-from benchmarks.hosts import running
+from benchmarks.hosts import listen_on, running, spawn
 from benchmarks.namespaces import Namespaces, why_not
 from benchmarks.slow_link import Line, SlowLink
 
@@ -105,18 +103,10 @@ def hosts(link: Link, root: Path, names: tuple[str, str] = PAIR, history: Path |
     block."""
     places = [link.place(end) for end in range(len(names))]
     homes = found(root, names, addresses=[reached for _, reached in places])
-    told = () if history is None else ("--history", str(history))
     with ExitStack() as ends:
-        for end, (home, (listen, reached)) in enumerate(zip(homes, places, strict=True)):
-            text = home.settings_file.read_text()
-            home.settings_file.write_text(text.replace(f'listen = "{reached}"', f'listen = "{listen}"'))
-            words = (*link.command(end), sys.executable, "-m", "agentplatform.mae", "--home", str(home.folder), *told)
-            with home.log.open("ab") as log:
-                home.log.chmod(0o600)
-                process = subprocess.Popen(
-                    words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-                )
-            ends.callback(process.wait)
+        for end, (home, (listen, _)) in enumerate(zip(homes, places, strict=True)):
+            listen_on(home, listen)
+            ends.callback(spawn(home, "agentplatform.mae", history=history, at=link.command(end)).wait)
         ends.enter_context(running(root, names))
         yield homes
 

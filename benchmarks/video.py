@@ -26,7 +26,8 @@ from agentplatform.frontdoor.client import AgentProxy
 from agents.video_decoding.agent import VideoDecoding
 from agents.video_decoding.limits import THREADS
 from agents.video_decoding.pictures import digest, pixels_of
-from benchmarks.hosts import running
+from benchmarks.hosts import running, set_workers
+from benchmarks.percentiles import percentile
 
 PAIR = ("north", "east")
 SIZES = {"high": (1280, 720), "medium": (640, 360), "low": (320, 180)}
@@ -127,7 +128,7 @@ def hops(agent: AgentProxy, path: Path) -> dict[str, Any]:
         "hop_doubled": len(shown) - len(set(shown)) - (len(expected) - len(set(expected))),
         "hop_in_order": shown == expected,
         "hop_ms_p50": round(statistics.median(times), 1),
-        "hop_ms_p95": round(statistics.quantiles(times, n=20)[-1], 1),
+        "hop_ms_p95": round(percentile(times, 95), 1),
     }
 
 
@@ -149,8 +150,7 @@ def by_quality(agent: AgentProxy, paths: dict[str, Path]) -> dict[str, float]:
 def hosts(folder: Path, videos: Path) -> Iterator[None]:
     """Two daemons that share the folder of the videos with agents."""
     for home in found(folder, PAIR):
-        text = home.settings_file.read_text()
-        home.settings_file.write_text(text.replace("[workers]", f'[workers]\nreadable = ["{videos}"]', 1))
+        set_workers(home, readable=[str(videos)])
     with running(folder, PAIR):
         yield
 

@@ -16,6 +16,7 @@ from agentplatform import ground, rooms
 from agentplatform.consortium import found
 from agentplatform.custody.messages import Life, Offer, Recall
 from benchmarks import migration, migration_mae, parts
+from benchmarks.hosts import set_workers
 from benchmarks.migration_hosts import _slow_down
 from benchmarks.shuttles import Shuttle
 from benchmarks.slow_disk import SlowDisk
@@ -132,6 +133,15 @@ def test_a_host_behind_a_slow_link_listens_elsewhere(tmp_path: Path) -> None:
         assert f"127.0.0.1:{link.port}" == before != home.settings().listen
     finally:
         link.close()
+
+
+def test_what_is_not_named_of_a_hosts_workers_stays(tmp_path: Path) -> None:
+    (home,) = found(tmp_path / "root", ("north",))
+    before = home.settings()
+    set_workers(home, readable=['/srv/the "best" models'], gpu=True)
+    after = home.settings()
+    assert after.workers.readable == ('/srv/the "best" models',) and after.workers.gpu
+    assert after.workers.preload == before.workers.preload and after.listen == before.listen
 
 
 # Where the time goes
