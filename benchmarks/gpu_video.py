@@ -1,50 +1,47 @@
-"""Frames a second of one made-up video, decoded by the processor and by NVIDIA's decoder (NVDEC), both by PyAV."""
+"""Frames a second of one made-up video, decoded by the processor and by NVIDIA's decoder (NVDEC), as the
+video-decoding agent does."""
 
-import hashlib
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 
+from agents.video_decoding.decoder import Decoder
+from agents.video_decoding.device import accelerator_of, why_not
+from agents.video_decoding.file import FileSource
+from agents.video_decoding.limits import THREADS
+from agents.video_decoding.pictures import digest
+from agents.video_decoding.position import Position
+from agents.video_decoding.source import Here
+
 WIDTH, HEIGHT, FRAMES, RATE = 1920, 1080, 600, 30
+COMPARED = 50  # every so many frames
 
 
 def measure(folder: Path, device: str) -> dict[str, Any]:
-    import av
-
     video = folder / "made-up.mp4"
     _encode(video)
-    by_cpu = _decoded(video, None)
-    figures: dict[str, Any] = {
-        "frames": by_cpu["frames"],
-        "cpu_fps": by_cpu["fps"],
-        "cpu_threads": by_cpu["threads"],
-        "nvdec_fps": None,
-    }
+    by_cpu = _decoded(video, "cpu")
+    figures = {"frames": by_cpu["frames"], "cpu_fps": by_cpu["fps"], "cpu_threads": THREADS, "nvdec_fps": None}
     if device == "cpu":
         return figures | {"nvdec": "not asked for"}
-    try:
-        from av.codec.hwaccel import HWAccel, hwdevices_available
-
-        figures["hwdevices"] = list(hwdevices_available())
-        accelerator = HWAccel("cuda", device=device.partition(":")[2], allow_software_fallback=False)
-        by_gpu = _decoded(video, accelerator)
-    except Exception as error:  # each version of PyAV, and each lack of a driver, has one of its own
-        return figures | {"nvdec": f"the processor decodes here: {type(error).__name__}: {error}", "av": av.__version__}
+    if why := why_not(device):
+        return figures | {"nvdec": why, "av": av.__version__}
+    by_gpu = _decoded(video, device)
     return figures | {
-        "nvdec": "h264" if by_gpu["by_device"] else "the processor decoded all the same",
+        "nvdec": by_gpu["codec"] if by_gpu["by"] == device else "the processor decoded all the same",
         "nvdec_fps": by_gpu["fps"],
         "nvdec_over_cpu": round(by_gpu["fps"] / by_cpu["fps"], 2),
-        "same_frames": by_gpu["luma"] == by_cpu["luma"],  # H.264 leaves decoders no choice
+        "same_frames": by_gpu["hashes"] == by_cpu["hashes"],  # H.264 leaves decoders no choice
         "nvdec_frames": by_gpu["frames"],
     }
 
 
 def _encode(video: Path) -> None:
     """Shapes that move over a grain that stays: some 10 Mbit/s."""
-    import av
-
     rows, columns = np.ogrid[0:HEIGHT, 0:WIDTH]
     grain = np.random.default_rng(5).integers(0, 24, (HEIGHT, WIDTH), dtype=np.uint8)
     with av.open(str(video), "w") as container:
@@ -57,25 +54,25 @@ def _encode(video: Path) -> None:
         container.mux(stream.encode())
 
 
-def _decoded(video: Path, accelerator: Any) -> dict[str, Any]:
-    """All frames, in the host's memory; the luma of every fiftieth is kept, for comparison."""
-    import av
-
-    frames, luma, spent = 0, [], 0.0
+def _decoded(video: Path, device: str) -> dict[str, Any]:
+    """All frames, in the host's memory, as the agent gets them; some are hashed while others are decoded."""
+    came = threading.Event()
+    source, accelerator = FileSource(str(video)), accelerator_of(device)
+    decoder = Decoder(lambda reading: source.open(Here(Path, accelerator, reading)), Position(), "", device, came.set)
+    hashes, over = [], False
     begin = time.perf_counter()
-    with av.open(str(video), **({} if accelerator is None else {"hwaccel": accelerator})) as container:
-        stream = container.streams.video[0]
-        if accelerator is None:
-            stream.thread_type = "AUTO"
-        for frame in container.decode(stream):
-            frames += 1
-            if frames % 50 == 1:
-                pause = time.perf_counter()
-                plane = frame.planes[0]
-                rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
-                luma.append(hashlib.sha256(rows.tobytes()).hexdigest())
-                spent += time.perf_counter() - pause
-        codec = stream.codec_context
-        threads, by_device = codec.thread_count, bool(getattr(codec, "is_hwaccel", False))
-    took = time.perf_counter() - begin - spent
-    return {"frames": frames, "fps": round(frames / took, 1), "luma": luma, "threads": threads, "by_device": by_device}
+    decoder.start()
+    while not over:
+        came.wait()
+        came.clear()
+        over = decoder.over  # what is ready by now is all, then
+        while decoder.ready:
+            if decoder.taken % COMPARED == 0:
+                hashes.append(digest(decoder.ready[0].frame))
+            decoder.drop(1)
+    took = time.perf_counter() - begin
+    if decoder.failure is not None:
+        raise decoder.failure
+    assert decoder.opened is not None
+    fps, opened = round(decoder.taken / took, 1), decoder.opened
+    return {"frames": decoder.taken, "fps": fps, "hashes": hashes, "by": opened.by, "codec": opened.codec}

@@ -2,13 +2,15 @@
 
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from agentplatform.parcel.freight import MAX_FREIGHT_BYTES
-from benchmarks import gpu
+from benchmarks import gpu, gpu_video
+from ledger.errors import Misuse
 
 
 def skipped(capsys: pytest.CaptureFixture[str]) -> str:
@@ -48,3 +50,35 @@ def test_what_fails_is_told_beside_the_other_figures(
     assert gpu.main([]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["video"] == {"frames": 600} and found["hosts"] == {"error": "OSError: no space left"}
+
+
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WIDTH": 64, "HEIGHT": 48, "FRAMES": 120}.items():
+        monkeypatch.setattr(gpu_video, name, value)
+
+
+def test_video_is_decoded_as_the_agent_does_on_the_processor_and_on_a_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch)
+    on_cpu = gpu_video.measure(tmp_path, "cpu")
+    assert on_cpu["frames"] == 120 and on_cpu["cpu_fps"] > 0 and on_cpu["nvdec_fps"] is None
+    lacking = gpu_video.measure(tmp_path, "cuda:7")
+    assert "cuda:7 cannot decode here" in lacking["nvdec"] and lacking["nvdec_fps"] is None
+    monkeypatch.setattr(gpu_video, "why_not", lambda device: "")  # it says that it can, and leaves it to the processor
+    fallen = gpu_video.measure(tmp_path, "cuda:7")
+    assert fallen["nvdec"] == "the processor decoded all the same"
+    assert fallen["same_frames"] and fallen["nvdec_frames"] == 120 and fallen["nvdec_fps"] > 0
+
+
+def test_frames_that_differ_and_videos_that_cannot_be_decoded_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = iter(range(100))
+    small(monkeypatch)
+    monkeypatch.setattr(gpu_video, "why_not", lambda device: "")
+    monkeypatch.setattr(gpu_video, "digest", lambda frame: next(frames))
+    assert not gpu_video.measure(tmp_path, "cuda:7")["same_frames"]
+    (tmp_path / "no.mp4").write_bytes(b"no video")
+    with pytest.raises(Misuse, match="cannot be opened"):
+        gpu_video._decoded(tmp_path / "no.mp4", "cpu")
