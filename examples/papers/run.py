@@ -1,14 +1,11 @@
 """Measures the figures of a paper one after the other, and says how each went."""
 
 import importlib
-import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -16,12 +13,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from agentplatform.console.interrupts import ending_in_order
 from examples.papers import PAPERS
 from examples.papers.result import NotHere, Result, Scale
 from ledger.errors import Misuse, PlatformError, Unavailable
 
 INSTALL = "in the folder of the sources, say: pip install '.[demo,benchmarks]'"
-_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Paper(Protocol):
@@ -47,7 +44,7 @@ def reproduce(of: Paper, wanted: Sequence[str], scale: Scale, out: Path, console
     _make_writable(out)
     reports = []
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with _ending_in_order(), Progress(*columns, console=console, transient=True) as progress:
+    with ending_in_order(), Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=len(names))
         for name in names:
 
@@ -141,20 +138,3 @@ def _sum_up(console: Console, reports: Sequence[dict[str, Any]]) -> None:
         table.add_row(report["figure"], escape(report.get("paper", "")), escape(here))
     console.print()
     console.print(table)
-
-
-@contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """SIGTERM and SIGHUP end it as Ctrl-C does: what was started is stopped on the way out."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        for each in _ENDINGS:
-            signal.signal(each, signal.SIG_IGN)  # once is enough
-        raise KeyboardInterrupt
-
-    before = {each: signal.signal(each, end) for each in _ENDINGS}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

@@ -2,22 +2,20 @@
 
 import contextlib
 import shutil
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 import psutil
 
 from agentplatform import consortium
 from agentplatform.console import processes
+from agentplatform.console.interrupts import ending_in_order, take_no_more
 from agentplatform.frontdoor.client import Host, connect
 from ledger.errors import Unavailable
 
-_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK_EVERY = 0.1  # seconds
 
 Found = TypeVar("Found")
@@ -29,21 +27,19 @@ def temporary_consortium(keep: bool) -> Iterator[dict[str, Host]]:
 
     Ctrl-C, SIGTERM and SIGHUP end it by KeyboardInterrupt; while it cleans up it takes no further ones.
     """
-    before = {ending: signal.signal(ending, _interrupt) for ending in _ENDINGS}
-    root = Path(tempfile.mkdtemp(prefix="agentplatform-demo-"))
-    try:
+    with ending_in_order():
+        root = Path(tempfile.mkdtemp(prefix="agentplatform-demo-"))
         try:
-            names = [home.folder.name for home in consortium.found(root / "root", name="demo")]
-            processes.start(root / "root", names)
-            yield {name: connect(name, root=root / "root") for name in names}
+            try:
+                names = [home.folder.name for home in consortium.found(root / "root", name="demo")]
+                processes.start(root / "root", names)
+                yield {name: connect(name, root=root / "root") for name in names}
+            finally:
+                take_no_more()  # one that comes before this is done still finds the cleaning below
         finally:
-            _take_no_more_signals()  # one that comes before this is done still finds the cleaning below
-    finally:
-        _stop(root / "root")
-        if not keep:
-            shutil.rmtree(root, ignore_errors=True)
-        for ending, handler in before.items():
-            signal.signal(ending, handler)
+            _stop(root / "root")
+            if not keep:
+                shutil.rmtree(root, ignore_errors=True)
 
 
 def await_that(what: str, look: Callable[[], Found | None], seconds: float) -> Found:
@@ -66,16 +62,6 @@ def all_hear_each_other(hosts: dict[str, Host]) -> bool | None:
         if len(others) < len(hosts) - 1 or any(row["cpu_free"] is None for row in rows):
             return None
     return True
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    _take_no_more_signals()
-    raise KeyboardInterrupt
-
-
-def _take_no_more_signals() -> None:
-    for ending in _ENDINGS:
-        signal.signal(ending, signal.SIG_IGN)
 
 
 def _stop(root: Path) -> None:
