@@ -18,14 +18,18 @@ _APART = 11.0  # points between the middles of two names
 Points = Sequence[tuple[float, float]]
 
 
-def lines(axes: "Axes", series: Mapping[str, Points]) -> None:
-    """A line for each, with its name at its last point. Set scales and limits of the axes before."""
+def lines(axes: "Axes", series: Mapping[str, Points], corner: str = "") -> None:
+    """A line for each, with its name at its last point, or all in a corner, "upper left", that the lines leave free.
+    Set scales and limits of the axes before."""
     ends = {}
     for (name, points), colour, marker in zip(series.items(), COLOURS, MARKERS, strict=False):
         across, up = zip(*points, strict=True)
-        axes.plot(across, up, color=colour, marker=marker, markersize=5, linewidth=1.6)
+        axes.plot(across, up, color=colour, marker=marker, markersize=5, linewidth=1.6, label=name)
         ends[name] = (across[-1], up[-1], colour)
-    _names(axes, ends)
+    if corner:
+        axes.legend(loc=corner, frameon=False, labelcolor="linecolor", prop={"size": 8.5, "weight": "bold"})
+    else:
+        _names(axes, ends)
 
 
 def dots(axes: "Axes", points: Points, colour: str) -> None:

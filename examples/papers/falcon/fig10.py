@@ -95,6 +95,7 @@ def _draw(png: bytes, figure: "Figure", rows: Sequence[Row]) -> None:
     right.set(xlim=(0, 1), ylim=(0, 1))
     shown = rows[:8]
     step = 0.8 / (len(shown) + 1)
+    right.text(0.0, 0.98, "who it is, and the distance (LBPH, chi-square)", color=GREY, fontsize=8.5)
     _line(right, 0.9, GREY, "picture", f"on {SOURCE}", f"on {DESTINATION}")
     for place, (number, label, distance, label_after, distance_after) in enumerate(shown, 1):
         words = [f"{name or 'nobody'} {far:.2f}" for name, far in ((label, distance), (label_after, distance_after))]

@@ -210,7 +210,7 @@ def _draw(figure: "Figure", rows: Sequence[Row]) -> None:
     if far := [(point.mbit, point.seconds) for point in points if point.round_trip]:
         axes.plot(*zip(*far, strict=True), "--", color=BLUE, linewidth=1.2)
         name = f"round trip {ROUND_TRIP:g} ms"
-        axes.annotate(name, far[-1], (0, -12), textcoords="offset points", ha="center", color=BLUE, fontsize=7.5)
+        axes.annotate(name, far[-1], (4, 0), textcoords="offset points", va="bottom", color=BLUE, fontsize=8)
     near = _of(points, AGENT)
     axes.set_xticks([point.mbit for point in near], [point.link for point in near])
     axes.minorticks_off()

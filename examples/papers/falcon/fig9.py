@@ -220,8 +220,8 @@ def _draw(figure: "Figure", rows: Sequence[Row], phases: Mapping[str, float]) ->
             lower.plot(
                 at, [point.memory - of_host[0].memory for point in of_host], color=colour, linewidth=1.6, label=host
             )
-            used.append(f"{_used(of_host):.2f} s")
-        upper.set_title(f"{moved}: {' and '.join(used)} of a core", loc="left", fontsize=9.5)
+            used.append(f"{host} {_used(of_host):.2f} s")
+        upper.set_title(f"{moved}\nCPU used: {', '.join(used)}", loc="left", fontsize=9.5)
         plain(upper, "", "CPU (% of a core)" if column == 0 else "")
         plain(lower, "time since the order (s)", "memory, growth (MB)" if column == 0 else "")
         if moved == AGENT:
@@ -236,8 +236,8 @@ def _mark(upper: "Axes", lower: "Axes", phases: Mapping[str, float]) -> None:
         for axes in (upper, lower):
             axes.axvspan(begin, end, color=GREY, alpha=0.10 if number % 2 else 0.22, linewidth=0)
         place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-        words = {"ha": "right", "va": "top", "fontsize": 7.5, "color": GREY}
-        upper.annotate(f"{phase} {(end - begin) * 1000:.0f} ms", (0.0, 1.0), (-4, -2 - 10 * number), **place, **words)
+        words = {"ha": "right", "va": "top", "fontsize": 8.5, "color": GREY}
+        upper.annotate(f"{phase} {(end - begin) * 1000:.0f} ms", (0.0, 1.0), (-4, -2 - 12 * number), **place, **words)
         begin = end
     upper.set_xlim(-last, 2 * last)
     upper.locator_params(axis="x", nbins=4)  # their numbers are wide
