@@ -63,11 +63,9 @@ class ModelService(BatchService):
 
     def begin(self, start: Any) -> None:
         """Gets the weights."""
-        self.source = RANDOM if start.weights == RANDOM else Path(start.weights or self.default).name
-        if start.weights == RANDOM:
-            self.weights: Any = self.draw(start.seed)
-        else:
-            self.weights = self.read(self._file(start.weights or self.default))
+        name = start.weights or self.default
+        self.source = Path(name).name
+        self.weights: Any = self.draw(start.seed) if name == RANDOM else self.read(self._file(name))
 
     def draw(self, seed: int) -> Any:
         """Weights by chance, whose answers mean nothing; the same seed gives the same."""
