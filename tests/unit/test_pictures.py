@@ -23,10 +23,10 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png(width: int, height: int, rows: bytes = b"") -> bytes:
-    """A PNG that claims to be so large, with `rows` as its packed data."""
+def png(width: int, height: int, rows: bytes = b"", level: int = -1) -> bytes:
+    """A PNG that claims to be so large, with `rows` as its packed data, in one chunk."""
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    packed = zlib.compress(rows)
+    packed = zlib.compress(rows, level)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
@@ -111,6 +111,14 @@ def test_the_decoder_gets_no_texts_profiles_and_further_frames_of_a_png(monkeypa
     raw = plain[:33] + texts + frames + plain[33:end] + texts + plain[end:]
     assert np.array_equal(open_picture(raw), GREY)
     assert given == [plain]
+
+
+def test_a_png_may_have_all_its_pixels_in_one_chunk() -> None:
+    """libpng takes 8 MB of other chunks."""
+    picture = np.arange(12_000_000, dtype=np.uint32).astype(np.uint8).reshape(3000, 4000)
+    raw = png(4000, 3000, np.insert(picture, 0, 0, axis=1).tobytes(), level=0)
+    assert len(raw) > 12_000_000
+    assert np.array_equal(open_picture(raw), picture)
 
 
 def test_pictures_are_turned_as_they_say() -> None:
