@@ -81,7 +81,7 @@ class VideoDecoding(Worker):
     ) -> int:
         """Packets of the stream 'pipe:', the first of which is its packet `number`. Returns the number of the next."""
         video = self._opened_video()
-        taken = video.pipe.push(number, stream, packets, end)
+        taken = video.pipe.push(number, stream, packets, end, self._stuck(video))
         self._wake_up()
         return taken
 

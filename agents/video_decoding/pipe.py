@@ -8,7 +8,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
-from queue import SimpleQueue
+from queue import Queue
 from typing import Annotated, Any
 
 import av
@@ -63,7 +63,7 @@ class PipeSource:
 
     def _begin(self) -> None:
         self._lock = threading.Lock()  # `open` runs in a decoder's thread
-        self._flowing: SimpleQueue[Kept | str | None] | None = None  # to the decoder that is at work
+        self._flowing: Queue[Kept | str | None] | None = None  # to the decoder that is at work
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_flowing")}
@@ -72,9 +72,17 @@ class PipeSource:
         self.__dict__.update(state)
         self._begin()
 
-    def push(self, number: int, parameters: Parameters | None, packets: list[Packet], end: bool) -> int:
+    @property
+    def decoded(self) -> bool:
+        """Whether the decoder that is at work has made of all packets what it can; more of them may come."""
+        return self._flowing is not None and not self._flowing.unfinished_tasks
+
+    def push(
+        self, number: int, parameters: Parameters | None, packets: list[Packet], end: bool, stuck: bool = False
+    ) -> int:
         """Takes packets, the first of which is the stream's `number`; those that came before are passed over. Returns
-        the number of the next. Raises Misuse, and Unavailable when frames must be taken first; then none was taken."""
+        the number of the next. Raises Misuse, and Unavailable when frames must be taken first; then none was taken.
+        `stuck`: without more packets there are no more frames."""
         if number > self.pushed or (self.parameters is None and parameters is None):
             raise Misuse(
                 f"packet {number} came, and {self.pushed} is next: begin there, with the stream's parameters at 0"
@@ -101,7 +109,7 @@ class PipeSource:
             latest = packet.pts if latest is None else max(latest, packet.pts)
         held = sum(len(kept.data) for kept in self._kept)
         if len(self._kept) + len(fresh) > MAX_KEPT_PACKETS or held + sum(sizes) > MAX_KEPT_BYTES:
-            self._refuse()
+            self._refuse(stuck)
         with self._lock:
             self.parameters, self.identity, self._latest = parameters, identity, latest
             for packet in fresh:
@@ -115,14 +123,15 @@ class PipeSource:
             self.ended = self.ended or end
         return self.pushed
 
-    def _refuse(self) -> None:
-        if any(kept.key for kept in self._kept[1:]):
+    def _refuse(self, stuck: bool) -> None:
+        """A decoder gives frames late: a key frame among the last packets that there is room for is never shown."""
+        if not stuck and any(kept.key for kept in self._kept[1:]):
             raise Unavailable(
                 f"{len(self._kept)} packets wait: take frames ('next'), and push again then", retry_after=0.05
             )
         raise Misuse(
-            f"no key frame came for {len(self._kept)} packets, and {MAX_KEPT_PACKETS} packets or {MAX_KEPT_BYTES} "
-            "bytes are kept at most: encode the stream with more key frames"
+            f"no key frame can be shown but the first of {len(self._kept)} packets, and {MAX_KEPT_PACKETS} packets or "
+            f"{MAX_KEPT_BYTES} bytes are kept at most: encode the stream with more key frames"
         )
 
     def forget(self, at: Position) -> None:
@@ -140,12 +149,13 @@ class PipeSource:
                 raise Unavailable(
                     "nothing was pushed yet: 'push' packets, with the stream's parameters", retry_after=0.1
                 )
-            self._flowing = SimpleQueue()
+            flowing: Queue[Kept | str | None] = Queue()
             for kept in self._kept:
-                self._flowing.put(kept)
+                flowing.put(kept)
             if self.ended:
-                self._flowing.put("end")
-            return _Flow(self.name, self.parameters, self._flowing, here.accelerator)
+                flowing.put("end")
+            self._flowing = flowing  # now that it is filled: see `decoded`
+            return _Flow(self.name, self.parameters, flowing, here.accelerator)
 
 
 class _Flow:
@@ -154,7 +164,7 @@ class _Flow:
     reach = Reach.KEPT
     identity = ""
 
-    def __init__(self, name: str, parameters: Parameters, packets: SimpleQueue[Any], accelerator: Any) -> None:
+    def __init__(self, name: str, parameters: Parameters, packets: Queue[Any], accelerator: Any) -> None:
         self.name, self.damaged, self._packets = name, 0, packets
         self.time_base, self.start = Fraction(*parameters.time_base), 0
         # FFmpeg's own decoder of AV1 is for GPUs alone.
@@ -179,6 +189,7 @@ class _Flow:
             packet.pts, packet.dts, packet.time_base = kept.pts, kept.dts, self.time_base
             packet.is_keyframe = kept.key
             yield packet
+            self._packets.task_done()
 
     def seek(self, seconds: float) -> None: ...
 

@@ -240,6 +240,13 @@ class Worker(ServiceAgent):
     def _ended(self) -> bool:
         return self._decoder is not None and self._decoder.ended and not self._decoder.ready
 
+    def _stuck(self, video: Video) -> bool:
+        """Whether all that its decoder makes of what was pushed is shown, and known to be."""
+        decoder = self._decoder
+        if decoder is None or not video.pipe.decoded:
+            return False
+        return decoder.position.index + decoder.taken + len(decoder.ready) == video.before.index
+
     def _opened_video(self) -> Video:
         if self.video is None:
             raise Misuse(f"{self.name} has no video yet: say 'open' with the name of a file, an address, or 'pipe:'")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentplatform.runners.inline import Inline
-from agents.video_decoding import limits, pipe
+from agents.video_decoding import feeder, limits, pipe
 from agents.video_decoding.agent import VideoDecoding
 from agents.video_decoding.feeder import feed
 from agents.video_decoding.pipe import Packet, Parameters, PipeSource
@@ -183,6 +183,49 @@ def test_what_was_shown_makes_room_with_the_next_answer(
     feed(call, str(path))
     found += all_of(agent)
     assert [frame["hash"] for frame in found] == hashes(path)
+
+
+def feed_in_turn(agent: Any, path: Path, patience: int = 200) -> list[Any]:
+    """Frames are taken whenever there is no room. Raises TimeoutError when there is none for ever."""
+    found: list[Any] = []
+    in_vain = 0
+
+    def call(kind: str, body: Any) -> Any:
+        nonlocal in_vain
+        try:
+            return agent.call(kind, body)
+        except Unavailable:
+            frames = agent.call("next", {"frames": 12, "wait": 0.02})["frames"]
+            found.extend(frames)
+            in_vain = 0 if frames else in_vain + 1
+            if in_vain > patience:
+                raise TimeoutError from None
+            raise
+
+    feed(call, str(path))
+    return found
+
+
+@pytest.mark.parametrize("b_frames", [0, 16])  # two threads alone make a decoder give its frames late
+def test_a_key_frame_that_comes_too_late_to_be_shown_is_refused(
+    b_frames: int, tmp_path: Path, inline: Inline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeder, "BATCH", 1)
+    encoder = f"bframes={b_frames}:b-adapt=0:b-pyramid=normal:ref=16:scenecut=0"
+    path = film(tmp_path / "video.mp4", frames=60, key_every=24, **{"x264-params": encoder})
+    agent = inline.create(VideoDecoding, {"source": "pipe:"})
+    monkeypatch.setattr(pipe, "MAX_KEPT_PACKETS", 25)
+    with pytest.raises(PeerFault, match="more key frames"):
+        feed_in_turn(agent, path)
+    agent.call("open", "pipe:")
+    monkeypatch.setattr(pipe, "MAX_KEPT_PACKETS", 40)
+    found = feed_in_turn(agent, path) + all_of(agent)
+    assert [frame["hash"] for frame in found] == hashes(path)
+    agent.call("open", "pipe:")
+    monkeypatch.setattr(pipe, "MAX_KEPT_PACKETS", 25)
+    monkeypatch.setattr(PipeSource, "decoded", False)  # the broken twin
+    with pytest.raises(TimeoutError):
+        feed_in_turn(agent, path, patience=4)
 
 
 def test_a_feeder_that_died_is_followed_by_another(tmp_path: Path, inline: Inline) -> None:
