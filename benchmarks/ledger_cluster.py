@@ -9,14 +9,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.ledger_link import LOOPBACK, Address, Link
 from benchmarks.ledger_node import NodePlan, genesis, serve
+from ledger.errors import Unavailable
 
 CONSENSUS = ("short", "want", "bodies", "propose", "vote", "view-change", "new-view", "status", "fetch", "blocks")
+
+ANSWER_SECONDS = 600.0  # for the answers of all replicas; the longest run takes a fraction of it
 
 
 class Counts(NamedTuple):
@@ -83,8 +86,8 @@ class Cluster:
                     process.start()
                     self.pipes.append(ours)
                     self.processes.append(process)
-            for pipe in self.pipes:
-                pipe.recv()
+                theirs.close()  # so that its end is heard
+            self._answers(self.pipes)
             self.ask_all("open_accounts")
             self.throughput("transfers", 250 * n)  # warm
             self.counts()
@@ -93,13 +96,34 @@ class Cluster:
             raise
 
     def ask_all(self, name: str, *arguments: Any) -> list[Any]:
-        for pipe in self.pipes:
-            pipe.send((name, arguments))
-        return [pipe.recv() for pipe in self.pipes]
+        return self._ask(self.pipes, name, arguments)
 
     def ask(self, place: int, name: str, *arguments: Any) -> Any:
-        self.pipes[place].send((name, arguments))
-        return self.pipes[place].recv()
+        return self._ask([self.pipes[place]], name, arguments)[0]
+
+    def _ask(self, pipes: list[Connection], name: str, arguments: tuple[Any, ...]) -> list[Any]:
+        for pipe in pipes:
+            with contextlib.suppress(BrokenPipeError):  # its end is told when its answer is waited for
+                pipe.send((name, arguments))
+        return self._answers(pipes)
+
+    def _answers(self, pipes: list[Connection]) -> list[Any]:
+        """One of each. Raises Unavailable as soon as one of these replicas has ended, and when one hangs."""
+        answers: dict[Connection, Any] = {}
+        while waiting := [pipe for pipe in pipes if pipe not in answers]:
+            ready = wait(waiting, ANSWER_SECONDS)
+            if not ready:
+                raise Unavailable(f"{self._name(waiting[0])} did not answer within {ANSWER_SECONDS:g} s")
+            for pipe in ready:
+                assert isinstance(pipe, Connection)
+                try:
+                    answers[pipe] = pipe.recv()
+                except (EOFError, ConnectionError):
+                    raise Unavailable(f"{self._name(pipe)} ended; what it printed says why") from None
+        return [answers[pipe] for pipe in pipes]
+
+    def _name(self, pipe: Connection) -> str:
+        return f"replica {self.pipes.index(pipe)} of {self.engine}"
 
     def throughput(self, kind: str, count: int) -> float:
         """Transactions a second: `count` by the clients of all replicas, to the finality of the last."""
