@@ -162,6 +162,7 @@ class Carrier:
             keeper,
             replication,
             journal,
+            gateway,
             mailroom,
             runner,
             surroundings,

@@ -10,6 +10,7 @@ from agentplatform.custody.arrivals import Arrivals
 from agentplatform.custody.copies.replication import Replication
 from agentplatform.custody.copies.vault import Checkpoint
 from agentplatform.custody.departures import Departures
+from agentplatform.custody.gateway import Gateway
 from agentplatform.custody.handoff import Handoff
 from agentplatform.custody.journal import Journal
 from agentplatform.custody.keeper import Keeper
@@ -20,7 +21,6 @@ from agentplatform.custody.residences import Residences, subject_of
 from agentplatform.custody.residents import Residents
 from agentplatform.custody.surroundings import Surroundings
 from agentplatform.lifecycle import Event
-from agentplatform.mail import Luggage
 from agentplatform.mailroom.room import Mailroom
 from agentplatform.messages import Arrival, Custody, Mover
 from agentplatform.parcel.manifest import (
@@ -70,6 +70,7 @@ class Lifetimes:
         keeper: Keeper,
         replication: Replication,
         journal: Journal,
+        gateway: Gateway,
         mailroom: Mailroom,
         runner: Runner,
         surroundings: Surroundings,
@@ -79,7 +80,8 @@ class Lifetimes:
         self._machine, self._perform, self._log_end = machine, perform, log_end
         self._residents, self._departures, self._arrivals = residents, departures, arrivals
         self._reopening, self._residences, self._keeper = reopening, residences, keeper
-        self._replication, self._journal, self._mailroom, self._runner = replication, journal, mailroom, runner
+        self._replication, self._journal, self._gateway = replication, journal, gateway
+        self._mailroom, self._runner = mailroom, runner
         self._surroundings = surroundings
         self._ending: set[str] = set()  # agents that are disposed of
 
@@ -113,7 +115,8 @@ class Lifetimes:
         self._journal.owned(birth.agent, birth.owner)
         born = self._machine.step(events.Created(birth.agent, subject))
         self._perform(born, beside=(codec.encode((certificate, init)),))
-        self._residents.settle(birth, certificate, 0, Luggage())
+        self._residents.born(birth, certificate)
+        self._gateway.release(birth.agent, lambda: self._surroundings.located(birth.agent, 0, self._host))
         await self._log_end()
         await self._replication.ready(birth.agent)
         return birth

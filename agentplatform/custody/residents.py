@@ -40,6 +40,11 @@ class Residents:
         self._gone: dict[str, asyncio.Future[None]] = {}  # somebody waits for these to leave
         self._code: dict[bytes, bytes] = {}  # bundles seen since the start, by digest
 
+    def born(self, birth: Birth, certificate: bytes) -> None:
+        """An agent begins its life here, and gets mail. Nobody is told so yet."""
+        self._mailroom.admit(birth.agent, 0, Luggage())
+        self._keep(birth, certificate, 0)
+
     def settle(
         self,
         birth: Birth,
@@ -64,10 +69,13 @@ class Residents:
 
     def house(self, birth: Birth, certificate: bytes, epoch: int, luggage: Luggage) -> None:
         """An agent lives here from now on."""
+        self._keep(birth, certificate, epoch)
+        self._surroundings.located(birth.agent, epoch, self.host, luggage.trail)
+
+    def _keep(self, birth: Birth, certificate: bytes, epoch: int) -> None:
         self.known[birth.agent] = Resident(birth, certificate, time.time())
         if subject := self._subject(birth.agent):
             self._replication.begin(birth, epoch, subject)
-        self._surroundings.located(birth.agent, epoch, self.host, luggage.trail)
 
     def forget(self, agent: str) -> None:
         self.known.pop(agent, None)

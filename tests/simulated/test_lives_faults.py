@@ -11,7 +11,7 @@ from agentplatform.custody.revivals import MAX_REVIVALS, REVIVAL_SECONDS, Reviva
 from ledger.database import Statement
 from ledger.errors import Misuse, PlatformError, Unavailable
 from tests.helpers.edge_ground import WatchedJournal, WatchedMailroom
-from tests.helpers.edge_world import World
+from tests.helpers.edge_world import CODE, World
 
 pytest_plugins = "tests.helpers.edge_fixtures"
 pytestmark = pytest.mark.usefixtures("no_errors")
@@ -29,6 +29,20 @@ async def clone(world: World, agent: str) -> str:
 
     made: str = await world.until(world["a"].start(cloned()))
     return made
+
+
+async def test_others_hear_of_an_agent_when_it_is_durable_that_it_was_born() -> None:
+    """Else a host that was killed would leave a name to the others that nobody has, and that nobody can end."""
+    world = World("a", "b")
+    await world.boot()
+    _, certificate = world.birth("x")
+    birth = world["a"].start(world["a"].carrier.lifetimes.create(certificate, CODE, b""))
+    await world.messages_only()
+    assert not birth.done() and world["b"].whereabouts.called("x") == []
+    world.crash("a")
+    await world.heal()
+    x = await world.create("a", "x")
+    assert world["b"].whereabouts.resolve("x") == x
 
 
 async def lives_with(at: int | None, when: str, seed: int, **kinds: type) -> int:
