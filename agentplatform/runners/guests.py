@@ -24,6 +24,8 @@ from agentplatform.service_agent import ServiceAgent
 from agentplatform.ticket import Ticket
 from ledger import codec
 from ledger.errors import Misuse, Unavailable
+from services.rms.needs import absent
+from services.rms.resources import Needs
 
 PATIENCE = 5.0  # seconds for a message boundary
 
@@ -36,6 +38,7 @@ class Guest:
         self.unanswered: dict[int, Delivery] = {}  # in order: delivered anew after a hop
         self.unheard: dict[int, Answer] = {}  # to its questions: the same
         self.topics: set[str] = set()
+        self.needs = Needs()
         self.kept = b""  # its state at the last checkpoint
         self.asleep = False
         self.sleeps: float | None = None  # seconds; None: until it is woken
@@ -104,10 +107,11 @@ class Guests:
     async def hop(self, agent: str, destination: str, by: Mover) -> None:
         self.wake(agent)
         state = await self.guest(agent).resident.capture(Move(destination, by, f"a test ({by})"))
+        refusal = self._refusal(agent, destination)
         self._land(agent, destination, state, quietly=by == "itself")
         await self.rest(agent)
-        if destination in self._refuse:
-            raise Unavailable(f"{destination} did not take {agent}: {self._refuse[destination]}")
+        if refusal is not None:
+            raise Unavailable(f"{destination} did not take {agent}: {refusal}")
 
     async def clone(self, agent: str) -> str:
         self.wake(agent)
@@ -162,10 +166,16 @@ class Guests:
         resident.pass_time(self._passed)
         return resident
 
+    def _refusal(self, agent: str, destination: str) -> str | None:
+        if destination not in self._refuse and destination in self._offers:
+            lacking = absent([self._guests[agent].needs], self._offers[destination])
+            return f"it has not what is needed: {'; '.join(lacking)}" if lacking else None
+        return self._refuse.get(destination)
+
     def _land(self, agent: str, destination: str, state: Stowed, quietly: bool = False) -> None:
         guest = self._guests[agent]
-        if destination in self._refuse:
-            guest.resident.thaw(None if quietly else self._refuse[destination])
+        if (refusal := self._refusal(agent, destination)) is not None:
+            guest.resident.thaw(None if quietly else refusal)
             self._hand_over(guest)
         else:
             assert isinstance(state, bytes)  # there is no spool here
@@ -273,6 +283,8 @@ class Guests:
         guest = self._guests[agent]
         if checkpoint.state is not None:
             guest.keep(checkpoint.state)
+        if checkpoint.requires is not None:
+            guest.needs = checkpoint.requires.needs
         guest.topics |= {topic for topic, on in checkpoint.topics if on}
         guest.topics -= {topic for topic, on in checkpoint.topics if not on}
         for number in checkpoint.heard:

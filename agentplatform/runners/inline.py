@@ -31,7 +31,8 @@ SECONDS = 10.0  # a test that waits longer has failed
 
 class Inline:
     """Hosts that exist by being named. `refuse` names those that take nobody, with the reason; `offers` says what a
-    host has for the needs of a Ticket; `readable` are the folders that `Agent.shared_file` looks in."""
+    host has for the needs of a Ticket, and of agents (`Needs.has`; amounts are not measured, and of a host that is left
+    out agents believe that it has all); `readable` are the folders that `Agent.shared_file` looks in."""
 
     def __init__(
         self,

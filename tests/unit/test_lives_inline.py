@@ -3,9 +3,11 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
+from agentplatform import Message, Needs
 from agentplatform.runners.inline import Inline
 from agentplatform.runners.resident import Resident
 from agentplatform.ticket import Ticket
@@ -242,6 +244,30 @@ def test_wishes_that_nobody_can_fulfil_are_refused_at_once(inline: Inline, kind:
     with pytest.raises(PeerFault, match=words):
         agent.call(kind, body)
     assert (agent.host, agent.asleep) == ("here", False)
+
+
+class Choosy(Liver):
+    needs = Needs(has=("gpu",))
+
+    def handle_message(self, message: Message) -> Any:
+        if message.kind != "require and go":
+            return super().handle_message(message)
+        self.require(Needs(has=(message.body[0],)))
+        return self.dispatch(message.body[1])
+
+
+def test_an_agent_goes_only_where_there_is_what_it_needs(inline: Inline) -> None:
+    agent = inline.create(Choosy)
+    with pytest.raises(Unavailable, match="it has not what is needed: no gpu"):
+        agent.hop("lab")
+    agent.call("require and go", ["cv3", "lab"])
+    assert (agent.host, agent.call("hooks")[-1]) == ("here", "failed: it has not what is needed: no cv3")
+    agent.call("require and go", ["cv2", "lab"])
+    assert agent.host == "lab"
+    agent.call("require", ["gpu"])
+    agent.hop("a host of which nothing is known")
+    with pytest.raises(Unavailable, match="no gpu"):
+        agent.clone().hop("lab")  # as its class says
 
 
 def test_a_ticket_says_whether_it_has_terms() -> None:
