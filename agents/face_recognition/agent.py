@@ -13,6 +13,7 @@ enrolled or forgotten is written before that is acknowledged. Recognising change
 """
 
 from contextlib import suppress
+from functools import cached_property
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from agents.face_recognition.engines import Engines, Seen
 from agents.face_recognition.gallery import Gallery
 from agents.face_recognition.port import Vector
 from agents.face_recognition.stream import Stream
-from agents.face_recognition.weights import Weights, read
+from agents.face_recognition.weights import Refused, Weights, read
 from agents.serving.histogram import Histogram
 from agents.serving.service import BatchService
 from ledger.errors import Misuse, PlatformError
@@ -39,7 +40,7 @@ class Portrait(NamedTuple):
 
 class FaceRecognition(BatchService):
     service, version = "face-recognition", "1.1"
-    passing = (*BatchService.passing, "_engines", "_gallery")
+    passing = (*BatchService.passing, "_engines", "_gallery", "_refused")
 
     def on_creation(self, init: Any) -> None:
         """`init` is None, or what messages.Init says. Raises Misuse for a model that cannot be used."""
@@ -163,6 +164,10 @@ class FaceRecognition(BatchService):
     _engines: Engines | None = None
     _gallery: Gallery | None = None
 
+    @cached_property
+    def _refused(self) -> Refused:
+        return {}  # else each request would read anew what may be a gigabyte
+
     def _open(self) -> tuple[Engines, Gallery]:
         """The models, and the gallery as it is now: its owner may have restored a snapshot meanwhile. Raises Misuse."""
         if self._engines is None:
@@ -171,7 +176,7 @@ class FaceRecognition(BatchService):
         return self._engines, self._gallery
 
     def _weights(self, name: str) -> Weights:
-        found = read(name, self.shared_file(name), self.digests.get(name))
+        found = read(name, self.shared_file(name), self.digests.get(name), self._refused)
         self.digests[name] = found.digest
         return found
 

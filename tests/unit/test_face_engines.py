@@ -1,5 +1,6 @@
 """The engines behind the port, on tiny models with the right inputs and outputs, and on what is none."""
 
+import os
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -17,7 +18,7 @@ from agents.face_recognition.aligned import SIDE, aligned
 from agents.face_recognition.choice import Choice
 from agents.face_recognition.engines import ATTRIBUTES, DETECTORS, RECOGNISERS, Engines
 from agents.face_recognition.port import Face
-from agents.face_recognition.weights import Weights, read
+from agents.face_recognition.weights import Refused, Weights, read
 from agents.pictures import Picture
 from ledger.errors import Misuse, PeerFault
 from tests.helpers import face_models as models
@@ -33,7 +34,7 @@ def made(tmp_path: Path) -> Made:
 
 
 def reader(name: str) -> Weights:
-    return read(name, Path(name), None)
+    return read(name, Path(name), None, {})
 
 
 def engines(**choice: Any) -> Engines:
@@ -257,6 +258,25 @@ def test_where_its_weights_are_not_it_goes_back(
         assert (agent.host, agent.epoch) == ("here", 3)
         assert label(agent) == "ada"
     assert f"it cannot work on {host}: " in (said := capsys.readouterr().out) and words in said
+
+
+def test_other_weights_are_read_once_and_again_when_they_have_changed(made: Made) -> None:
+    path = Path(made(models.embedding()))
+    right, model = reader(str(path)), path.read_bytes()
+    refused: Refused = {}
+
+    def refusal() -> str:
+        with pytest.raises(Misuse, match="another file") as error:
+            read("model", path, right.digest, refused)
+        return str(error.value)
+
+    path.write_bytes(model[::-1])
+    first = refusal()
+    path.write_bytes(model)  # unseen by its times
+    os.utime(path, ns=(0, refused["model"][0][-1]))
+    assert refusal() == first, "it was read again"
+    os.utime(path)
+    assert read("model", path, right.digest, refused) == ("model", model, right.digest)
 
 
 def test_who_cannot_go_back_says_why_to_all_who_ask(made: Made) -> None:
