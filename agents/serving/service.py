@@ -68,7 +68,8 @@ class BatchService(ServiceAgent):
 
     steady: ClassVar[bool] = False
     """All requests take about as long as each other. One that comes alone is then computed without the thread, whose
-    turn costs more than the queue, when the batch before took less than MOMENT."""
+    turn costs more than the queue, when the batch before took less than MOMENT. If it then never ends, the agent does
+    nothing else any more, as in a handler that never ends: it can only be disposed of."""
 
     max_waiting: ClassVar[int] = 64
     """Requests without an answer; one more is refused with a time to come again."""
@@ -107,7 +108,8 @@ class BatchService(ServiceAgent):
         """The answers to a batch, in order: plain data, or a PlatformError for one that cannot be answered.
 
         Runs in a thread, beside handlers, or between them: read what a handler may change once, as one value that is
-        replaced and never changed. What it raises is the answer to all of the batch.
+        replaced and never changed. What it raises is the answer to all of the batch. If it never ends, the queue fills
+        up and who asks is refused; metrics, moves and the end do not wait for it, and elsewhere it is begun anew.
         """
         raise NotImplementedError
 

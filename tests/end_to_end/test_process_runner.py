@@ -261,6 +261,14 @@ async def prepared(station: Station) -> int:
     return handle.pid
 
 
+def closed_in(pid: int) -> list[str]:
+    """What the kernel says of a process: its limits, and what it may not gain any more."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    rights = [line for line in status if line.startswith(("Cap", "NoNewPrivs", "Seccomp"))]
+    assert "NoNewPrivs:\t1" in rights
+    return [*rights, *Path(f"/proc/{pid}/limits").read_text().splitlines()]
+
+
 async def test_who_comes_back_finds_its_code_opened_and_strangers_do_not(here: Station) -> None:
     birth, code = await here.create(Counter)
     await here.call(birth.agent, "add", 5)
@@ -272,6 +280,8 @@ async def test_who_comes_back_finds_its_code_opened_and_strangers_do_not(here: S
     stranger, _ = await here.create(Counter, owner=Identity(bytes([1]) * 32))
     other, _ = await here.create(Painter, 5)  # of another module, and so of other code
     assert waits not in (here.pid(stranger.agent), here.pid(other.agent))
+    assert closed_in(waits) == closed_in(here.pid(other.agent))
+    assert here.runner._pool._workers[waits].jail == here.runner.jail
     await here.runner.open(birth, code, state)
     here.runner.activate(birth.agent, Arrival("here", 3, "there"))
     assert here.pid(birth.agent) == waits

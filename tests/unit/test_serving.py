@@ -182,6 +182,31 @@ def test_requests_without_an_answer_move_with_the_agent(inline: Inline) -> None:
     assert answers(threads) == [1, 4, 9]
 
 
+def test_a_computation_that_never_ends_keeps_the_service_from_nothing_else(inline: Inline) -> None:
+    agent = inline.create(Squares)
+    threads = asked(inline, agent, [1, 2])
+    assert Squares.entered.wait(10)
+    Squares.entered.clear()
+    agent.hop("elsewhere")
+    assert Squares.entered.wait(10), "it is computed anew there"
+    Squares.entered.clear()
+    assert agent.call("metrics")["waiting"] == 2
+    threads += asked(inline, agent, [3, 4, 5, 6, 7])
+    assert "6 requests waiting" in str(answers(threads[-1:])[0])
+    agent.deactivate()
+    agent.activate()
+    assert Squares.entered.wait(10)
+    Squares.entered.clear()
+    assert agent.call("metrics")["waiting"] == 6
+    other = inline.create(Squares)
+    other.send("square", 8)
+    assert Squares.entered.wait(10)
+    other.dispose()
+    assert not Squares.gate.is_set(), "none of this waited for it"
+    Squares.gate.set()
+    assert answers(threads)[:-1] == [1, 4, 9, 16, 25, 36]
+
+
 def test_a_clone_leaves_to_its_original_what_that_was_asked(inline: Inline) -> None:
     agent = inline.create(Squares)
     threads = asked(inline, agent, [2])
