@@ -22,6 +22,7 @@ from agents.video_decoding.position import Position
 from ledger.errors import Misuse, Unavailable
 
 MAX_EXTRADATA_BYTES = 64 << 10
+PUSHED_CODECS = tuple(codec for codec in CODECS if codec != "ffv1")  # its packets do not say how large pictures are
 _GIVEN_UP = None
 Timestamp = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]  # FFmpeg adds to them, in 64 bits
 
@@ -205,8 +206,8 @@ def _identity(first: Packet) -> str:
 
 def _checked(parameters: Parameters | None) -> Parameters:
     assert parameters is not None
-    if parameters.codec not in CODECS:
-        raise Misuse(f"a stream of {parameters.codec:.40} is not decoded; what is, is {', '.join(CODECS)}")
+    if parameters.codec not in PUSHED_CODECS:
+        raise Misuse(f"a stream of {parameters.codec:.40} is not decoded; what is, is {', '.join(PUSHED_CODECS)}")
     if min(parameters.time_base) < 1 or max(parameters.time_base) >= 1 << 31:
         raise Misuse(f"a time base of {parameters.time_base} is none: give numerator and denominator, as [1, 90000]")
     if len(parameters.extradata) > MAX_EXTRADATA_BYTES:

@@ -122,6 +122,7 @@ def test_repeats_are_passed_over_and_gaps_refused() -> None:
     ("parameters", "sent", "words"),
     [
         (Parameters("pcm_s16le", (1, 25)), packets(0, key=True), "not decoded"),
+        (Parameters("ffv1", (1, 25)), packets(0, key=True), "ffv1 is not decoded; what is"),
         (Parameters("h264", (0, 25)), packets(0, key=True), "time base"),
         (Parameters("h264", (1, 25), bytes(1 << 20)), packets(0, key=True), "extradata"),
         (H264, packets(0), "begins with a key frame"),
