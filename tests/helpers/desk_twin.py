@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ def answering(root: Path, *desks: DeskTwin) -> Iterator[None]:
             server.start(loop)
         yield
     finally:
-        for server in servers:
-            server.stop()
+        with ThreadPoolExecutor() as threads:  # each waits for long
+            list(threads.map(Server.stop, servers))
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
