@@ -19,8 +19,9 @@ def recorded(local: Local, source: str, epoch: int) -> int | None:
     return next((hop["height"] for hop in hops if hop["epoch"] == epoch), None)
 
 
+@pytest.mark.slow
 def test_the_ledger_goes_on_without_its_primary_which_then_catches_up(tmp_path: Path) -> None:
-    with consortium(tmp_path / "root") as local:
+    with consortium(tmp_path / "root", light=True) as local:
         counter = local.host("east").create(Counter, init=1)
         counter.dispatch("south")
         first = until("the first hop is recorded", lambda: recorded(local, "east", 1))
@@ -38,7 +39,7 @@ def test_the_ledger_goes_on_without_its_primary_which_then_catches_up(tmp_path: 
 
 
 def test_a_host_that_is_revoked_gets_no_agent_any_more(tmp_path: Path) -> None:
-    with consortium(tmp_path / "root") as local:
+    with consortium(tmp_path / "root", light=True) as local:
         north = local.host("north")
         counter = north.create(Counter, init=1)
         with pytest.raises(Misuse, match="no vote"):

@@ -14,11 +14,13 @@ from agentplatform import consortium
 from agentplatform.console import processes
 from agentplatform.console.cli import main
 from agentplatform.frontdoor.client import homes
+from tests.helpers.local import small
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Path]:
-    consortium.found(tmp_path / "root", ["solo"])
+    (home,) = consortium.found(tmp_path / "root", ["solo"])
+    small(home)
     yield tmp_path / "root"
     processes.stop(tmp_path / "root", ["solo"])
 
@@ -52,7 +54,8 @@ def test_a_host_that_hangs_is_stopped_by_signals(
 ) -> None:
     (first,) = processes.start(root, ["solo"])
     homes(root)["solo"].token.unlink()  # now no word reaches it
-    monkeypatch.setattr(processes, "_WAYS_TO_STOP", [(*way[:2], 2.0) for way in processes._WAYS_TO_STOP])
+    ways = [(how, act, 0.1 if how == "SIGTERM" else seconds) for how, act, seconds in processes._WAYS_TO_STOP]
+    monkeypatch.setattr(processes, "_WAYS_TO_STOP", ways)
     os.kill(first["pid"], signal.SIGSTOP)
     (stopped,) = processes.stop(root, ["solo"])
     assert stopped == {"host": "solo", "ran": True, "by": "SIGKILL"}

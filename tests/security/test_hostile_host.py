@@ -42,7 +42,7 @@ def bulletin(*located: Located) -> bytes:
 
 
 async def test_lies_about_whereabouts_do_not_move_what_lives_here(tmp_path: Path) -> None:
-    with consortium(tmp_path / "root", "anna", "mallory", start=("anna",)) as local:
+    with consortium(tmp_path / "root", "anna", "mallory", start=("anna",), light=True) as local:
         anna = local.host("anna")
         counter = anna.create(Counter, init=1)
         async with mallory(local) as links:
@@ -60,7 +60,7 @@ async def test_lies_about_whereabouts_do_not_move_what_lives_here(tmp_path: Path
 
 
 async def test_a_host_that_goes_on_sending_nonsense_loses_its_link(tmp_path: Path) -> None:
-    with consortium(tmp_path / "root", "anna", "mallory", start=("anna",)) as local:
+    with consortium(tmp_path / "root", "anna", "mallory", start=("anna",), light=True) as local:
         async with mallory(local) as links:
             went_down = asyncio.Event()
             links.on_change(lambda host, up: None if up else went_down.set())
