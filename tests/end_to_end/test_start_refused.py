@@ -12,6 +12,7 @@ import pytest
 from agentplatform.console import processes
 from agentplatform.consortium import found
 from agentplatform.settings import Home
+from ledger.errors import Misuse
 from tests.helpers.local import small
 
 DATABASES = ("custody", "dms", "ledger")
@@ -139,8 +140,14 @@ def test_a_folder_that_is_no_hosts(home: Home) -> None:
 )
 def test_settings_that_cannot_be_read(home: Home, line: str, says: str) -> None:
     home.settings_file.write_text(f"{line}\n{home.settings_file.read_text()}")
-    said = refused(home)
-    assert says in said and "mend it and start again" in said
+    with pytest.raises(Misuse, match="mend it and start again") as error:
+        home.settings()
+    assert says in str(error.value)
+
+
+def test_a_daemon_whose_settings_cannot_be_read(home: Home) -> None:
+    home.settings_file.write_text("\0")
+    assert "host.toml" in (said := refused(home)) and "mend it and start again" in said
 
 
 def test_a_data_folder_or_a_key_that_others_may_read(home: Home) -> None:
