@@ -79,6 +79,15 @@ def test_frames_that_differ_and_videos_that_cannot_be_decoded_are_told(
     monkeypatch.setattr(gpu_video, "why_not", lambda device: "")
     monkeypatch.setattr(gpu_video, "digest", lambda frame: next(frames))
     assert not gpu_video.measure(tmp_path, "cuda:7")["same_frames"]
+
+    def broken(device: str) -> Any:
+        if device != "cpu":
+            raise Misuse("out of memory")
+
+    monkeypatch.setattr(gpu_video, "accelerator_of", broken)
+    failed = gpu_video.measure(tmp_path, "cuda:7")
+    assert failed["nvdec"] == "cuda:7 failed: out of memory" and failed["cpu_fps"] > 0
+    monkeypatch.undo()
     (tmp_path / "no.mp4").write_bytes(b"no video")
     with pytest.raises(Misuse, match="cannot be opened"):
         gpu_video._decoded(tmp_path / "no.mp4", "cpu")
