@@ -14,8 +14,9 @@ from examples.papers.write import write
 from tests.helpers.local import until
 
 
-def started_here() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE]
+def running() -> set[psutil.Process]:
+    """Of this process; other tests have left it some of multiprocessing's."""
+    return {each for each in psutil.Process().children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE}
 
 
 @pytest.fixture(params=["relay", "namespaces"])
@@ -32,6 +33,7 @@ def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 @pytest.mark.slow
 def test_figure_8(links: str, tmp_path: Path) -> None:
+    before = running()
     result = fig8.measure(Scale.TINY, lambda what: None)
     assert write("fig8", result, tmp_path) and links in result.emulated[0]
     assert ("need root" in result.emulated[0]) == (links == "shaped in a relay")
@@ -44,11 +46,12 @@ def test_figure_8(links: str, tmp_path: Path) -> None:
     assert len(points) == 2 * 5 + 1
     assert all(0 < point.downtime <= point.seconds for point in points if isinstance(point.downtime, float))
     assert {point.how for point in points if point.size > 10**9} == {fig8.COMPUTED}
-    until("nothing runs any more", lambda: not started_here())
+    until("nothing runs any more", lambda: running() <= before)
 
 
 @pytest.mark.slow
 def test_figure_9(links: str, tmp_path: Path) -> None:
+    before = running()
     result = fig9.measure(Scale.TINY, lambda what: None)
     assert write("fig9", result, tmp_path) and links in result.emulated[0]
     points = [fig9.Point(*row) for row in result.rows]
@@ -57,4 +60,4 @@ def test_figure_9(links: str, tmp_path: Path) -> None:
             seen = [point for point in points if (point.moved, point.host) == (moved, host)]
             assert seen[0].at < -0.5 and seen[-1].at > 0.5  # before, and after
             assert sum(point.processor for point in seen if point.during) > 0.0
-    until("nothing runs any more", lambda: not started_here())
+    until("nothing runs any more", lambda: running() <= before)
