@@ -28,6 +28,7 @@ from agentplatform.frontdoor.client import AgentProxy
 from agents.device import pick
 from agents.image_recognition.agent import ImageRecognition
 from agents.image_recognition.preprocess import PIXEL_BYTES, pixels_of
+from agents.serving.memory import keep_freed
 from agents.serving.model_service import ModelService
 from benchmarks.hosts import running, set_workers
 
@@ -270,8 +271,11 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks inference", description=__doc__)
     parser.add_argument("--only", choices=("driver", "image", "onnx"), nargs="+", help="default: what is installed")
     parser.add_argument("--count", type=int, default=24, help="pictures of each trial; of windows 8 times as many")
+    parser.add_argument("--freed", action="store_true", help="the bare model keeps no memory, as the agents do")
     parser.add_argument("--json", action="store_true", help="print the last line only")
     options = parser.parse_args(arguments)
+    if not options.freed:
+        keep_freed()
     torch = importlib.util.find_spec("torch") is not None
     only = options.only or [*(("driver", "image") if torch else ()), "onnx"]
     if torch:

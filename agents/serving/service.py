@@ -30,6 +30,7 @@ from agentplatform.handlers import handles
 from agentplatform.messages import Later
 from agentplatform.service_agent import ServiceAgent
 from agents.serving.histogram import Histogram, told
+from agents.serving.memory import keep_freed
 from ledger.errors import Misuse, PeerFault, PlatformError, Unavailable
 
 MOMENT = 0.05  # seconds that an agent may be held up by one request
@@ -133,6 +134,7 @@ class BatchService(ServiceAgent):
         }
 
     async def run(self) -> None:
+        keep_freed()
         self._wake = asyncio.Event()
         # A clone leaves to its original what that was asked: the same numbers are of other requests to it.
         self.waiting = deque(each for each in self.waiting if each.agent == self.id)

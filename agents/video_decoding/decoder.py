@@ -5,7 +5,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -23,6 +22,7 @@ class Decoded:
     frame: Any
     pts: int | None
     seconds: float | None  # since the start of its stream
+    size: int  # bytes of memory
     took: float  # seconds of decoding, waiting for the source included
 
 
@@ -75,6 +75,8 @@ class Decoder:
         self._open, self._device, self._tell = open_, device, tell
         self._room = threading.Condition()
         self._bytes, self._stopped = 0, False
+        self._kind: tuple[int, int, str] | None = None  # of the frame before
+        self._kind_bytes = 0
         self._medium: Medium | None = None
         self._reads: Reading | None = None
         self._thread = threading.Thread(target=self._run, name="video decoder", daemon=True)
@@ -101,7 +103,7 @@ class Decoder:
         self.taken += count
         with self._room:
             for _ in range(count):
-                self._bytes -= frame_bytes(self.ready.popleft().frame)
+                self._bytes -= self.ready.popleft().size
             self._room.notify_all()
 
     def _run(self) -> None:
@@ -183,17 +185,25 @@ class Decoder:
             self.opened = Opened(medium.identity, codec.name, width, height, by, live, again, number)
 
     def _put(self, frame: Any, medium: Medium, took: float) -> None:
+        decoded = Decoded(frame, frame.pts, _seconds(frame, medium), self._size(frame), took)
         with self._room:
             while not self._stopped and (len(self.ready) >= AHEAD_FRAMES or self._bytes >= AHEAD_BYTES):
                 self.full = True
                 self._tell()
                 self._room.wait()
             self.full = False
-            self._bytes += frame_bytes(frame)
-            self.ready.append(Decoded(frame, frame.pts, _seconds(frame, medium), took))
+            self._bytes += decoded.size
+            self.ready.append(decoded)
         self._check()
-        if len(self.ready) >= self.wake_at:
+        if len(self.ready) == self.wake_at:
             self._tell()
+
+    def _size(self, frame: Any) -> int:
+        """Looked at anew where frames change: that takes as long as all else that is done here with a frame."""
+        kind = (frame.width, frame.height, frame.format.name)
+        if kind != self._kind:
+            self._kind, self._kind_bytes = kind, frame_bytes(frame)
+        return self._kind_bytes
 
     def _check(self) -> None:
         if self._stopped:
@@ -201,4 +211,6 @@ class Decoder:
 
 
 def _seconds(frame: Any, medium: Medium) -> float | None:
-    return None if frame.pts is None else float((frame.pts - medium.start) * Fraction(medium.time_base))
+    # Of integers, as a float of the Fraction would be to the last bit, in a tenth of the time.
+    base = medium.time_base
+    return None if frame.pts is None else (frame.pts - medium.start) * base.numerator / base.denominator

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from agentplatform.replies import FutureReply
 from agentplatform.service_agent import ServiceAgent
 from agents.serving.histogram import Histogram
+from agents.serving.memory import keep_freed
 from agents.video_decoding import limits
 from agents.video_decoding.asked import Player, Request, opening
 from agents.video_decoding.decoder import Decoder
@@ -71,6 +72,7 @@ class Worker(ServiceAgent):
         return quality_for(self.expected_stay(), monotonic() - self._since) if self.wish == "auto" else self.wish
 
     async def run(self) -> None:
+        keep_freed()
         self._wake = asyncio.Event()
         try:
             while True:
