@@ -95,7 +95,8 @@ def _take(folder: Path, address: tuple[str, int], command: list[str]) -> None:
         connection, _ = listening.accept()
         connection.settimeout(None)
     with connection, connection.makefile("rb") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-        tar.extractall(folder, filter="data")
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.2 has none yet
+        tar.extractall(folder)
     _run(command)
     print("done", flush=True)
     sys.stdin.readline()

@@ -14,35 +14,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agentplatform import Agent, connect, handles
+from agentplatform import connect
 from agentplatform.consortium import found, free_ports
 from agentplatform.frontdoor.client import AgentProxy
 from agentplatform.requests import Client
 from benchmarks.hosts import running
 from benchmarks.percentiles import percentile
+from benchmarks.requests_agent import Counting
 from ledger.errors import PlatformError
 
 NORTH, SOUTH = "north", "south"
 EVERY = 0.1  # seconds between two moves
 WARM_UP = 50  # requests
 MODES = ("hold", "forward", "refuse")
-
-
-class Counting(Agent):
-    checkpoint = "hop"
-
-    def on_creation(self, init: Any) -> None:
-        self.numbers: list[int] = []
-
-    @handles("count")
-    def count(self, number: int) -> int:
-        self.numbers.append(number)
-        return number
-
-    @handles("take")
-    def take(self) -> list[int]:
-        numbers, self.numbers = self.numbers, []
-        return numbers
 
 
 def timed(ask: Callable[[int], Any], go_on: Callable[[int], bool]) -> tuple[list[float], int]:
