@@ -18,6 +18,7 @@ from examples.papers.falcon import fig8, fig9
 from examples.papers.result import Scale
 from examples.papers.write import write
 from ledger.errors import Misuse, Unavailable
+from tests.helpers.local import until
 
 RELAYED = ("bandwidth: shaped in a relay",)
 
@@ -99,7 +100,7 @@ fi
 
 
 def ended(process: int) -> bool:
-    """Perhaps nobody has asked for its exit status yet."""
+    """Perhaps nobody has asked for its exit status yet. It is no child of this process: to be killed takes a moment."""
     return not psutil.pid_exists(process) or psutil.Process(process).status() == psutil.STATUS_ZOMBIE
 
 
@@ -116,7 +117,7 @@ def test_a_process_is_dumped_sent_and_restored_by_the_named_program(tmp_path: Pa
         point = fig8._by_criu(program, link, agent_at("8", 8.0, 1.5), quiet)
     assert point.size == 30_000 and point.seconds == point.downtime > 0
     assert point.moved == fig8.BY_CRIU and "dump" in point.how and "restore" in point.how
-    assert ended(int((tmp_path / "told").read_text()))
+    until("the restored process ends", lambda: ended(int((tmp_path / "told").read_text())))
     result = fig8.result([agent_at("8", 8.0, 1.5), agent_at("unshaped", 80.0, 0.2), point, point], 1, 0.5, RELAYED)
     assert "CRIU took up" in result.differs
 
@@ -253,7 +254,7 @@ def test_figure_9_has_criu_before_and_after_the_transfer(tmp_path: Path, monkeyp
     place = tmp_path / "container" / "unpacked"
     assert (place / "images" / "pages.img").stat().st_size == 30_000  # what was dumped, and nothing of the state
     assert container.bytes_of((place / "layers").iterdir()) == 5000
-    assert ended(int((tmp_path / "told").read_text()))
+    until("the restored process ends", lambda: ended(int((tmp_path / "told").read_text())))
     assert move.end > move.begin and set(move.seen.samples) == set(fig9.COLOURS)
 
 
