@@ -195,7 +195,7 @@ class Decoder:
             self._bytes += decoded.size
             self.ready.append(decoded)
         self._check()
-        if len(self.ready) == self.wake_at:
+        if len(self.ready) == self.wake_at:  # who sets it looks for himself whether there are more
             self._tell()
 
     def _size(self, frame: Any) -> int:

@@ -261,6 +261,13 @@ async def prepared(station: Station) -> int:
     return handle.pid
 
 
+async def left(station: Station, agent: str) -> tuple[Any, int]:
+    """What an agent took along that leaves, and the process that waits for it."""
+    state = await station.runner.capture(agent, THERE)
+    station.runner.discard(agent)
+    return state, await prepared(station)
+
+
 def closed_in(pid: int) -> list[str]:
     """What the kernel says of a process: its limits, and what it may not gain any more."""
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -273,9 +280,7 @@ async def test_who_comes_back_finds_its_code_opened_and_strangers_do_not(here: S
     birth, code = await here.create(Counter)
     await here.call(birth.agent, "add", 5)
     at_first = here.pid(birth.agent)
-    state = await here.runner.capture(birth.agent, THERE)
-    here.runner.discard(birth.agent)
-    waits = await prepared(here)
+    state, waits = await left(here, birth.agent)
     assert waits != at_first  # nothing of the agent itself is left in it
     stranger, _ = await here.create(Counter, owner=Identity(bytes([1]) * 32))
     other, _ = await here.create(Painter, 5)  # of another module, and so of other code
@@ -308,9 +313,7 @@ async def test_code_that_fails_while_it_is_prepared_is_told_to_who_comes(here: S
 async def test_a_prepared_worker_does_not_wait_for_ever() -> None:
     async with Station("here", WorkerSettings(warm=1, linger=0.05)) as here:
         birth, _ = await here.create(Counter)
-        await here.runner.capture(birth.agent, THERE)
-        here.runner.discard(birth.agent)
-        waits = await prepared(here)
+        _, waits = await left(here, birth.agent)
         await until_gone(waits)
         assert not here.runner._pool._prepared
 
@@ -318,9 +321,7 @@ async def test_a_prepared_worker_does_not_wait_for_ever() -> None:
 async def test_a_prepared_worker_takes_nobodys_place() -> None:
     async with Station("here", WorkerSettings(warm=1, most=4)) as here:
         birth, _ = await here.create(Counter)
-        await here.runner.capture(birth.agent, THERE)
-        here.runner.discard(birth.agent)
-        waits = await prepared(here)
+        _, waits = await left(here, birth.agent)
         stay = [(await here.create(Counter, owner=Identity(bytes([number]) * 32)))[0] for number in range(1, 5)]
         assert waits not in [here.pid(each.agent) for each in stay]
         await until_gone(waits)
@@ -331,9 +332,7 @@ async def test_a_prepared_worker_takes_nobodys_place() -> None:
 async def test_a_prepared_worker_that_ends_is_taken_by_nobody_and_not_ended_again() -> None:
     async with Station("here", WorkerSettings(warm=1)) as here:
         birth, code = await here.create(Counter)
-        state = await here.runner.capture(birth.agent, THERE)
-        here.runner.discard(birth.agent)
-        waits = await prepared(here)
+        state, waits = await left(here, birth.agent)
         (handle,) = here.runner._pool._prepared.values()
         os.kill(waits, signal.SIGKILL)
         await until_gone(waits)
