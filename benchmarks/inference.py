@@ -271,7 +271,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks inference", description=__doc__)
     parser.add_argument("--only", choices=("driver", "image", "onnx"), nargs="+", help="default: what is installed")
     parser.add_argument("--count", type=int, default=24, help="pictures of each trial; of windows 8 times as many")
-    parser.add_argument("--freed", action="store_true", help="the bare model keeps no memory, as the agents do")
+    parser.add_argument("--freed", action="store_true", help="the bare model gives its memory back; agents keep theirs")
     parser.add_argument("--json", action="store_true", help="print the last line only")
     options = parser.parse_args(arguments)
     if not options.freed:
